@@ -1,0 +1,25 @@
+"""The one exception for input that cannot be used: it says what was expected, what came, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_ROWS_SHOWN = 5
+
+
+class InputError(ValueError):
+    """What the caller gave cannot be used. The command line prints it without a traceback and exits with code 2."""
+
+
+def name_rows(rows: Sequence[object]) -> str:
+    """Row labels for an error message, the first five of them.
+
+    >>> name_rows([4, 17, 90])
+    'rows 4, 17, 90'
+    >>> name_rows(range(9))
+    'rows 0, 1, 2, 3, 4 and 4 more'
+    """
+    shown = ", ".join(str(row) for row in list(rows)[:_ROWS_SHOWN])
+    rest = len(rows) - _ROWS_SHOWN
+    plural = "row" if len(rows) == 1 else "rows"
+    return f"{plural} {shown}" + (f" and {rest} more" if rest > 0 else "")

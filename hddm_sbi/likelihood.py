@@ -1,0 +1,74 @@
+"""The one protocol every likelihood follows, exact or learned, and the sorted trials it is evaluated on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from hddm_sbi.errors import InputError, name_rows
+from hddm_sbi.simulator import Simulator
+
+#: seconds; the lapse density is uniform over the responses and over [0, max(LAPSE_SECONDS, longest rt)].
+LAPSE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class SortedTrials:
+    """Trials sorted once by (cell, choice, rt), so that a kernel walks through runs of ascending response times.
+
+    rt: (n,) seconds, sorted. starts: (n_cells * n_choices + 1,) offsets of the runs; run `cell * n_choices + choice`
+    is `rt[starts[run]:starts[run + 1]]`. order: (n,) position of each sorted trial in the caller's table.
+    """
+
+    rt: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    order: NDArray[np.int64]
+    n_cells: int
+    n_choices: int
+
+    @classmethod
+    def sort(
+        cls, rt: NDArray[np.float64], choice: NDArray[np.int64], cell: NDArray[np.int64], n_cells: int, n_choices: int
+    ) -> SortedTrials:
+        """Sort trials by (cell, choice, rt). rt, choice, cell: (n,)."""
+        order = np.lexsort((rt, choice, cell))
+        counts = np.bincount(cell * n_choices + choice, minlength=n_cells * n_choices)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return cls(np.ascontiguousarray(rt[order]), starts, order, n_cells, n_choices)
+
+    @property
+    def lapse_density(self) -> float:
+        """Density of a lapse trial: 1 / (n_choices * T), with T = 10 s or the longest rt if longer."""
+        longest = float(self.rt.max()) if self.rt.size else 0.0
+        return 1.0 / (self.n_choices * max(LAPSE_SECONDS, longest))
+
+
+class Likelihood(ABC):
+    """log p(rt, response | theta) of one model.
+
+    simulator: the model. kind: "exact" or "neural". box: (low, high) of each parameter, where it may be evaluated.
+    """
+
+    kind: str
+
+    def __init__(self, simulator: Simulator, box: Mapping[str, tuple[float, float]]) -> None:
+        self.simulator = simulator
+        self.box = dict(box)
+
+    @abstractmethod
+    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """Log density per trial. rt (n,) float64 seconds; choice (n,) int64 positions in `simulator.choices`;
+        theta (n, p) float64. Returns (n,) float64, differentiable in theta; -inf at or below the non-decision time."""
+
+    @abstractmethod
+    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
+
+        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta and lapse.
+        """

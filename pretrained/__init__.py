@@ -1,0 +1,1 @@
+"""Pretrained weights (safetensors) and their cards (JSON)."""

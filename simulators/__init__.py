@@ -1,0 +1,1 @@
+"""One decision model per file; each ends in `SIMULATOR`."""
