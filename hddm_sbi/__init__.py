@@ -2,9 +2,51 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hddm_sbi.catalogue import load_likelihood, load_simulator, models, simulate
+    from hddm_sbi.errors import InputError
+    from hddm_sbi.model import HierarchicalModel
+    from hddm_sbi.simulator import Parameter, Simulator, Symmetries
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if (_CHECKOUT / "simulators").is_dir() and (_CHECKOUT / "pretrained").is_dir():
     # In a checkout the model and weight folders lie beside the package; in a wheel they lie inside it.
     __path__.append(str(_CHECKOUT))
+
+#: public name -> module that defines it, imported on first use so that `import hddm_sbi` costs nothing (PEP 562).
+_HOME = {
+    "HierarchicalModel": "model",
+    "InputError": "errors",
+    "Parameter": "simulator",
+    "Simulator": "simulator",
+    "Symmetries": "simulator",
+    "load_likelihood": "catalogue",
+    "load_simulator": "catalogue",
+    "models": "catalogue",
+    "simulate": "catalogue",
+}
+__all__ = [
+    "HierarchicalModel",
+    "InputError",
+    "Parameter",
+    "Simulator",
+    "Symmetries",
+    "load_likelihood",
+    "load_simulator",
+    "models",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module defines
+    if name not in _HOME:
+        raise AttributeError(f"module 'hddm_sbi' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"hddm_sbi.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

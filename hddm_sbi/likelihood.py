@@ -72,3 +72,55 @@ class Likelihood(ABC):
 
         theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta and lapse.
         """
+
+    def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """Log density of every trial, (n,) float64, differentiable in theta.
+
+        rt: (n,) seconds. response: (n,) codes of `simulator.choices`. theta: parameter name -> scalar or (n,).
+        -inf at or below the non-decision time. Raises InputError for a missing or unknown parameter, a value outside
+        the box, a response outside the coding, or shapes that do not agree.
+
+        >>> from hddm_sbi.catalogue import load_likelihood
+        >>> exact = load_likelihood("ddm", kind="exact")
+        >>> float(exact.log_prob([0.6], [1], {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3})[0])  # doctest: +ELLIPSIS
+        0.1...
+        """
+        times = torch.as_tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        return self.trial_log_prob(times, self._choice(response, len(times)), self._theta(theta, len(times)))
+
+    def _choice(self, response: ArrayLike, n: int) -> Tensor:
+        codes = np.asarray(response).reshape(-1)
+        if len(codes) != n:
+            raise InputError(f"rt and response must be equally long; got {n} and {len(codes)}.")
+        choices = np.array(self.simulator.choices)
+        position = np.searchsorted(choices, codes).clip(max=len(choices) - 1)
+        wrong = np.flatnonzero(choices[position] != codes)
+        if wrong.size:
+            raise InputError(
+                f"response must be one of {self.simulator.choices}; got {codes[wrong[0]]!r} in {name_rows(wrong)} (0 = first)."
+            )
+        return torch.as_tensor(position)
+
+    def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
+        names = self.simulator.names
+        if set(theta) != set(names):
+            raise InputError(f"theta must name exactly the parameters {names}; got {tuple(theta)}.")
+        columns = []
+        for name in names:
+            value = theta[name]
+            column = (
+                value.double() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, dtype=np.float64))
+            )
+            if column.ndim > 1 or (column.ndim == 1 and len(column) not in (1, n)):
+                raise InputError(
+                    f"theta[{name!r}] must be a scalar or have one value per trial ({n}); got {tuple(column.shape)}."
+                )
+            low, high = self.box[name]
+            outside = torch.nonzero(~((column >= low) & (column <= high)).reshape(-1)).reshape(-1)
+            if len(outside):
+                raise InputError(
+                    f"theta[{name!r}] must lie in [{low:g}, {high:g}], the box of this {self.kind} likelihood; got "
+                    f"{float(column.reshape(-1)[outside[0]]):g} in {name_rows(outside.tolist())} (0 = first)."
+                )
+            columns.append(column.expand(n))
+        return torch.stack(columns, -1)

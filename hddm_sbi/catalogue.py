@@ -1,0 +1,117 @@
+"""Names -> things: the models and the pretrained likelihoods that lie beside the package."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import hddm_sbi.pretrained
+import hddm_sbi.simulators
+from hddm_sbi import checkpoint
+from hddm_sbi.errors import InputError
+from hddm_sbi.exact import ExactLikelihood
+from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.simulator import Simulator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["neural", "exact"]
+PRETRAINED = Path(hddm_sbi.pretrained.__path__[0])
+_WEIGHTS = ".safetensors"
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models, in alphabetical order: the files of `simulators/`."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(hddm_sbi.simulators.__path__)))
+
+
+@cache
+def load_simulator(name: str) -> Simulator:
+    """The model called `name`.
+
+    >>> load_simulator("ddm").names
+    ('v', 'a', 'z', 't0')
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"there is no model called {name!r}{hint}. Models: {', '.join(names())}.")
+    simulator: Simulator = importlib.import_module(f"hddm_sbi.simulators.{name}").SIMULATOR
+    return simulator
+
+
+def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
+    """The likelihood of a model: learned ("neural", from the weights in the package) or in closed form ("exact").
+
+    name: of a model, or the path of a `.safetensors` file written by training. Raises InputError where the model is
+    unknown, has no closed form or no weights, or where the file is truncated, edited, or of another model.
+    """
+    path = Path(name)
+    if path.suffix == _WEIGHTS or path.exists():
+        return checkpoint.load(path, load_simulator(checkpoint.read_card(path).model))
+    if kind == "exact":
+        return ExactLikelihood(load_simulator(str(name)))
+    if kind != "neural":
+        raise InputError(f"kind must be 'neural' or 'exact'; got {kind!r}.")
+    simulator = load_simulator(str(name))
+    weights = weights_of(simulator.name)
+    if weights is None:
+        raise InputError(
+            f"no pretrained likelihood of {simulator.name!r} is in the package; train one with `hddm-sbi train "
+            f"{simulator.name}`" + (", or use kind='exact'." if simulator.log_density else ".")
+        )
+    return checkpoint.load(weights, simulator)
+
+
+def weights_of(name: str) -> Path | None:
+    """The pretrained weights of a model, or None."""
+    path = PRETRAINED / f"{name}{_WEIGHTS}"
+    return path if path.exists() else None
+
+
+def models() -> pd.DataFrame:
+    """One row per model: parameters, choices, whether a closed form and pretrained weights exist, and the card's scores."""
+    import pandas as pd
+
+    rows = {}
+    for name in names():
+        simulator, weights = load_simulator(name), weights_of(name)
+        rows[name] = {
+            "title": simulator.title,
+            "parameters": " ".join(simulator.names),
+            "choices": len(simulator.choices),
+            "exact": simulator.log_density is not None,
+            "pretrained": weights is not None,
+            **(checkpoint.read_card(weights).headline() if weights else {}),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def simulate(
+    model: str | Simulator, theta: Mapping[str, ArrayLike], n_trials: int | None = None, *, seed: int
+) -> pd.DataFrame:
+    """Simulated trials: columns `rt` (seconds) and `response` (codes of the model's choices).
+
+    theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
+
+    >>> simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=2, seed=1).columns.tolist()
+    ['rt', 'response']
+    """
+    import pandas as pd
+
+    simulator = model if isinstance(model, Simulator) else load_simulator(model)
+    lengths = {np.size(value) for value in theta.values() if np.ndim(value) > 0}
+    if n_trials is None and not lengths:
+        raise InputError("n_trials is needed where every parameter is a single number; for instance n_trials=1000.")
+    n = max(lengths) if n_trials is None else n_trials
+    rt, choice = simulator.simulate(simulator.theta_matrix(theta, n), seed)
+    return pd.DataFrame({"rt": rt, "response": np.array(simulator.choices)[choice]})

@@ -1,0 +1,71 @@
+"""Loud and specific warnings about a posterior that should not be trusted yet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+
+from hddm_sbi import idata
+from hddm_sbi.link import edges_on_link, to_link
+from hddm_sbi.predictor import Predictor
+
+MAX_RHAT = 1.01
+MIN_ESS = 400
+#: draws this near an edge of the box (fraction of its width on the link's scale), in this share of draws, are reported.
+_NEAR_EDGE = 0.02
+_SHARE_AT_EDGE = 0.05
+
+
+class ConvergenceWarning(UserWarning):
+    """The posterior is not to be trusted yet; the message says which part, and what to do."""
+
+
+def warn(posterior: xr.Dataset, stats: Mapping[str, NDArray[np.generic]], chains: int) -> None:
+    """Warn about Rhat above 1.01, effective sample sizes below 400, and divergent transitions, naming the worst."""
+    problems = []
+    if chains > 1:
+        name, rhat = idata.worst_rhat(posterior)
+        if rhat > MAX_RHAT:
+            problems.append(f"Rhat of {name} is {rhat:.3f} (above {MAX_RHAT}): run more tuning and draws")
+    name, ess = idata.worst_ess(posterior)
+    if ess < MIN_ESS:
+        problems.append(f"the effective sample size of {name} is {ess:.0f} (below {MIN_ESS}): take more draws")
+    diverging = int(np.sum(stats.get("diverging", 0)))
+    if diverging:
+        problems.append(
+            f"{diverging} of {np.size(stats['diverging'])} draws diverged: tune longer, tighten the priors of group "
+            "standard deviations, or force centered=True or False"
+        )
+    for problem in problems:
+        warnings.warn(problem, ConvergenceWarning, stacklevel=3)
+
+
+def warn_at_edge(predictor: Predictor, values: NDArray[np.float64], cells: list[str]) -> None:
+    """Warn where draws of one parameter press against the box. values: (draws, n_cells); cells: their descriptions."""
+    eta = to_link(torch.as_tensor(values), predictor.link).numpy()
+    lower, upper = edges_on_link(predictor.link, predictor.low, predictor.high)
+    margin = _NEAR_EDGE * (upper - lower) if np.isfinite(upper - lower) else _NEAR_EDGE
+    for edge, pressed, value in (
+        ("lower", eta < lower + margin, predictor.low),
+        ("upper", eta > upper - margin, predictor.high),
+    ):
+        share = pressed.mean(axis=0)
+        worst = int(share.argmax())
+        if share[worst] > _SHARE_AT_EDGE:
+            warnings.warn(
+                f"{share[worst]:.0%} of the draws of {predictor.name!r} press against the {edge} edge ({value:g}) of the "
+                f"likelihood's box in {cells[worst]}{_others(share)}: the posterior is cut off there. Check the trials "
+                "(seconds? outliers?), or use a likelihood with a wider box (likelihood='exact').",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+def _others(share: NDArray[np.float64]) -> str:
+    more = int((share > _SHARE_AT_EDGE).sum()) - 1
+    return f" and {more} other cells" if more > 0 else ""

@@ -1,0 +1,84 @@
+"""ArviZ's posterior object from arrays; the one module that knows how ArviZ 0.x and 1.x differ."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+with warnings.catch_warnings():
+    # ArviZ 0.23 announces 1.0 on import; that is not news for a person who fits a model.
+    warnings.simplefilter("ignore", FutureWarning)
+    import arviz as az
+
+Groups = Mapping[str, Mapping[str, NDArray[Any]]]
+_ARVIZ_1 = int(az.__version__.split(".")[0]) >= 1
+
+
+def build(
+    groups: Groups,
+    coords: Mapping[str, Sequence[Any] | ArrayLike],
+    dims: Mapping[str, Sequence[str]],
+    attrs: Mapping[str, Any],
+) -> Any:  # noqa: ANN401 - InferenceData in ArviZ 0.x, xarray's DataTree in 1.x
+    """InferenceData (ArviZ 0.x) or DataTree (1.x) with these groups; attrs are written to the posterior as well.
+
+    groups: group name -> variable name -> array; posterior, sample_stats and log_likelihood are (chain, draw, ...).
+    """
+    contents = {group: dict(variables) for group, variables in groups.items()}
+    options = {"coords": dict(coords), "dims": {k: list(v) for k, v in dims.items()}, "attrs": dict(attrs)}
+    data = az.from_dict(contents, **options) if _ARVIZ_1 else az.from_dict(**contents, **options)
+    data["posterior"].attrs.update(attrs)
+    return data
+
+
+def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:  # noqa: ANN401
+    """One group as an xarray Dataset."""
+    content = idata[group]
+    return content if isinstance(content, xr.Dataset) else content.to_dataset()
+
+
+def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:  # noqa: ANN401
+    """The same posterior with one more group of (chain, draw, *dims) variables."""
+    posterior = dataset(idata)
+    coords = {"chain": posterior["chain"].values, "draw": posterior["draw"].values}
+    extra = xr.Dataset({name: (("chain", "draw", *dims), array) for name, array in variables.items()}, coords)
+    if _ARVIZ_1:
+        idata[group] = xr.DataTree(extra)
+    else:
+        idata.add_groups({group: extra})
+    return idata
+
+
+def worst_rhat(posterior: xr.Dataset) -> tuple[str, float]:
+    """Name and value of the largest Rhat; ("", nan) for a single chain or too few draws."""
+    return _extreme(az.rhat(posterior), np.nanargmax)
+
+
+def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
+    """Name and value of the smallest effective sample size, bulk or tail."""
+    pairs = [_extreme(az.ess(posterior, method=method), np.nanargmin) for method in ("bulk", "tail")]
+    return min(pairs, key=lambda pair: pair[1])
+
+
+def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:  # noqa: ANN401 - a numpy reduction
+    named = {
+        f"{name}{_position(array, index)}": float(array.values[index])
+        for name, array in values.data_vars.items()
+        for index in np.ndindex(array.shape)
+        if np.isfinite(array.values[index])
+    }
+    if not named:
+        return "", float("nan")
+    names, numbers = list(named), np.array(list(named.values()))
+    best = int(where(numbers))
+    return names[best], float(numbers[best])
+
+
+def _position(array: xr.DataArray, index: tuple[int, ...]) -> str:
+    labels = [str(array[dim].values[i]) for dim, i in zip(array.dims, index, strict=True)]
+    return f"[{', '.join(labels)}]" if labels else ""

@@ -1,0 +1,279 @@
+"""The public model: a trial table and formulas in, a posterior out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pyro.distributions import TorchDistribution
+
+from hddm_sbi import catalogue, idata
+from hddm_sbi.compile import FlatDensity, flatten
+from hddm_sbi.diagnostics import warn, warn_at_edge
+from hddm_sbi.errors import InputError
+from hddm_sbi.formula import build_designs, columns_used, parse_formulas
+from hddm_sbi.hierarchy import Hierarchy
+from hddm_sbi.inference import METHODS, Draws, Method, sample
+from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.posterior import coordinates, log_likelihood, provenance, variables
+from hddm_sbi.predictor import build_predictor
+from hddm_sbi.priors import Priors, describe, parameter_priors, user_priors
+from hddm_sbi.simulator import Simulator
+from hddm_sbi.start import choose_centring, pooled_fit, start_values
+from hddm_sbi.trials import check_trials
+
+Array = NDArray[np.float64]
+
+#: posterior draws, evenly spaced, that are checked for pressing against the box.
+_EDGE_DRAWS = 200
+
+
+class HierarchicalModel:
+    """A hierarchical decision model of a trial table.
+
+    Main arguments
+    formulas: "v ~ condition + (1|subject)", a list of such strings, or a dict parameter -> right-hand side (or a number).
+        Parameters that are not mentioned get `~ 1`; `z = 0.5` holds one at a number.
+    data: one row per trial, with columns `rt` (seconds) and `response`, and every predictor.
+    simulator: name of the model, or a Simulator. likelihood: "neural", "exact", the path of a trained likelihood, or a
+        Likelihood.
+
+    Other arguments
+    priors: None (weakly informative), "hddm" (from the literature), or a dict coefficient name -> Pyro distribution.
+    lapse: probability that a trial is a lapse (uniform over responses and 10 s), 0 for none, or its prior.
+    upper: which response value is the upper bound, where responses are not coded +1 and -1.
+    centered: "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
+        (`v_1|subject`) forces it. The posterior is the same, the speed is not.
+    rt, response: names of those columns.
+
+    >>> import hddm_sbi as hs
+    >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+    >>> hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
+    HierarchicalModel(ddm, exact likelihood, 100 trials in 1 cell: v ~ 1, a ~ 1, z ~ 1, t0 ~ 1)
+    """
+
+    def __init__(
+        self,
+        formulas: str | Sequence[str] | Mapping[str, str | float],
+        data: pd.DataFrame,
+        simulator: str | Simulator = "ddm",
+        likelihood: str | Path | Likelihood = "neural",
+        priors: Priors = None,
+        lapse: float | TorchDistribution = 0.05,
+        *,
+        upper: object = None,
+        centered: Literal["auto"] | bool | Mapping[str, bool] = "auto",
+        rt: str = "rt",
+        response: str = "response",
+    ) -> None:
+        self.simulator = simulator if isinstance(simulator, Simulator) else catalogue.load_simulator(simulator)
+        self.formulas = parse_formulas(formulas, self.simulator.names)
+        self.trials = check_trials(
+            data, self.simulator.choices, columns_used(self.formulas), rt=rt, response=response, upper=upper
+        )
+        self.likelihood = _likelihood(likelihood, self.simulator)
+        self.lapse = _checked_lapse(lapse)
+        self.priors = priors
+        self.designs, self.cell = build_designs(self.formulas, self.trials.frame)
+        self.hierarchy = self._hierarchy(priors)
+        self._pooled = pooled_fit(self.hierarchy)
+        self.hierarchy = self.hierarchy.with_centring(self._centring(centered))
+
+    def _hierarchy(self, priors: Priors) -> Hierarchy:
+        n_cells = int(self.cell.max()) + 1
+        per_cell = np.bincount(self.cell, minlength=n_cells)
+        table = parameter_priors(self.simulator, priors)
+        fixed = {name: value for name, value in self.formulas.items() if isinstance(value, float)}
+        self._check_fixed(fixed)
+        hierarchy = Hierarchy(
+            self.likelihood,
+            SortedTrials.sort(self.trials.rt, self.trials.choice, self.cell, n_cells, len(self.simulator.choices)),
+            tuple(
+                build_predictor(design, table[name], self.likelihood.box[name], per_cell)
+                for name, design in self.designs.items()
+            ),
+            fixed,
+            self.lapse,
+        )
+        return hierarchy.with_priors(user_priors(priors, hierarchy.coefficient_names))
+
+    def _check_fixed(self, fixed: Mapping[str, float]) -> None:
+        for name, value in fixed.items():
+            low, high = self.likelihood.box[name]
+            if not low <= value <= high:
+                raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
+
+    def _centring(self, centered: str | bool | Mapping[str, bool]) -> dict[str, bool]:
+        chosen = choose_centring(self.hierarchy, self._pooled)
+        if isinstance(centered, bool):
+            return dict.fromkeys(chosen, centered)
+        if isinstance(centered, str):
+            if centered != "auto":
+                raise InputError(f"centered must be 'auto', True, False, or a dict by group term; got {centered!r}.")
+            return chosen
+        unknown = sorted(set(centered) - set(chosen))
+        if unknown:
+            raise InputError(f"centered names {unknown}, but the group terms are {sorted(chosen)}.")
+        return {**chosen, **centered}
+
+    @property
+    def pyro_model(self) -> Hierarchy:
+        """The Pyro model: a function without arguments, for any Pyro inference."""
+        return self.hierarchy
+
+    @property
+    def prior_table(self) -> pd.DataFrame:
+        """The prior of every coefficient, on the scale of its parameter's link."""
+        links = {p.name: p.link for p in self.hierarchy.predictors}
+        rows = {
+            name: {"link": links.get(name.split("_")[0], "identity"), "prior": describe(prior)}
+            for name, prior in self.hierarchy.coefficient_priors().items()
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("coefficient")
+
+    @cached_property
+    def density(self) -> FlatDensity:
+        """Flat unconstrained log density of the Pyro model, and where sampling starts."""
+        return flatten(self.hierarchy, start_values(self.hierarchy, self._pooled))
+
+    def fit(
+        self,
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        seed: int | None = None,
+        method: Method = "nuts",
+        *,
+        progress: bool = True,
+        log_likelihood: bool = False,
+    ) -> Any:  # noqa: ANN401 - InferenceData or DataTree, see hddm_sbi.idata
+        """Sample the posterior.
+
+        draws, tune: per chain. seed: same seed, same draws. method: "nuts" (nutpie on the traced model) or "pyro-nuts"
+        (Pyro's own, slow). progress: show a progress bar. log_likelihood: add the pointwise log likelihood
+        (chains x draws x trials numbers).
+        Returns ArviZ InferenceData with posterior, sample_stats, observed_data and constant_data. Ctrl-C returns the
+        draws so far, with attrs["interrupted"] = 1. Warns (ConvergenceWarning) about what should not be trusted yet.
+        """
+        for name, value, least in (("draws", draws, 1), ("tune", tune, 1), ("chains", chains, 1)):
+            if not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+        if method not in METHODS:
+            raise InputError(f"method must be one of {METHODS}; got {method!r}.")
+        seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else int(seed)
+        drawn = sample(
+            self.density,
+            self.hierarchy,
+            draws=draws,
+            tune=tune,
+            chains=chains,
+            seed=seed,
+            method=method,
+            progress=progress,
+        )
+        facts = {"seed": seed, "tune": tune, "method": method}
+        return self._report(drawn, facts, log_likelihood)
+
+    def _report(self, drawn: Draws, facts: Mapping[str, Any], pointwise: bool) -> Any:  # noqa: ANN401
+        sites = self.density.constrain(drawn.x)
+        coords, dims = coordinates(self.hierarchy)
+        groups: dict[str, dict[str, NDArray[Any]]] = {
+            "posterior": variables(self.hierarchy, sites),
+            "sample_stats": drawn.stats,
+            "observed_data": {"rt": self.trials.rt, "response": np.array(self.simulator.choices)[self.trials.choice]},
+            "constant_data": {
+                str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
+                for name, column in self.trials.frame.items()
+            },
+        }
+        coords["trial"] = list(range(len(self.trials.rt)))
+        per_trial = [*groups["observed_data"], *groups["constant_data"]]
+        dims.update({name: ["trial"] for name in per_trial})
+        attrs = provenance(
+            model=self.simulator.name,
+            formulas={name: rhs for name, rhs in self.formulas.items()},
+            likelihood=self.likelihood.kind,
+            weights_sha256=getattr(self.likelihood, "sha256", ""),
+            lapse=self.lapse if isinstance(self.lapse, float) else describe(self.lapse),
+            priors=self.prior_table["prior"].to_dict(),
+            centred={g.name: g.centred for p in self.hierarchy.predictors for g in p.groups},
+            density=self.density.path,
+            interrupted=int(drawn.interrupted),
+            sampling_seconds=drawn.seconds,
+            **facts,
+        )
+        result = idata.build({k: v for k, v in groups.items() if v}, coords, dims, attrs)
+        self._warn(result, drawn)
+        return self.with_log_likelihood(result) if pointwise else result
+
+    def _warn(self, result: Any, drawn: Draws) -> None:  # noqa: ANN401
+        chains, n = drawn.x.shape[:2]
+        warn(idata.dataset(result), drawn.stats, chains)
+        thinned = np.linspace(0, chains * n - 1, min(_EDGE_DRAWS, chains * n)).astype(int)
+        theta = self.theta(result, thinned)
+        first = np.unique(self.cell, return_index=True)[1]
+        rows = self.trials.frame[list(columns_used(self.formulas))].iloc[first]
+        cells = [", ".join(f"{k}={v}" for k, v in row.items()) or "all trials" for row in rows.to_dict("records")]
+        for predictor in self.hierarchy.predictors:
+            warn_at_edge(predictor, theta[:, :, self.simulator.names.index(predictor.name)], cells)
+
+    def with_log_likelihood(self, posterior: Any) -> Any:  # noqa: ANN401 - InferenceData or DataTree
+        """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`."""
+        variables = idata.dataset(posterior)
+        shape = (variables.sizes["chain"], variables.sizes["draw"])
+        lapse = variables["lapse"].values.reshape(-1) if "lapse" in variables else np.full(np.prod(shape), self.lapse)
+        pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapse, self.trials.choice)
+        return idata.add_group(posterior, "log_likelihood", {"rt_response": pointwise.reshape(*shape, -1)}, ["trial"])
+
+    def theta(self, posterior: Any, draws: Array | None = None) -> Array:  # noqa: ANN401 - InferenceData or DataTree
+        """Parameters of every cell for posterior draws, (n_draws, n_cells, p).
+
+        posterior: what `fit` returned. draws: positions in the chains laid end to end; None for all.
+        """
+        flat = idata.dataset(posterior).stack(sample=("chain", "draw")).transpose("sample", ...)
+        chosen = flat if draws is None else flat.isel(sample=np.asarray(draws))
+        values = {str(name): torch.tensor(array.values) for name, array in chosen.data_vars.items()}
+        theta = self.hierarchy.theta(values)
+        return theta.expand(chosen.sizes["sample"], *theta.shape[-2:]).numpy()
+
+    def __repr__(self) -> str:
+        n_cells = self.hierarchy.trials.n_cells
+        formulas = ", ".join(
+            f"{name} = {rhs:g}" if isinstance(rhs, float) else f"{name} ~ {rhs}" for name, rhs in self.formulas.items()
+        )
+        return (
+            f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, {len(self.trials.rt)} trials in "
+            f"{n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
+        )
+
+
+def _likelihood(likelihood: str | Path | Likelihood, simulator: Simulator) -> Likelihood:
+    if not isinstance(likelihood, Likelihood):
+        named = likelihood in ("neural", "exact")
+        likelihood = (
+            catalogue.load_likelihood(simulator.name, kind=likelihood)  # type: ignore[arg-type]
+            if named
+            else catalogue.load_likelihood(Path(likelihood))
+        )
+    if likelihood.simulator.name != simulator.name:
+        raise InputError(
+            f"the likelihood is of the model {likelihood.simulator.name!r}, but simulator={simulator.name!r}; "
+            "give the likelihood of that model, or change the simulator."
+        )
+    return likelihood
+
+
+def _checked_lapse(lapse: float | TorchDistribution) -> float | TorchDistribution:
+    if isinstance(lapse, TorchDistribution):
+        return lapse
+    if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
+        raise InputError(
+            f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); got {lapse!r}."
+        )
+    return float(lapse)

@@ -1,0 +1,177 @@
+"""Where sampling starts and how each group term is parametrised: from one pooled maximum-likelihood fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from hddm_sbi.hierarchy import Hierarchy
+from hddm_sbi.likelihood import SortedTrials
+from hddm_sbi.link import onto_box, to_link
+from hddm_sbi.predictor import GroupEffects, Predictor
+
+Array = NDArray[np.float64]
+
+#: lapse probability of the pooled fit, which must survive any outlier in the table.
+_LAPSE = 0.05
+#: at most this many trials enter the pooled fit.
+_POOLED_TRIALS = 20_000
+#: the non-decision time starts at this fraction of the fastest trial.
+_BELOW_FASTEST = 0.9
+
+
+@dataclass(frozen=True)
+class Start:
+    """A pooled fit: one theta for all trials, as if there were no design.
+
+    theta: (p,). information: (q, q) expected information of one trial about the q estimated parameters, on the scale
+    of their links.
+    """
+
+    theta: Array
+    information: Array
+
+
+def pooled_fit(hierarchy: Hierarchy) -> Start:
+    """Maximum likelihood of one theta for all trials (at most 20 000 of them, evenly spaced), lapses included."""
+    trials, choice = _pool(hierarchy.trials)
+    predictors = hierarchy.predictors
+    names = hierarchy.likelihood.simulator.names
+    lapse = torch.tensor(_LAPSE, dtype=torch.float64)
+
+    def theta(eta: Tensor) -> Tensor:
+        estimated = {p.name: onto_box(eta[..., i], p.link, p.low, p.high) for i, p in enumerate(predictors)}
+        columns = [estimated.get(name, torch.full_like(eta[..., 0], hierarchy.fixed.get(name, 0.0))) for name in names]
+        return torch.stack(columns, -1)
+
+    def loss(x: Array) -> tuple[float, Array]:
+        eta = torch.tensor(x, requires_grad=True)
+        total = -hierarchy.likelihood.cell_log_prob(theta(eta).unsqueeze(0), trials, lapse).sum() / len(trials.rt)
+        (gradient,) = torch.autograd.grad(total, eta)
+        return float(total), gradient.numpy()
+
+    first = np.array([_first_eta(p, hierarchy) for p in predictors])
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
+    eta = torch.tensor(found.x).expand(len(trials.rt), -1).clone().requires_grad_(True)
+    log_p = hierarchy.likelihood.trial_log_prob(torch.as_tensor(trials.rt), torch.as_tensor(choice), theta(eta))
+    (score,) = torch.autograd.grad(log_p[torch.isfinite(log_p)].sum(), eta)
+    regular = 1 / (1 + torch.exp(np.log(_LAPSE * trials.lapse_density) - np.log1p(-_LAPSE) - log_p.detach()))
+    score = torch.nan_to_num(score) * regular.unsqueeze(-1)
+    information = (score.T @ score / len(trials.rt)).numpy()
+    return Start(theta(torch.tensor(found.x)).detach().numpy(), information)
+
+
+def choose_centring(hierarchy: Hierarchy, start: Start) -> dict[str, bool]:
+    """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
+
+    An effect is centred where the data determine it better than the population does: its prior variance sd² exceeds
+    its variance given the trials of a typical (median) group, with the group's other parameters as uncertain as their
+    priors. sd is the median of the prior of the group standard deviation.
+    """
+    trials_per_cell = _trials_per_cell(hierarchy.trials)
+    choice = {}
+    for i, predictor in enumerate(hierarchy.predictors):
+        for effects in predictor.groups:
+            sd = np.array([float(q.icdf(torch.tensor(0.5)).mean()) for q in effects.sigma_priors]).max()
+            weight = torch.as_tensor(trials_per_cell) * (effects.matrix**2).mean(-1)
+            trials = np.bincount(effects.index.numpy(), weight.numpy(), minlength=len(effects.levels))
+            others = np.array([_typical_sd(p) ** -2.0 for p in hierarchy.predictors])
+            others[i] = 0.0
+            precision = np.median(trials) * start.information + np.diag(others)
+            variance = np.linalg.pinv(precision)[i, i]
+            choice[effects.name] = bool(effects.population == "gamma" or sd**2 > variance)
+    return choice
+
+
+def start_values(hierarchy: Hierarchy, start: Start) -> dict[str, Tensor]:
+    """A constrained value for every sampled site: intercepts at the pooled fit, no effects, t0 below every fastest trial."""
+    values: dict[str, Tensor] = {}
+    if not isinstance(hierarchy.lapse, float):
+        values["lapse"] = torch.tensor(_LAPSE, dtype=torch.float64)
+    shift = hierarchy.likelihood.simulator.symmetries.shift
+    position = {name: i for i, name in enumerate(hierarchy.likelihood.simulator.names)}
+    for predictor in hierarchy.predictors:
+        on_cells = torch.full((hierarchy.trials.n_cells,), float(start.theta[position[predictor.name]]))
+        on_cells = on_cells.double()
+        if predictor.name == shift:
+            on_cells = torch.minimum(on_cells, _BELOW_FASTEST * torch.as_tensor(_fastest(hierarchy.trials)))
+        values.update(_predictor_start(predictor, to_link(on_cells, predictor.link)))
+    return values
+
+
+def _predictor_start(predictor: Predictor, eta: Tensor) -> dict[str, Tensor]:
+    """Coefficients whose linear predictor nowhere exceeds `eta` (n_cells,): a level, and the groups' own intercepts."""
+    values: dict[str, Tensor] = {}
+    intercepts = [g for g in predictor.groups if bool((g.matrix == 1).all())]
+    by_group = _minimum_by_group(intercepts[0], eta) if intercepts else eta.min().unsqueeze(0)
+    level = by_group.mean()
+    values.update(_constant_coefficients(predictor, level))
+    for g in predictor.groups:
+        deviation = torch.zeros(len(g.levels), g.matrix.shape[1], dtype=torch.float64)
+        if intercepts and g is intercepts[0]:
+            deviation = (by_group - level).unsqueeze(-1)
+        sigma = []
+        for name, term, prior in zip(g.effect_names, g.terms, g.sigma_priors, strict=True):
+            median = prior.icdf(torch.tensor(0.5, dtype=torch.float64)).expand(
+                () if term.levels is None else (len(term.levels),)
+            )
+            values[f"{name}_sigma"] = 0.5 * median
+            sigma.append(values[f"{name}_sigma"].reshape(-1))
+        if g.correlated:
+            values[f"{g.name}_cholesky"] = torch.eye(g.matrix.shape[1], dtype=torch.float64)
+        values[g.site] = deviation + g.mean(values) if g.centred else deviation / torch.cat(sigma)
+    return values
+
+
+def _constant_coefficients(predictor: Predictor, level: Tensor) -> dict[str, Tensor]:
+    """Common coefficients that put every cell at `level`, as nearly as the design can (least squares)."""
+    if not predictor.common:
+        return {}
+    n = predictor.n_cells
+    design = torch.cat([c.matrix.expand(n, -1) for c in predictor.common], dim=1)
+    solution = torch.linalg.lstsq(design, level.expand(n, 1), driver="gelsd").solution[:, 0]
+    pieces = torch.split(solution, [c.matrix.shape[1] for c in predictor.common])
+    return {c.name: b[0] if c.levels is None else b for c, b in zip(predictor.common, pieces, strict=True)}
+
+
+def _minimum_by_group(effects: GroupEffects, eta: Tensor) -> Tensor:
+    lowest = torch.full((len(effects.levels),), torch.inf, dtype=torch.float64)
+    return lowest.scatter_reduce(0, effects.index, eta, reduce="amin")
+
+
+def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
+    """Where the pooled fit starts: the middle of the typical range; half the fastest trial for the non-decision time."""
+    simulator = hierarchy.likelihood.simulator
+    parameter = simulator.parameters[simulator.names.index(predictor.name)]
+    value = sum(parameter.typical) / 2
+    if predictor.name == simulator.symmetries.shift:
+        value = float(np.clip(0.5 * hierarchy.trials.rt.min(), 1e-3, parameter.high))
+    return float(to_link(torch.tensor(value, dtype=torch.float64), predictor.link))
+
+
+def _typical_sd(predictor: Predictor) -> float:
+    """How far groups typically lie apart on the link's scale; next to nothing where the formula says they do not."""
+    medians = [float(q.icdf(torch.tensor(0.5)).max()) for g in predictor.groups for q in g.sigma_priors]
+    return max(medians, default=1e-3)
+
+
+def _pool(trials: SortedTrials) -> tuple[SortedTrials, NDArray[np.int64]]:
+    """All trials in one cell, evenly thinned to the pooled maximum, and the choice of each."""
+    choice = np.repeat(np.arange(len(trials.starts) - 1) % trials.n_choices, np.diff(trials.starts))
+    kept = slice(None, None, max(1, -(-len(choice) // _POOLED_TRIALS)))
+    pooled = SortedTrials.sort(trials.rt[kept], choice[kept], np.zeros_like(choice[kept]), 1, trials.n_choices)
+    return pooled, choice[kept][pooled.order]
+
+
+def _trials_per_cell(trials: SortedTrials) -> Array:
+    return np.diff(trials.starts[:: trials.n_choices]).astype(np.float64)
+
+
+def _fastest(trials: SortedTrials) -> Array:
+    """Fastest response time of every cell, (n_cells,)."""
+    return np.minimum.reduceat(trials.rt, trials.starts[: -1 : trials.n_choices])
