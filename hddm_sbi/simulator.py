@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
+import numba as nb
 import numpy as np
-from numpy.typing import NDArray
+from numba import types
+from numba.core.types import NumPyRandomGeneratorType
+from numba.np.unsafe.ndarray import to_fixed_tuple
+from numpy.typing import ArrayLike, NDArray
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, name_rows
 
 Link = Literal["identity", "log", "logit"]
 Array = NDArray[np.float64]
+
+#: trials per random stream; part of what a seed means, so changing it changes every simulated table.
+_BLOCK = 16_384
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ class Symmetries:
     scale: parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1)
     with theta'_j = theta_j * b**scale_powers[j] (0 where not listed).
     negated, complemented: parameters that turn into -x and 1 - x when the two choices are swapped.
+    even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For constant
+    drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice) is unchanged.
     """
 
     shift: str | None = None
@@ -77,6 +90,7 @@ class Symmetries:
     scale_powers: Mapping[str, float] = field(default_factory=dict)
     negated: tuple[str, ...] = ()
     complemented: tuple[str, ...] = ()
+    even_given_choice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,111 @@ class Simulator:
     log_density: Callable[..., Any] | None = None
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        names = self.names
+        if len(set(names)) != len(names):
+            raise InputError(f"parameter names of {self.name!r} must be unique; got {names}.")
+        arguments = tuple(inspect.signature(getattr(self.trial, "py_func", self.trial)).parameters)
+        if arguments != (*names, "rng"):
+            raise InputError(f"trial of {self.name!r} must take the arguments {(*names, 'rng')}; it takes {arguments}.")
+        for p in self.parameters:
+            if not p.support[0] <= p.low < p.high <= p.support[1]:
+                raise InputError(f"the box of {p.name!r}, [{p.low}, {p.high}], must lie inside its support {p.support}.")
+        symmetries = self.symmetries
+        mentioned = {symmetries.shift, symmetries.scale, *symmetries.scale_powers, *symmetries.negated}
+        unknown = (mentioned | {*symmetries.complemented, *symmetries.even_given_choice}) - {None, *names}
+        if unknown:
+            raise InputError(f"the symmetries of {self.name!r} name {sorted(map(str, unknown))}, which are no parameters.")
+
     @property
     def names(self) -> tuple[str, ...]:
         """Parameter names, in the order of the columns of theta."""
         return tuple(p.name for p in self.parameters)
+
+    @property
+    def box(self) -> dict[str, tuple[float, float]]:
+        """(low, high) of every parameter: where simulators are tested and networks trained."""
+        return {p.name: (p.low, p.high) for p in self.parameters}
+
+    @property
+    def support(self) -> dict[str, tuple[float, float]]:
+        """(low, high) of every parameter: where the model is defined."""
+        return {p.name: p.support for p in self.parameters}
+
+    def theta_matrix(self, theta: Mapping[str, ArrayLike], n: int) -> Array:
+        """Parameters by name, each a scalar or (n,), as an (n, p) matrix with columns in the order of `parameters`."""
+        for name in theta:
+            if name not in self.names:
+                near = difflib.get_close_matches(name, self.names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise InputError(f"{self.name!r} has no parameter {name!r}{hint} Parameters: {', '.join(self.names)}.")
+        missing = [name for name in self.names if name not in theta]
+        if missing:
+            raise InputError(f"theta lacks {', '.join(missing)}; {self.name!r} has the parameters {', '.join(self.names)}.")
+        matrix = np.empty((n, len(self.names)))
+        for column, name in enumerate(self.names):
+            value = np.asarray(theta[name], dtype=np.float64)
+            if value.shape not in ((), (1,), (n,)):
+                raise InputError(f"theta[{name!r}] must be a number or have one value per trial ({n}); got {value.shape}.")
+            matrix[:, column] = value
+        return matrix
+
+    def simulate(self, theta: Array, seed: int, n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
+        """One trial per row of theta.
+
+        theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice (n,),
+        positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
+        """
+        theta = np.ascontiguousarray(theta, dtype=np.float64)
+        self._check(theta)
+        n = len(theta)
+        rt, choice = np.empty(n), np.empty(n, dtype=np.int64)
+        streams = np.random.SeedSequence(seed).spawn(-(-n // _BLOCK))
+        run = _driver(len(self.names))
+
+        def block(index: int) -> None:
+            rows = slice(index * _BLOCK, (index + 1) * _BLOCK)
+            run(self.trial, theta[rows], np.random.Generator(np.random.PCG64(streams[index])), rt[rows], choice[rows])
+
+        if n_threads == 1 or len(streams) < 2:
+            for index in range(len(streams)):
+                block(index)
+        else:
+            with ThreadPoolExecutor(n_threads) as pool:
+                list(pool.map(block, range(len(streams))))
+        return rt, choice
+
+    def _check(self, theta: Array) -> None:
+        if theta.ndim != 2 or theta.shape[1] != len(self.names):
+            raise InputError(f"theta must be (n, {len(self.names)}), one column for each of {self.names}; got {theta.shape}.")
+        for column, (name, (low, high)) in enumerate(self.support.items()):
+            value = theta[:, column]
+            inside = np.isfinite(value) & (value >= low) & (value <= high)
+            inside &= (value > low) | (name == self.symmetries.shift)
+            wrong = np.flatnonzero(~inside)
+            if wrong.size:
+                raise InputError(
+                    f"theta[{name!r}] must be finite and inside ({low:g}, {high:g}); got {value[wrong[0]]:g} in "
+                    f"{name_rows(wrong)} (0 = first)."
+                )
+
+    def __repr__(self) -> str:
+        return f"Simulator({self.name}: {' '.join(self.names)}, {len(self.choices)} choices)"
+
+
+@cache
+def _driver(p: int) -> Callable[..., None]:
+    """Loop over trials of any model with p parameters. The model's own function comes in as an argument of a declared
+    type, so that the compiled loop can be kept on disk and serves every model."""
+    number, generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
+    outcome = types.Tuple((number, types.int64))
+    trial_type = types.FunctionType(outcome(*[number] * p, generator))
+
+    @nb.njit(
+        types.void(trial_type, number[:, ::1], generator, number[::1], types.int64[::1]), cache=True, nogil=True
+    )
+    def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        for i in range(theta.shape[0]):
+            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)
+
+    return run  # type: ignore[no-any-return]

@@ -1,0 +1,250 @@
+"""Simulator -> weights: designed parameters, simulations compressed to histograms, and the network fitted to those."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numba as nb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from scipy.stats import qmc
+from torch import Tensor
+from tqdm import tqdm
+
+from hddm_sbi.network import Architecture, MixtureNetwork, Reduction
+from hddm_sbi.simulator import Simulator
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the weights. The same recipe gives the same weights on the same machine.
+
+    thetas x trials simulations, compressed to `bins` of log decision time per choice; `steps` of Adam on `batch` thetas.
+    """
+
+    thetas: int = 100_000
+    trials: int = 10_000
+    bins: int = 96
+    steps: int = 30_000
+    batch: int = 256
+    learning_rate: float = 4e-3
+    seed: int = 1
+    shard: int = 5_000
+
+
+def train(
+    simulator: Simulator,
+    recipe: Recipe,
+    folder: Path,
+    architecture: Architecture | None = None,
+    *,
+    device: str = "cpu",
+    n_threads: int = 1,
+    progress: bool = True,
+) -> MixtureNetwork:
+    """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    architecture = architecture or Architecture()
+    _same_recipe(folder / "recipe.json", {"model": simulator.name, **asdict(recipe), **architecture.as_dict()})
+    data = simulate_histograms(simulator, recipe, folder, n_threads=n_threads, progress=progress)
+    return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress)
+
+
+def _same_recipe(path: Path, recipe: dict[str, object]) -> None:
+    if path.exists() and json.loads(path.read_text()) != recipe:
+        raise ValueError(f"{path.parent} holds a run with another recipe ({path}); choose another folder or remove it.")
+    path.write_text(json.dumps(recipe, indent=1))
+
+
+# ---- simulations, compressed
+
+
+def design(simulator: Simulator, n: int, seed: int) -> Array:
+    """n parameter sets, a scrambled Sobol sequence over the box widened by 5 %, the shift at 0: (n, p).
+
+    Widening keeps the edge of the box inside the training region.
+    """
+    points = qmc.Sobol(len(simulator.names), scramble=True, rng=np.random.default_rng(seed)).random(n)
+    theta = np.empty_like(points)
+    for column, p in enumerate(simulator.parameters):
+        margin = 0.05 * (p.high - p.low)
+        low = max(p.low - margin, (p.low + p.support[0]) / 2)
+        high = min(p.high + margin, (p.high + p.support[1]) / 2)
+        theta[:, column] = low + (high - low) * points[:, column]
+        if p.name == simulator.symmetries.shift:
+            theta[:, column] = 0.0
+    return theta
+
+
+def simulate_histograms(
+    simulator: Simulator, recipe: Recipe, folder: Path, *, n_threads: int = 1, progress: bool = True
+) -> dict[str, Tensor]:
+    """Simulations of every designed theta, counted in bins of log reduced decision time: one file per shard.
+
+    theta (n, r) reduced; share (n, 2, bins) of trials in a bin; mean (n, 2, bins) of log decision time in it.
+    """
+    reduction = Reduction(simulator)
+    theta = design(simulator, recipe.thetas, recipe.seed)
+    parts = []
+    starts = range(0, recipe.thetas, recipe.shard)
+    for index, first in enumerate(tqdm(starts, desc="simulate", disable=not progress)):
+        path = folder / f"histograms-{index:04d}.safetensors"
+        if not path.exists():
+            rows = theta[first : first + recipe.shard]
+            shard = _histogram_shard(simulator, reduction, rows, recipe, index, n_threads)
+            partial = path.with_suffix(".part")
+            save_file(shard, partial)
+            partial.rename(path)
+        parts.append(load_file(path))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _histogram_shard(
+    simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
+) -> dict[str, Tensor]:
+    n, bins = len(theta), recipe.bins
+    share, mean = np.zeros((n, 2, bins), np.float32), np.zeros((n, 2, bins), np.float32)
+    log_scale = reduction.log_time_scale(torch.as_tensor(theta)).numpy()
+    together = max(1, 1_000_000 // recipe.trials)
+    for first in range(0, n, together):
+        rows = slice(first, min(n, first + together))
+        seed = hash_seed(recipe.seed, index, first)
+        rt, choice = simulator.simulate(np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
+        y = (np.log(rt) - np.repeat(log_scale[rows], recipe.trials)).reshape(-1, recipe.trials)
+        _count(y, choice.reshape(-1, recipe.trials), share[rows], mean[rows])
+    reduced = reduction.reduce(torch.as_tensor(theta)).float()
+    return {"theta": reduced, "share": torch.from_numpy(share), "mean": torch.from_numpy(mean)}
+
+
+def hash_seed(*parts: int) -> int:
+    """One 64-bit seed from several whole numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+
+
+@nb.njit(cache=True, nogil=True)
+def _count(y: Array, choice: NDArray[np.int64], share: NDArray[np.float32], mean: NDArray[np.float32]) -> None:
+    """Equal-width bins between the smallest and largest y of every (theta, choice)."""
+    n, trials = y.shape
+    bins = share.shape[2]
+    total = np.empty(bins)
+    count = np.empty(bins)
+    for i in range(n):
+        for c in range(2):
+            low, high = np.inf, -np.inf
+            for j in range(trials):
+                if choice[i, j] == c:
+                    low, high = min(low, y[i, j]), max(high, y[i, j])
+            if low > high:
+                continue
+            per_unit = bins / (high - low + 1e-9)
+            total[:] = 0.0
+            count[:] = 0.0
+            for j in range(trials):
+                if choice[i, j] == c:
+                    b = min(int((y[i, j] - low) * per_unit), bins - 1)
+                    total[b] += y[i, j]
+                    count[b] += 1.0
+            for b in range(bins):
+                share[i, c, b] = count[b] / trials
+                mean[i, c, b] = total[b] / count[b] if count[b] > 0 else low
+
+
+# ---- the fit
+
+
+def fit(
+    simulator: Simulator,
+    recipe: Recipe,
+    architecture: Architecture,
+    data: dict[str, Tensor],
+    folder: Path,
+    *,
+    device: str = "cpu",
+    progress: bool = True,
+) -> MixtureNetwork:
+    """Minimise - sum share * log p(choice, y) with Adam on a cosine schedule; the mean of late weights is returned.
+
+    The state is written to `folder` every 2 000 steps, and a stopped run resumes from it.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = MixtureNetwork(Reduction(simulator), architecture).to(device)
+    average = copy.deepcopy(network)
+    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+    data = {name: value.to(device) for name, value in data.items()}
+    state = folder / "state.safetensors"
+    first = _resume(state, network, average, optimizer)
+    bar = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc="fit", disable=not progress, mininterval=5)
+    for step in bar:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
+        # Each step draws its batch from its own stream, so a resumed run sees the same batches.
+        rows = np.random.default_rng([recipe.seed, step]).integers(0, len(data["theta"]), recipe.batch)
+        loss = _loss(network, {name: value[torch.as_tensor(rows)] for name, value in data.items()})
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        _update_average(average, network, step, recipe.steps)
+        if (step + 1) % 2_000 == 0 or step + 1 == recipe.steps:
+            bar.set_postfix(loss=f"{float(loss.detach()):.5f}")
+            _save_state(state, network, average, optimizer, step + 1)
+    return average.cpu()
+
+
+def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
+    mixture = network(batch["theta"])
+    y = batch["mean"]
+    log_p = type(mixture)(*(part.unsqueeze(2) for part in mixture)).log_prob(y)
+    return -(batch["share"] * log_p).sum((1, 2)).mean()
+
+
+def _schedule(step: int, steps: int) -> float:
+    return min(1.0, step / 100) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 5e-4)
+
+
+def _update_average(average: MixtureNetwork, network: MixtureNetwork, step: int, steps: int) -> None:
+    """Exponential mean of the weights over the second half of the run."""
+    weight = 1.0 if step < steps // 2 else 0.005
+    with torch.no_grad():
+        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
+
+
+def _save_state(
+    path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Adam, step: int
+) -> None:
+    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+    partial = path.with_suffix(".part")
+    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, {"step": str(step)})
+    partial.rename(path)
+
+
+def _resume(path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Adam) -> int:
+    """Load a saved state into the three, and return the step to go on from (0 where there is none)."""
+    if not path.exists():
+        return 0
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        step = int(file.metadata()["step"])
+    tensors = load_file(path)
+    for name, module in (("network.", network), ("average.", average)):
+        module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("adam."):
+            _, index, moment = key.split(".")
+            moments.setdefault(int(index), {})[moment] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    return step
