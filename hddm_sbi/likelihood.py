@@ -70,7 +70,7 @@ class Likelihood(ABC):
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
 
-        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta and lapse.
+        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
         """
 
     def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:

@@ -151,7 +151,9 @@ class MixtureNetwork(nn.Module):
         log_weight = torch.log_softmax(weight, -1) + log_choice.unsqueeze(-1)
         spread = self.architecture.spread
         return Mixture(
-            log_weight, self.architecture.location + spread * mean, log_sd.clamp(-6.0, 3.0) + float(torch.tensor(spread).log())
+            log_weight,
+            self.architecture.location + spread * mean,
+            log_sd.clamp(-6.0, 3.0) + float(torch.tensor(spread).log()),
         )
 
     def log_choice(self, by_choice: Tensor) -> Tensor:

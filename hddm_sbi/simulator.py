@@ -121,12 +121,16 @@ class Simulator:
             raise InputError(f"trial of {self.name!r} must take the arguments {(*names, 'rng')}; it takes {arguments}.")
         for p in self.parameters:
             if not p.support[0] <= p.low < p.high <= p.support[1]:
-                raise InputError(f"the box of {p.name!r}, [{p.low}, {p.high}], must lie inside its support {p.support}.")
+                raise InputError(
+                    f"the box of {p.name!r}, [{p.low}, {p.high}], must lie inside its support {p.support}."
+                )
         symmetries = self.symmetries
         mentioned = {symmetries.shift, symmetries.scale, *symmetries.scale_powers, *symmetries.negated}
         unknown = (mentioned | {*symmetries.complemented, *symmetries.even_given_choice}) - {None, *names}
         if unknown:
-            raise InputError(f"the symmetries of {self.name!r} name {sorted(map(str, unknown))}, which are no parameters.")
+            raise InputError(
+                f"the symmetries of {self.name!r} name {sorted(map(str, unknown))}, which are no parameters."
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -152,12 +156,16 @@ class Simulator:
                 raise InputError(f"{self.name!r} has no parameter {name!r}{hint} Parameters: {', '.join(self.names)}.")
         missing = [name for name in self.names if name not in theta]
         if missing:
-            raise InputError(f"theta lacks {', '.join(missing)}; {self.name!r} has the parameters {', '.join(self.names)}.")
+            raise InputError(
+                f"theta lacks {', '.join(missing)}; {self.name!r} has the parameters {', '.join(self.names)}."
+            )
         matrix = np.empty((n, len(self.names)))
         for column, name in enumerate(self.names):
             value = np.asarray(theta[name], dtype=np.float64)
             if value.shape not in ((), (1,), (n,)):
-                raise InputError(f"theta[{name!r}] must be a number or have one value per trial ({n}); got {value.shape}.")
+                raise InputError(
+                    f"theta[{name!r}] must be a number or have one value per trial ({n}); got {value.shape}."
+                )
             matrix[:, column] = value
         return matrix
 
@@ -188,7 +196,9 @@ class Simulator:
 
     def _check(self, theta: Array) -> None:
         if theta.ndim != 2 or theta.shape[1] != len(self.names):
-            raise InputError(f"theta must be (n, {len(self.names)}), one column for each of {self.names}; got {theta.shape}.")
+            raise InputError(
+                f"theta must be (n, {len(self.names)}), one column for each of {self.names}; got {theta.shape}."
+            )
         for column, (name, (low, high)) in enumerate(self.support.items()):
             value = theta[:, column]
             inside = np.isfinite(value) & (value >= low) & (value <= high)
@@ -212,9 +222,7 @@ def _driver(p: int) -> Callable[..., None]:
     outcome = types.Tuple((number, types.int64))
     trial_type = types.FunctionType(outcome(*[number] * p, generator))
 
-    @nb.njit(
-        types.void(trial_type, number[:, ::1], generator, number[::1], types.int64[::1]), cache=True, nogil=True
-    )
+    @nb.njit(types.void(trial_type, number[:, ::1], generator, number[::1], types.int64[::1]), cache=True, nogil=True)
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)

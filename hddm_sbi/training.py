@@ -182,7 +182,9 @@ def fit(
     data = {name: value.to(device) for name, value in data.items()}
     state = folder / "state.safetensors"
     first = _resume(state, network, average, optimizer)
-    bar = tqdm(range(first, recipe.steps), initial=first, total=recipe.steps, desc="fit", disable=not progress, mininterval=5)
+    bar = tqdm(
+        range(first, recipe.steps), initial=first, total=recipe.steps, desc="fit", disable=not progress, mininterval=5
+    )
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
