@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module defines
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'hddm_sbi' has no attribute {name!r}")
     return getattr(importlib.import_module(f"hddm_sbi.{_HOME[name]}"), name)

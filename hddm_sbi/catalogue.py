@@ -57,7 +57,7 @@ def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
     """
     path = Path(name)
     if path.suffix == _WEIGHTS or path.exists():
-        return checkpoint.load(path, load_simulator(checkpoint.read_card(path).model))
+        return checkpoint.load_likelihood(path, load_simulator(checkpoint.read_card(path).model))
     if kind == "exact":
         return ExactLikelihood(load_simulator(str(name)))
     if kind != "neural":
@@ -69,7 +69,7 @@ def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
             f"no pretrained likelihood of {simulator.name!r} is in the package; train one with `hddm-sbi train "
             f"{simulator.name}`" + (", or use kind='exact'." if simulator.log_density else ".")
         )
-    return checkpoint.load(weights, simulator)
+    return checkpoint.load_likelihood(weights, simulator)
 
 
 def weights_of(name: str) -> Path | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihood import Likelihood, SortedTrials
 from hddm_sbi.simulator import Simulator
-from hddm_sbi.vecmath import FAST, exp_negative, log_positive
+from hddm_sbi.vecmath import dot, mix_lapse, total_of
 
 Array = NDArray[np.float64]
 
@@ -25,34 +25,6 @@ _BLOCK = 128
 
 _f8, _i8 = types.float64, types.int64
 _DENSITY = types.FunctionType(types.void(_f8[::1], _i8, _f8[::1], _f8[::1], _f8[:, ::1]))
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _mix(logp: Array, weight: Array, n: int, log_odds: float) -> float:
-    """Sum of log(1 + exp(d)), d = logp + log_odds, and the weight exp(d) / (1 + exp(d)) of every trial."""
-    total = 0.0
-    for i in range(n):
-        d = logp[i] + log_odds
-        e = exp_negative(-abs(d))
-        total += max(d, 0.0) + log_positive(1.0 + e)
-        weight[i] = (1.0 if d >= 0.0 else e) / (1.0 + e)
-    return total
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _dot(x: Array, y: Array, n: int) -> float:
-    total = 0.0
-    for i in range(n):
-        total += x[i] * y[i]
-    return total
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
-def _sum(x: Array, n: int) -> float:
-    total = 0.0
-    for i in range(n):
-        total += x[i]
-    return total
 
 
 @nb.njit(
@@ -88,13 +60,13 @@ def _cells(
             n = last - first
             density(theta[cell], choice, rt[first:last], logp, partial)
             if lapse > 0.0:
-                total[cell] += n * log_lapse + _mix(logp, weight, n, log_odds)
-                regular = _sum(weight, n)
+                total[cell] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
+                regular = total_of(weight, n)
                 grad_lapse[cell] += (n - regular) / lapse - regular / (1.0 - lapse)
             else:
-                total[cell] += _sum(logp, n)
+                total[cell] += total_of(logp, n)
             for j in range(p):
-                grad[cell, j] += _dot(weight, partial[j], n) if lapse > 0.0 else _sum(partial[j], n)
+                grad[cell, j] += dot(weight, partial[j], n) if lapse > 0.0 else total_of(partial[j], n)
 
 
 @nb.njit(

@@ -24,7 +24,7 @@ def build(
     coords: Mapping[str, Sequence[Any] | ArrayLike],
     dims: Mapping[str, Sequence[str]],
     attrs: Mapping[str, Any],
-) -> Any:  # noqa: ANN401 - InferenceData in ArviZ 0.x, xarray's DataTree in 1.x
+) -> Any:
     """InferenceData (ArviZ 0.x) or DataTree (1.x) with these groups; attrs are written to the posterior as well.
 
     groups: group name -> variable name -> array; posterior, sample_stats and log_likelihood are (chain, draw, ...).
@@ -36,13 +36,13 @@ def build(
     return data
 
 
-def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:  # noqa: ANN401
+def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
     """One group as an xarray Dataset."""
     content = idata[group]
     return content if isinstance(content, xr.Dataset) else content.to_dataset()
 
 
-def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:  # noqa: ANN401
+def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:
     """The same posterior with one more group of (chain, draw, *dims) variables."""
     posterior = dataset(idata)
     coords = {"chain": posterior["chain"].values, "draw": posterior["draw"].values}
@@ -65,7 +65,7 @@ def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
     return min(pairs, key=lambda pair: pair[1])
 
 
-def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:  # noqa: ANN401 - a numpy reduction
+def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:
     named = {
         f"{name}{_position(array, index)}": float(array.values[index])
         for name, array in values.data_vars.items()

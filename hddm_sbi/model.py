@@ -152,7 +152,7 @@ class HierarchicalModel:
         *,
         progress: bool = True,
         log_likelihood: bool = False,
-    ) -> Any:  # noqa: ANN401 - InferenceData or DataTree, see hddm_sbi.idata
+    ) -> Any:
         """Sample the posterior.
 
         draws, tune: per chain. seed: same seed, same draws. method: "nuts" (nutpie on the traced model) or "pyro-nuts"
@@ -180,7 +180,7 @@ class HierarchicalModel:
         facts = {"seed": seed, "tune": tune, "method": method}
         return self._report(drawn, facts, log_likelihood)
 
-    def _report(self, drawn: Draws, facts: Mapping[str, Any], pointwise: bool) -> Any:  # noqa: ANN401
+    def _report(self, drawn: Draws, facts: Mapping[str, Any], pointwise: bool) -> Any:
         sites = self.density.constrain(drawn.x)
         coords, dims = coordinates(self.hierarchy)
         groups: dict[str, dict[str, NDArray[Any]]] = {
@@ -212,7 +212,7 @@ class HierarchicalModel:
         self._warn(result, drawn)
         return self.with_log_likelihood(result) if pointwise else result
 
-    def _warn(self, result: Any, drawn: Draws) -> None:  # noqa: ANN401
+    def _warn(self, result: Any, drawn: Draws) -> None:
         chains, n = drawn.x.shape[:2]
         warn(idata.dataset(result), drawn.stats, chains)
         thinned = np.linspace(0, chains * n - 1, min(_EDGE_DRAWS, chains * n)).astype(int)
@@ -223,7 +223,7 @@ class HierarchicalModel:
         for predictor in self.hierarchy.predictors:
             warn_at_edge(predictor, theta[:, :, self.simulator.names.index(predictor.name)], cells)
 
-    def with_log_likelihood(self, posterior: Any) -> Any:  # noqa: ANN401 - InferenceData or DataTree
+    def with_log_likelihood(self, posterior: Any) -> Any:
         """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`."""
         variables = idata.dataset(posterior)
         shape = (variables.sizes["chain"], variables.sizes["draw"])
@@ -231,7 +231,7 @@ class HierarchicalModel:
         pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapse, self.trials.choice)
         return idata.add_group(posterior, "log_likelihood", {"rt_response": pointwise.reshape(*shape, -1)}, ["trial"])
 
-    def theta(self, posterior: Any, draws: Array | None = None) -> Array:  # noqa: ANN401 - InferenceData or DataTree
+    def theta(self, posterior: Any, draws: Array | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p).
 
         posterior: what `fit` returned. draws: positions in the chains laid end to end; None for all.

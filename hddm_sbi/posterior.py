@@ -68,7 +68,7 @@ def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array, choice: NDA
     return out
 
 
-def provenance(**facts: Any) -> dict[str, Any]:  # noqa: ANN401
+def provenance(**facts: Any) -> dict[str, Any]:
     """Attributes that say what made a posterior: the facts given (JSON where needed) and the versions in use."""
     attrs: dict[str, Any] = {"versions": json.dumps({name: _version(name) for name in _VERSIONS})}
     for name, value in facts.items():

@@ -1,10 +1,14 @@
-"""Branch-free exp and log in Numba, so that LLVM turns loops over trials into vector instructions."""
+"""Branch-free exp and log in Numba, which LLVM turns into vector instructions, and the loops over trials all kernels share."""
 
 from __future__ import annotations
 
 import numba as nb
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 
 #: loops that call these may reorder sums and fuse multiply-adds; never more, for -inf and signs must survive.
 FAST = {"nsz", "contract", "arcp", "reassoc"}
@@ -87,3 +91,37 @@ def log_positive(x: float) -> float:
     p = p * q + 1.0 / 5.0
     p = p * q + 1.0 / 3.0
     return exponent * _LN2_HIGH + (2.0 * s + (2.0 * s * q * p + exponent * _LN2_LOW))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def mix_lapse(logp: Array, weight: Array, n: int, log_odds: float) -> float:
+    """The lapse mixture of n trials, relative to a lapse: log[(1 - lapse) p + lapse u] - log(lapse u) = log(1 + exp(d)).
+
+    d = logp + log_odds, log_odds = log[(1 - lapse) / (lapse u)]. Returns the sum and fills in every trial's weight
+    exp(d) / (1 + exp(d)): the probability that it was no lapse, and the factor on its gradient.
+    """
+    total = 0.0
+    for i in range(n):
+        d = logp[i] + log_odds
+        e = exp_negative(-abs(d))
+        total += max(d, 0.0) + log_positive(1.0 + e)
+        weight[i] = (1.0 if d >= 0.0 else e) / (1.0 + e)
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def dot(x: Array, y: Array, n: int) -> float:
+    """Sum of x * y over the first n."""
+    total = 0.0
+    for i in range(n):
+        total += x[i] * y[i]
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def total_of(x: Array, n: int) -> float:
+    """Sum of the first n."""
+    total = 0.0
+    for i in range(n):
+        total += x[i]
+    return total

@@ -1,0 +1,176 @@
+"""How good a learned likelihood is: per trial against a reference, in its tails, and in the posterior it leads to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from hddm_sbi.likelihood import Likelihood, SortedTrials
+
+Array = NDArray[np.float64]
+Region = dict[str, tuple[float, float]]
+
+#: where posterior bias is measured: inside the box, as human data are (HSSM's own benchmark ranges for the DDM).
+_POSTERIOR_MARGIN = {"v": (-2.5, 2.5), "a": (0.5, 2.0), "z": (0.25, 0.75), "t0": (0.15, 1.0)}
+#: the region the accuracy targets are stated for; parameters not named range over the whole box.
+_TARGET_REGION = {"v": (-3.0, 3.0)}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Per-trial accuracy over theta uniform in a region and trials simulated there.
+
+    kl: mean of log p - log q, by the control variate q/p - 1 (zero mean), with its standard error. score_error:
+    root-mean-square error of d log p / d theta relative to its size, per parameter.
+    """
+
+    kl: float
+    kl_se: float
+    mean_abs_error: float
+    quantile_999: float
+    largest: float
+    score_error: dict[str, float]
+
+
+def accuracy(likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int) -> Accuracy:
+    """Compare two likelihoods on n simulated trials, each with a theta of its own, uniform in `region`."""
+    simulator = reference.simulator
+    theta = _uniform(region, n, seed)
+    rt, choice = simulator.simulate(theta, seed)
+    error, scores = _errors(likelihood, reference, theta, rt, choice)
+    variate = np.expm1(-error) + error
+    gap, size = np.sqrt((scores[0] - scores[1]) ** 2), np.abs(scores[1])
+    relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
+    return Accuracy(
+        kl=float(variate.mean()),
+        kl_se=float(variate.std() / np.sqrt(n)),
+        mean_abs_error=float(np.abs(error).mean()),
+        quantile_999=float(np.quantile(np.abs(error), 0.999)),
+        largest=float(np.abs(error).max()),
+        score_error=dict(zip(simulator.names, relative.tolist(), strict=True)),
+    )
+
+
+def tails(likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int) -> dict[str, float]:
+    """Mean absolute error of log p where data are scarce, by name of the tail.
+
+    fast: the fastest 1 in 1 000 trials, by decision time relative to the mean; under 5 ms: decision times below 5 ms;
+    unlikely choice: the response that was not given, where its density is below 1e-5, and below 1e-10.
+    """
+    simulator = reference.simulator
+    theta = _uniform(region, n, seed)
+    rt, choice = simulator.simulate(theta, seed)
+    error, _ = _errors(likelihood, reference, theta, rt, choice)
+    shift = simulator.symmetries.shift
+    decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
+    other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
+    groups = {
+        "fastest_of_1000": np.abs(error)[decision <= np.quantile(decision, 1e-3)],
+        "below_5_ms": np.abs(error)[decision < 0.005],
+        "choice_below_1e-5": np.abs(other)[(log_other < np.log(1e-5)) & (log_other > np.log(1e-10))],
+        "choice_below_1e-10": np.abs(other)[log_other < np.log(1e-10)],
+    }
+    return {name: float(values.mean()) for name, values in groups.items() if len(values)}
+
+
+def posterior_bias(
+    likelihood: Likelihood, reference: Likelihood, n_trials: int, n_sets: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """|posterior mode under the likelihood - under the reference| in exact posterior sds: mean and largest, per parameter.
+
+    Flat prior, n_trials simulated from each of n_sets thetas; sds from the curvature of the reference at its mode.
+    """
+    simulator = reference.simulator
+    region = {name: _POSTERIOR_MARGIN.get(name, box) for name, box in likelihood.box.items()}
+    bias = np.empty((n_sets, len(simulator.names)))
+    for k, theta in enumerate(_uniform(region, n_sets, seed)):
+        rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed + 1000 + k)
+        trials = SortedTrials.sort(rt, choice, np.zeros(n_trials, np.int64), 1, len(simulator.choices))
+        mode, sd = _mode(reference, trials, theta, likelihood.box)
+        learned, _ = _mode(likelihood, trials, mode, likelihood.box)
+        bias[k] = np.abs(learned - mode) / sd
+    names = simulator.names
+    return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
+
+
+def scores(likelihood: Likelihood, reference: Likelihood, *, n: int = 400_000, n_sets: int = 16, seed: int = 5) -> dict[str, Any]:
+    """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias."""
+    whole = dict(likelihood.box)
+    target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}
+    inside, everywhere = (accuracy(likelihood, reference, region, n, seed) for region in (target, whole))
+    mean, largest = posterior_bias(likelihood, reference, 25_000, n_sets, seed)
+    return {
+        "KL": inside.kl,
+        "KL_se": inside.kl_se,
+        "mean_abs_error": inside.mean_abs_error,
+        "abs_error_quantile_999": inside.quantile_999,
+        "score_error": inside.score_error,
+        "KL_whole_box": everywhere.kl,
+        "mean_abs_error_whole_box": everywhere.mean_abs_error,
+        "posterior_bias": max(mean.values()),
+        "posterior_bias_mean": mean,
+        "posterior_bias_largest": largest,
+        "tails": tails(likelihood, reference, whole, n, seed + 1),
+        "trials": n,
+        "parameter_sets": n_sets,
+        "seed": seed,
+    }
+
+
+def _uniform(region: Region, n: int, seed: int) -> Array:
+    low, high = np.array(list(region.values())).T
+    return low + (high - low) * np.random.default_rng(seed).random((n, len(low)))
+
+
+def _errors(
+    likelihood: Likelihood, reference: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+) -> tuple[Array, tuple[Array, Array]]:
+    """log p - log q per trial, and the score of either, (n, p)."""
+    values, gradients = [], []
+    for one in (likelihood, reference):
+        at = torch.tensor(theta, requires_grad=True)
+        log_p = one.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+        (gradient,) = torch.autograd.grad(log_p.sum(), at)
+        values.append(log_p.detach().numpy())
+        gradients.append(gradient.numpy())
+    return values[1] - values[0], (gradients[0], gradients[1])
+
+
+def _other_choice(
+    likelihood: Likelihood, reference: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Error at the choice that was not made, and that choice's log density."""
+    other = torch.as_tensor((choice + 1) % len(reference.simulator.choices))
+    at, times = torch.as_tensor(theta), torch.as_tensor(rt)
+    exact = reference.trial_log_prob(times, other, at).numpy()
+    return exact - likelihood.trial_log_prob(times, other, at).numpy(), exact
+
+
+def _mode(likelihood: Likelihood, trials: SortedTrials, start: Array, box: Region) -> tuple[Array, Array]:
+    """Posterior mode under a flat prior on the box, and posterior sds from the curvature there."""
+    n, no_lapse = len(trials.rt), torch.zeros((), dtype=torch.float64)
+    names = likelihood.simulator.names
+    bounds = [box[name] for name in names]
+    shift = likelihood.simulator.symmetries.shift
+    if shift is not None:
+        column = names.index(shift)
+        bounds[column] = (bounds[column][0], min(bounds[column][1], float(trials.rt[trials.rt > 0].min()) - 1e-5))
+
+    def loss(x: Array) -> tuple[float, Array]:
+        theta = torch.tensor(x, requires_grad=True)
+        value = -likelihood.cell_log_prob(theta.unsqueeze(0), trials, no_lapse).sum() / n
+        (gradient,) = torch.autograd.grad(value, theta)
+        return float(value.detach()), gradient.numpy()
+
+    low, high = np.array(bounds).T
+    options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9}
+    found = minimize(loss, np.clip(start, low, high), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    step = 1e-5
+    curvature = np.array([loss(found - step * e)[1] - loss(found + step * e)[1] for e in np.eye(len(found))])
+    curvature = -(curvature + curvature.T) / (4 * step) * n
+    return found, np.sqrt(np.diag(np.linalg.inv(curvature)))
