@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 
 _ROWS_SHOWN = 5
@@ -23,3 +24,15 @@ def name_rows(rows: Sequence[object]) -> str:
     rest = len(rows) - _ROWS_SHOWN
     plural = "row" if len(rows) == 1 else "rows"
     return f"{plural} {shown}" + (f" and {rest} more" if rest > 0 else "")
+
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """How an error message goes on after an unknown name.
+
+    >>> did_you_mean("subjct", ["rt", "subject"])
+    "; did you mean 'subject'?"
+    >>> did_you_mean("x", ["rt", "subject"])
+    '.'
+    """
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."

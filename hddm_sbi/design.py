@@ -1,0 +1,153 @@
+"""One parameter's linear predictor as matrices: terms, group factors, cells, and whether they can be estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hddm_sbi.errors import InputError
+
+Array = NDArray[np.float64]
+
+#: a column whose part outside the columns before it is shorter than this, relative to its length, is their combination;
+#: rounding leaves 1e-15, the least separable real predictor (a Unix time within one hour) 1e-7.
+_ALIASED = 1e-10
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of a linear predictor.
+
+    name: as in the formula: "Intercept" ("1" inside a group term), "condition", "condition:x", "scale(x)".
+    levels: labels of the coefficients; None for one scalar coefficient. matrix: (n_cells, k).
+    """
+
+    name: str
+    levels: tuple[str, ...] | None
+    matrix: Array
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Labels of the columns: `x`, `condition[hard]`."""
+        return (self.name,) if self.levels is None else tuple(f"{self.name}[{level}]" for level in self.levels)
+
+
+@dataclass(frozen=True)
+class GroupTerm:
+    """(terms | factor): each level of the factor has its own deviation for every column of the terms.
+
+    factor: "subject", "subject:session". levels: of the factor. index: (n_cells,) position of each cell in levels.
+    correlated: whether the deviations of one level are correlated, as lme4 does for `|` and does not for `||`.
+    """
+
+    factor: str
+    levels: tuple[str, ...]
+    index: NDArray[np.int64]
+    terms: tuple[Term, ...]
+    correlated: bool
+
+
+@dataclass(frozen=True)
+class Design:
+    """One parameter's linear predictor on the cells: eta = sum of common terms + sum of group terms."""
+
+    parameter: str
+    formula: str
+    common: tuple[Term, ...]
+    groups: tuple[GroupTerm, ...]
+
+
+def find_cells(data: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells: trials that share the value of every column, in order of first appearance.
+
+    Returns the cell of each trial (n_trials,) and the first trial of each cell (n_cells,).
+
+    >>> find_cells(pd.DataFrame({"x": ["b", "a", "b"]}), ["x"])
+    (array([0, 1, 0]), array([0, 1]))
+    """
+    if not columns:
+        return np.zeros(len(data), dtype=np.int64), np.zeros(1, dtype=np.int64)
+    groups = data.groupby(list(columns), sort=False, observed=True, dropna=False)
+    cell = np.asarray(groups.ngroup(), dtype=np.int64)
+    new = np.diff(np.maximum.accumulate(cell), prepend=-1) > 0
+    return cell, np.asarray(np.flatnonzero(new), dtype=np.int64)
+
+
+def ordered_levels(column: pd.Series[Any]) -> pd.Categorical:
+    """A column as an ordered categorical of the values that occur, in the order of its dtype or else sorted.
+
+    >>> ordered_levels(pd.Series(["b", "a", "b"])).categories.tolist()
+    ['a', 'b']
+    >>> ordered_levels(pd.Series(pd.Categorical(["b", "a"], categories=["c", "b", "a"]))).categories.tolist()
+    ['b', 'a']
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        used = column.cat.remove_unused_categories()
+        return pd.Categorical(used, categories=used.cat.categories, ordered=True)
+    values = column.astype(object)
+    occurring = list(values.unique())
+    try:
+        return pd.Categorical(values, categories=sorted(occurring), ordered=True)
+    except TypeError:
+        # Values of several types have no order of their own.
+        return pd.Categorical(values, categories=sorted(occurring, key=str), ordered=True)
+
+
+def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Levels of a grouping factor that occur, and each cell's position in them (n_cells,).
+
+    cells: one row per cell. columns: several for an interaction, whose levels are joined by a colon.
+
+    >>> group_levels(pd.DataFrame({"s": [2, 10, 10], "day": ["b", "a", "b"]}), ["s", "day"])
+    (('2:b', '10:a', '10:b'), array([0, 1, 2]))
+    """
+    factors = [ordered_levels(cells[column]) for column in columns]
+    codes = np.column_stack([np.asarray(factor.codes, dtype=np.int64) for factor in factors])
+    occurring, index = np.unique(codes, axis=0, return_inverse=True)
+    labels = tuple(
+        ":".join(str(factor.categories[code]) for factor, code in zip(factors, row, strict=True)) for row in occurring
+    )
+    name = ":".join(columns)
+    if len(labels) == 1:
+        raise InputError(
+            f"grouping factor {name!r} has one level, {labels[0]!r}: a group needs at least two levels to have a "
+            "variance; leave the group term out."
+        )
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise InputError(
+            f"grouping factor {name!r} has two different values both written {twice!r} (a number and a text?); give "
+            "the column one type."
+        )
+    return labels, index.reshape(-1).astype(np.int64)
+
+
+def check_estimable(formula: str, terms: Sequence[Term]) -> None:
+    """Refuse common terms whose columns are linear combinations of the columns before them; name those columns."""
+    names = [name for term in terms for name in term.columns]
+    if not names:
+        return
+    X = np.concatenate([term.matrix for term in terms], axis=1)
+    length = np.linalg.norm(X, axis=0)
+    if (length == 0).any():
+        raise InputError(
+            f"formula '{formula}': column {names[int(np.argmin(length))]!r} is zero in every trial (a combination of "
+            "levels without trials?); leave the term out or merge levels."
+        )
+    R: Any = np.linalg.qr(X / length, mode="r")
+    outside = np.abs(np.diagonal(R))
+    aliased = np.flatnonzero(outside < _ALIASED)
+    if not aliased.size and len(outside) == len(names):
+        return
+    j = int(aliased[0]) if aliased.size else len(outside)
+    weights = np.linalg.solve(R[:j, :j], R[:j, j])
+    partners = [name for name, weight in zip(names, weights, strict=False) if abs(weight) > _ALIASED**0.5]
+    raise InputError(
+        f"formula '{formula}': column {names[j]!r} is a linear combination of {', '.join(map(repr, partners))}, so "
+        "their coefficients cannot be told apart; leave one of them out."
+    )

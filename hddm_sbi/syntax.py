@@ -1,0 +1,208 @@
+"""Right-hand side of a formula -> trees of its common terms and its group terms, with errors that show where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from formulae.categorical import ENCODINGS
+from formulae.expr import Binary, Grouping, Literal
+from formulae.parser import ParseError, Parser
+from formulae.resolver import Resolver
+from formulae.scanner import ScanError, Scanner
+from formulae.terms.call import Call
+from formulae.terms.terms import Intercept, Model, NegatedIntercept
+from formulae.token import Token
+
+from hddm_sbi.errors import InputError
+
+_NOT_PREDICTORS = ("offset", "p", "prop", "proportion")
+_HINTS = {
+    "^": "powers are written I(x**2)",
+    "_": "put column names that start with _ in backticks",
+    "|": "a group term is written in parentheses: (1|subject)",
+}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A group term (effects | factors), both as syntax trees; `||` is not correlated."""
+
+    effects: Any
+    factors: Any
+    correlated: bool
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A parsed formula: the tree of its common terms, intercept added, and its group terms."""
+
+    parameter: str
+    rhs: str
+    common: Any
+    bars: tuple[Bar, ...]
+
+    def __str__(self) -> str:
+        return f"{self.parameter} ~ {self.rhs}"
+
+    def model(self, tree: Any) -> Any:
+        """formulae's model of one of the trees, lower orders first, so that factors are coded as in R.
+
+        Each term is a copy: formulae lets `a` and `a:b` share a component, and one's coding overwrites the other's.
+        """
+        try:
+            resolved = Resolver(tree).resolve()
+        except Exception as error:
+            raise InputError(f"formula '{self}': these terms cannot be combined ({error}).") from None
+        terms = resolved.common_terms if isinstance(resolved, Model) else [resolved]
+        terms = [deepcopy(term) for term in terms if not isinstance(term, NegatedIntercept)]
+        return Model(*sorted(terms, key=lambda term: 0 if isinstance(term, Intercept) else len(term.components)))
+
+    def factors(self, bar: Bar) -> list[tuple[str, ...]]:
+        """Columns of every grouping factor of a bar: `(1|a/b)` has the factors `a` and `a:b`."""
+        terms = self.model(bar.factors).common_terms
+        for term in terms:
+            if isinstance(term, Intercept) or any(isinstance(component, Call) for component in term.components):
+                raise InputError(
+                    f"formula '{self}': {term.name!r} is not a grouping factor; on the right of | stand columns: "
+                    "(1|subject), (1|subject:session), (1|subject/session)."
+                )
+        return [tuple(component.name for component in term.components) for term in terms]
+
+    def columns(self) -> list[str]:
+        """Data columns that occur, in order of first use."""
+        names: dict[str, None] = {}
+        for component in self._components():
+            names.update(dict.fromkeys(sorted(n for n in component.var_names if n and n not in ENCODINGS)))
+        return list(names)
+
+    def check(self) -> None:
+        """Refuse what formulae would read as something else than was meant."""
+        if any(isinstance(node, Binary) and node.operator.kind in ("PIPE", "TILDE") for node in _nodes(self.common)):
+            raise InputError(
+                f"formula '{self}': a group term is written in parentheses and added with +, as in 1 + (1|subject)."
+            )
+        for bar in self.bars:
+            self.factors(bar)
+        for component in self._components():
+            if isinstance(component, Call):
+                if component.call.callee in _NOT_PREDICTORS:
+                    raise InputError(f"formula '{self}': {component.name} is not supported; leave it out.")
+            elif not isinstance(component.name, str):
+                raise InputError(
+                    f"formula '{self}': the number {component.name} is not a term; to hold {self.parameter} at a value "
+                    f"write {self.parameter} = {component.name}."
+                )
+            elif component.reference is not None:
+                raise InputError(
+                    f"formula '{self}': {component.name}[...] is not a term; to choose the reference level write "
+                    f"T({component.name}, '{component.reference}')."
+                )
+
+    def _components(self) -> Iterator[Any]:
+        for tree in (self.common, *(tree for bar in self.bars for tree in (bar.effects, bar.factors))):
+            for term in self.model(tree).common_terms:
+                if not isinstance(term, Intercept):
+                    yield from term.components
+
+
+def parse(parameter: str, rhs: str) -> Formula:
+    """Parse and check the right-hand side of one parameter's formula.
+
+    >>> formula = parse("v", "condition + (x || subject/day)")
+    >>> formula.columns(), formula.factors(formula.bars[0])
+    (['condition', 'x', 'subject', 'day'], [('subject',), ('subject', 'day')])
+    >>> parse("v", "condition + (1|subject")
+    Traceback (most recent call last):
+    hddm_sbi.errors.InputError: the formula of 'v' cannot be read: a parenthesis is not closed.
+      v ~ condition + (1|subject
+                                ^
+    """
+    tokens = _tokens(parameter, rhs)
+    parser = Parser([Token("NUMBER", "1", 1), Token("PLUS", "+"), *tokens])
+    try:
+        tree = parser.parse()
+    except ParseError as error:
+        reason = "a parenthesis is not closed" if parser.at_end() and "Expect" in str(error) else ""
+        raise _stopped(parameter, rhs, tokens, parser.current - 2, reason) from None
+    if not parser.at_end():
+        # formulae itself would ignore the rest of the formula.
+        raise _stopped(parameter, rhs, tokens, parser.current - 2)
+    bars: list[Bar] = []
+    common = _take_bars(tree, bars)
+    formula = Formula(parameter, rhs, common, tuple(bars))
+    formula.check()
+    return formula
+
+
+def _tokens(parameter: str, rhs: str) -> list[Any]:
+    """Tokens of a formula; `||`, which formulae does not know, is one of them."""
+    scanner = Scanner(rhs)
+    try:
+        scanned = scanner.scan(add_intercept=False)
+    except (ScanError, IndexError):
+        # IndexError: formulae runs past the end of a backtick that is not closed.
+        if scanner.at_end() and scanner.start == len(rhs):
+            raise _syntax_error(parameter, rhs, rhs.index("~"), "a formula has one ~ only") from None
+        found = rhs[scanner.start]
+        reason = f"{found} is not closed" if found in "'\"`" else f"unexpected {found!r}"
+        raise _syntax_error(parameter, rhs, scanner.start, reason) from None
+    tokens: list[Any] = []
+    for token in scanned:
+        if token.kind == "PIPE" and tokens and tokens[-1].kind == "PIPE":
+            tokens[-1] = Token("PIPE", "||")
+        else:
+            tokens.append(token)
+    return tokens
+
+
+def _take_bars(tree: Any, bars: list[Bar]) -> Any:
+    """Move the group terms that are summands of `tree` into `bars`; what is left are the common terms."""
+    if not isinstance(tree, Binary) or tree.operator.kind not in ("PLUS", "MINUS"):
+        return tree
+    left = _take_bars(tree.left, bars)
+    inner = tree.right.expression if isinstance(tree.right, Grouping) else None
+    if tree.operator.kind == "PLUS" and isinstance(inner, Binary) and inner.operator.kind == "PIPE":
+        bars.append(Bar(_with_intercept(inner.left), inner.right, inner.operator.lexeme == "|"))
+        return left
+    return Binary(left, tree.operator, tree.right)
+
+
+def _with_intercept(tree: Any) -> Any:
+    """`1 + tree`, read from the left, so that a 0 or a -1 further right takes the intercept away again."""
+    if isinstance(tree, Binary) and tree.operator.kind in ("PLUS", "MINUS"):
+        return Binary(_with_intercept(tree.left), tree.operator, tree.right)
+    return Binary(Literal(1), Token("PLUS", "+"), tree)
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    yield tree
+    for child in (getattr(tree, name, None) for name in ("left", "right", "expression")):
+        if child is not None:
+            yield from _nodes(child)
+
+
+def _stopped(parameter: str, rhs: str, tokens: list[Any], index: int, reason: str = "") -> InputError:
+    """The error for a formula that cannot be read from token `index` on."""
+    position = 0
+    for token in tokens[:index]:
+        position = max(rhs.find(token.lexeme, position), position) + len(token.lexeme)
+    found = tokens[index].lexeme
+    before = tokens[index - 1].kind if index > 0 else ""
+    if before == "PIPE" and found in ("", ")"):
+        reason = "the group term has no factor; write (1|subject)"
+    elif before == "LEFT_PAREN" and found.startswith("|"):
+        reason = "the group term has no effect; write (1|subject)"
+    if not found:
+        return _syntax_error(parameter, rhs, len(rhs), reason or "it ends too early")
+    return _syntax_error(parameter, rhs, max(rhs.find(found, position), position), reason or f"unexpected {found!r}")
+
+
+def _syntax_error(parameter: str, rhs: str, position: int, reason: str) -> InputError:
+    hint = _HINTS.get(rhs[position : position + 1])
+    reason = f"{reason} ({hint})" if hint else reason
+    start = f"{parameter} ~ "
+    caret = " " * (len(start) + position) + "^"
+    return InputError(f"the formula of {parameter!r} cannot be read: {reason}.\n  {start}{rhs}\n  {caret}")
