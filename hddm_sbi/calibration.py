@@ -60,7 +60,8 @@ def tails(likelihood: Likelihood, reference: Likelihood, region: Region, n: int,
     """Mean absolute error of log p where data are scarce, by name of the tail.
 
     fast: the fastest 1 in 1 000 trials, by decision time relative to the mean; under 5 ms: decision times below 5 ms;
-    unlikely choice: the response that was not given, where its density is below 1e-5, and below 1e-10.
+    choice_below_1e-5, 1e-10: the response that was not given, where its density is between those, and below the second;
+    with_lapse: the same choices below 1e-5 where 5 % of the trials are lapses, as in every default fit.
     """
     simulator = reference.simulator
     theta = _uniform(region, n, seed)
@@ -69,10 +70,13 @@ def tails(likelihood: Likelihood, reference: Likelihood, region: Region, n: int,
     shift = simulator.symmetries.shift
     decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
     other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
+    floor = np.log(0.05 / (10 * len(simulator.choices)))
+    mixed = np.logaddexp(floor, np.log(0.95) + log_other) - np.logaddexp(floor, np.log(0.95) + log_other - other)
     groups = {
         "fastest_of_1000": np.abs(error)[decision <= np.quantile(decision, 1e-3)],
         "below_5_ms": np.abs(error)[decision < 0.005],
         "choice_below_1e-5": np.abs(other)[(log_other < np.log(1e-5)) & (log_other > np.log(1e-10))],
+        "choice_below_1e-5_with_lapse": np.abs(mixed)[log_other < np.log(1e-5)],
         "choice_below_1e-10": np.abs(other)[log_other < np.log(1e-10)],
     }
     return {name: float(values.mean()) for name, values in groups.items() if len(values)}

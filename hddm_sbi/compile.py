@@ -1,4 +1,4 @@
-"""A Pyro model as a function of one flat vector: log density and gradient, traced once into a graph of tensor operations."""
+"""A Pyro model as a function of one flat vector: its log density and gradient, traced once into a graph."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from hddm_sbi.graph import simplify
 
 Array = NDArray[np.float64]
 Path = Literal["traced", "eager"]
@@ -84,18 +86,26 @@ def _trace(
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], x0: Tensor
 ) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Path]:
     try:
-        graph = make_fx(evaluate)(x0)
+        graph = simplify(make_fx(evaluate)(x0), x0)
     except (RuntimeError, NotImplementedError, TypeError) as reason:
-        warnings.warn(f"the model runs eagerly, 2 to 3 times slower: it could not be traced ({reason})", stacklevel=3)
+        warnings.warn(f"the model runs eagerly, 5 to 10 times slower: it could not be traced ({reason})", stacklevel=3)
         return evaluate, "eager"
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph, "traced"
+    with torch.inference_mode(), warnings.catch_warnings():
+        # TorchScript is deprecated and still the quickest interpreter of a graph: it needs no Python between operations.
+        warnings.simplefilter("ignore")
+        script = torch.jit.trace(graph, (x0,), check_trace=False)
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            log_density, gradient = script(x)
+        return log_density, gradient
+
+    return run, "traced"
 
 
 def _unflatten(x: Tensor, names: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]) -> dict[str, Tensor]:
     sizes = [int(np.prod(shape)) for shape in shapes]
     pieces = torch.split(x, sizes, dim=-1)
     return {
-        name: piece.reshape(*x.shape[:-1], *shape) for name, shape, piece in zip(names, shapes, pieces, strict=True)
+        name: piece.reshape((*x.shape[:-1], *shape)) for name, shape, piece in zip(names, shapes, pieces, strict=True)
     }

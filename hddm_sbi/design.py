@@ -87,15 +87,29 @@ def ordered_levels(column: pd.Series[Any]) -> pd.Categorical:
     ['b', 'a']
     """
     if isinstance(column.dtype, pd.CategoricalDtype):
-        used = column.cat.remove_unused_categories()
-        return pd.Categorical(used, categories=used.cat.categories, ordered=True)
-    values = column.astype(object)
-    occurring = list(values.unique())
+        ordered = pd.Categorical(column).remove_unused_categories().as_ordered()
+    else:
+        ordered = pd.Categorical(column, categories=sort_values(column.unique().tolist()), ordered=True)
+    labels = [str(level) for level in ordered.categories]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"column {str(column.name)!r} has two different values that are written {twice!r} (a number and a text?); "
+            "give the column one type."
+        )
+    return ordered
+
+
+def sort_values(values: list[Any]) -> list[Any]:
+    """Values in their own order, or as text where they are of several types.
+
+    >>> sort_values([10, 2]), sort_values(["b", 10, 2])
+    ([2, 10], [10, 2, 'b'])
+    """
     try:
-        return pd.Categorical(values, categories=sorted(occurring), ordered=True)
+        return sorted(values)
     except TypeError:
-        # Values of several types have no order of their own.
-        return pd.Categorical(values, categories=sorted(occurring, key=str), ordered=True)
+        return sorted(values, key=str)
 
 
 def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
@@ -117,12 +131,6 @@ def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str
         raise InputError(
             f"grouping factor {name!r} has one level, {labels[0]!r}: a group needs at least two levels to have a "
             "variance; leave the group term out."
-        )
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise InputError(
-            f"grouping factor {name!r} has two different values both written {twice!r} (a number and a text?); give "
-            "the column one type."
         )
     return labels, index.reshape(-1).astype(np.int64)
 

@@ -31,8 +31,11 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
 
     >>> did_you_mean("subjct", ["rt", "subject"])
     "; did you mean 'subject'?"
+    >>> did_you_mean("V", ["v", "a"])
+    "; did you mean 'v'?"
     >>> did_you_mean("x", ["rt", "subject"])
     '.'
     """
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f"; did you mean {lower[near[0]]!r}?" if near else "."

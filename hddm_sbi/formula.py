@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from hddm_sbi.design import Design, GroupTerm, Term, check_estimable, find_cells, group_levels, ordered_levels
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
-from hddm_sbi.syntax import Formula, parse
+from hddm_sbi.syntax import NOT_PREDICTORS, Formula, parse
 from hddm_sbi.trials import check_column
 
 __all__ = ["Design", "GroupTerm", "Term", "build_designs", "columns_used", "parse_formulas"]
@@ -113,7 +114,7 @@ def _pairs(formulas: object, parameters: Sequence[str]) -> Iterator[tuple[str, s
         if assignment:
             yield assignment[1], _number(assignment[1], assignment[2].strip())
         elif tilde and left.strip():
-            yield left.strip(), _right_hand_side(left.strip(), right)
+            yield left.strip(), _tidy(left.strip(), right)
         else:
             raise InputError(
                 f"formula {text!r} must be `parameter ~ terms`, for instance {parameters[0]} ~ 1, or a fixed value, "
@@ -135,7 +136,11 @@ def _right_hand_side(name: str, value: object) -> str | float:
     if not isinstance(value, str):
         return _number(name, value)
     left, tilde, right = value.partition("~")
-    text = (right if tilde and left.strip() in ("", name) else value).strip()
+    return _tidy(name, right if tilde and left.strip() in ("", name) else value)
+
+
+def _tidy(name: str, rhs: str) -> str:
+    text = re.sub(r"\s*\n\s*", " ", rhs).strip()
     if not text:
         raise InputError(f"the formula of {name!r} is empty; write {name} ~ 1 for an intercept alone.")
     return text
@@ -185,6 +190,7 @@ def _terms(formula: Formula, tree: Any, trials: pd.DataFrame, cell: Index, first
         _check_values(formula, term.name, columns, cell, first)
         matrix = np.ascontiguousarray(columns[first], dtype=np.float64)
         terms.append(Term(term.name, _levels(term, matrix.shape[1]), matrix))
+    _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)
 
 
@@ -194,13 +200,36 @@ def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
             model.eval(trials, Environment([_FUNCTIONS]))
     except KeyError as error:
-        name, known = str(error.args[0]), sorted([*_FUNCTIONS, *TRANSFORMS])
+        name, known = str(error.args[0]), sorted(({*_FUNCTIONS, *TRANSFORMS}) - {"np", *NOT_PREDICTORS})
         raise InputError(
             f"formula '{formula}' calls an unknown function {name!r}{did_you_mean(name, known)} Known: "
             f"{', '.join(known)}, and numpy's as np.<name>."
         ) from None
     except Exception as error:
         raise InputError(f"formula '{formula}' cannot be computed on these data: {error}.") from None
+
+
+def _check_span(formula: Formula, terms: Sequence[Any], n_columns: int) -> None:
+    """Refuse a design that lacks or repeats a part of what its terms mean.
+
+    A term with factors S and numeric columns Q spans the sum over subsets T of S of spaces of dimension
+    prod_{t in T} (levels_t - 1) * width(Q). formulae 0.9 drops some of them where an interaction of three factors is
+    without its lower orders, and repeats one where x:y and y:x meet.
+    """
+    spaces: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+    for term in terms:
+        components = getattr(term, "components", ())
+        numeric = {c.name: math.prod(c.value.shape[1:]) for c in components if c.kind != "categoric"}
+        factors = {c.name: len(c.levels) - 1 for c in components if c.kind == "categoric"}
+        for size in range(len(factors) + 1):
+            for chosen in itertools.combinations(factors, size):
+                dimension = math.prod(factors[name] for name in chosen) * math.prod(numeric.values())
+                spaces[frozenset(chosen), frozenset(numeric)] = dimension
+    if n_columns != sum(spaces.values()):
+        raise InputError(
+            f"formula '{formula}': an interaction cannot be coded without its lower orders; write them out (a*b*c), "
+            "or 0 + a:b:c for one coefficient per combination."
+        )
 
 
 def _check_levels(formula: Formula, term: Any) -> None:

@@ -33,11 +33,8 @@ class Hierarchy:
     def __call__(self) -> None:
         """The Pyro model."""
         values: dict[str, Tensor] = {}
-        plates = {
-            effects.factor: pyro.plate(effects.factor, len(effects.levels), dim=-1)
-            for predictor in self.predictors
-            for effects in predictor.groups
-        }
+        sizes = {effects.factor: len(effects.levels) for p in self.predictors for effects in p.groups}
+        plates = {factor: pyro.plate(factor, size, dim=-1) for factor, size in sizes.items()}
         on_cells = {predictor.name: predictor.sample(values, plates) for predictor in self.predictors}
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)

@@ -11,6 +11,7 @@ from hddm_sbi.simulator import Link
 
 #: the soft edge of a box is this fraction of its width (on the link's scale); of 1 unit where the box is unbounded.
 EDGE = 0.01
+_WHISKER = 1e-6
 
 
 def to_link(value: Tensor, link: Link) -> Tensor:
@@ -41,14 +42,14 @@ def onto_box(eta: Tensor, link: Link, low: float, high: float) -> Tensor:
     """
     lower, upper = edges_on_link(link, low, high)
     width = EDGE * (upper - lower) if math.isfinite(upper - lower) else EDGE
+    # A whisker inside, so that rounding cannot put a value outside.
+    lower, upper = lower + _WHISKER * width, upper - _WHISKER * width
     bounded = eta
     if math.isfinite(lower):
         bounded = bounded + width * torch.nn.functional.softplus((lower - eta) / width)
     if math.isfinite(upper):
         bounded = bounded - width * torch.nn.functional.softplus((eta - upper) / width)
-    value = from_link(bounded, link)
-    # Far outside, rounding alone can put the value on the edge itself.
-    return value.clamp(_inside(low, high), _inside(high, low))
+    return from_link(bounded, link)
 
 
 def edges_on_link(link: Link, low: float, high: float) -> tuple[float, float]:
@@ -57,14 +58,4 @@ def edges_on_link(link: Link, low: float, high: float) -> tuple[float, float]:
         return low, high
     if link == "log":
         return (math.log(low) if low > 0 else -math.inf), (math.log(high) if high < math.inf else math.inf)
-    return (math.log(low / (1 - low)) if low > 0 else -math.inf), (
-        math.log(high / (1 - high)) if high < 1 else math.inf
-    )
-
-
-def _inside(edge: float, other: float) -> float:
-    """The number next to `edge` in the direction of `other`, with room for rounding."""
-    if not math.isfinite(edge):
-        return edge
-    span = abs(other - edge) if math.isfinite(other) else max(abs(edge), 1.0)
-    return edge + math.copysign(1e-9 * span, other - edge)
+    return (math.log(low / (1 - low)) if low > 0 else -math.inf), (math.log(high / (1 - high)) if high < 1 else math.inf)

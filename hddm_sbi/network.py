@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ class Architecture:
     components: int = 8
     hidden: int = 64
     depth: int = 2
-    choice_hidden: int = 32
+    choice_hidden: int = 48
     choice_depth: int = 2
     location: float = -0.5
     spread: float = 1.1
@@ -101,24 +102,25 @@ class Reduction:
         return torch.stack([reduced, torch.stack(mirrored, -1)], 1)
 
     def choice_features(self, reduced: Tensor) -> Tensor:
-        """Smooth inputs of order one, two per reduced parameter."""
-        return self._features(reduced, even=())
+        """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""
+        return self._features(reduced, lambda name, x: [torch.tanh(x), torch.tanh(0.25 * x)])
 
     def density_features(self, reduced: Tensor) -> Tensor:
-        """As `choice_features`, even in the parameters whose sign does not matter once the choice is known."""
-        return self._features(reduced, even=self.symmetries.even_given_choice)
+        """Smooth inputs of order one, even in the parameters whose sign does not matter once the choice is known."""
+        return self._features(reduced, self._spread)
 
-    def _features(self, reduced: Tensor, even: tuple[str, ...]) -> Tensor:
+    def _spread(self, name: str, x: Tensor) -> list[Tensor]:
+        if name in self.symmetries.even_given_choice:
+            # Decision times shrink like 1 / |x| where the drift dominates.
+            return [torch.log1p(x * x) - 1.5, 2.0 * torch.sqrt(1.0 + x * x) / self._half_range[name] - 1.0]
+        return [2.0 * x / self._half_range[name], torch.asinh(x)]
+
+    def _features(self, reduced: Tensor, unbounded: Callable[[str, Tensor], list[Tensor]]) -> Tensor:
         features = []
         for column, name in enumerate(self.names):
             x = reduced[..., column]
-            if name in self.symmetries.complemented:
-                features += [4.0 * (x - 0.5), torch.log(x) + 0.8]
-            elif name in even:
-                # Decision times shrink like 1 / |x| where the drift dominates.
-                features += [torch.log1p(x * x) - 1.5, 2.0 * torch.sqrt(1.0 + x * x) / self._half_range[name] - 1.0]
-            else:
-                features += [2.0 * x / self._half_range[name], torch.asinh(x)]
+            complemented = name in self.symmetries.complemented
+            features += [4.0 * (x - 0.5), torch.log(x) + 0.8] if complemented else unbounded(name, x)
         return torch.stack(features, -1)
 
     def _column(self, theta: Tensor, name: str | None, default: float) -> Tensor:

@@ -53,7 +53,7 @@ def pooled_fit(hierarchy: Hierarchy) -> Start:
         eta = torch.tensor(x, requires_grad=True)
         total = -hierarchy.likelihood.cell_log_prob(theta(eta).unsqueeze(0), trials, lapse).sum() / len(trials.rt)
         (gradient,) = torch.autograd.grad(total, eta)
-        return float(total), gradient.numpy()
+        return float(total.detach()), gradient.numpy()
 
     first = np.array([_first_eta(p, hierarchy) for p in predictors])
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
@@ -69,23 +69,59 @@ def pooled_fit(hierarchy: Hierarchy) -> Start:
 def choose_centring(hierarchy: Hierarchy, start: Start) -> dict[str, bool]:
     """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
 
-    An effect is centred where the data determine it better than the population does: its prior variance sd² exceeds
-    its variance given the trials of a typical (median) group, with the group's other parameters as uncertain as their
-    priors. sd is the median of the prior of the group standard deviation.
+    A term is centred where the data determine its effects better than the population does: a plausible population
+    variance exceeds twice the variance of the effect given the trials of a typical (median) group, in which the group's
+    other effects are as uncertain as a population of that plausible size.
     """
-    trials_per_cell = _trials_per_cell(hierarchy.trials)
     choice = {}
     for i, predictor in enumerate(hierarchy.predictors):
+        information = _information(i, start.information, [_plausible_sd(p) for p in hierarchy.predictors])
         for effects in predictor.groups:
-            sd = np.array([float(q.icdf(torch.tensor(0.5)).mean()) for q in effects.sigma_priors]).max()
-            weight = torch.as_tensor(trials_per_cell) * (effects.matrix**2).mean(-1)
-            trials = np.bincount(effects.index.numpy(), weight.numpy(), minlength=len(effects.levels))
-            others = np.array([_typical_sd(p) ** -2.0 for p in hierarchy.predictors])
-            others[i] = 0.0
-            precision = np.median(trials) * start.information + np.diag(others)
-            variance = np.linalg.pinv(precision)[i, i]
-            choice[effects.name] = bool(effects.population == "gamma" or sd**2 > variance)
+            same_factor = [g for g in predictor.groups if g.factor == effects.factor]
+            columns = torch.cat([g.matrix for g in same_factor], dim=1)
+            prior = np.concatenate([_plausible_sds(g) for g in same_factor]) ** -2.0
+            precision = information * _typical_gram(columns, effects, _trials_per_cell(hierarchy.trials))
+            first = sum(g.matrix.shape[1] for g in same_factor[: same_factor.index(effects)])
+            own = range(first, first + effects.matrix.shape[1])
+            variance = [
+                np.linalg.inv(precision + np.diag(np.where(np.arange(len(prior)) == k, 1e-9, prior)))[k, k] for k in own
+            ]
+            choice[effects.name] = bool(
+                effects.population == "gamma" or np.all(1 / prior[own] > 2 * np.array(variance))
+            )
     return choice
+
+
+def _information(i: int, information: Array, sds: list[float]) -> float:
+    """Information of one trial about parameter i, less what the other parameters' own uncertainty takes away."""
+    others = [j for j in range(len(sds)) if j != i]
+    inner = information[np.ix_(others, others)] + np.diag([1e-3 * sds[j] ** -2.0 for j in others])
+    cross = information[i, others]
+    return float(max(information[i, i] - cross @ np.linalg.solve(inner, cross), 1e-9))
+
+
+def _typical_gram(columns: Tensor, effects: GroupEffects, trials_per_cell: Array) -> Array:
+    """Z'Z over the trials of the median group, (q, q)."""
+    products = torch.einsum("c,ci,cj->cij", torch.as_tensor(trials_per_cell), columns, columns)
+    gram = torch.zeros(len(effects.levels), *products.shape[1:], dtype=torch.float64)
+    by_group = gram.index_add(0, effects.index, products).numpy()
+    return by_group[np.argsort(by_group.trace(axis1=1, axis2=2))[len(by_group) // 2]]
+
+
+def _plausible_sds(effects: GroupEffects) -> Array:
+    """Plausible population sd of every column, (k,): half the prior median for intercepts, a quarter for slopes, which
+    vary less between groups."""
+    medians = [
+        q.icdf(torch.tensor(0.5, dtype=torch.float64)).expand(t.matrix.shape[1])
+        for q, t in zip(effects.sigma_priors, effects.terms, strict=True)
+    ]
+    shares = [0.5 if t.name == "1" else 0.25 for t in effects.terms]
+    return torch.cat([share * median for share, median in zip(shares, medians, strict=True)]).numpy()
+
+
+def _plausible_sd(predictor: Predictor) -> float:
+    """How far groups plausibly lie apart on the link's scale; next to nothing where the formula says they do not."""
+    return max((float(_plausible_sds(g).max()) for g in predictor.groups), default=1e-3)
 
 
 def start_values(hierarchy: Hierarchy, start: Start) -> dict[str, Tensor]:
@@ -152,12 +188,6 @@ def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
     if predictor.name == simulator.symmetries.shift:
         value = float(np.clip(0.5 * hierarchy.trials.rt.min(), 1e-3, parameter.high))
     return float(to_link(torch.tensor(value, dtype=torch.float64), predictor.link))
-
-
-def _typical_sd(predictor: Predictor) -> float:
-    """How far groups typically lie apart on the link's scale; next to nothing where the formula says they do not."""
-    medians = [float(q.icdf(torch.tensor(0.5)).max()) for g in predictor.groups for q in g.sigma_priors]
-    return max(medians, default=1e-3)
 
 
 def _pool(trials: SortedTrials) -> tuple[SortedTrials, NDArray[np.int64]]:

@@ -18,7 +18,8 @@ from formulae.token import Token
 
 from hddm_sbi.errors import InputError
 
-_NOT_PREDICTORS = ("offset", "p", "prop", "proportion")
+#: functions of formulae for responses, and offset, for which a linear predictor here has no place.
+NOT_PREDICTORS = ("offset", "p", "prop", "proportion")
 _HINTS = {
     "^": "powers are written I(x**2)",
     "_": "put column names that start with _ in backticks",
@@ -54,8 +55,11 @@ class Formula:
         """
         try:
             resolved = Resolver(tree).resolve()
-        except Exception as error:
-            raise InputError(f"formula '{self}': these terms cannot be combined ({error}).") from None
+        except Exception:
+            raise InputError(
+                f"formula '{self}': these terms cannot be combined; 0 and 1 are summands (0 + x), and arithmetic and "
+                "comparisons of columns stand inside I(): I(x / 2), I(x == 2)."
+            ) from None
         terms = resolved.common_terms if isinstance(resolved, Model) else [resolved]
         terms = [deepcopy(term) for term in terms if not isinstance(term, NegatedIntercept)]
         return Model(*sorted(terms, key=lambda term: 0 if isinstance(term, Intercept) else len(term.components)))
@@ -80,15 +84,19 @@ class Formula:
 
     def check(self) -> None:
         """Refuse what formulae would read as something else than was meant."""
-        if any(isinstance(node, Binary) and node.operator.kind in ("PIPE", "TILDE") for node in _nodes(self.common)):
-            raise InputError(
-                f"formula '{self}': a group term is written in parentheses and added with +, as in 1 + (1|subject)."
-            )
+        for node in (node for tree in self._trees() for node in _nodes(tree) if isinstance(node, Binary)):
+            if node.operator.kind == "PIPE":
+                raise InputError(
+                    f"formula '{self}': a group term is written in parentheses and added with +, as in 1 + (1|subject)."
+                )
+            if node.operator.kind == "STAR_STAR" and not isinstance(getattr(node.left, "expression", None), Binary):
+                # formulae reads x**2 as x.
+                raise InputError(f"formula '{self}': powers of a column are written I(x**2); (a + b)**2 is for terms.")
         for bar in self.bars:
             self.factors(bar)
         for component in self._components():
             if isinstance(component, Call):
-                if component.call.callee in _NOT_PREDICTORS:
+                if component.call.callee in NOT_PREDICTORS:
                     raise InputError(f"formula '{self}': {component.name} is not supported; leave it out.")
             elif not isinstance(component.name, str):
                 raise InputError(
@@ -101,8 +109,13 @@ class Formula:
                     f"T({component.name}, '{component.reference}')."
                 )
 
+    def _trees(self) -> Iterator[Any]:
+        yield self.common
+        for bar in self.bars:
+            yield from (bar.effects, bar.factors)
+
     def _components(self) -> Iterator[Any]:
-        for tree in (self.common, *(tree for bar in self.bars for tree in (bar.effects, bar.factors))):
+        for tree in self._trees():
             for term in self.model(tree).common_terms:
                 if not isinstance(term, Intercept):
                     yield from term.components
@@ -126,6 +139,8 @@ def parse(parameter: str, rhs: str) -> Formula:
         tree = parser.parse()
     except ParseError as error:
         reason = "a parenthesis is not closed" if parser.at_end() and "Expect" in str(error) else ""
+        if "assignment" in str(error):
+            reason = "a fixed value is written with = instead of ~"
         raise _stopped(parameter, rhs, tokens, parser.current - 2, reason) from None
     if not parser.at_end():
         # formulae itself would ignore the rest of the formula.
@@ -139,19 +154,19 @@ def parse(parameter: str, rhs: str) -> Formula:
 
 def _tokens(parameter: str, rhs: str) -> list[Any]:
     """Tokens of a formula; `||`, which formulae does not know, is one of them."""
+    if "~" in rhs:
+        raise _syntax_error(parameter, rhs, rhs.index("~"), "a formula has one ~; several formulas are given as a list")
     scanner = Scanner(rhs)
     try:
         scanned = scanner.scan(add_intercept=False)
     except (ScanError, IndexError):
         # IndexError: formulae runs past the end of a backtick that is not closed.
-        if scanner.at_end() and scanner.start == len(rhs):
-            raise _syntax_error(parameter, rhs, rhs.index("~"), "a formula has one ~ only") from None
         found = rhs[scanner.start]
-        reason = f"{found} is not closed" if found in "'\"`" else f"unexpected {found!r}"
+        reason = f"{found} is not closed" if found in "'\"`" else _unexpected(found)
         raise _syntax_error(parameter, rhs, scanner.start, reason) from None
     tokens: list[Any] = []
     for token in scanned:
-        if token.kind == "PIPE" and tokens and tokens[-1].kind == "PIPE":
+        if token.kind == "PIPE" and tokens and tokens[-1].lexeme == "|":
             tokens[-1] = Token("PIPE", "||")
         else:
             tokens.append(token)
@@ -197,12 +212,15 @@ def _stopped(parameter: str, rhs: str, tokens: list[Any], index: int, reason: st
         reason = "the group term has no effect; write (1|subject)"
     if not found:
         return _syntax_error(parameter, rhs, len(rhs), reason or "it ends too early")
-    return _syntax_error(parameter, rhs, max(rhs.find(found, position), position), reason or f"unexpected {found!r}")
+    return _syntax_error(parameter, rhs, max(rhs.find(found, position), position), reason or _unexpected(found))
+
+
+def _unexpected(found: str) -> str:
+    hint = _HINTS.get(found[0])
+    return f"unexpected {found!r}" + (f" ({hint})" if hint else "")
 
 
 def _syntax_error(parameter: str, rhs: str, position: int, reason: str) -> InputError:
-    hint = _HINTS.get(rhs[position : position + 1])
-    reason = f"{reason} ({hint})" if hint else reason
     start = f"{parameter} ~ "
     caret = " " * (len(start) + position) + "^"
     return InputError(f"the formula of {parameter!r} cannot be read: {reason}.\n  {start}{rhs}\n  {caret}")

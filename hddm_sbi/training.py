@@ -33,7 +33,7 @@ class Recipe:
     thetas: int = 100_000
     trials: int = 10_000
     bins: int = 96
-    steps: int = 30_000
+    steps: int = 60_000
     batch: int = 256
     learning_rate: float = 4e-3
     seed: int = 1

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hddm_sbi.design import sort_values
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 
 #: seconds; a longer response time can only be milliseconds.
@@ -197,7 +198,7 @@ def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: st
 
 def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: str, wrong: NDArray[np.int64]) -> str:
     occurring = _occurring(values)
-    where = f"got {values.iloc[wrong[0]]!r} in {_rows(wrong)}; the column holds {_listed(occurring)}."
+    where = f"got {values.iloc[wrong[:1]].tolist()[0]!r} in {_rows(wrong)}; the column holds {_listed(occurring)}."
     if len(choices) != 2:
         return f"column {column!r} must be one of {', '.join(map(str, choices))}; {where}"
     expected = f"column {column!r} must be {max(choices):+d} (upper bound) or {min(choices):+d} (lower bound); {where}"
@@ -210,11 +211,7 @@ def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: st
 
 def _occurring(values: pd.Series[Any]) -> list[Any]:
     """Values that occur, as plain Python objects, sorted."""
-    found = values.astype(object).unique().tolist()
-    try:
-        return sorted(found)
-    except TypeError:
-        return sorted(found, key=str)
+    return sort_values(values.unique().tolist())
 
 
 def _listed(values: list[Any]) -> str:

@@ -1,0 +1,129 @@
+"""Simplify a traced graph of tensor operations: fold constants, drop operations that do nothing, share equal ones."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+#: operations that hand their first argument on unchanged once nothing is differentiated any more.
+_PASS_THROUGH = {aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default, aten.clone.default}
+#: operations that do nothing where the shape stays the same.
+_RESHAPES = {aten.expand.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default}
+#: results that depend on the shape of their argument only.
+_SHAPE_ONLY = {aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.new_zeros.default}
+
+#: operation -> second argument with which it does nothing.
+_NEUTRAL = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.pow.Tensor_Scalar: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
+
+
+def simplify(graph: fx.GraphModule, example: Tensor) -> fx.GraphModule:
+    """The same function in fewer operations. In-place operations on folded values are left alone.
+
+    example: one input, for the values that do not depend on it.
+    """
+    values = _values(graph, example)
+    _fold(graph, values)
+    _drop(graph, values)
+    _share(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.values: dict[fx.Node, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        self.values[n] = result.clone() if isinstance(result, Tensor) else result
+        return result
+
+
+def _values(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
+    recorder = _Recorder(graph)
+    with torch.no_grad():
+        recorder.run(example)
+    return recorder.values
+
+
+def _mutated(graph: fx.GraphModule) -> set[fx.Node]:
+    """Nodes that an in-place operation writes to."""
+    return {
+        n.args[0]
+        for n in graph.graph.nodes
+        if n.op == "call_function" and getattr(n.target, "__name__", "").split(".")[0].endswith("_") and n.args
+        if isinstance(n.args[0], fx.Node)
+    }
+
+
+def _fold(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
+    """Replace every result that does not depend on the input by its value."""
+    dependent: set[fx.Node] = set()
+    mutated = _mutated(graph)
+    for n in list(graph.graph.nodes):
+        if n.op == "placeholder" or any(a in dependent for a in n.all_input_nodes):
+            if n.target not in _SHAPE_ONLY:
+                dependent.add(n)
+                continue
+        if n.op == "call_function" and isinstance(values[n], Tensor) and n not in mutated and not _writes(n):
+            name = f"folded_{len(graph._buffers)}"
+            graph.register_buffer(name, values[n])
+            with graph.graph.inserting_before(n):
+                constant = graph.graph.get_attr(name)
+            values[constant] = values[n]
+            n.replace_all_uses_with(constant)
+            graph.graph.erase_node(n)
+
+
+def _writes(n: fx.Node) -> bool:
+    return getattr(n.target, "__name__", "").split(".")[0].endswith("_")
+
+
+def _drop(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
+    mutated = _mutated(graph)
+    for n in list(graph.graph.nodes):
+        if n.op != "call_function" or n in mutated or (n.args and n.args[0] in mutated) or not _does_nothing(n, values):
+            continue
+        n.replace_all_uses_with(n.args[0])
+        graph.graph.erase_node(n)
+
+
+def _does_nothing(n: fx.Node, values: dict[fx.Node, Any]) -> bool:
+    if n.target in _PASS_THROUGH:
+        return True
+    if n.target in _RESHAPES:
+        return bool(values[n].shape == values[n.args[0]].shape)
+    if n.target not in _NEUTRAL or not isinstance(n.args[0], fx.Node) or not isinstance(values[n.args[0]], Tensor):
+        return False
+    second = _uniform(values[n.args[1]]) if isinstance(n.args[1], fx.Node) and n.args[1].op == "get_attr" else n.args[1]
+    same = values[n].shape == values[n.args[0]].shape and values[n].dtype == values[n.args[0]].dtype
+    return bool(same and second == _NEUTRAL[n.target])
+
+
+def _uniform(value: Any) -> float | None:
+    """The number a constant tensor is filled with, or None."""
+    if not isinstance(value, Tensor) or value.numel() == 0 or not bool((value == value.reshape(-1)[0]).all()):
+        return None
+    return float(value.reshape(-1)[0])
+
+
+def _share(graph: fx.GraphModule) -> None:
+    """Compute equal expressions once."""
+    mutated = _mutated(graph)
+    seen: dict[tuple[Any, ...], fx.Node] = {}
+    for n in list(graph.graph.nodes):
+        if n.op != "call_function" or n in mutated or _writes(n) or n.target is operator.getitem:
+            continue
+        key = (n.target, str(n.args), str(sorted(n.kwargs.items(), key=lambda item: item[0])))
+        if key in seen:
+            n.replace_all_uses_with(seen[key])
+            graph.graph.erase_node(n)
+        else:
+            seen[key] = n
