@@ -206,6 +206,8 @@ def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
             f"{', '.join(known)}, and numpy's as np.<name>."
         ) from None
     except Exception as error:
+        for term in model.common_terms:
+            _check_levels(formula, term)
         raise InputError(f"formula '{formula}' cannot be computed on these data: {error}.") from None
 
 
@@ -234,7 +236,7 @@ def _check_span(formula: Formula, terms: Sequence[Any], n_columns: int) -> None:
 
 def _check_levels(formula: Formula, term: Any) -> None:
     for component in getattr(term, "components", ()):
-        if component.kind == "categoric" and len(component.levels) < 2:
+        if component.levels is not None and len(component.levels) < 2:
             raise InputError(
                 f"formula '{formula}': {component.name!r} has one level, {str(component.levels[0])!r}, so it has no "
                 "effect to estimate; leave it out, or is a condition missing from the data?"

@@ -146,8 +146,10 @@ def check_column(data: pd.DataFrame, column: str) -> None:
 def _seconds(values: pd.Series[Any], column: str) -> NDArray[np.float64]:
     if pd.api.types.is_bool_dtype(values.dtype) or not pd.api.types.is_numeric_dtype(values.dtype):
         wrong = np.flatnonzero(pd.to_numeric(values.astype(object), errors="coerce").isna())
-        example = f"; {str(values.iloc[wrong[0]])!r} in {_rows(wrong)} is not a number" if wrong.size else ""
-        raise InputError(f"column {column!r} must be numbers, in seconds; got type {values.dtype}{example}.")
+        found = f"{str(values.iloc[wrong[0]])!r} in {_rows(wrong)}; correct" if wrong.size else "convert"
+        raise InputError(
+            f"column {column!r} must be numbers, in seconds; got {values.dtype}: {found} it, with pandas.to_numeric."
+        )
     seconds = values.to_numpy(dtype=np.float64)
     negative = np.flatnonzero(seconds <= 0)
     if negative.size:

@@ -95,8 +95,8 @@ def test_sixty_seconds_is_allowed():
         (table(rt=[0.5, 0.6, 0.7, 61.0]), ["1 value above 60", "row 3 (0 = first)"]),
         (table(rt=["0.5", "fast", "0.7", "x"]), ["must be numbers", "'fast' in rows 1, 3 (0 = first)"]),
         (table(rt=["0.5", "0.6", "0.7", "0.8"]), ["must be numbers", "pandas.to_numeric"]),
-        (table(rt=[True, True, True, True]), ["must be numbers, in seconds; got type bool"]),
-        (table(rt=pd.to_timedelta([1, 2, 3, 4], "s")), ["must be numbers, in seconds; got type timedelta64"]),
+        (table(rt=[True, True, True, True]), ["must be numbers, in seconds; got bool"]),
+        (table(rt=pd.to_timedelta([1, 2, 3, 4], "s")), ["must be numbers, in seconds; got timedelta64"]),
         (table(response=[1, 0, 1, 0]), ["+1 (upper bound) or -1 (lower bound)", "got 0 in rows 1, 3", "upper=1."]),
         (table(response=[1.0, 0.0, 1.0, 0.0]), ["got 0.0 in rows 1, 3 (0 = first)", "upper=1.0."]),
         (table(response=[True, False, True, True]), ["got True in rows 0, 1, 2, 3", "upper=True."]),
@@ -137,7 +137,7 @@ def test_missing_values_of_unused_columns_do_not_matter():
             "a",
             "with two values; it has 'a', 'b', 'c'. Take out the trials that are neither.",
         ),
-        (list(range(3)) + [1], THREE, 1, "upper= is for models with two choices; this one has 3"),
+        ([0, 1, 2, 1], THREE, 1, "upper= is for models with two choices; this one has 3"),
     ],
 )
 def test_bad_upper(response, choices, upper, expected):
@@ -210,7 +210,7 @@ def test_bad_files(tmp_path, name, content, expected):
 
 
 def test_absent_files_and_folders(tmp_path):
-    with pytest.raises(InputError, match="there is no file .*absent.csv'; check the path"):
+    with pytest.raises(InputError, match=r"there is no file .*absent\.csv'; check the path"):
         read_table(tmp_path / "absent.csv")
     with pytest.raises(InputError, match="is a folder; give a file of trials"):
         read_table(tmp_path)
@@ -230,5 +230,5 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         raise ImportError("Unable to find a usable engine")
 
     monkeypatch.setattr("pandas.io.parquet.get_engine", without_pyarrow)
-    with pytest.raises(InputError, match="needs pyarrow: pip install pyarrow, or save the table as .csv"):
+    with pytest.raises(InputError, match=r"needs pyarrow: pip install pyarrow, or save the table as \.csv"):
         read_table(path)
