@@ -91,8 +91,8 @@ def ordered_levels(column: pd.Series[Any]) -> pd.Categorical:
     else:
         ordered = pd.Categorical(column, categories=sort_values(column.unique().tolist()), ordered=True)
     labels = [str(level) for level in ordered.categories]
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
         raise InputError(
             f"column {str(column.name)!r} has two different values that are written {twice!r} (a number and a text?); "
             "give the column one type."
@@ -121,11 +121,11 @@ def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str
     (('2:b', '10:a', '10:b'), array([0, 1, 2]))
     """
     factors = [ordered_levels(cells[column]) for column in columns]
-    codes = np.column_stack([np.asarray(factor.codes, dtype=np.int64) for factor in factors])
-    occurring, index = np.unique(codes, axis=0, return_inverse=True)
-    labels = tuple(
-        ":".join(str(factor.categories[code]) for factor, code in zip(factors, row, strict=True)) for row in occurring
-    )
+    sizes = [len(factor.categories) for factor in factors]
+    combined = np.ravel_multi_index(tuple(np.asarray(factor.codes, dtype=np.int64) for factor in factors), sizes)
+    occurring, index = np.unique(combined, return_inverse=True)
+    codes = zip(*np.unravel_index(occurring, sizes), strict=True)
+    labels = tuple(":".join(str(f.categories[code]) for f, code in zip(factors, row, strict=True)) for row in codes)
     name = ":".join(columns)
     if len(labels) == 1:
         raise InputError(

@@ -261,6 +261,6 @@ def _check_values(formula: Formula, name: str, columns: NDArray[Any], cell: Inde
 
 def _levels(term: Any, width: int) -> tuple[str, ...] | None:
     levels = getattr(term, "levels", None)
-    if levels is not None:
+    if levels:
         return tuple(str(level) for level in levels)
     return None if width == 1 else tuple(str(position) for position in range(width))

