@@ -71,6 +71,12 @@ class Hierarchy:
         names += [f"{name}_sigma" for p in self.predictors for g in p.groups for name in g.effect_names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
 
+    @property
+    def population_names(self) -> list[str]:
+        """Posterior names of the population: coefficients, standard deviations and correlations; not single groups."""
+        correlations = [f"{g.name}_corr" for p in self.predictors for g in p.groups if g.correlated]
+        return self.coefficient_names + correlations
+
     def coefficient_priors(self) -> dict[str, TorchDistribution]:
         """The prior in force of every one of `coefficient_names`."""
         priors = {c.name: c.prior for p in self.predictors for c in p.common}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -52,6 +53,12 @@ def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dim
     else:
         idata.add_groups({group: extra})
     return idata
+
+
+def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
+    """ArviZ's summary of some variables."""
+    table: pd.DataFrame = az.summary(idata, var_names=list(names))
+    return table
 
 
 def worst_rhat(posterior: xr.Dataset) -> tuple[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -169,7 +169,7 @@ class Simulator:
             matrix[:, column] = value
         return matrix
 
-    def simulate(self, theta: Array, seed: int, n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
+    def simulate(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
         """One trial per row of theta.
 
         theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice (n,),

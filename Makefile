@@ -1,0 +1,42 @@
+# Each target does all of its own set-up: a virtual environment in .venv and an install with tested versions.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+SOURCES := pyproject.toml constraints.txt
+
+.PHONY: demo test validate lint benchmarks figures clean
+
+demo: $(VENV)/installed  ## fit a bundled simulated experiment; table on screen, figures in demo/
+	$(BIN)/hddm-sbi demo --out demo
+
+test: $(VENV)/installed-test  ## the default test suite
+	$(BIN)/python -m pytest -n 2
+
+validate: $(VENV)/installed-test  ## the slow tests as well
+	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+benchmarks: $(VENV)/installed-test  ## print every figure of the README and docs
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The CPU build of torch by its exact version: an open range would bring gigabytes of CUDA.
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/bin/python $(SOURCES)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable ".[test,lint]"
+	touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,221 @@
+"""The command line: fit, demo, simulate, models, train, check."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hddm_sbi.errors import InputError
+
+if TYPE_CHECKING:
+    from hddm_sbi.model import HierarchicalModel
+
+_INTERRUPTED = 130
+
+
+def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Input errors become one message and exit code 2; an interrupt exit code 130."""
+
+    @wraps(command)
+    def run(*args: object, **options: object) -> None:
+        try:
+            command(*args, **options)
+        except InputError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt as stop:
+            click.echo(f"Interrupted{': ' + str(stop) if str(stop) else ''}.", err=True)
+            sys.exit(_INTERRUPTED)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="hddm_sbi")
+def main() -> None:
+    """Hierarchical drift-diffusion models: exact where a likelihood can be written down, learned where not."""
+
+
+@main.command()
+@click.argument("trials", type=click.Path(path_type=Path))
+@click.argument("formula")
+@click.option("-f", "--formula", "more", multiple=True, help="A further formula, e.g. 'a ~ 1 + (1|subject)' or 'z = 0.5'.")
+@click.option("--model", "simulator", default="ddm", show_default=True, help="Model; see `hddm-sbi models`.")
+@click.option("--likelihood", default="neural", show_default=True, help="neural, exact, or a .safetensors file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("fit.nc"), show_default=True)
+@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws per chain.")
+@click.option("--tune", type=click.IntRange(1), default=1000, show_default=True, help="Tuning steps per chain.")
+@click.option("--chains", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=int, default=None, help="Same seed, same draws.")
+@click.option("--method", type=click.Choice(["nuts", "pyro-nuts"]), default="nuts", show_default=True)
+@click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
+@click.option("--rt-column", default="rt", show_default=True)
+@click.option("--response-column", default="response", show_default=True)
+@click.option("--lapse", type=float, default=0.05, show_default=True, help="Probability of a lapse trial.")
+@click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_plain_errors
+def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
+    """Fit a hierarchical model to a table of trials (CSV, TSV, parquet, feather).
+
+    Example: hddm-sbi fit trials.csv "v ~ condition + (1|subject)" -f "a ~ 1 + (1|subject)" -o fit.nc
+    """
+    _check_writable(output)
+    from hddm_sbi.model import HierarchicalModel
+    from hddm_sbi.trials import read_table
+
+    data = read_table(trials)
+    model = HierarchicalModel(
+        [formula, *more],
+        data,
+        simulator=options["simulator"],
+        likelihood=options["likelihood"],
+        priors=options["priors"],
+        lapse=options["lapse"],
+        upper=_as_in(data, options["response_column"], options["upper"]),
+        rt=options["rt_column"],
+        response=options["response_column"],
+    )
+    click.echo(repr(model))
+    sampling = {name: options[name] for name in ("draws", "tune", "chains", "seed", "method")}
+    _fit_and_write(model, output, progress=not quiet, **sampling)
+
+
+def _fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
+    """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
+    from hddm_sbi.report import summary
+
+    posterior = model.fit(**sampling)
+    click.echo(summary(model, posterior))
+    posterior.to_netcdf(str(output))
+    if posterior["posterior"].attrs["interrupted"]:
+        sizes = posterior["posterior"].sizes
+        click.echo(
+            f"Interrupted: the {sizes['draw']} draws of {sizes['chain']} chains made so far are in {output}.", err=True
+        )
+        sys.exit(_INTERRUPTED)
+    click.echo(f"Posterior written to {output}")
+    return posterior
+
+
+def _check_writable(output: Path) -> None:
+    folder = output.parent
+    if not folder.is_dir():
+        raise InputError(f"the folder {str(folder)!r} of --output does not exist; create it first.")
+    if output.is_dir() or not os.access(output if output.exists() else folder, os.W_OK):
+        raise InputError(f"{str(output)!r} cannot be written; choose another --output.")
+
+
+def _as_in(data: Any, response: str, upper: str | None) -> object:
+    """The value of the response column that is written `upper` on the command line."""
+    if upper is None or response not in data:
+        return upper
+    for value in data[response].unique().tolist():
+        if str(value) == upper or (isinstance(value, float) and f"{value:g}" == upper):
+            return value
+    return upper
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for results.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--subjects", type=click.IntRange(2), default=12, show_default=True)
+@click.option("--trials", type=click.IntRange(1), default=60, show_default=True, help="Per subject and condition.")
+@click.option("--draws", type=click.IntRange(1), default=500, show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@_plain_errors
+def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bool) -> None:
+    """Simulate an experiment, fit it, and write the posterior and three figures."""
+    out.mkdir(parents=True, exist_ok=True)
+    _check_writable(out / "fit.nc")
+    from hddm_sbi.experiment import FORMULAS, simulate_experiment
+    from hddm_sbi.model import HierarchicalModel
+    from hddm_sbi.report import write_figures
+
+    experiment = simulate_experiment(subjects, trials, seed)
+    experiment.trials.to_csv(out / "trials.csv", index=False)
+    model = HierarchicalModel(FORMULAS, experiment.trials)
+    click.echo(repr(model))
+    posterior = _fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)
+    for path in write_figures(model, posterior, experiment.truth, out):
+        click.echo(f"Figure written to {path}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("parameters", nargs=-1, required=True, metavar="NAME=VALUE...")
+@click.option("-n", "--trials", "n_trials", type=click.IntRange(1), default=1000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="CSV file; standard output if absent.")
+@_plain_errors
+def simulate(model: str, parameters: tuple[str, ...], n_trials: int, seed: int, output: Path | None) -> None:
+    """Simulate trials. Example: hddm-sbi simulate ddm v=1 a=1 z=.5 t0=.3 -n 500"""
+    if output is not None:
+        _check_writable(output)
+    theta = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        try:
+            theta[name] = float(value)
+        except ValueError:
+            raise InputError(f"expected NAME=NUMBER, for instance v=1.5; got {text!r}.") from None
+    from hddm_sbi.catalogue import simulate as run
+
+    run(model, theta, n_trials, seed=seed).to_csv(output or sys.stdout, index=False)
+
+
+@main.command()
+@_plain_errors
+def models() -> None:
+    """List the models, their parameters, and how good their likelihoods are."""
+    from hddm_sbi.catalogue import models as table
+
+    click.echo(table().to_string())
+
+
+@main.command()
+@click.argument("model")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
+@click.option("--runs", type=click.Path(path_type=Path), default=None, help="Where to keep states. [default: runs/MODEL]")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For simulation.")
+@click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")
+@_plain_errors
+def train(model: str, output: Path | None, runs: Path | None, device: str, threads: int, quick: bool) -> None:
+    """Train a model's likelihood by the shipped recipe and score it; goes on where a stopped run left off."""
+    output = output or Path(f"{model}.safetensors")
+    _check_writable(output)
+    from hddm_sbi.pretraining import train_likelihood_of
+    from hddm_sbi.training import Recipe
+
+    recipe = Recipe(thetas=2_000, trials=1_000, steps=500, shard=1_000) if quick else Recipe()
+    folder = runs or Path("runs") / (f"{model}-quick" if quick else model)
+    card = train_likelihood_of(model, output, folder, recipe, device=device, n_threads=threads)
+    click.echo(f"{output}: {card.summary()}, sha256 {card.sha256[:12]}")
+
+
+@main.command()
+@click.argument("model")
+@_plain_errors
+def check(model: str) -> None:
+    """Recompute the scores on a likelihood's card, and say whether it passes. MODEL: a name or a .safetensors file."""
+    import json
+
+    from hddm_sbi import catalogue
+    from hddm_sbi.pretraining import TARGETS, score, verdicts
+
+    path = Path(model) if model.endswith(".safetensors") else catalogue.weights_of(catalogue.load_simulator(model).name)
+    if path is None:
+        raise InputError(f"{model!r} has no pretrained likelihood to check; train one with `hddm-sbi train {model}`.")
+    scores = score(path)
+    click.echo(json.dumps(scores, indent=1))
+    passed = verdicts(scores)
+    for name, ok in passed.items():
+        click.echo(f"{'pass' if ok else 'FAIL'}  {name} = {scores[name]:.3g} (target: at most {TARGETS[name]:g})")
+    sys.exit(0 if all(passed.values()) else 1)

@@ -1,0 +1,202 @@
+"""Pictures of a fit: predicted response times, shrinkage, and recovery of a known truth. Each returns its Axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+
+from hddm_sbi import idata
+from hddm_sbi.errors import InputError
+from hddm_sbi.model import HierarchicalModel
+from hddm_sbi.predictive import posterior_predictive
+from hddm_sbi.predictor import GroupEffects, Predictor
+
+Array = NDArray[np.float64]
+AxesArray = NDArray[np.object_]
+
+_DATA, _MODEL, _OWN = "0.75", "tab:blue", "tab:orange"
+_INTERVAL = (0.03, 0.97)  # the central 94 %
+
+
+def plot_predictive(
+    model: HierarchicalModel,
+    posterior: Any,
+    by: str = "condition",
+    *,
+    n_draws: int = 100,
+    bins: int = 40,
+    seed: int = 1,
+) -> AxesArray:
+    """Observed and predicted response times, one panel per level of a column of the data.
+
+    Upper responses count to the right, lower ones to the left (negative times); the areas add up to one, so choice
+    shares are shown as well. Grey: data. Blue: median and central 94 % of the posterior predictive.
+    """
+    frame = model.trials.frame
+    if by not in frame:
+        raise InputError(f"by={by!r} is not a predictor of this model; expected one of {_predictor_columns(model)}.")
+    predicted = posterior_predictive(model, posterior, n_draws, seed)
+    sign = np.where(np.arange(len(model.simulator.choices)) == 0, -1.0, 1.0)
+    observed = sign[model.trials.choice] * model.trials.rt
+    simulated = sign[predicted.choice] * predicted.rt
+    longest = float(np.quantile(model.trials.rt, 0.995)) * 1.1
+    edges = np.linspace(-longest, longest, bins + 1)
+    levels = list(dict.fromkeys(frame[by]))
+    axes = _panels(len(levels))
+    for ax, level in zip(axes, levels, strict=True):
+        rows = (frame[by] == level).to_numpy()
+        ax.stairs(_density(observed[rows], edges), edges, fill=True, color=_DATA, label="data")
+        heights = np.array([_density(draw[rows], edges) for draw in simulated])
+        low, middle, high = np.quantile(heights, [_INTERVAL[0], 0.5, _INTERVAL[1]], axis=0)
+        ax.stairs(high, edges, baseline=low, fill=True, color=_MODEL, alpha=0.3, label="predicted, 94 %")
+        ax.stairs(middle, edges, color=_MODEL, lw=1.2, label="predicted, median")
+        ax.axvline(0.0, color="k", lw=0.5)
+        ax.set_title(f"{by} = {level}", fontsize="medium")
+    _label_outer(axes, "response time (s); lower responses negative", "density (1/s)")
+    axes[0].legend(fontsize="x-small", frameon=False, loc="upper left")
+    return axes
+
+
+def plot_shrinkage(
+    model: HierarchicalModel, posterior: Any, parameter: str = "v", group: str = "subject", ax: Axes | None = None
+) -> Axes:
+    """What each group's own trials say about its level, and what the hierarchy makes of it.
+
+    Orange: maximum-likelihood level from the group's own trials, all else at its posterior mean. Blue: posterior mean
+    and central 94 %. Line: population mean. Groups are ordered by their own estimate.
+    """
+    predictor, effects = _intercept_effects(model, parameter, group)
+    variables = idata.dataset(posterior)
+    mean = variables[f"{parameter}_Intercept"]
+    level = (mean + variables[effects.effect_names[0]]).stack(sample=("chain", "draw")).transpose(group, "sample")
+    centre = level.mean("sample").to_numpy()
+    low, high = np.quantile(level.to_numpy(), _INTERVAL, axis=1)
+    own = _own_levels(model, posterior, predictor, effects) + float(mean.mean())
+    order = np.argsort(own)
+    place = np.arange(len(order))
+    if ax is None:
+        ax = plt.figure(figsize=(max(5.0, 0.35 * len(order) + 2), 3.6), layout="constrained").add_subplot()
+    ax.axhline(float(mean.mean()), color="0.5", lw=0.8, label="population mean")
+    ax.vlines(place, own[order], centre[order], color="0.6", lw=0.8)
+    ax.vlines(place, low[order], high[order], color=_MODEL, lw=2, alpha=0.4)
+    ax.plot(place, own[order], "o", mfc="white", color=_OWN, label=f"own trials of the {group}")
+    ax.plot(place, centre[order], "o", color=_MODEL, label="hierarchical, 94 %")
+    ax.set_xticks(place, [effects.levels[i] for i in order], rotation=90, fontsize="small")
+    ax.set_xlabel(group)
+    ax.set_ylabel(_axis_label(model, parameter))
+    ax.legend(fontsize="small", frameon=False)
+    return ax
+
+
+def plot_recovery(model: HierarchicalModel, posterior: Any, truth: Mapping[str, ArrayLike]) -> AxesArray:
+    """Posterior means and central 94 % against the true values, one panel per parameter; the line is equality.
+
+    truth: posterior name -> true value, with the shape of that variable.
+    """
+    variables = idata.dataset(posterior)
+    unknown = [name for name in truth if name not in variables]
+    if unknown:
+        raise InputError(f"truth names {unknown}, which the posterior has not; it has {sorted(map(str, variables))}.")
+    names = [name for name in model.simulator.names if any(_parameter_of(key) == name for key in truth)]
+    axes = _panels(len(names), columns=4, share=False)
+    for ax, name in zip(axes, names, strict=True):
+        hits, count = 0, 0
+        for key in (key for key in truth if _parameter_of(key) == name):
+            draws = variables[key].stack(sample=("chain", "draw")).transpose("sample", ...).to_numpy()
+            draws = draws.reshape(len(draws), -1)
+            true = np.asarray(truth[key], dtype=float).reshape(-1)
+            low, high = np.quantile(draws, _INTERVAL, axis=0)
+            centre = draws.mean(0)
+            many = len(true) > 1
+            ax.errorbar(
+                true,
+                centre,
+                [centre - low, high - centre],
+                fmt="." if many else "D",
+                ms=4,
+                lw=0.8,
+                label=key.removeprefix(f"{name}_"),
+            )
+            hits, count = hits + int(((true >= low) & (true <= high)).sum()), count + len(true)
+        _diagonal(ax)
+        ax.set_title(f"{_axis_label(model, name)}: {hits} of {count} inside", fontsize="medium")
+        ax.legend(fontsize="x-small", frameon=False)
+    _label_outer(axes, "true value", "posterior mean and 94 % interval")
+    return axes
+
+
+def _density(values: Array, edges: Array) -> Array:
+    """Histogram as a density over all values, those outside the edges included in the total."""
+    counts = np.histogram(values, edges)[0]
+    return np.asarray(counts / (len(values) * np.diff(edges)))
+
+
+def _panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure = plt.figure(figsize=(3.4 * columns + 0.4, 2.3 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=share, sharey=share, squeeze=False).reshape(-1)
+    for unused in axes[n:]:
+        unused.remove()
+    return np.asarray(axes[:n])
+
+
+def _label_outer(axes: AxesArray, x: str, y: str) -> None:
+    figure = axes[0].figure
+    figure.supxlabel(x, fontsize="medium")
+    figure.supylabel(y, fontsize="medium")
+
+
+def _diagonal(ax: Axes) -> None:
+    low, high = (f(*ax.get_xlim(), *ax.get_ylim()) for f in (min, max))
+    ax.plot([low, high], [low, high], color="k", lw=0.6, zorder=0)
+    ax.set_xlim(low, high)
+    ax.set_ylim(low, high)
+
+
+def _axis_label(model: HierarchicalModel, parameter: str) -> str:
+    """Name and unit on the scale of the coefficients: `v (1/s)`, `log a`, `logit z`."""
+    link = next(p.link for p in model.hierarchy.predictors if p.name == parameter)
+    unit = next(p.unit for p in model.simulator.parameters if p.name == parameter)
+    return f"{parameter} ({unit})" if link == "identity" else f"{link} {parameter}"
+
+
+def _parameter_of(name: str) -> str:
+    return name.split("_")[0]
+
+
+def _predictor_columns(model: HierarchicalModel) -> list[str]:
+    return [str(column) for column in model.trials.frame.columns if column not in ("rt", "response")]
+
+
+def _intercept_effects(model: HierarchicalModel, parameter: str, group: str) -> tuple[Predictor, GroupEffects]:
+    for predictor in model.hierarchy.predictors:
+        for effects in predictor.groups:
+            if predictor.name == parameter and effects.factor == group and effects.terms[0].name == "1":
+                return predictor, effects
+    raise InputError(f"this model has no term `1 + (1|{group})` for {parameter!r}; it is {model!r}.")
+
+
+def _own_levels(model: HierarchicalModel, posterior: Any, predictor: Predictor, effects: GroupEffects) -> Array:
+    """Deviation of every group that maximises the likelihood of its own trials, all else at its posterior mean."""
+    means = {str(name): torch.tensor(x.mean(("chain", "draw")).to_numpy()) for name, x in idata.dataset(posterior).items()}
+    name = effects.effect_names[0]
+    lapse = torch.as_tensor(means.get("lapse", model.lapse), dtype=torch.float64)
+    hierarchy = model.hierarchy
+
+    def loss(u: Array) -> tuple[float, Array]:
+        level = torch.tensor(u, requires_grad=True)
+        theta = hierarchy.theta({**means, name: level})
+        value = -hierarchy.likelihood.cell_log_prob(theta, hierarchy.trials, lapse).sum()
+        (gradient,) = torch.autograd.grad(value, level)
+        return float(value.detach()), gradient.numpy()
+
+    found = minimize(loss, means[name].numpy(), jac=True, method="L-BFGS-B")
+    return np.asarray(found.x)
