@@ -56,7 +56,7 @@ def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
     unknown, has no closed form or no weights, or where the file is truncated, edited, or of another model.
     """
     path = Path(name)
-    if path.suffix == _WEIGHTS or path.exists():
+    if path.suffix == _WEIGHTS or path.is_file():
         return checkpoint.load_likelihood(path, load_simulator(checkpoint.read_card(path).model))
     if kind == "exact":
         return ExactLikelihood(load_simulator(str(name)))

@@ -17,6 +17,9 @@ from hddm_sbi.network import Architecture, MixtureNetwork, Reduction
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.simulator import Simulator
 
+#: what the entries of a card are in JSON, where a wrong one would only be noticed later.
+_ENTRIES = {"model": str, "architecture": dict, "simulations": int, "sha256": str, "bytes": int, "scores": dict}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -62,7 +65,8 @@ def write_card(weights: Path, card: Card) -> None:
 
 def save_weights(network: MixtureNetwork, card: Card, weights: Path) -> Card:
     """Write weights and card; returns the card with the hash and size of the file."""
-    identity = {"model": card.model, "parameters": " ".join(card.parameters)}
+    # One entry only: safetensors writes several in random order, and the same weights would not be the same bytes.
+    identity = {"likelihood": f"{card.model}: {' '.join(card.parameters)}"}
     content = save({k: v.float().contiguous() for k, v in network.state_dict().items()}, identity)
     complete = Card(**{**asdict(card), "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
     weights.write_bytes(content)
@@ -83,9 +87,19 @@ def read_card(weights: Path) -> Card:
         raw = json.loads(path.read_text())
         raw["parameters"] = tuple(raw["parameters"])
         raw["box"] = {name: (float(low), float(high)) for name, (low, high) in raw["box"].items()}
-        return Card(**raw)
+        return _checked(Card(**raw))
     except (ValueError, TypeError, KeyError, AttributeError) as reason:
         raise InputError(f"the card {str(path)!r} cannot be read ({reason}); restore it or train again.") from reason
+
+
+def _checked(card: Card) -> Card:
+    for name, kind in _ENTRIES.items():
+        value = getattr(card, name)
+        if not isinstance(value, kind):
+            raise TypeError(f"{name!r} must be a {kind.__name__}; got {value!r}")
+    if tuple(card.box) != card.parameters:
+        raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
+    return card
 
 
 def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
@@ -107,8 +121,8 @@ def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
     found = hashlib.sha256(content).hexdigest()
     if found != card.sha256:
         raise InputError(
-            f"{str(weights)!r} was changed after training: its sha256 is {found[:12]}…, its card says {card.sha256[:12]}…; "
-            "restore the file or train again."
+            f"{str(weights)!r} was changed after training: its sha256 is {found[:12]}…, its card says "
+            f"{card.sha256[:12]}…; restore the file or train again."
         )
     return NeuralLikelihood(
         simulator, _network(weights, content, card, simulator), card.box, sha256=card.sha256, summary=card.summary()
