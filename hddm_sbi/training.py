@@ -17,6 +17,7 @@ from scipy.stats import qmc
 from torch import Tensor
 from tqdm import tqdm
 
+from hddm_sbi.errors import InputError
 from hddm_sbi.network import Architecture, MixtureNetwork, Reduction
 from hddm_sbi.simulator import Simulator
 
@@ -60,7 +61,9 @@ def train(
 
 def _same_recipe(path: Path, recipe: dict[str, object]) -> None:
     if path.exists() and json.loads(path.read_text()) != recipe:
-        raise ValueError(f"{path.parent} holds a run with another recipe ({path}); choose another folder or remove it.")
+        raise InputError(
+            f"{str(path.parent)!r} holds a run with another recipe ({path.name}); choose another folder or remove it."
+        )
     path.write_text(json.dumps(recipe, indent=1))
 
 
@@ -72,7 +75,8 @@ def design(simulator: Simulator, n: int, seed: int) -> Array:
 
     Widening keeps the edge of the box inside the training region.
     """
-    points = qmc.Sobol(len(simulator.names), scramble=True, rng=np.random.default_rng(seed)).random(n)
+    sobol = qmc.Sobol(len(simulator.names), scramble=True, rng=np.random.default_rng(seed))
+    points = sobol.random_base2((n - 1).bit_length())[:n]
     theta = np.empty_like(points)
     for column, p in enumerate(simulator.parameters):
         margin = 0.05 * (p.high - p.low)
