@@ -1,4 +1,4 @@
-"""Training: a recipe decides the weights, a stopped run goes on to the same ones, and the weights become a likelihood."""
+"""Training: a recipe decides the weights, a stopped run goes on to the same ones, and the file is a likelihood."""
 
 from __future__ import annotations
 
