@@ -85,7 +85,7 @@ def tails(likelihood: Likelihood, reference: Likelihood, region: Region, n: int,
 def posterior_bias(
     likelihood: Likelihood, reference: Likelihood, n_trials: int, n_sets: int, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """|posterior mode under the likelihood - under the reference| in exact posterior sds: mean and largest, per parameter.
+    """|posterior mode under the likelihood - under the reference| in exact posterior sds, per parameter: mean, largest.
 
     Flat prior, n_trials simulated from each of n_sets thetas; sds from the curvature of the reference at its mode.
     """
@@ -102,7 +102,9 @@ def posterior_bias(
     return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
 
 
-def scores(likelihood: Likelihood, reference: Likelihood, *, n: int = 400_000, n_sets: int = 16, seed: int = 5) -> dict[str, Any]:
+def scores(
+    likelihood: Likelihood, reference: Likelihood, *, n: int = 400_000, n_sets: int = 16, seed: int = 5
+) -> dict[str, Any]:
     """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias."""
     whole = dict(likelihood.box)
     target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}

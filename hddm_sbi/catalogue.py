@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["neural", "exact"]
-PRETRAINED = Path(hddm_sbi.pretrained.__path__[0])
+PRETRAINED = Path(next(iter(hddm_sbi.pretrained.__path__)))
 _WEIGHTS = ".safetensors"
 
 
@@ -79,7 +79,7 @@ def weights_of(name: str) -> Path | None:
 
 
 def models() -> pd.DataFrame:
-    """One row per model: parameters, choices, whether a closed form and pretrained weights exist, and the card's scores."""
+    """One row per model: parameters, choices, whether closed form and pretrained weights exist, scores."""
     import pandas as pd
 
     rows = {}

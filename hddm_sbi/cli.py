@@ -45,7 +45,7 @@ def main() -> None:
 @main.command()
 @click.argument("trials", type=click.Path(path_type=Path))
 @click.argument("formula")
-@click.option("-f", "--formula", "more", multiple=True, help="A further formula, e.g. 'a ~ 1 + (1|subject)' or 'z = 0.5'.")
+@click.option("-f", "--formula", "more", multiple=True, help="One more, e.g. 'a ~ 1 + (1|subject)' or 'z = 0.5'.")
 @click.option("--model", "simulator", default="ddm", show_default=True, help="Model; see `hddm-sbi models`.")
 @click.option("--likelihood", default="neural", show_default=True, help="neural, exact, or a .safetensors file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("fit.nc"), show_default=True)
@@ -58,6 +58,7 @@ def main() -> None:
 @click.option("--rt-column", default="rt", show_default=True)
 @click.option("--response-column", default="response", show_default=True)
 @click.option("--lapse", type=float, default=0.05, show_default=True, help="Probability of a lapse trial.")
+@click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_plain_errors
@@ -78,6 +79,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         likelihood=options["likelihood"],
         priors=options["priors"],
         lapse=options["lapse"],
+        lapse_seconds=options["lapse_seconds"],
         upper=_as_in(data, options["response_column"], options["upper"]),
         rt=options["rt_column"],
         response=options["response_column"],
@@ -123,7 +125,7 @@ def _as_in(data: Any, response: str, upper: str | None) -> object:
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder for results.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Result folder.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--subjects", type=click.IntRange(2), default=12, show_default=True)
 @click.option("--trials", type=click.IntRange(1), default=60, show_default=True, help="Per subject and condition.")
@@ -152,7 +154,7 @@ def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bo
 @click.argument("parameters", nargs=-1, required=True, metavar="NAME=VALUE...")
 @click.option("-n", "--trials", "n_trials", type=click.IntRange(1), default=1000, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="CSV file; standard output if absent.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="CSV file; else standard output.")
 @_plain_errors
 def simulate(model: str, parameters: tuple[str, ...], n_trials: int, seed: int, output: Path | None) -> None:
     """Simulate trials. Example: hddm-sbi simulate ddm v=1 a=1 z=.5 t0=.3 -n 500"""
@@ -160,7 +162,7 @@ def simulate(model: str, parameters: tuple[str, ...], n_trials: int, seed: int, 
         _check_writable(output)
     theta = {}
     for text in parameters:
-        name, equals, value = text.partition("=")
+        name, _, value = text.partition("=")
         try:
             theta[name] = float(value)
         except ValueError:
@@ -182,7 +184,7 @@ def models() -> None:
 @main.command()
 @click.argument("model")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
-@click.option("--runs", type=click.Path(path_type=Path), default=None, help="Where to keep states. [default: runs/MODEL]")
+@click.option("--runs", type=click.Path(path_type=Path), default=None, help="Folder of states. [default: runs/MODEL]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For simulation.")
 @click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")

@@ -35,7 +35,7 @@ class FlatDensity:
     start: Array
     path: Path
     potential: Callable[[Mapping[str, Tensor]], Tensor]
-    transforms: Mapping[str, Callable[[Tensor], Tensor]]
+    transforms: Mapping[str, torch.distributions.Transform]
     evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     @property
@@ -91,7 +91,7 @@ def _trace(
         warnings.warn(f"the model runs eagerly, 5 to 10 times slower: it could not be traced ({reason})", stacklevel=3)
         return evaluate, "eager"
     with torch.inference_mode(), warnings.catch_warnings():
-        # TorchScript is deprecated and still the quickest interpreter of a graph: it needs no Python between operations.
+        # TorchScript is deprecated, and still the quickest interpreter of a graph: no Python between operations.
         warnings.simplefilter("ignore")
         script = torch.jit.trace(graph, (x0,), check_trace=False)
 

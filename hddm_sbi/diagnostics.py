@@ -58,9 +58,9 @@ def warn_at_edge(predictor: Predictor, values: NDArray[np.float64], cells: list[
         worst = int(share.argmax())
         if share[worst] > _SHARE_AT_EDGE:
             warnings.warn(
-                f"{share[worst]:.0%} of the draws of {predictor.name!r} press against the {edge} edge ({value:g}) of the "
-                f"likelihood's box in {cells[worst]}{_others(share)}: the posterior is cut off there. Check the trials "
-                "(seconds? outliers?), or use a likelihood with a wider box (likelihood='exact').",
+                f"{share[worst]:.0%} of the draws of {predictor.name!r} press against the {edge} edge ({value:g}) "
+                f"of the likelihood's box in {cells[worst]}{_others(share)}: the posterior is cut off there. "
+                "Check the trials (seconds? outliers?), or use a likelihood with a wider box (likelihood='exact').",
                 ConvergenceWarning,
                 stacklevel=3,
             )

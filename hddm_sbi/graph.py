@@ -68,10 +68,10 @@ def _fold(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
     dependent: set[fx.Node] = set()
     mutated = _mutated(graph)
     for n in list(graph.graph.nodes):
-        if n.op == "placeholder" or any(a in dependent for a in n.all_input_nodes):
-            if n.target not in _SHAPE_ONLY:
-                dependent.add(n)
-                continue
+        varies = n.op == "placeholder" or any(a in dependent for a in n.all_input_nodes)
+        if varies and n.target not in _SHAPE_ONLY:
+            dependent.add(n)
+            continue
         if n.op == "call_function" and isinstance(values[n], Tensor) and n not in mutated and not _writes(n):
             name = f"folded_{len(graph._buffers)}"
             graph.register_buffer(name, values[n])
@@ -98,12 +98,15 @@ def _drop(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
 def _does_nothing(n: fx.Node, values: dict[fx.Node, Any]) -> bool:
     if n.target in _PASS_THROUGH:
         return True
+    first = n.args[0] if n.args else None
+    if not isinstance(first, fx.Node) or not isinstance(values[first], Tensor):
+        return False
     if n.target in _RESHAPES:
-        return bool(values[n].shape == values[n.args[0]].shape)
-    if n.target not in _NEUTRAL or not isinstance(n.args[0], fx.Node) or not isinstance(values[n.args[0]], Tensor):
+        return bool(values[n].shape == values[first].shape)
+    if n.target not in _NEUTRAL:
         return False
     second = _uniform(values[n.args[1]]) if isinstance(n.args[1], fx.Node) and n.args[1].op == "get_attr" else n.args[1]
-    same = values[n].shape == values[n.args[0]].shape and values[n].dtype == values[n.args[0]].dtype
+    same = values[n].shape == values[first].shape and values[n].dtype == values[first].dtype
     return bool(same and second == _NEUTRAL[n.target])
 
 

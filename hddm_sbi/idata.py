@@ -30,8 +30,12 @@ def build(
 
     groups: group name -> variable name -> array; posterior, sample_stats and log_likelihood are (chain, draw, ...).
     """
-    contents = {group: dict(variables) for group, variables in groups.items()}
-    options = {"coords": dict(coords), "dims": {k: list(v) for k, v in dims.items()}, "attrs": dict(attrs)}
+    contents: dict[str, Any] = {group: dict(variables) for group, variables in groups.items()}
+    options: dict[str, Any] = {
+        "coords": dict(coords),
+        "dims": {k: list(v) for k, v in dims.items()},
+        "attrs": dict(attrs),
+    }
     data = az.from_dict(contents, **options) if _ARVIZ_1 else az.from_dict(**contents, **options)
     data["posterior"].attrs.update(attrs)
     return data
@@ -46,7 +50,7 @@ def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
 def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:
     """The same posterior with one more group of (chain, draw, *dims) variables."""
     posterior = dataset(idata)
-    coords = {"chain": posterior["chain"].values, "draw": posterior["draw"].values}
+    coords = {"chain": posterior["chain"].to_numpy(), "draw": posterior["draw"].to_numpy()}
     extra = xr.Dataset({name: (("chain", "draw", *dims), array) for name, array in variables.items()}, coords)
     if _ARVIZ_1:
         idata[group] = xr.DataTree(extra)
@@ -57,8 +61,8 @@ def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dim
 
 def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
     """ArviZ's summary of some variables."""
-    table: pd.DataFrame = az.summary(idata, var_names=list(names))
-    return table
+    table: Any = az.summary(idata, var_names=list(names))
+    return pd.DataFrame(table)
 
 
 def worst_rhat(posterior: xr.Dataset) -> tuple[str, float]:
@@ -74,10 +78,10 @@ def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
 
 def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:
     named = {
-        f"{name}{_position(array, index)}": float(array.values[index])
+        f"{name}{_position(array, index)}": float(array.to_numpy()[index])
         for name, array in values.data_vars.items()
         for index in np.ndindex(array.shape)
-        if np.isfinite(array.values[index])
+        if np.isfinite(array.to_numpy()[index])
     }
     if not named:
         return "", float("nan")
@@ -87,5 +91,5 @@ def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:
 
 
 def _position(array: xr.DataArray, index: tuple[int, ...]) -> str:
-    labels = [str(array[dim].values[i]) for dim, i in zip(array.dims, index, strict=True)]
+    labels = [str(array[dim].to_numpy()[i]) for dim, i in zip(array.dims, index, strict=True)]
     return f"[{', '.join(labels)}]" if labels else ""

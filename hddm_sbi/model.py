@@ -20,7 +20,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.formula import build_designs, columns_used, parse_formulas
 from hddm_sbi.hierarchy import Hierarchy
 from hddm_sbi.inference import METHODS, Draws, Method, sample
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import LAPSE_SECONDS, Likelihood, SortedTrials
 from hddm_sbi.posterior import coordinates, log_likelihood, provenance, variables
 from hddm_sbi.predictor import build_predictor
 from hddm_sbi.priors import Priors, describe, parameter_priors, user_priors
@@ -38,7 +38,7 @@ class HierarchicalModel:
     """A hierarchical decision model of a trial table.
 
     Main arguments
-    formulas: "v ~ condition + (1|subject)", a list of such strings, or a dict parameter -> right-hand side (or a number).
+    formulas: "v ~ condition + (1|subject)", a list of such strings, or a dict parameter -> right-hand side or number.
         Parameters that are not mentioned get `~ 1`; `z = 0.5` holds one at a number.
     data: one row per trial, with columns `rt` (seconds) and `response`, and every predictor.
     simulator: name of the model, or a Simulator. likelihood: "neural", "exact", the path of a trained likelihood, or a
@@ -46,7 +46,8 @@ class HierarchicalModel:
 
     Other arguments
     priors: None (weakly informative), "hddm" (from the literature), or a dict coefficient name -> Pyro distribution.
-    lapse: probability that a trial is a lapse (uniform over responses and 10 s), 0 for none, or its prior.
+    lapse: probability that a trial is a lapse, 0 for none, or its prior. lapse_seconds: lapses are uniform over the
+        responses and over this many seconds (or up to the longest rt). HDDM's outlier density 0.1 is 5 seconds.
     upper: which response value is the upper bound, where responses are not coded +1 and -1.
     centered: "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
@@ -67,6 +68,7 @@ class HierarchicalModel:
         priors: Priors = None,
         lapse: float | TorchDistribution = 0.05,
         *,
+        lapse_seconds: float = LAPSE_SECONDS,
         upper: object = None,
         centered: Literal["auto"] | bool | Mapping[str, bool] = "auto",
         rt: str = "rt",
@@ -79,6 +81,9 @@ class HierarchicalModel:
         )
         self.likelihood = _likelihood(likelihood, self.simulator)
         self.lapse = _checked_lapse(lapse)
+        if not lapse_seconds > 0:
+            raise InputError(f"lapse_seconds must be positive; got {lapse_seconds!r}.")
+        self._lapse_seconds = float(lapse_seconds)
         self.priors = priors
         self.designs, self.cell = build_designs(self.formulas, self.trials.frame)
         self.hierarchy = self._hierarchy(priors)
@@ -93,7 +98,14 @@ class HierarchicalModel:
         self._check_fixed(fixed)
         hierarchy = Hierarchy(
             self.likelihood,
-            SortedTrials.sort(self.trials.rt, self.trials.choice, self.cell, n_cells, len(self.simulator.choices)),
+            SortedTrials.sort(
+                self.trials.rt,
+                self.trials.choice,
+                self.cell,
+                n_cells,
+                len(self.simulator.choices),
+                self._lapse_seconds,
+            ),
             tuple(
                 build_predictor(design, table[name], self.likelihood.box[name], per_cell)
                 for name, design in self.designs.items()
@@ -166,7 +178,7 @@ class HierarchicalModel:
                 raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
         if method not in METHODS:
             raise InputError(f"method must be one of {METHODS}; got {method!r}.")
-        seed = int(np.random.SeedSequence().entropy % 2**31) if seed is None else int(seed)
+        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
         drawn = sample(
             self.density,
             self.hierarchy,
@@ -197,10 +209,11 @@ class HierarchicalModel:
         dims.update({name: ["trial"] for name in per_trial})
         attrs = provenance(
             model=self.simulator.name,
-            formulas={name: rhs for name, rhs in self.formulas.items()},
+            formulas=dict(self.formulas),
             likelihood=self.likelihood.kind,
             weights_sha256=getattr(self.likelihood, "sha256", ""),
             lapse=self.lapse if isinstance(self.lapse, float) else describe(self.lapse),
+            lapse_seconds=self.hierarchy.trials.lapse_seconds,
             priors=self.prior_table["prior"].to_dict(),
             centred={g.name: g.centred for p in self.hierarchy.predictors for g in p.groups},
             density=self.density.path,
@@ -227,7 +240,9 @@ class HierarchicalModel:
         """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`."""
         variables = idata.dataset(posterior)
         shape = (variables.sizes["chain"], variables.sizes["draw"])
-        lapse = variables["lapse"].values.reshape(-1) if "lapse" in variables else np.full(np.prod(shape), self.lapse)
+        lapse = (
+            variables["lapse"].to_numpy().reshape(-1) if "lapse" in variables else np.full(np.prod(shape), self.lapse)
+        )
         pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapse, self.trials.choice)
         return idata.add_group(posterior, "log_likelihood", {"rt_response": pointwise.reshape(*shape, -1)}, ["trial"])
 
@@ -248,8 +263,8 @@ class HierarchicalModel:
             f"{name} = {rhs:g}" if isinstance(rhs, float) else f"{name} ~ {rhs}" for name, rhs in self.formulas.items()
         )
         return (
-            f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, {len(self.trials.rt)} trials in "
-            f"{n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
+            f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, "
+            f"{len(self.trials.rt)} trials in {n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
         )
 
 
@@ -274,6 +289,7 @@ def _checked_lapse(lapse: float | TorchDistribution) -> float | TorchDistributio
         return lapse
     if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
         raise InputError(
-            f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); got {lapse!r}."
+            f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); "
+            f"got {lapse!r}."
         )
     return float(lapse)

@@ -131,19 +131,19 @@ class MixtureNetwork(nn.Module):
     """Two smooth perceptrons on the reduced parameters.
 
     log P(choice) = log softmax of score(x_c), score = h0 + sum_j x_j h_j, x_c the model as that choice sees it: linear
-    in the drift where the drift is large. p(y | choice) is a mixture of k normals whose parameters are a function of x_c.
+    in the drift where the drift is large. p(y | choice) is a mixture of k normals with parameters a function of x_c.
     """
 
     def __init__(self, reduction: Reduction, architecture: Architecture) -> None:
         super().__init__()
-        self.reduction, self.architecture = reduction, architecture
+        self.reduction: Reduction = reduction
+        self.architecture = architecture
         n = 2 * len(reduction.names)
         k = architecture.components
-        self.density = _perceptron(n, 3 * k, architecture.hidden, architecture.depth)
-        self.score = _perceptron(n, 1 + len(reduction.names), architecture.choice_hidden, architecture.choice_depth)
-        with torch.no_grad():
-            start = torch.cat([torch.zeros(k), torch.linspace(-1.5, 1.5, k), torch.full((k,), -0.4)])
-            self.density[-1].bias.copy_(start)
+        start = torch.cat([torch.zeros(k), torch.linspace(-1.5, 1.5, k), torch.full((k,), -0.4)])
+        self.density = _perceptron(n, start, architecture.hidden, architecture.depth)
+        flat = torch.zeros(1 + len(reduction.names))
+        self.score = _perceptron(n, flat, architecture.choice_hidden, architecture.choice_depth)
 
     def forward(self, reduced: Tensor) -> Mixture:
         """Reduced parameters (n, r) -> mixture for every choice, (n, 2, k)."""
@@ -164,12 +164,13 @@ class MixtureNetwork(nn.Module):
         return torch.log_softmax(h[..., 0] + (h[..., 1:] * by_choice).sum(-1), -1)
 
 
-def _perceptron(n_in: int, n_out: int, hidden: int, depth: int) -> nn.Sequential:
+def _perceptron(n_in: int, start: Tensor, hidden: int, depth: int) -> nn.Sequential:
+    """A smooth perceptron whose outputs start near `start`."""
     layers: list[nn.Module] = []
     for i in range(depth):
         layers += [nn.Linear(n_in if i == 0 else hidden, hidden), nn.SiLU()]
-    last = nn.Linear(hidden, n_out)
+    last = nn.Linear(hidden, len(start))
     with torch.no_grad():
         last.weight.mul_(0.1)
-        last.bias.zero_()
+        last.bias.copy_(start)
     return nn.Sequential(*layers, last)

@@ -102,7 +102,7 @@ def _cells(
     g_t0: Array,
     g_lapse: Array,
 ) -> None:
-    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and all its gradients (added to zeros)."""
+    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
     n_choices, k = log_w.shape[1], log_w.shape[2]
     e, q = np.empty((k, _BLOCK)), np.empty((k, _BLOCK))
     logp, weight = np.empty(_BLOCK), np.ones(_BLOCK)
@@ -146,7 +146,7 @@ def mixture_cells(
     """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0 and lapse."""
     inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0)]
     outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0)]
-    _cells(*inputs, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)
+    _cells(*inputs, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
     total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse = (torch.from_numpy(x) for x in outputs)
     return total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse
 

@@ -186,7 +186,9 @@ def _intercept_effects(model: HierarchicalModel, parameter: str, group: str) -> 
 
 def _own_levels(model: HierarchicalModel, posterior: Any, predictor: Predictor, effects: GroupEffects) -> Array:
     """Deviation of every group that maximises the likelihood of its own trials, all else at its posterior mean."""
-    means = {str(name): torch.tensor(x.mean(("chain", "draw")).to_numpy()) for name, x in idata.dataset(posterior).items()}
+    means = {
+        str(name): torch.tensor(x.mean(("chain", "draw")).to_numpy()) for name, x in idata.dataset(posterior).items()
+    }
     name = effects.effect_names[0]
     lapse = torch.as_tensor(means.get("lapse", model.lapse), dtype=torch.float64)
     hierarchy = model.hierarchy

@@ -24,13 +24,13 @@ def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Ar
     return {name: value.numpy() for name, value in {**kept, **hierarchy.named(sites)}.items()}
 
 
-def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, list[str]]]:
     """Coords and dims of every posterior variable.
 
     `v_condition` has the dim `v_condition_dim` with the levels; `v_1|subject` the dim `subject`; a deviation with
     several columns both.
     """
-    coords: dict[str, list[str]] = {}
+    coords: dict[str, list[Any]] = {}
     dims: dict[str, list[str]] = {}
     for p in hierarchy.predictors:
         for c in p.common:

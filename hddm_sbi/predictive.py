@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi import idata
-from hddm_sbi.likelihood import LAPSE_SECONDS
 from hddm_sbi.model import HierarchicalModel
 
 
@@ -35,6 +34,6 @@ def posterior_predictive(model: HierarchicalModel, posterior: Any, n_draws: int 
         rt[i], choice[i] = model.simulator.simulate(theta[i][model.cell], seed=[seed, i])
         rng = np.random.default_rng([seed, i, 1])
         lapses = rng.random(n) < lapse[i]
-        rt[i, lapses] = rng.uniform(0, max(LAPSE_SECONDS, model.trials.rt.max()), lapses.sum())
+        rt[i, lapses] = rng.uniform(0, model.hierarchy.trials.lapse_seconds, lapses.sum())
         choice[i, lapses] = rng.integers(len(model.simulator.choices), size=lapses.sum())
     return Predicted(rt, choice)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.errors import InputError
 from hddm_sbi.design import Design, GroupTerm, Term
+from hddm_sbi.errors import InputError
 from hddm_sbi.link import onto_box
 from hddm_sbi.priors import LKJ_SHAPE, gamma, to_pyro
 from hddm_sbi.simulator import Link, ParameterPrior

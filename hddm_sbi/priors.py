@@ -87,8 +87,8 @@ def describe(prior: TorchDistribution) -> str:
     """
     while isinstance(prior, dist.Independent):
         prior = prior.base_dist
-    constraints = type(prior).arg_constraints
-    arguments = {name: getattr(prior, name, None) for name in constraints}
+    names: dict[str, object] = dict(prior.arg_constraints)
+    arguments = {name: getattr(prior, name, None) for name in names}
     if "scale" in arguments and isinstance(prior, dist.HalfNormal):
         arguments = {"scale": prior.scale}
     shown = ", ".join(f"{name}={_value(value)}" for name, value in arguments.items() if value is not None)

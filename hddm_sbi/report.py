@@ -20,9 +20,7 @@ def summary(model: HierarchicalModel, posterior: Any) -> str:
     return table.to_string() + note
 
 
-def write_figures(
-    model: HierarchicalModel, posterior: Any, truth: Mapping[str, ArrayLike], folder: Path
-) -> list[Path]:
+def write_figures(model: HierarchicalModel, posterior: Any, truth: Mapping[str, ArrayLike], folder: Path) -> list[Path]:
     """Predicted response times by condition and by subject, shrinkage of drifts, recovery of the truth: PNG files."""
     import matplotlib.pyplot as plt
 

@@ -80,8 +80,9 @@ class Symmetries:
     scale: parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1)
     with theta'_j = theta_j * b**scale_powers[j] (0 where not listed).
     negated, complemented: parameters that turn into -x and 1 - x when the two choices are swapped.
-    even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For constant
-    drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice) is unchanged.
+    even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For
+    constant drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice)
+    stays the same.
     """
 
     shift: str | None = None
@@ -172,8 +173,8 @@ class Simulator:
     def simulate(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
         """One trial per row of theta.
 
-        theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice (n,),
-        positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
+        theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice
+        (n,), positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
         """
         theta = np.ascontiguousarray(theta, dtype=np.float64)
         self._check(theta)
@@ -207,7 +208,7 @@ class Simulator:
             if wrong.size:
                 raise InputError(
                     f"theta[{name!r}] must be finite and inside ({low:g}, {high:g}); got {value[wrong[0]]:g} in "
-                    f"{name_rows(wrong)} (0 = first)."
+                    f"{name_rows(wrong.tolist())} (0 = first)."
                 )
 
     def __repr__(self) -> str:
@@ -225,6 +226,6 @@ def _driver(p: int) -> Callable[..., None]:
     @nb.njit(types.void(trial_type, number[:, ::1], generator, number[::1], types.int64[::1]), cache=True, nogil=True)
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
-            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)
+            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)  # type: ignore[call-arg]
 
-    return run  # type: ignore[no-any-return]
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 _LAPSE = 0.05
 #: at most this many trials enter the pooled fit.
 _POOLED_TRIALS = 20_000
+#: simulated trials behind the information of one trial.
+_SIMULATED_TRIALS = 5_000
 #: the non-decision time starts at this fraction of the fastest trial.
 _BELOW_FASTEST = 0.9
 
@@ -39,7 +42,7 @@ class Start:
 
 def pooled_fit(hierarchy: Hierarchy) -> Start:
     """Maximum likelihood of one theta for all trials (at most 20 000 of them, evenly spaced), lapses included."""
-    trials, choice = _pool(hierarchy.trials)
+    trials = _pool(hierarchy.trials)
     predictors = hierarchy.predictors
     names = hierarchy.likelihood.simulator.names
     lapse = torch.tensor(_LAPSE, dtype=torch.float64)
@@ -57,13 +60,23 @@ def pooled_fit(hierarchy: Hierarchy) -> Start:
 
     first = np.array([_first_eta(p, hierarchy) for p in predictors])
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
-    eta = torch.tensor(found.x).expand(len(trials.rt), -1).clone().requires_grad_(True)
-    log_p = hierarchy.likelihood.trial_log_prob(torch.as_tensor(trials.rt), torch.as_tensor(choice), theta(eta))
-    (score,) = torch.autograd.grad(log_p[torch.isfinite(log_p)].sum(), eta)
-    regular = 1 / (1 + torch.exp(np.log(_LAPSE * trials.lapse_density) - np.log1p(-_LAPSE) - log_p.detach()))
-    score = torch.nan_to_num(score) * regular.unsqueeze(-1)
-    information = (score.T @ score / len(trials.rt)).numpy()
-    return Start(theta(torch.tensor(found.x)).detach().numpy(), information)
+    at_mode = theta(torch.tensor(found.x)).detach()
+    return Start(at_mode.numpy(), _expected_information(hierarchy, theta, torch.tensor(found.x), at_mode))
+
+
+def _expected_information(
+    hierarchy: Hierarchy, theta: Callable[[Tensor], Tensor], eta: Tensor, at_mode: Tensor
+) -> Array:
+    """Information of one trial about eta, from trials simulated there: (q, q).
+
+    Observed trials would understate it, above all for the non-decision time: different onsets blur the edge.
+    """
+    simulator = hierarchy.likelihood.simulator
+    rt, choice = simulator.simulate(at_mode.expand(_SIMULATED_TRIALS, -1).numpy(), seed=0)
+    each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
+    log_p = hierarchy.likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta(each))
+    (score,) = torch.autograd.grad(log_p.sum(), each)
+    return (score.T @ score / _SIMULATED_TRIALS).numpy()
 
 
 def choose_centring(hierarchy: Hierarchy, start: Start) -> dict[str, bool]:
@@ -125,7 +138,7 @@ def _plausible_sd(predictor: Predictor) -> float:
 
 
 def start_values(hierarchy: Hierarchy, start: Start) -> dict[str, Tensor]:
-    """A constrained value for every sampled site: intercepts at the pooled fit, no effects, t0 below every fastest trial."""
+    """A value for every sampled site: intercepts at the pooled fit, t0 below the fastest trial of each cell."""
     values: dict[str, Tensor] = {}
     if not isinstance(hierarchy.lapse, float):
         values["lapse"] = torch.tensor(_LAPSE, dtype=torch.float64)
@@ -181,7 +194,7 @@ def _minimum_by_group(effects: GroupEffects, eta: Tensor) -> Tensor:
 
 
 def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
-    """Where the pooled fit starts: the middle of the typical range; half the fastest trial for the non-decision time."""
+    """Start of the pooled fit: the middle of the typical range; half the fastest trial for the non-decision time."""
     simulator = hierarchy.likelihood.simulator
     parameter = simulator.parameters[simulator.names.index(predictor.name)]
     value = sum(parameter.typical) / 2
@@ -190,12 +203,12 @@ def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
     return float(to_link(torch.tensor(value, dtype=torch.float64), predictor.link))
 
 
-def _pool(trials: SortedTrials) -> tuple[SortedTrials, NDArray[np.int64]]:
-    """All trials in one cell, evenly thinned to the pooled maximum, and the choice of each."""
+def _pool(trials: SortedTrials) -> SortedTrials:
+    """All trials in one cell, evenly thinned to the pooled maximum."""
     choice = np.repeat(np.arange(len(trials.starts) - 1) % trials.n_choices, np.diff(trials.starts))
     kept = slice(None, None, max(1, -(-len(choice) // _POOLED_TRIALS)))
-    pooled = SortedTrials.sort(trials.rt[kept], choice[kept], np.zeros_like(choice[kept]), 1, trials.n_choices)
-    return pooled, choice[kept][pooled.order]
+    zeros = np.zeros_like(choice[kept])
+    return SortedTrials.sort(trials.rt[kept], choice[kept], zeros, 1, trials.n_choices, trials.lapse_seconds)
 
 
 def _trials_per_cell(trials: SortedTrials) -> Array:

@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 class Recipe:
     """Everything that decides the weights. The same recipe gives the same weights on the same machine.
 
-    thetas x trials simulations, in `bins` of log decision time per choice; `steps` of Adam on `batch` thetas.
+    thetas x trials simulations, in `bins` of log decision time per choice; `steps` of Adam.
     """
 
     thetas: int = 100_000

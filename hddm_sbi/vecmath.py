@@ -1,4 +1,4 @@
-"""Branch-free exp and log in Numba, which LLVM turns into vector instructions, and the loops over trials all kernels share."""
+"""Branch-free exp and log in Numba, which LLVM turns into vector instructions, and loops that all kernels share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _double(typing_context, x):  # type: ignore[no-untyped-def]  # noqa: ANN001,
     return types.float64(types.int64), codegen
 
 
-# fastmath=False is spelled out: a callee inherits unset flags from its first caller, and (x + _ROUND) - _ROUND must stay.
+# fastmath=False is spelled out: a callee inherits unset flags from its first caller, and (x + ROUND) - ROUND must stay.
 @nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=False)
 def exp_negative(x: float) -> float:
     """exp(x) for x <= 0 to 2 ulp; below -700 it is exp(-700), 1e-304.
@@ -65,7 +65,7 @@ def exp_negative(x: float) -> float:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    return _double(_bits(p) + (_bits(shifted) << 52))
+    return _double(_bits(p) + (_bits(shifted) << 52))  # type: ignore[call-arg]
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=False)
@@ -74,7 +74,7 @@ def log_positive(x: float) -> float:
 
     x = 2^n m with m in [sqrt(1/2), sqrt(2)); log m = 2 artanh(s), s = (m - 1) / (m + 1), by its series to s^21.
     """
-    bits = _bits(x)
+    bits: int = _bits(x)  # type: ignore[call-arg]
     n = (bits - _SQRT_HALF_BITS) >> 52
     m = _double(bits - (n << 52))
     exponent = _double(n + _ROUND_BITS) - _ROUND
@@ -95,9 +95,9 @@ def log_positive(x: float) -> float:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def mix_lapse(logp: Array, weight: Array, n: int, log_odds: float) -> float:
-    """The lapse mixture of n trials, relative to a lapse: log[(1 - lapse) p + lapse u] - log(lapse u) = log(1 + exp(d)).
+    """The lapse mixture of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)).
 
-    d = logp + log_odds, log_odds = log[(1 - lapse) / (lapse u)]. Returns the sum and fills in every trial's weight
+    d = logp + log_odds, log_odds = log[(1 - l) / (l u)]. Returns the sum and fills in every trial's weight
     exp(d) / (1 + exp(d)): the probability that it was no lapse, and the factor on its gradient.
     """
     total = 0.0

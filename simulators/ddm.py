@@ -30,7 +30,7 @@ def _normal_cdf(x: float) -> float:
 
 @nb.njit(cache=True, nogil=True)
 def _inverse_gaussian_below_split(z: float, rng: Any) -> float:
-    """Inverse Gaussian with mean 1/z and shape 1, given that it is below the split (Polson et al. 2013, algorithm 3)."""
+    """Inverse Gaussian with mean 1/z and shape 1, given that it lies below the split (Polson et al. 2013)."""
     if z * _SPLIT < 1.0:
         while True:
             e1, e2 = rng.standard_exponential(), rng.standard_exponential()
@@ -66,7 +66,7 @@ def _exit_time(z: float, rng: Any) -> float:
     """
     rate = _PI * _PI / 8.0 + 0.5 * z * z
     root = math.sqrt(_SPLIT)
-    # Weights of the two proposals, both times exp(z) so that neither overflows; the last term is below 1e-300 at z = 50.
+    # Weights of the two proposals, both times exp(z) so that neither overflows; the last term vanishes at z = 50.
     right = 0.5 * _PI / rate * math.exp(z - rate * _SPLIT)
     left = 2.0 * _normal_cdf((_SPLIT * z - 1.0) / root)
     if z < 50.0:
@@ -93,7 +93,7 @@ def _exit_time(z: float, rng: Any) -> float:
 
 @nb.njit(cache=True, nogil=True)
 def trial(v: float, a: float, z: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial, exactly: a walk over the largest centred intervals, each left at an exact time on a side drawn exactly."""
+    """One trial, exactly: a walk over the largest centred intervals, each left at an exact time on an exact side."""
     width = 2.0 * a
     x = z * width
     time = 0.0

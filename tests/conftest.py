@@ -1,0 +1,15 @@
+"""Where the published data lie, for tests marked `real_data`."""
+
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def published() -> Path:
+    """Folder of the published data sets and reference posteriors; skips where it is absent."""
+    if not DATA.is_dir():
+        pytest.skip(f"the published data sets are not in {DATA}; they are not shipped with the package")
+    return DATA

@@ -1,0 +1,91 @@
+"""Published data: trusted posteriors and maximum-likelihood values are reproduced.
+
+False-alarm rate: a difference of two Monte-Carlo means is compared with 5 of its standard errors, 6e-7 per number and
+below 1e-4 for all numbers here together.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import hddm_sbi as hs
+from hddm_sbi import idata
+
+pytestmark = pytest.mark.real_data
+
+BASIC = ["v ~ 1 + (1|subj_idx)", "a ~ 1 + (1|subj_idx)", "t0 ~ 1 + (1|subj_idx)", "z = 0.5"]
+VSTIM = ["v ~ 0 + stim + (1|subj_idx:stim)", *BASIC[1:]]
+
+
+def cavanagh(published: Path, formulas: list[str], likelihood: str, *, draws: int, seed: int):
+    data = pd.read_csv(published / "cavanagh.csv")
+    model = hs.HierarchicalModel(formulas, data, likelihood=likelihood, priors="hddm", upper=1)
+    return model.fit(draws=draws, tune=800, chains=4, seed=seed, progress=False)
+
+
+def in_reference_terms(posterior) -> dict[str, np.ndarray]:
+    """Our posterior under the names and conventions of the reference (a: full separation), (n_draws,) each."""
+    flat = idata.dataset(posterior).stack(sample=("chain", "draw")).transpose("sample", ...)
+    out: dict[str, np.ndarray] = {}
+    for ours, theirs, factor in (("v", "v", 1.0), ("a", "a", 2.0), ("t0", "t", 1.0)):
+        terms = [name for name in map(str, flat.data_vars) if name.startswith(f"{ours}_1|") and "sigma" not in name]
+        mean = flat[f"{ours}_Intercept"].to_numpy()[:, None] if f"{ours}_Intercept" in flat else 0.0
+        out[f"{theirs}_std"] = factor * flat[f"{terms[0]}_sigma"].to_numpy()
+        deviations = flat[terms[0]].to_numpy()
+        if ours == "v" and "v_stim" in flat:
+            conditions = flat["v_stim"].to_numpy()
+            for k in range(3):
+                out[f"v_LL_WL_WW[{k}]"] = conditions[:, k]
+            levels = [str(level).split(":") for level in flat[terms[0]][terms[0].split("|")[1]].to_numpy()]
+            names = ["LL", "WL", "WW"]
+            for column, (subject, stim) in enumerate(levels):
+                k = names.index(stim)
+                out[f"v_subj[{subject},{k}]"] = conditions[:, k] + deviations[:, column]
+            continue
+        out[theirs] = factor * np.asarray(mean)[:, 0]
+        for column in range(deviations.shape[1]):
+            out[f"{theirs}_subj[{column}]"] = factor * (mean[:, 0] + deviations[:, column])
+    return out
+
+
+def compare(posterior, reference: pd.DataFrame) -> None:
+    ours = in_reference_terms(posterior)
+    missing = set(reference["param"]) - set(ours)
+    assert not missing, missing
+    chains = idata.dataset(posterior).sizes["chain"]
+    for row in reference.itertuples():
+        draws = ours[row.param]
+        ess = float(idata.az.ess(draws.reshape(chains, -1)))
+        se = np.hypot(row.sd / np.sqrt(row.ess), draws.std() / np.sqrt(ess))
+        assert abs(draws.mean() - row.mean) < 5 * se, (row.param, draws.mean(), row.mean, se)
+        assert abs(np.log(draws.std() / row.sd)) < 5 * np.sqrt(1 / ess + 1 / row.ess), (row.param, draws.std(), row.sd)
+
+
+@pytest.mark.filterwarnings("ignore::hddm_sbi.diagnostics.ConvergenceWarning")
+@pytest.mark.parametrize(("formulas", "name"), [(BASIC, "basic"), (VSTIM, "vstim")])
+def test_cavanagh_reproduces_hddm_and_the_network_agrees(published: Path, formulas: list[str], name: str):
+    reference = pd.read_csv(published / f"ref_cavanagh_{name}.csv")
+    exact = cavanagh(published, formulas, "exact", draws=1000, seed=1)
+    compare(exact, reference)
+    neural = in_reference_terms(cavanagh(published, formulas, "neural", draws=1000, seed=2))
+    for key, draws in in_reference_terms(exact).items():
+        gap = abs(neural[key].mean() - draws.mean()) / draws.std()
+        assert gap < 0.2, (key, gap)
+
+
+def test_rr98_wiener_optima(published: Path):
+    """rtdists stores minus the log likelihood at its optimum; a there is the full separation."""
+    trials = pd.read_csv(published / "rr98.csv")
+    trials = trials[~trials["outlier"]]
+    bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=False).to_numpy()
+    exact = hs.load_likelihood("ddm", kind="exact")
+    for row in pd.read_csv(published / "ref_rr98_wiener_separate_mle.csv").itertuples():
+        rows = ((trials["id"] == row.id) & (trials["instruction"] == row.instruction)).to_numpy()
+        drifts = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5])
+        theta = {"v": drifts[bins[rows]], "a": row.a / 2, "z": row.z, "t0": row.t0}
+        response = np.where(trials["response"][rows] == "light", 1, -1)
+        log_p = exact.log_prob(trials["rt"][rows], response, theta)
+        assert float(-torch.sum(log_p)) == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
