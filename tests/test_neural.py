@@ -25,13 +25,19 @@ def uniform_theta(n, seed):
     return np.random.default_rng(seed).uniform(low, high, (n, 4))
 
 
-def table(seed=8):
-    """(rt, choice, cell, theta): shuffled trials of CELL_SIZES with rt between 1 ms and 3 s above t0."""
+def table(seed=8, below=False):
+    """(rt, choice, cell, theta): shuffled trials of CELL_SIZES with rt between 1 ms and 3 s above t0.
+
+    below: a third of them below t0 instead, and some at t0 exactly.
+    """
     rng = np.random.default_rng(seed)
     theta = uniform_theta(len(CELL_SIZES), seed)
     runs = [(cell, choice) for cell, sizes in enumerate(CELL_SIZES) for choice in (0, 1) for _ in range(sizes[choice])]
     cell, choice = rng.permutation(np.array(runs)).T
-    return theta[cell, 3] + rng.uniform(0.001, 3.0, len(cell)), choice, cell, torch.as_tensor(theta)
+    rt = theta[cell, 3] + rng.uniform(0.001, 3.0, len(cell))
+    if below:
+        rt[::3] = theta[cell[::3], 3] * np.linspace(0.1, 1.3, len(rt[::3])).clip(max=1.0)
+    return rt, choice, cell, torch.as_tensor(theta)
 
 
 def sort(rt, choice, cell):
@@ -48,9 +54,7 @@ def by_definition(rt, choice, cell, theta, trials, lapse):
 @pytest.mark.parametrize("lapse", LAPSES)
 @pytest.mark.parametrize("below", [False, True], ids=["above t0", "some below t0"])
 def test_cells_are_sums_of_trials(lapse, below):
-    rt, choice, cell, theta = table()
-    if below:
-        rt[::3] = theta[cell[::3], 3].numpy() * np.linspace(0.1, 1.0, len(rt[::3]))
+    rt, choice, cell, theta = table(below=below)
     trials = sort(rt, choice, cell)
     found = NEURAL.cell_log_prob(theta, trials, torch.tensor(lapse, dtype=torch.float64))
     expected = by_definition(rt, choice, cell, theta, trials, lapse)
@@ -59,9 +63,9 @@ def test_cells_are_sums_of_trials(lapse, below):
     assert found[3] == 0.0
 
 
-@pytest.mark.parametrize("lapse", LAPSES)
-def test_gradient_of_cells_is_the_gradient_of_the_definition(lapse):
-    rt, choice, cell, theta = table()
+@pytest.mark.parametrize(("lapse", "below"), [(0.0, False), (0.05, False), (0.9, False), (0.05, True), (0.9, True)])
+def test_gradient_of_cells_is_the_gradient_of_the_definition(lapse, below):
+    rt, choice, cell, theta = table(below=below)
     trials = sort(rt, choice, cell)
     gradients = []
     for total in (NEURAL.cell_log_prob, lambda at, sorted_, p: by_definition(rt, choice, cell, at, sorted_, p)):

@@ -119,19 +119,18 @@ def test_histograms_are_those_of_the_simulated_trials(tmp_path):
     }
     theta = design(DDM, TINY.thetas, TINY.seed)
     np.testing.assert_allclose(data["theta"], np.stack([theta[:, 0] * theta[:, 1], theta[:, 2]], 1), rtol=1e-6)
-    # The first shard, simulated again with its seed and counted by numpy.
-    rows = np.repeat(theta[: TINY.shard], TINY.trials, axis=0)
-    rt, choice = DDM.simulate(rows, training.hash_seed(TINY.seed, 0, 0))
-    y = np.log(rt / rows[:, 1] ** 2).reshape(TINY.shard, -1)
-    choice = choice.reshape(TINY.shard, -1)
-    for i in range(TINY.shard):
-        for c in (0, 1):
-            mine, share = y[i][choice[i] == c], data["share"][i, c].numpy()
-            counts = np.histogram(mine, TINY.bins)[0] if len(mine) > 1 else len(mine) * np.eye(TINY.bins)[0]
-            np.testing.assert_array_equal(np.rint(share * TINY.trials), counts)
-            assert float((share * data["mean"][i, c].numpy()).sum()) == pytest.approx(
-                mine.sum() / TINY.trials, abs=1e-5
-            )
+    # Every shard, simulated again with a seed of its own and counted by numpy.
+    for shard, first in enumerate(range(0, TINY.thetas, TINY.shard)):
+        rows = np.repeat(theta[first : first + TINY.shard], TINY.trials, axis=0)
+        rt, choice = DDM.simulate(rows, training.hash_seed(TINY.seed, shard, 0))
+        y = np.log(rt / rows[:, 1] ** 2).reshape(-1, TINY.trials)
+        for i, (times, choices) in enumerate(zip(y, choice.reshape(y.shape), strict=True), start=first):
+            for c in (0, 1):
+                mine, share = times[choices == c], data["share"][i, c].numpy()
+                counts = np.histogram(mine, TINY.bins)[0] if len(mine) > 1 else len(mine) * np.eye(TINY.bins)[0]
+                np.testing.assert_array_equal(np.rint(share * TINY.trials), counts)
+                total = float((share * data["mean"][i, c].numpy()).sum())
+                assert total == pytest.approx(mine.sum() / TINY.trials, abs=1e-5)
 
 
 def test_a_short_training_learns(tmp_path):
