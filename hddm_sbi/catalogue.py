@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-import hddm_sbi.pretrained
-import hddm_sbi.simulators
 from hddm_sbi import checkpoint
 from hddm_sbi.errors import InputError
 from hddm_sbi.exact import ExactLikelihood
@@ -25,13 +23,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Kind = Literal["neural", "exact"]
-PRETRAINED = Path(next(iter(hddm_sbi.pretrained.__path__)))
+PRETRAINED = Path(next(iter(importlib.import_module("hddm_sbi.pretrained").__path__)))
 _WEIGHTS = ".safetensors"
 
 
 def names() -> tuple[str, ...]:
     """Names of the models, in alphabetical order: the files of `simulators/`."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(hddm_sbi.simulators.__path__)))
+    return tuple(
+        sorted(module.name for module in pkgutil.iter_modules(importlib.import_module("hddm_sbi.simulators").__path__))
+    )
 
 
 @cache

@@ -83,52 +83,52 @@ def choose_centring(hierarchy: Hierarchy, start: Start) -> dict[str, bool]:
     """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
 
     A term is centred where the data determine its effects better than the population does: a plausible population
-    variance exceeds twice the variance of the effect given the trials of a typical (median) group, in which the group's
+    variance exceeds the variance of the effect given the trials of a typical (median) group, in which the group's
     other effects are as uncertain as a population of that plausible size.
     """
     choice = {}
     for i, predictor in enumerate(hierarchy.predictors):
-        information = _information(i, start.information, [_plausible_sd(p) for p in hierarchy.predictors])
+        sds = [_plausible_sd(p) for p in hierarchy.predictors]
         for effects in predictor.groups:
             same_factor = [g for g in predictor.groups if g.factor == effects.factor]
             columns = torch.cat([g.matrix for g in same_factor], dim=1)
             prior = np.concatenate([_plausible_sds(g) for g in same_factor]) ** -2.0
-            precision = information * _typical_gram(columns, effects, _trials_per_cell(hierarchy.trials))
+            gram, n = _typical_gram(columns, effects, _trials_per_cell(hierarchy.trials))
+            precision = gram * _information(i, start.information, sds, n)
             first = sum(g.matrix.shape[1] for g in same_factor[: same_factor.index(effects)])
             own = range(first, first + effects.matrix.shape[1])
             variance = [
                 np.linalg.inv(precision + np.diag(np.where(np.arange(len(prior)) == k, 1e-9, prior)))[k, k] for k in own
             ]
-            choice[effects.name] = bool(
-                effects.population == "gamma" or np.all(1 / prior[own] > 2 * np.array(variance))
-            )
+            choice[effects.name] = bool(effects.population == "gamma" or np.all(1 / prior[own] > variance))
     return choice
 
 
-def _information(i: int, information: Array, sds: list[float]) -> float:
-    """Information of one trial about parameter i, less what the other parameters' own uncertainty takes away."""
+def _information(i: int, information: Array, sds: list[float], n: float) -> float:
+    """Information of one of n trials about parameter i, less what the other parameters' uncertainty takes away."""
     others = [j for j in range(len(sds)) if j != i]
-    inner = information[np.ix_(others, others)] + np.diag([1e-3 * sds[j] ** -2.0 for j in others])
+    inner = information[np.ix_(others, others)] + np.diag([sds[j] ** -2.0 / n for j in others])
     cross = information[i, others]
     return float(max(information[i, i] - cross @ np.linalg.solve(inner, cross), 1e-9))
 
 
-def _typical_gram(columns: Tensor, effects: GroupEffects, trials_per_cell: Array) -> Array:
-    """Z'Z over the trials of the median group, (q, q)."""
+def _typical_gram(columns: Tensor, effects: GroupEffects, trials_per_cell: Array) -> tuple[Array, float]:
+    """Z'Z over the trials of the median group, (q, q), and their number."""
     products = torch.einsum("c,ci,cj->cij", torch.as_tensor(trials_per_cell), columns, columns)
     gram = torch.zeros(len(effects.levels), *products.shape[1:], dtype=torch.float64)
     by_group = gram.index_add(0, effects.index, products).numpy()
-    return by_group[np.argsort(by_group.trace(axis1=1, axis2=2))[len(by_group) // 2]]
+    trials = np.bincount(effects.index.numpy(), trials_per_cell, minlength=len(effects.levels))
+    return by_group[np.argsort(by_group.trace(axis1=1, axis2=2))[len(by_group) // 2]], float(np.median(trials))
 
 
 def _plausible_sds(effects: GroupEffects) -> Array:
-    """Plausible population sd of every column, (k,): half the prior median for intercepts, a quarter for slopes, which
+    """Plausible population sd of every column, (k,): half the prior median for intercepts, a fifth for slopes, which
     vary less between groups."""
     medians = [
         q.icdf(torch.tensor(0.5, dtype=torch.float64)).expand(t.matrix.shape[1])
         for q, t in zip(effects.sigma_priors, effects.terms, strict=True)
     ]
-    shares = [0.5 if t.name == "1" else 0.25 for t in effects.terms]
+    shares = [0.5 if t.name == "1" else 0.2 for t in effects.terms]
     return torch.cat([share * median for share, median in zip(shares, medians, strict=True)]).numpy()
 
 

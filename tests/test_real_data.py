@@ -20,9 +20,10 @@ BASIC = ["v ~ 1 + (1|subj_idx)", "a ~ 1 + (1|subj_idx)", "t0 ~ 1 + (1|subj_idx)"
 VSTIM = ["v ~ 0 + stim + (1|subj_idx:stim)", *BASIC[1:]]
 
 
+# HDDM's outlier density is 0.1 per response: uniform over 5 s, the reference's lapse mixture.
 def cavanagh(published: Path, formulas: list[str], likelihood: str, *, draws: int, seed: int):
     data = pd.read_csv(published / "cavanagh.csv")
-    model = hs.HierarchicalModel(formulas, data, likelihood=likelihood, priors="hddm", upper=1)
+    model = hs.HierarchicalModel(formulas, data, likelihood=likelihood, priors="hddm", upper=1, lapse_seconds=5.0)
     return model.fit(draws=draws, tune=800, chains=4, seed=seed, progress=False)
 
 
