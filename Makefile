@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 SOURCES := pyproject.toml constraints.txt
+# Our matrices are small: a second OpenMP thread only waits for the first.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: demo test validate lint benchmarks figures clean
 

@@ -44,7 +44,7 @@ def accuracy(likelihood: Likelihood, reference: Likelihood, region: Region, n: i
     rt, choice = simulator.simulate(theta, seed)
     error, scores = _errors(likelihood, reference, theta, rt, choice)
     variate = np.expm1(-error) + error
-    gap, size = np.sqrt((scores[0] - scores[1]) ** 2), np.abs(scores[1])
+    gap, size = np.abs(scores[0] - scores[1]), np.abs(scores[1])
     relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
     return Accuracy(
         kl=float(variate.mean()),

@@ -57,6 +57,8 @@ def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
     """
     path = Path(name)
     if path.suffix == _WEIGHTS or path.is_file():
+        if kind == "exact":
+            raise InputError(f"{str(path)!r} is a learned likelihood; kind='exact' takes the name of a model.")
         return checkpoint.load_likelihood(path, load_simulator(checkpoint.read_card(path).model))
     if kind == "exact":
         return ExactLikelihood(load_simulator(str(name)))

@@ -65,7 +65,7 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
     The potential is Pyro's own; `path="traced"` records its operations once with `make_fx`. A model that cannot be
     recorded runs eagerly, with one warning that says why.
     """
-    with pyro.validation_enabled(False):
+    with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
         _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
     first = {name: transforms[name](trace.nodes[name]["value"].detach().double()) for name in sorted(transforms)}
     names, shapes = tuple(first), tuple(tuple(value.shape) for value in first.values())

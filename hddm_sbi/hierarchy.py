@@ -41,7 +41,7 @@ class Hierarchy:
         lapse = (
             torch.tensor(self.lapse, dtype=torch.float64)
             if isinstance(self.lapse, float)
-            else pyro.sample("lapse", self.lapse)
+            else pyro.sample("lapse", self.lapse).double()
         )
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
             pyro.factor("trials", self.likelihood.cell_log_prob(self._stack(on_cells), self.trials, lapse))

@@ -61,18 +61,26 @@ def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dim
 
 def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
     """ArviZ's summary of some variables."""
-    table: Any = az.summary(idata, var_names=list(names))
+    with _constants_allowed():
+        table: Any = az.summary(idata, var_names=list(names))
     return pd.DataFrame(table)
+
+
+def _constants_allowed() -> np.errstate:
+    """The diagonal of a correlation matrix is constant, so its diagnostics are 0 / 0; they come out as nan, unsaid."""
+    return np.errstate(invalid="ignore", divide="ignore")
 
 
 def worst_rhat(posterior: xr.Dataset) -> tuple[str, float]:
     """Name and value of the largest Rhat; ("", nan) for a single chain or too few draws."""
-    return _extreme(az.rhat(posterior), np.nanargmax)
+    with _constants_allowed():
+        return _extreme(az.rhat(posterior), np.nanargmax)
 
 
 def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
     """Name and value of the smallest effective sample size, bulk or tail."""
-    pairs = [_extreme(az.ess(posterior, method=method), np.nanargmin) for method in ("bulk", "tail")]
+    with _constants_allowed():
+        pairs = [_extreme(az.ess(posterior, method=method), np.nanargmin) for method in ("bulk", "tail")]
     return min(pairs, key=lambda pair: pair[1])
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from hddm_sbi import catalogue, idata
 from hddm_sbi.compile import FlatDensity, flatten
@@ -271,6 +272,11 @@ class HierarchicalModel:
 def _likelihood(likelihood: str | Path | Likelihood, simulator: Simulator) -> Likelihood:
     if not isinstance(likelihood, Likelihood):
         named = likelihood in ("neural", "exact")
+        if not named and not Path(likelihood).is_file():
+            raise InputError(
+                "likelihood must be 'neural', 'exact', a Likelihood, or the path of a .safetensors file; there is no "
+                f"likelihood file {str(likelihood)!r}."
+            )
         likelihood = (
             catalogue.load_likelihood(simulator.name, kind=likelihood)  # type: ignore[arg-type]
             if named
@@ -285,7 +291,7 @@ def _likelihood(likelihood: str | Path | Likelihood, simulator: Simulator) -> Li
 
 
 def _checked_lapse(lapse: float | TorchDistribution) -> float | TorchDistribution:
-    if isinstance(lapse, TorchDistribution):
+    if isinstance(lapse, TorchDistributionMixin):
         return lapse
     if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
         raise InputError(

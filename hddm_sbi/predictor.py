@@ -37,9 +37,9 @@ class Coefficients:
     prior: TorchDistribution
 
     def sample(self) -> Tensor:
-        """Draw the coefficients in Pyro, () or (k,)."""
+        """Draw the coefficients in Pyro, () or (k,) float64, whatever the precision of a user's prior."""
         prior = self.prior if self.levels is None else self.prior.expand([len(self.levels)]).to_event(1)
-        return pyro.sample(self.name, prior)
+        return pyro.sample(self.name, prior).double()
 
     def columns(self, values: Values) -> Tensor:
         """Coefficients as (..., k)."""
@@ -98,7 +98,7 @@ class GroupEffects:
         """Pyro sites of these effects; the deviations are recorded under `effect_names`."""
         for name, term, prior in zip(self.effect_names, self.terms, self.sigma_priors, strict=True):
             prior = prior if term.levels is None else prior.expand([term.matrix.shape[1]]).to_event(1)
-            values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", prior)
+            values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", prior).double()
         if self.correlated:
             shape = torch.tensor(LKJ_SHAPE, dtype=torch.float64)
             values[f"{self.name}_cholesky"] = pyro.sample(

@@ -24,7 +24,7 @@ VSTIM = ["v ~ 0 + stim + (1|subj_idx:stim)", *BASIC[1:]]
 def cavanagh(published: Path, formulas: list[str], likelihood: str, *, draws: int, seed: int):
     data = pd.read_csv(published / "cavanagh.csv")
     model = hs.HierarchicalModel(formulas, data, likelihood=likelihood, priors="hddm", upper=1, lapse_seconds=5.0)
-    return model.fit(draws=draws, tune=800, chains=4, seed=seed, progress=False)
+    return model.fit(draws=draws, tune=500, chains=4, seed=seed, progress=False)
 
 
 def in_reference_terms(posterior) -> dict[str, np.ndarray]:
@@ -69,9 +69,9 @@ def compare(posterior, reference: pd.DataFrame) -> None:
 @pytest.mark.parametrize(("formulas", "name"), [(BASIC, "basic"), (VSTIM, "vstim")])
 def test_cavanagh_reproduces_hddm_and_the_network_agrees(published: Path, formulas: list[str], name: str):
     reference = pd.read_csv(published / f"ref_cavanagh_{name}.csv")
-    exact = cavanagh(published, formulas, "exact", draws=1000, seed=1)
+    exact = cavanagh(published, formulas, "exact", draws=500, seed=1)
     compare(exact, reference)
-    neural = in_reference_terms(cavanagh(published, formulas, "neural", draws=1000, seed=2))
+    neural = in_reference_terms(cavanagh(published, formulas, "neural", draws=500, seed=2))
     for key, draws in in_reference_terms(exact).items():
         gap = abs(neural[key].mean() - draws.mean()) / draws.std()
         assert gap < 0.2, (key, gap)

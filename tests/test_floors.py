@@ -1,0 +1,103 @@
+"""A module imports only from lower floors; importing the package is free and has no effect."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hddm_sbi
+
+PACKAGE = Path(hddm_sbi.__file__).parent
+
+#: lowest first; a module may import from the lines above its own.
+FLOORS = [
+    {"errors"},
+    {"vecmath", "design", "simulator"},
+    {"syntax", "trials"},
+    {"formula"},
+    {"simulators"},
+    {"likelihood", "priors", "link"},
+    {"network", "exact"},
+    {"neural", "bridge"},
+    {"checkpoint", "training", "calibration"},
+    {"catalogue"},
+    {"predictor", "pretraining", "experiment"},
+    {"hierarchy"},
+    {"start", "graph", "idata", "posterior"},
+    {"compile"},
+    {"inference", "diagnostics"},
+    {"model"},
+    {"predictive"},
+    {"plots"},
+    {"report"},
+    {"cli", "__init__"},
+    {"__main__"},
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Our own modules that a file imports anywhere, `if TYPE_CHECKING` included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hddm_sbi":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("hddm_sbi.")}
+    return found
+
+
+def test_every_module_has_a_floor():
+    assert {path.stem for path in PACKAGE.glob("*.py")} <= set(FLOOR)
+
+
+def test_modules_import_from_lower_floors_only():
+    files = {path: path.stem for path in PACKAGE.glob("*.py")}
+    files |= {path: "simulators" for path in (PACKAGE.parent / "simulators").glob("*.py")}
+    for path, name in files.items():
+        for other in imported_modules(path):
+            assert FLOOR[other] < FLOOR[name], f"{path.name} (floor {FLOOR[name]}) imports {other} ({FLOOR[other]})"
+
+
+def test_import_is_light_and_changes_nothing():
+    code = (
+        "import sys, hddm_sbi\n"
+        "heavy = {'torch', 'pyro', 'sbi', 'numba', 'pandas', 'numpy', 'arviz'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "import hddm_sbi.cli\n"
+        "heavy = {'torch', 'pyro', 'sbi', 'numba', 'pandas', 'arviz'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_using_the_package_does_not_import_sbi():
+    code = (
+        "import sys, torch\n"
+        "before = torch.distributions.Distribution._validate_args, torch.get_default_dtype(), torch.get_num_threads()\n"
+        "import hddm_sbi as hs\n"
+        "hs.load_likelihood('ddm'); hs.HierarchicalModel\n"
+        "assert 'sbi' not in sys.modules\n"
+        "after = torch.distributions.Distribution._validate_args, torch.get_default_dtype(), torch.get_num_threads()\n"
+        "assert before == after\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_help_takes_less_than_half_a_second():
+    """The fastest of three starts, so that a busy machine does not decide."""
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "hddm_sbi", "--help"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.5
+
+
+def test_no_pickle_is_ever_loaded():
+    for path in PACKAGE.glob("*.py"):
+        text = path.read_text()
+        for forbidden in ("pickle", "torch.load(", "joblib.load", "allow_pickle=True"):
+            assert forbidden not in text.replace("unpickle", ""), (path.name, forbidden)

@@ -1,0 +1,200 @@
+"""From a table and formulas to a posterior: names, coordinates, reproducibility, refusals."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyro.distributions as dist
+import pytest
+import torch
+
+import hddm_sbi as hs
+from hddm_sbi import inference
+from hddm_sbi.diagnostics import ConvergenceWarning
+from hddm_sbi.experiment import FORMULAS, simulate_experiment
+
+QUICK = {"draws": 60, "tune": 120, "chains": 2, "progress": False}
+quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.diagnostics.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return simulate_experiment(n_subjects=5, n_trials=20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def fitted(experiment):
+    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model, model.fit(seed=1, log_likelihood=True, **QUICK)
+
+
+def test_posterior_names_dims_and_coords(fitted, experiment):
+    _, posterior = fitted
+    variables = posterior.posterior
+    assert set(variables.data_vars) == {
+        "v_Intercept", "v_condition", "a_Intercept", "z_Intercept", "t0_Intercept",
+        "v_1|subject", "a_1|subject", "t0_1|subject",
+        "v_1|subject_sigma", "a_1|subject_sigma", "t0_1|subject_sigma",
+    }  # fmt: skip
+    assert variables["v_condition"].dims == ("chain", "draw", "v_condition_dim")
+    assert variables["v_condition_dim"].values.tolist() == ["hard"]
+    assert variables["v_1|subject"].dims == ("chain", "draw", "subject")
+    assert variables["subject"].values.tolist() == sorted(experiment.trials["subject"].unique())
+    assert {"diverging", "tree_depth", "lp", "energy"} <= set(posterior.sample_stats.data_vars)
+    assert posterior.observed_data["rt"].values.tolist() == experiment.trials["rt"].tolist()
+    assert posterior.constant_data["condition"].values.tolist() == experiment.trials["condition"].tolist()
+
+
+def test_attributes_say_what_made_it(fitted):
+    attrs = fitted[1].posterior.attrs
+    assert attrs["model"] == "ddm"
+    assert json.loads(attrs["formulas"])["v"] == "condition + (1|subject)"
+    assert {"torch", "nutpie", "hddm_sbi"} <= set(json.loads(attrs["versions"]))
+    assert (attrs["likelihood"], attrs["lapse"], attrs["seed"], attrs["interrupted"]) == ("exact", 0.05, 1, 0)
+
+
+def test_neural_fit_names_its_weights(experiment):
+    model = hs.HierarchicalModel("v ~ 1", experiment.trials)
+    card = json.loads((hs.catalogue.PRETRAINED / "ddm.json").read_text())
+    assert model.likelihood.sha256 == card["sha256"]
+
+
+def test_theta_and_pointwise_log_likelihood(fitted, experiment):
+    """theta of a draw by hand, and log[(1 - lapse) p + lapse / 20] of its trials."""
+    model, posterior = fitted
+    draw = posterior.posterior.isel(chain=1, draw=7)
+    theta = model.theta(posterior, np.array([QUICK["draws"] + 7]))[0][model.cell]
+    hard = (experiment.trials["condition"] == "hard").to_numpy()
+    subject = draw["subject"].values.searchsorted(experiment.trials["subject"])
+    v = float(draw["v_Intercept"]) + hard * float(draw["v_condition"][0]) + draw["v_1|subject"].values[subject]
+    a = np.exp(float(draw["a_Intercept"]) + draw["a_1|subject"].values[subject])
+    np.testing.assert_allclose(theta[:, 0], v, rtol=1e-12)
+    np.testing.assert_allclose(theta[:, 1], a, rtol=1e-12)
+    p = model.likelihood.log_prob(
+        experiment.trials["rt"], experiment.trials["response"], dict(zip(model.simulator.names, theta.T, strict=True))
+    ).exp()
+    expected = np.log(0.95 * p.numpy() + 0.05 / 20)
+    got = posterior.log_likelihood["rt_response"].values[1, 7]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10)
+
+
+@quick_fits
+def test_same_seed_same_draws(experiment):
+    model = hs.HierarchicalModel("v ~ condition", experiment.trials, likelihood="exact")
+    one, two, other = (model.fit(seed=seed, **QUICK).posterior["v_Intercept"].values for seed in (5, 5, 6))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+@quick_fits
+def test_pyro_nuts_agrees_with_nuts(experiment):
+    """Difference of two Monte-Carlo means below 5 standard errors (6e-7 per parameter), 200 draws of each."""
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    runs = [model.fit(draws=200, tune=150, chains=1, seed=2, method=m, progress=False) for m in inference.METHODS]
+    for name in ("v_Intercept", "a_Intercept"):
+        x, y = (run.posterior[name].values.reshape(-1) for run in runs)
+        # Effective sizes of at least a fifth of the draws: NUTS on two nearly normal parameters.
+        assert abs(x.mean() - y.mean()) < 5 * np.hypot(x.std(), y.std()) / np.sqrt(200 / 5)
+    assert runs[0].posterior.attrs["method"] == "nuts"
+    assert "diverging" in runs[1].sample_stats
+
+
+@quick_fits
+@pytest.mark.parametrize("method", inference.METHODS)
+def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, method):
+    """Ctrl-C in the middle of sampling: what was drawn after tuning comes back, and says so."""
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    whole = {"draws": 100_000, "tune": 50, "chains": 1, "seed": 1, "method": method, "progress": False}
+    model.density  # noqa: B018 - traced before the clock starts
+    import _thread
+    import threading
+
+    timer = threading.Timer(4.0, _thread.interrupt_main)
+    timer.start()
+    posterior = model.fit(**whole)
+    timer.cancel()
+    assert posterior.posterior.attrs["interrupted"] == 1
+    assert 1 < posterior.posterior.sizes["draw"] < 100_000
+
+
+@quick_fits
+def test_correlated_effects_and_user_priors(experiment):
+    prior = {"v_Intercept": dist.Normal(2.0, 0.5), "v_1|subject_sigma": dist.HalfNormal(0.2)}
+    model = hs.HierarchicalModel(
+        "v ~ condition + (condition|subject)",
+        experiment.trials,
+        likelihood="exact",
+        priors=prior,
+        lapse=dist.Beta(1.0, 19.0),
+    )
+    assert model.prior_table["prior"]["v_Intercept"] == "Normal(loc=2, scale=0.5)"
+    variables = model.fit(seed=1, **QUICK).posterior
+    correlation = variables["v_1+condition|subject_corr"]
+    assert correlation.sizes["v_1+condition|subject_corr_dim"] == 2
+    np.testing.assert_allclose(correlation.values[..., [0, 1], [0, 1]], 1.0, atol=1e-12)
+    assert variables["v_condition|subject"].dims == ("chain", "draw", "subject", "v_condition|subject_dim")
+    assert ((variables["lapse"] > 0) & (variables["lapse"] < 1)).all()
+
+
+def test_centring_can_be_forced(experiment):
+    for choice in (True, False):
+        model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", centered=choice)
+        assert {g.centred for p in model.hierarchy.predictors for g in p.groups} == {choice}
+    one = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", centered={"v_1|subject": False})
+    assert not next(g for p in one.hierarchy.predictors for g in p.groups).centred
+
+
+def test_a_subject_with_a_single_trial_is_allowed(experiment):
+    alone = experiment.trials.iloc[[0]].assign(subject="alone")
+    model = hs.HierarchicalModel(FORMULAS, pd.concat([experiment.trials, alone]), likelihood="exact")
+    assert np.isfinite(model.density(model.density.start)[0])
+
+
+def test_start_is_below_the_fastest_trial_of_every_cell(experiment):
+    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", lapse=0.0)
+    value, gradient = model.density(model.density.start)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"formulas": "w ~ 1"}, "'w'"),
+        ({"formulas": "v ~ conditoin"}, "did you mean 'condition'"),
+        ({"formulas": "v ~ condition +"}, "v"),
+        ({"simulator": "dmm"}, "did you mean 'ddm'"),
+        ({"likelihood": "network"}, "no likelihood file"),
+        ({"priors": "stan"}, "not a prior set"),
+        ({"priors": {"v_intercept": dist.Normal(0.0, 1.0)}}, "did you mean 'v_Intercept'"),
+        ({"priors": {"v_Intercept": 1.0}}, "must be a Pyro distribution"),
+        ({"lapse": 1.5}, "probability"),
+        ({"lapse_seconds": 0}, "positive"),
+        ({"centered": {"v_1|subj": True}}, "group terms are"),
+        ({"formulas": ["v ~ 1", "z = 1.5"]}, "outside the likelihood's box"),
+    ],
+)
+def test_refusals_name_the_remedy(experiment, arguments, message):
+    given = {"formulas": "v ~ 1 + (1|subject)", "data": experiment.trials, "likelihood": "exact", **arguments}
+    with pytest.raises(hs.InputError, match=message):
+        hs.HierarchicalModel(**given)
+
+
+@pytest.mark.parametrize("bad", [{"draws": 0}, {"chains": 1.5}, {"method": "gibbs"}])
+def test_fit_checks_its_arguments(fitted, bad):
+    with pytest.raises(hs.InputError):
+        fitted[0].fit(**bad)
+
+
+def test_random_state_is_left_alone(experiment):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    model = hs.HierarchicalModel("v ~ 1", experiment.trials, likelihood="exact")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(draws=5, tune=5, chains=1, seed=1, progress=False)
+    assert torch.rand(1) == expected
