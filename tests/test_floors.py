@@ -55,7 +55,7 @@ def test_every_module_has_a_floor():
 
 def test_modules_import_from_lower_floors_only():
     files = {path: path.stem for path in PACKAGE.glob("*.py")}
-    files |= {path: "simulators" for path in (PACKAGE.parent / "simulators").glob("*.py")}
+    files |= dict.fromkeys((PACKAGE.parent / "simulators").glob("*.py"), "simulators")
     for path, name in files.items():
         for other in imported_modules(path):
             assert FLOOR[other] < FLOOR[name], f"{path.name} (floor {FLOOR[name]}) imports {other} ({FLOOR[other]})"

@@ -1,0 +1,54 @@
+"""What a user installs: weights and models in the wheel, the README's example, small files."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import hddm_sbi as hs
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_wheel_holds_models_and_weights(tmp_path: Path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {"hddm_sbi/cli.py", "hddm_sbi/simulators/ddm.py", "hddm_sbi/pretrained/ddm.safetensors"}
+    assert expected | {"hddm_sbi/pretrained/ddm.json", "hddm_sbi/py.typed"} <= names
+    assert wheel.stat().st_size < 1_000_000
+
+
+def test_public_names():
+    for name in hs.__all__:
+        assert getattr(hs, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'fit'"):
+        hs.fit  # noqa: B018
+    assert set(hs.__all__) <= set(dir(hs))
+
+
+def test_models_table():
+    table = hs.models()
+    assert table.loc["ddm", "exact"]
+    assert table.loc["ddm", "pretrained"]
+    assert table.loc["ddm", "KL"] <= 5e-6
+
+
+def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first Python block of the README, at most ten lines of code, with fewer draws."""
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    monkeypatch.chdir(tmp_path)
+    few = code.replace(".fit(", ".fit(draws=20, tune=40, chains=2, progress=False, ")
+    script = "import warnings; warnings.simplefilter('ignore')\nimport matplotlib; matplotlib.use('Agg')\n" + few
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_weights_stay_small():
+    assert sum(path.stat().st_size for path in (ROOT / "pretrained").iterdir() if path.is_file()) < 10 * 2**20
