@@ -29,8 +29,8 @@ experiment.trials.head()
 
 # %% [markdown]
 # ## The model
-# One formula per parameter, as in lme4. `z` is not mentioned, so it gets an intercept. The likelihood is the learned one
-# that ships with the package; `likelihood="exact"` would use the closed form.
+# One formula per parameter, as in lme4. `z` is not mentioned, so it gets an intercept. The likelihood is the learned
+# one that ships with the package; `likelihood="exact"` would use the closed form.
 
 # %%
 model = hs.HierarchicalModel(
@@ -69,8 +69,8 @@ plots.plot_predictive(model, posterior, by="subject")
 
 # %% [markdown]
 # ## Shrinkage
-# What a subject's own trials say (open circles), and what the hierarchy makes of it (filled): extreme subjects are pulled
-# towards the population mean, most where their own trials say least.
+# What a subject's own trials say (open circles), and what the hierarchy makes of it (filled): extreme subjects are
+# pulled towards the population mean, most where their own trials say least.
 
 # %%
 plots.plot_shrinkage(model, posterior, parameter="v", group="subject")
