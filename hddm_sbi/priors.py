@@ -11,8 +11,10 @@ import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
+from scipy import stats
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.link import from_link
 from hddm_sbi.simulator import ParameterPrior, Prior, Simulator
 
 Priors = str | Mapping[str, TorchDistribution] | None
@@ -106,18 +108,25 @@ def _value(value: float | torch.Tensor) -> str:
 def prior_table(simulator: Simulator, priors: str | None = None) -> pd.DataFrame:
     """Default priors of a model on the scale of each parameter's link, one row per parameter.
 
-    Columns: link, intercept, slope (per standard deviation of a numeric predictor), group_sd.
+    Columns: link, intercept, where 95 % of the parameter lie a priori (on its own scale), slope (per standard deviation
+    of a numeric predictor), group_sd, and how groups spread around their mean.
     """
-    rows = parameter_priors(simulator, priors)
-    return pd.DataFrame(
-        {
-            name: {
-                "link": p.link,
-                "intercept": describe(to_pyro(p.intercept)),
-                "slope": describe(to_pyro(p.slope)),
-                "group_sd": describe(to_pyro(p.group_sd)),
-                "groups are": p.population,
-            }
-            for name, p in rows.items()
+    rows = {}
+    for name, p in parameter_priors(simulator, priors).items():
+        low, high = (from_link(torch.tensor(q), p.link).item() for q in _central_95(p.intercept))
+        rows[name] = {
+            "link": p.link,
+            "intercept": describe(to_pyro(p.intercept)),
+            "95 % of the parameter": f"{low:.2f} to {high:.2f}",
+            "slope": describe(to_pyro(p.slope)),
+            "group_sd": describe(to_pyro(p.group_sd)),
+            "groups are": p.population,
         }
-    ).T.rename_axis("parameter")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
+
+
+def _central_95(prior: Prior) -> tuple[float, float]:
+    if prior.family == "gamma":
+        shape = (prior.location / prior.scale) ** 2
+        return tuple(stats.gamma.ppf([0.025, 0.975], shape, scale=prior.location / shape))
+    return tuple(stats.norm.ppf([0.025, 0.975], prior.location, prior.scale))

@@ -1,0 +1,21 @@
+"""Default priors of every model, and its sets from the literature, as tables."""
+
+import hddm_sbi as hs
+from hddm_sbi import catalogue
+from hddm_sbi.priors import prior_table
+
+
+def main() -> None:
+    for name in catalogue.names():
+        simulator = hs.load_simulator(name)
+        for chosen in (None, *simulator.literature_priors):
+            table = prior_table(simulator, chosen).reset_index()
+            print(f"\n`{name}`, {'defaults' if chosen is None else f'priors={chosen!r}'}\n")
+            print("| " + " | ".join(table.columns) + " |")
+            print("|" + "---|" * len(table.columns))
+            for row in table.itertuples(index=False):
+                print("| " + " | ".join(map(str, row)) + " |")
+
+
+if __name__ == "__main__":
+    main()
