@@ -55,10 +55,8 @@ def main() -> None:
         true = np.array([float(series(*q)) for q in zip(t, choice, *theta.T[:3], strict=True)])
     error = np.abs(exact.trial_log_prob(*map(torch.tensor, (t, choice, theta))).numpy() - true)
     inside = true > -700
-    print(
     largest = (error / np.maximum(1, abs(true)))[inside].max()
     print(f"largest relative error over {inside.sum()} points with log p > -700: {largest:.1e}")
-    )
     for lapse in (0.0, 0.05):
         print(f"lapse {lapse}: {seconds_per_gradient(exact, lapse) / 40_000 * 1e9:.1f} ns per trial with gradient")
 

@@ -14,10 +14,8 @@ def main() -> None:
     for name, met in verdicts(scores).items():
         print(f"{'pass' if met else 'FAIL'}  {name} = {scores[name]:.3g} (target: at most {TARGETS[name]:g})")
     neural, exact = hs.load_likelihood("ddm"), hs.load_likelihood("ddm", kind="exact")
-    print(
     for likelihood in (neural, exact):
         print(f"{likelihood.kind}: {seconds_per_gradient(likelihood, 0.05) * 1e3:.1f} ms per gradient")
-    )
 
 
 if __name__ == "__main__":
