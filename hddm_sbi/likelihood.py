@@ -92,7 +92,7 @@ class Likelihood(ABC):
         >>> from hddm_sbi.catalogue import load_likelihood
         >>> exact = load_likelihood("ddm", kind="exact")
         >>> float(exact.log_prob([0.6], [1], {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3})[0])  # doctest: +ELLIPSIS
-        0.1...
+        0.07034914...
         """
         times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
         return self.trial_log_prob(times, self._choice(response, len(times)), self._theta(theta, len(times)))

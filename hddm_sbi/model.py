@@ -202,7 +202,7 @@ class HierarchicalModel:
             "observed_data": {"rt": self.trials.rt, "response": np.array(self.simulator.choices)[self.trials.choice]},
             "constant_data": {
                 str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
-                for name, column in self.trials.frame.items()
+                for name, column in self.trials.frame[list(columns_used(self.formulas))].items()
             },
         }
         coords["trial"] = list(range(len(self.trials.rt)))
