@@ -59,7 +59,8 @@ class Parameter:
     """One parameter of a model.
 
     low, high: the box, where simulators are tested and networks trained. support: where the model is defined.
-    typical: range seen in human data. prior: default prior of its coefficients.
+    typical: range seen in human data. prior: default prior of its coefficients. given: not estimated but read from the
+    column of that name in the trial table (a condition the simulator receives), with `low` and `high` its two codes.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Parameter:
     typical: tuple[float, float]
     support: tuple[float, float]
     prior: ParameterPrior
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class Symmetries:
     even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For
     constant drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice)
     stays the same.
+    exchanged: stem of the parameters of which every choice has one (v for v0, v1, ...): permuting the choices permutes
+    them.
     """
 
     shift: str | None = None
@@ -92,6 +96,7 @@ class Symmetries:
     negated: tuple[str, ...] = ()
     complemented: tuple[str, ...] = ()
     even_given_choice: tuple[str, ...] = ()
+    exchanged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Simulator:
     parameters: in the order of the columns of every theta. choices: response codes; a trial's `choice` is the
     position of its response in this tuple. trial: Numba function `trial(*theta, rng) -> (rt, choice)` whose argument
     names are the parameter names, with `rng` a numpy Generator. log_density: closed form, or None (see `exact.py`).
+    accumulator: where the choices race without touching each other, the finishing time of one of them: Numba function
+    of the exchanged parameter (called by its stem), then the other parameters in order, then `rng`; else None.
     """
 
     name: str
@@ -111,6 +118,7 @@ class Simulator:
     symmetries: Symmetries
     citation: str
     log_density: Callable[..., Any] | None = None
+    accumulator: Callable[..., float] | None = None
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
