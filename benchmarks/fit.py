@@ -20,7 +20,7 @@ def main() -> None:
     x = model.density.start + 0.05
     eager = flatten(model.hierarchy, start_values(model.hierarchy, model._pooled), path="eager")
     traced, pyro = (best_seconds(lambda f=f: f(x)) * 1e3 for f in (model.density, eager))
-    print(f"12 subjects x 2 conditions x 60 trials, neural: {traced:.2f} ms per gradient")
+    print(f"12 subjects x 2 conditions x 100 trials, neural: {traced:.2f} ms per gradient")
     print(f"the same potential in eager Pyro: {pyro / traced:.1f} times as long")
     print("minimum effective sample size per second of sampling, exact likelihood, 2 chains x (400 + 400), seed 1:")
     for n_trials in (25, 100, 400):

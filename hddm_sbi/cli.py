@@ -128,7 +128,7 @@ def _as_in(data: Any, response: str, upper: str | None) -> object:
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Result folder.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--subjects", type=click.IntRange(2), default=12, show_default=True)
-@click.option("--trials", type=click.IntRange(1), default=60, show_default=True, help="Per subject and condition.")
+@click.option("--trials", type=click.IntRange(1), default=100, show_default=True, help="Per subject and condition.")
 @click.option("--draws", type=click.IntRange(1), default=500, show_default=True)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_plain_errors

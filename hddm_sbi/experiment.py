@@ -24,7 +24,7 @@ class Experiment:
     truth: dict[str, float | Array]
 
 
-def simulate_experiment(n_subjects: int = 12, n_trials: int = 60, seed: int = 1) -> Experiment:
+def simulate_experiment(n_subjects: int = 12, n_trials: int = 100, seed: int = 1) -> Experiment:
     """Simulate n_subjects x (easy, hard) x n_trials trials of the DDM.
 
     Drift 1.8 (easy) and 1.1 (hard), sd 0.4 between subjects; threshold 1.0 and non-decision time 0.3 s, sd 0.15 on the

@@ -91,7 +91,7 @@ def plot_shrinkage(
     ax.set_xticks(place, [effects.levels[i] for i in order], rotation=90, fontsize="small")
     ax.set_xlabel(group)
     ax.set_ylabel(_axis_label(model, parameter))
-    ax.legend(fontsize="small", frameon=False)
+    ax.legend(fontsize="small", frameon=False, loc="upper left")
     return ax
 
 
