@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hddm_sbi import checkpoint
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.likelihood import Likelihood
 from hddm_sbi.simulator import Simulator
@@ -42,9 +41,8 @@ def load_simulator(name: str) -> Simulator:
     ('v', 'a', 'z', 't0')
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InputError(f"there is no model called {name!r}{hint}. Models: {', '.join(names())}.")
+        hint = did_you_mean(name, names())
+        raise InputError(f"there is no model called {name!r}{hint} Models: {', '.join(names())}.")
     simulator: Simulator = importlib.import_module(f"hddm_sbi.simulators.{name}").SIMULATOR
     return simulator
 

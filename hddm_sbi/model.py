@@ -77,9 +77,11 @@ class HierarchicalModel:
     ) -> None:
         self.simulator = simulator if isinstance(simulator, Simulator) else catalogue.load_simulator(simulator)
         self.formulas = parse_formulas(formulas, self.simulator.names)
-        self.trials = check_trials(
-            data, self.simulator.choices, columns_used(self.formulas), rt=rt, response=response, upper=upper
-        )
+        predictors = columns_used(self.formulas)
+        outcomes = [column for column in (rt, response) if column in predictors]
+        if outcomes:
+            raise InputError(f"{outcomes[0]!r} is what the model explains; it cannot be a predictor in a formula.")
+        self.trials = check_trials(data, self.simulator.choices, predictors, rt=rt, response=response, upper=upper)
         self.likelihood = _likelihood(likelihood, self.simulator)
         self.lapse = _checked_lapse(lapse)
         if not lapse_seconds > 0:
@@ -179,6 +181,8 @@ class HierarchicalModel:
                 raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
         if method not in METHODS:
             raise InputError(f"method must be one of {METHODS}; got {method!r}.")
+        if seed is not None and not isinstance(seed, int | np.integer):
+            raise InputError(f"seed must be a whole number or None; got {seed!r}.")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
         drawn = sample(
             self.density,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from scipy import stats
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.link import from_link
 from hddm_sbi.simulator import ParameterPrior, Prior, Simulator
 
@@ -68,8 +67,7 @@ def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution
         return {}
     for name, prior in priors.items():
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
+            hint = did_you_mean(name, names)
             raise InputError(
                 f"priors names {name!r}, which is not a coefficient of this model{hint} Coefficients: {names}"
             )

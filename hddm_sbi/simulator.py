@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from numba.core.types import NumPyRandomGeneratorType
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import ArrayLike, NDArray
 
-from hddm_sbi.errors import InputError, name_rows
+from hddm_sbi.errors import InputError, did_you_mean, name_rows
 
 Link = Literal["identity", "log", "logit"]
 Array = NDArray[np.float64]
@@ -160,8 +159,7 @@ class Simulator:
         """Parameters by name, each a scalar or (n,), as an (n, p) matrix with columns in the order of `parameters`."""
         for name in theta:
             if name not in self.names:
-                near = difflib.get_close_matches(name, self.names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(name, self.names)
                 raise InputError(f"{self.name!r} has no parameter {name!r}{hint} Parameters: {', '.join(self.names)}.")
         missing = [name for name in self.names if name not in theta]
         if missing:

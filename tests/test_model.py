@@ -166,6 +166,7 @@ def test_start_is_below_the_fastest_trial_of_every_cell(experiment):
         ({"formulas": "w ~ 1"}, "'w'"),
         ({"formulas": "v ~ conditoin"}, "did you mean 'condition'"),
         ({"formulas": "v ~ condition +"}, "v"),
+        ({"formulas": "v ~ rt"}, "'rt' is what the model explains"),
         ({"simulator": "dmm"}, "did you mean 'ddm'"),
         ({"likelihood": "network"}, "no likelihood file"),
         ({"priors": "stan"}, "not a prior set"),
