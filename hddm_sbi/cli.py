@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -91,10 +92,15 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
 
 def _fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
     """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
+    from hddm_sbi.diagnostics import ConvergenceWarning
     from hddm_sbi.report import summary
 
-    posterior = model.fit(**sampling)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        posterior = model.fit(**sampling)
     click.echo(summary(model, posterior))
+    for warning in caught:
+        click.echo(f"Warning: {warning.message}", err=True)
     posterior.to_netcdf(str(output))
     if posterior["posterior"].attrs["interrupted"]:
         sizes = posterior["posterior"].sizes

@@ -42,7 +42,7 @@ def warn(posterior: xr.Dataset, stats: Mapping[str, NDArray[np.generic]], chains
             "standard deviations, or force centered=True or False"
         )
     for problem in problems:
-        warnings.warn(problem, ConvergenceWarning, stacklevel=3)
+        warnings.warn(problem, ConvergenceWarning, stacklevel=5)
 
 
 def warn_at_edge(predictor: Predictor, values: NDArray[np.float64], cells: list[str]) -> None:
@@ -62,7 +62,7 @@ def warn_at_edge(predictor: Predictor, values: NDArray[np.float64], cells: list[
                 f"of the likelihood's box in {cells[worst]}{_others(share)}: the posterior is cut off there. "
                 "Check the trials (seconds? outliers?), or use a likelihood with a wider box (likelihood='exact').",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=5,
             )
 
 

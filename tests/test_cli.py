@@ -18,7 +18,6 @@ from hddm_sbi.experiment import simulate_experiment
 
 FORMULA = "v ~ condition + (1|subject)"
 QUICK = ["--draws", "40", "--tune", "80", "--chains", "2", "--seed", "1", "--quiet", "--likelihood", "exact"]
-pytestmark = pytest.mark.filterwarnings("ignore::hddm_sbi.diagnostics.ConvergenceWarning")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +40,7 @@ def test_fit_reads_tables_and_writes_netcdf(trials, tmp_path: Path, suffix, writ
     result = run("fit", tmp_path / f"trials{suffix}", FORMULA, "-f", "z = 0.5", "-o", tmp_path / "fit.nc", *QUICK)
     assert result.exit_code == 0, result.output
     assert "v_condition[hard]" in result.output
+    assert "Warning: the effective sample size of" in result.output
     posterior = az.from_netcdf(tmp_path / "fit.nc")
     assert posterior.posterior.sizes["draw"] == 40
     assert posterior.posterior.attrs["model"] == "ddm"
