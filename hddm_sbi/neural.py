@@ -27,7 +27,7 @@ _CHUNK = 16_384
 #   log p(rt, c) = log sum_k exp(log w_ck - log sd_k - e_k² / 2) - log(2 pi) / 2 - log d
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _mixture(
     rt: Array, t0: float, s: float, log_w: Array, mean: Array, log_sd: Array, e: Array, q: Array, logp: Array
 ) -> None:
@@ -56,7 +56,7 @@ def _mixture(
             q[j, i] *= total[i]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _accumulate(
     rt: Array, t0: float, log_sd: Array, e: Array, q: Array, weight: Array, g_w: Array, g_mean: Array, g_sd: Array
 ) -> tuple[float, float]:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+# A callee that is compiled on its own as well (in the process that fills the cache) may round differently from the copy
+# inside its caller, and the linker would take either; forceinline leaves only one, so that a seed gives the same draws.
 #: loops that call these may reorder sums and fuse multiply-adds; never more, for -inf and signs must survive.
 FAST = {"nsz", "contract", "arcp", "reassoc"}
 
@@ -93,7 +95,7 @@ def log_positive(x: float) -> float:
     return exponent * _LN2_HIGH + (2.0 * s + (2.0 * s * q * p + exponent * _LN2_LOW))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def mix_lapse(logp: Array, weight: Array, n: int, log_odds: float) -> float:
     """The lapse mixture of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)).
 
@@ -109,7 +111,7 @@ def mix_lapse(logp: Array, weight: Array, n: int, log_odds: float) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def dot(x: Array, y: Array, n: int) -> float:
     """Sum of x * y over the first n."""
     total = 0.0
@@ -118,7 +120,7 @@ def dot(x: Array, y: Array, n: int) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def total_of(x: Array, n: int) -> float:
     """Sum of the first n."""
     total = 0.0

@@ -116,7 +116,7 @@ def trial(v: float, a: float, z: float, t0: float, rng: Any) -> tuple[float, int
 # The upper bound is the lower bound of the model with -v and 1 - z.
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _small_times(
     rt: Array, first: int, last: int, t0: float, w: float, A: float, f: Array, f_u: Array, f_w: Array
 ) -> None:
@@ -140,7 +140,7 @@ def _small_times(
         f_w[i] = (s1 - v * s2) * inverse
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _large_times(
     rt: Array, first: int, last: int, t0: float, w: float, A: float, f: Array, f_u: Array, f_w: Array
 ) -> None:
@@ -165,7 +165,7 @@ def _large_times(
         f_w[i] = _PI * s_w * inverse
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _assemble(rt: Array, first: int, theta: Array, sign: float, w: float, logp: Array, grad: Array) -> None:
     """log p and its gradient, where logp holds log f and rows 0 and 2 of grad its derivatives by u and w."""
     v, A, t0 = sign * theta[0], 2.0 * theta[1], theta[3]
