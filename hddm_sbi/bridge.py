@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Distribution
+from torch.distributions import Distribution
 
-from hddm_sbi.network import Architecture, Mixture, MixtureNetwork, Reduction
+from hddm_sbi.network import Architecture, MixtureNetwork
+from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -48,9 +49,10 @@ def estimator_builder(
         def log_prob(self, input: Tensor, condition: Tensor, **_: Any) -> Tensor:
             """input (sample, batch, 2) or (batch, 2), condition (batch, p) -> (sample, batch)."""
             x = input if input.dim() == 3 else input.unsqueeze(0)
-            theta = condition.expand(x.shape[0], x.shape[1], -1)
-            flat = _log_density(self.net, self.codes, x.reshape(-1, 2), theta.reshape(-1, theta.shape[-1]))
-            return flat.reshape(x.shape[:-1])
+            theta = condition.expand(x.shape[0], x.shape[1], -1).reshape(-1, condition.shape[-1])
+            rt, code = x.reshape(-1, 2).unbind(-1)
+            choice = (code.unsqueeze(-1) == self.codes).int().argmax(1)
+            return self.net.log_prob(rt, choice, theta, self.net.mixture(theta)).reshape(x.shape[:-1])
 
         def loss(self, input: Tensor, condition: Tensor, **_: Any) -> Tensor:
             """Minus the log density of every pair, (batch,)."""
@@ -61,32 +63,11 @@ def estimator_builder(
             shape = torch.Size(sample_shape)
             with torch.no_grad():
                 theta = condition.expand(*shape, *condition.shape).reshape(-1, condition.shape[-1])
-                return _sample(self.net, self.codes, theta).reshape(*shape, condition.shape[0], 2)
+                rt, choice = self.net.sample(theta)
+                return torch.stack([rt, self.codes[choice].to(rt)], -1).reshape(*shape, condition.shape[0], 2)
 
     def build(theta: Tensor, x: Tensor) -> ConditionalDensityEstimator:
         network = MixtureNetwork(Reduction(simulator), architecture or Architecture())
         return MixtureEstimator(network, x[0].shape, theta[0].shape)
 
     return build
-
-
-def _log_density(network: MixtureNetwork, codes: Tensor, x: Tensor, theta: Tensor) -> Tensor:
-    reduction = network.reduction
-    d = x[:, 0] - reduction.shift(theta)
-    log_d = torch.log(torch.where(d > 0, d, 1.0))
-    choice = (x[:, 1:] == codes).int().argmax(1)
-    mixture = Mixture(*(part[torch.arange(len(x)), choice] for part in network(reduction.reduce(theta))))
-    log_p = mixture.log_prob(log_d - reduction.log_time_scale(theta)) - log_d
-    return torch.where(d > 0, log_p, -torch.inf)
-
-
-def _sample(network: MixtureNetwork, codes: Tensor, theta: Tensor) -> Tensor:
-    reduction = network.reduction
-    mixture = network(reduction.reduce(theta))
-    component = Categorical(logits=mixture.log_weight.flatten(1)).sample()
-    each = torch.arange(len(theta))
-    mean, log_sd = mixture.mean.flatten(1)[each, component], mixture.log_sd.flatten(1)[each, component]
-    y = mean + log_sd.exp() * torch.randn_like(mean)
-    rt = torch.exp(y + reduction.log_time_scale(theta)) + reduction.shift(theta)
-    choice = component // mixture.mean.shape[-1]
-    return torch.stack([rt, codes[choice].to(rt)], -1)

@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.network import Architecture, MixtureNetwork, Reduction
+from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
+from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
 
 #: what the entries of a card are in JSON, where a wrong one would only be noticed later.

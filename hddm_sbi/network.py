@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hddm_sbi.errors import InputError
-from hddm_sbi.simulator import Simulator
+from hddm_sbi.reduction import Reduction
 
 _LOG_2PI_HALF = 0.9189385332046727
 
@@ -47,91 +45,23 @@ class Mixture(NamedTuple):
         e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - _LOG_2PI_HALF
 
+    def log_survival(self, y: Tensor) -> Tensor:
+        """log P(choice, Y > y), y (...,) -> (...,)."""
+        e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
+        return torch.logsumexp(self.log_weight + torch.special.log_ndtr(-e), -1)
 
-class Reduction:
-    """A model's symmetries at work: theta -> what the network still has to learn.
-
-    With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), the shift is taken off t, and the second
-    choice is the first one of the reflected model. Reduced parameters are all but shift and scale, times b^power.
-    """
-
-    def __init__(self, simulator: Simulator) -> None:
-        symmetries = simulator.symmetries
-        if len(simulator.choices) != 2 or not symmetries.negated + symmetries.complemented:
-            raise InputError(
-                f"{simulator.name!r} cannot be reduced: expected two choices that mirror each other (`negated`, "
-                "`complemented` in its Symmetries)."
-            )
-        self.symmetries = symmetries
-        self.names = [name for name in simulator.names if name not in (symmetries.shift, symmetries.scale)]
-        self._columns = {name: column for column, name in enumerate(simulator.names)}
-        self._half_range = {
-            p.name: max(abs(p.low), abs(p.high)) * self._largest_scale(simulator, p.name) for p in simulator.parameters
-        }
-
-    def _largest_scale(self, simulator: Simulator, name: str) -> float:
-        power = self.symmetries.scale_powers.get(name, 0.0)
-        if self.symmetries.scale is None or power == 0.0:
-            return 1.0
-        low, high = simulator.box[self.symmetries.scale]
-        return max(low**power, high**power)
-
-    def shift(self, theta: Tensor) -> Tensor:
-        """Non-decision time of every row of theta, (n,)."""
-        return self._column(theta, self.symmetries.shift, 0.0)
-
-    def log_time_scale(self, theta: Tensor) -> Tensor:
-        """Log of the factor by which reduced time is stretched, (n,): q log b."""
-        return self.symmetries.time_power * torch.log(self._column(theta, self.symmetries.scale, 1.0))
-
-    def reduce(self, theta: Tensor) -> Tensor:
-        """Reduced parameters (n, r), in the order of `names`."""
-        scale = self._column(theta, self.symmetries.scale, 1.0)
-        return torch.stack(
-            [theta[:, self._columns[n]] * scale ** self.symmetries.scale_powers.get(n, 0.0) for n in self.names], -1
-        )
-
-    def by_choice(self, reduced: Tensor) -> Tensor:
-        """(n, r) -> (n, 2, r): the reduced model itself for the first choice, its mirror image for the second."""
-        mirrored = []
-        for column, name in enumerate(self.names):
-            x = reduced[:, column]
-            mirrored.append(
-                -x if name in self.symmetries.negated else 1 - x if name in self.symmetries.complemented else x
-            )
-        return torch.stack([reduced, torch.stack(mirrored, -1)], 1)
-
-    def choice_features(self, reduced: Tensor) -> Tensor:
-        """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""
-        return self._features(reduced, lambda name, x: [torch.tanh(x), torch.tanh(0.25 * x)])
-
-    def density_features(self, reduced: Tensor) -> Tensor:
-        """Smooth inputs of order one, even in the parameters whose sign does not matter once the choice is known."""
-        return self._features(reduced, self._spread)
-
-    def _spread(self, name: str, x: Tensor) -> list[Tensor]:
-        if name in self.symmetries.even_given_choice:
-            # Decision times shrink like 1 / |x| where the drift dominates.
-            return [torch.log1p(x * x) - 1.5, 2.0 * torch.sqrt(1.0 + x * x) / self._half_range[name] - 1.0]
-        return [2.0 * x / self._half_range[name], torch.asinh(x)]
-
-    def _features(self, reduced: Tensor, unbounded: Callable[[str, Tensor], list[Tensor]]) -> Tensor:
-        features = []
-        for column, name in enumerate(self.names):
-            x = reduced[..., column]
-            complemented = name in self.symmetries.complemented
-            features += [4.0 * (x - 0.5), torch.log(x) + 0.8] if complemented else unbounded(name, x)
-        return torch.stack(features, -1)
-
-    def _column(self, theta: Tensor, name: str | None, default: float) -> Tensor:
-        return torch.full_like(theta[:, 0], default) if name is None else theta[:, self._columns[name]]
+    def take(self, *index: Tensor) -> Mixture:
+        """The mixtures at an index of the leading dimensions."""
+        return Mixture(*(part[index] for part in self))
 
 
 class MixtureNetwork(nn.Module):
-    """Two smooth perceptrons on the reduced parameters.
+    """Smooth perceptrons on the views of the reduced parameters.
 
     log P(choice) = log softmax of score(x_c), score = h0 + sum_j x_j h_j, x_c the model as that choice sees it: linear
     in the drift where the drift is large. p(y | choice) is a mixture of k normals with parameters a function of x_c.
+    Of a race of independent accumulators there is no score: every choice has the mixture of its own finishing time, and
+    p(t, c) = f_c(t) prod_{j != c} S_j(t).
     """
 
     def __init__(self, reduction: Reduction, architecture: Architecture) -> None:
@@ -142,15 +72,16 @@ class MixtureNetwork(nn.Module):
         k = architecture.components
         start = torch.cat([torch.zeros(k), torch.linspace(-1.5, 1.5, k), torch.full((k,), -0.4)])
         self.density = _perceptron(n, start, architecture.hidden, architecture.depth)
-        flat = torch.zeros(1 + len(reduction.names))
-        self.score = _perceptron(n, flat, architecture.choice_hidden, architecture.choice_depth)
+        if not reduction.racing:
+            flat = torch.zeros(1 + len(reduction.names))
+            self.score = _perceptron(n, flat, architecture.choice_hidden, architecture.choice_depth)
 
-    def forward(self, reduced: Tensor) -> Mixture:
-        """Reduced parameters (n, r) -> mixture for every choice, (n, 2, k)."""
-        by_choice = self.reduction.by_choice(reduced)
-        log_choice = self.log_choice(by_choice)
-        weight, mean, log_sd = self.density(self.reduction.density_features(by_choice)).chunk(3, -1)
-        log_weight = torch.log_softmax(weight, -1) + log_choice.unsqueeze(-1)
+    def forward(self, views: Tensor) -> Mixture:
+        """Views (n, c, r) -> a mixture for each of them, (n, c, k)."""
+        weight, mean, log_sd = self.density(self.reduction.density_features(views)).chunk(3, -1)
+        log_weight = torch.log_softmax(weight, -1)
+        if not self.reduction.racing:
+            log_weight = log_weight + self.log_choice(views).unsqueeze(-1)
         spread = self.architecture.spread
         return Mixture(
             log_weight,
@@ -158,10 +89,56 @@ class MixtureNetwork(nn.Module):
             log_sd.clamp(-6.0, 3.0) + float(torch.tensor(spread).log()),
         )
 
-    def log_choice(self, by_choice: Tensor) -> Tensor:
-        """Log choice probabilities, (n, 2, r) -> (n, 2)."""
-        h = self.score(self.reduction.choice_features(by_choice))
-        return torch.log_softmax(h[..., 0] + (h[..., 1:] * by_choice).sum(-1), -1)
+    def log_choice(self, views: Tensor) -> Tensor:
+        """Log choice probabilities, (n, n_choices, r) -> (n, n_choices)."""
+        h = self.score(self.reduction.choice_features(views))
+        return torch.log_softmax(h[..., 0] + (h[..., 1:] * views).sum(-1), -1)
+
+    def mixture(self, theta: Tensor) -> Mixture:
+        """Mixture over log reduced decision time for every row of theta and every choice, (n, n_choices, k)."""
+        mixture: Mixture = self(self.reduction.views(theta))
+        return mixture
+
+    def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
+        """log p(rt, choice) per row: rt, choice (n,), theta (n, p), mixture of those rows (n, n_choices, k) -> (n,)."""
+        log_d, above = self._log_decision_time(rt, theta)
+        y = log_d - self.reduction.log_time_scale(theta)
+        log_p = mixture.take(torch.arange(len(rt)), choice).log_prob(y) - log_d
+        if self.reduction.racing:
+            survival = mixture.log_survival(y.unsqueeze(-1).expand(-1, self.reduction.n_choices))
+            log_p = log_p + survival.sum(-1) - survival[torch.arange(len(rt)), choice]
+        return torch.where(above, log_p, -torch.inf)
+
+    def log_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
+        """log P(rt > t) per row: t (n,), theta (n, p), mixture of those rows -> (n,); 0 at or below the shift."""
+        log_d, above = self._log_decision_time(t, theta)
+        y = (log_d - self.reduction.log_time_scale(theta)).unsqueeze(-1).expand(-1, self.reduction.n_choices)
+        survival = mixture.log_survival(y)
+        total = survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)
+        return torch.where(above, total, 0.0)
+
+    def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """One trial per row of theta (n, p): rt (n,) and choice (n,)."""
+        mixture = self.mixture(theta)
+        n, choices, k = mixture.mean.shape
+        weight = mixture.log_weight.exp()
+        if self.reduction.racing:
+            component = torch.multinomial(weight.reshape(-1, k), 1, generator=generator).reshape(n, choices)
+            picked = mixture.take(torch.arange(n)[:, None], torch.arange(choices), component)
+            normal = torch.randn(n, choices, generator=generator, dtype=theta.dtype)
+            y, choice = (picked.mean + picked.log_sd.exp() * normal).min(-1)
+        else:
+            flat = torch.multinomial(weight.reshape(n, -1), 1, generator=generator)[:, 0]
+            choice = flat // k
+            picked = mixture.take(torch.arange(n), choice, flat % k)
+            y = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
+        return torch.exp(y + self.reduction.log_time_scale(theta)) + self.reduction.shift(theta), choice
+
+    def _log_decision_time(self, t: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Log of t less the shift, and where that is positive."""
+        d = t - self.reduction.shift(theta)
+        # The untaken branch must stay finite, or its gradient would be nan.
+        return torch.log(torch.where(d > 0, d, 1.0)), d > 0
 
 
 def _perceptron(n_in: int, start: Tensor, hidden: int, depth: int) -> nn.Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -134,16 +134,37 @@ class Simulator:
                 )
         symmetries = self.symmetries
         mentioned = {symmetries.shift, symmetries.scale, *symmetries.scale_powers, *symmetries.negated}
-        unknown = (mentioned | {*symmetries.complemented, *symmetries.even_given_choice}) - {None, *names}
+        mentioned |= {*symmetries.complemented, *symmetries.even_given_choice}
+        unknown = mentioned - {None, *names, *(p.name for p in self.learned)}
         if unknown:
             raise InputError(
                 f"the symmetries of {self.name!r} name {sorted(map(str, unknown))}, which are no parameters."
             )
+        if names[: len(self.exchanged)] != self.exchanged:
+            raise InputError(f"the first parameters of {self.name!r} must be {self.exchanged}; got {names}.")
+        if self.accumulator is not None and not self.exchanged:
+            raise InputError(f"{self.name!r} has an accumulator; say in its symmetries which parameter is exchanged.")
 
     @property
     def names(self) -> tuple[str, ...]:
         """Parameter names, in the order of the columns of theta."""
         return tuple(p.name for p in self.parameters)
+
+    @property
+    def exchanged(self) -> tuple[str, ...]:
+        """The parameters of which every choice has one, in the order of the choices."""
+        stem = self.symmetries.exchanged
+        return () if stem is None else tuple(f"{stem}{choice}" for choice in range(len(self.choices)))
+
+    @property
+    def learned(self) -> tuple[Parameter, ...]:
+        """Parameters of what a network learns: the model's, or those of one accumulator where the choices race
+        independently (the exchanged one, called by its stem, then the shared ones)."""
+        if self.accumulator is None:
+            return self.parameters
+        own = next(p for p in self.parameters if p.name == self.exchanged[0])
+        shared = (p for p in self.parameters if p.name not in self.exchanged)
+        return (replace(own, name=str(self.symmetries.exchanged)), *shared)
 
     @property
     def box(self) -> dict[str, tuple[float, float]]:
@@ -182,16 +203,37 @@ class Simulator:
         theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice
         (n,), positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
         """
+        return self._run(_trials(len(self.parameters)), self.trial, self.parameters, theta, seed, n_threads)
+
+    def simulate_learned(
+        self, theta: Array, seed: int | Sequence[int], n_threads: int = 1
+    ) -> tuple[Array, NDArray[np.int64]]:
+        """What a network learns from: trials, or finishing times of one accumulator (choice 0 throughout).
+
+        theta: (n, len(self.learned)). All else as in `simulate`.
+        """
+        if self.accumulator is None:
+            return self.simulate(theta, seed, n_threads)
+        return self._run(_finishing_times(len(self.learned)), self.accumulator, self.learned, theta, seed, n_threads)
+
+    def _run(
+        self,
+        loop: Callable[..., None],
+        kernel: Callable[..., Any],
+        parameters: tuple[Parameter, ...],
+        theta: Array,
+        seed: int | Sequence[int],
+        n_threads: int,
+    ) -> tuple[Array, NDArray[np.int64]]:
         theta = np.ascontiguousarray(theta, dtype=np.float64)
-        self._check(theta)
+        self._check(theta, parameters)
         n = len(theta)
-        rt, choice = np.empty(n), np.empty(n, dtype=np.int64)
+        rt, choice = np.empty(n), np.zeros(n, dtype=np.int64)
         streams = np.random.SeedSequence(seed).spawn(-(-n // _BLOCK))
-        run = _driver(len(self.names))
 
         def block(index: int) -> None:
             rows = slice(index * _BLOCK, (index + 1) * _BLOCK)
-            run(self.trial, theta[rows], np.random.Generator(np.random.PCG64(streams[index])), rt[rows], choice[rows])
+            loop(kernel, theta[rows], np.random.Generator(np.random.PCG64(streams[index])), rt[rows], choice[rows])
 
         if n_threads == 1 or len(streams) < 2:
             for index in range(len(streams)):
@@ -201,19 +243,18 @@ class Simulator:
                 list(pool.map(block, range(len(streams))))
         return rt, choice
 
-    def _check(self, theta: Array) -> None:
-        if theta.ndim != 2 or theta.shape[1] != len(self.names):
-            raise InputError(
-                f"theta must be (n, {len(self.names)}), one column for each of {self.names}; got {theta.shape}."
-            )
-        for column, (name, (low, high)) in enumerate(self.support.items()):
-            value = theta[:, column]
+    def _check(self, theta: Array, parameters: tuple[Parameter, ...]) -> None:
+        names = tuple(p.name for p in parameters)
+        if theta.ndim != 2 or theta.shape[1] != len(names):
+            raise InputError(f"theta must be (n, {len(names)}), one column for each of {names}; got {theta.shape}.")
+        for column, p in enumerate(parameters):
+            value, (low, high) = theta[:, column], p.support
             inside = np.isfinite(value) & (value >= low) & (value <= high)
-            inside &= (value > low) | (name == self.symmetries.shift)
+            inside &= (value > low) | (p.low == low)
             wrong = np.flatnonzero(~inside)
             if wrong.size:
                 raise InputError(
-                    f"theta[{name!r}] must be finite and inside ({low:g}, {high:g}); got {value[wrong[0]]:g} in "
+                    f"theta[{p.name!r}] must be finite and inside ({low:g}, {high:g}); got {value[wrong[0]]:g} in "
                     f"{name_rows(wrong.tolist())} (0 = first)."
                 )
 
@@ -221,17 +262,38 @@ class Simulator:
         return f"Simulator({self.name}: {' '.join(self.names)}, {len(self.choices)} choices)"
 
 
-@cache
-def _driver(p: int) -> Callable[..., None]:
-    """Loop over trials of any model with p parameters. The model's own function comes in as an argument of a declared
-    type, so that the compiled loop can be kept on disk and serves every model."""
-    number, generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
-    outcome = types.Tuple((number, types.int64))
-    trial_type = types.FunctionType(outcome(*[number] * p, generator))
+# The loops take the model's own function as an argument of a declared type, so that they can be kept on disk compiled
+# and serve every model with p parameters.
+_number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
 
-    @nb.njit(types.void(trial_type, number[:, ::1], generator, number[::1], types.int64[::1]), cache=True, nogil=True)
+
+@cache
+def _trials(p: int) -> Callable[..., None]:
+    """Loop over trials: a response time and a choice per row of theta."""
+    trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*[_number] * p, _generator))
+
+    @nb.njit(
+        types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
+    )
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)  # type: ignore[call-arg]
+
+    return run
+
+
+@cache
+def _finishing_times(p: int) -> Callable[..., None]:
+    """Loop over one accumulator: a finishing time per row of theta; the choice stays 0."""
+    accumulator_type = types.FunctionType(_number(*[_number] * p, _generator))
+
+    @nb.njit(
+        types.void(accumulator_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]),
+        cache=True,
+        nogil=True,
+    )
+    def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        for i in range(theta.shape[0]):
+            rt[i] = accumulator(*to_fixed_tuple(theta[i], p), rng)  # type: ignore[call-arg]
 
     return run

@@ -18,7 +18,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.network import Architecture, MixtureNetwork, Reduction
+from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
+from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]
@@ -54,9 +55,13 @@ def train(
     """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there."""
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture or Architecture()
-    _same_recipe(folder / "recipe.json", {"model": simulator.name, **asdict(recipe), **architecture.as_dict()})
+    _same_recipe(folder / "recipe.json", {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, n_threads=n_threads, progress=progress)
     return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress)
+
+
+def _declared(simulator: Simulator) -> dict[str, list[float]]:
+    return {p.name: [p.low, p.high] for p in simulator.learned}
 
 
 def _same_recipe(path: Path, recipe: dict[str, object]) -> None:
@@ -71,20 +76,23 @@ def _same_recipe(path: Path, recipe: dict[str, object]) -> None:
 
 
 def design(simulator: Simulator, n: int, seed: int) -> Array:
-    """n parameter sets, a scrambled Sobol sequence over the box widened by 5 %, the shift at 0: (n, p).
+    """n parameter sets of what is learned, (n, len(simulator.learned)): a scrambled Sobol sequence over the box widened
+    by 5 %, with the shift at 0 and given conditions at either of their codes.
 
     Widening keeps the edge of the box inside the training region.
     """
-    sobol = qmc.Sobol(len(simulator.names), scramble=True, rng=np.random.default_rng(seed))
+    sobol = qmc.Sobol(len(simulator.learned), scramble=True, rng=np.random.default_rng(seed))
     points = sobol.random_base2((n - 1).bit_length())[:n]
     theta = np.empty_like(points)
-    for column, p in enumerate(simulator.parameters):
+    for column, p in enumerate(simulator.learned):
         margin = 0.05 * (p.high - p.low)
         low = max(p.low - margin, (p.low + p.support[0]) / 2)
         high = min(p.high + margin, (p.high + p.support[1]) / 2)
         theta[:, column] = low + (high - low) * points[:, column]
         if p.name == simulator.symmetries.shift:
             theta[:, column] = 0.0
+        elif p.given:
+            theta[:, column] = np.where(points[:, column] < 0.5, p.low, p.high)
     return theta
 
 
@@ -93,7 +101,8 @@ def simulate_histograms(
 ) -> dict[str, Tensor]:
     """Simulations of every designed theta, counted in bins of log reduced decision time: one file per shard.
 
-    theta (n, r) reduced; share (n, 2, bins) of trials in a bin; mean (n, 2, bins) of log decision time in it.
+    theta (n, r) reduced; share (n, n_choices, bins) of trials in a bin, mean of log decision time in it; of a race of
+    independent accumulators, one of them instead of n_choices.
     """
     reduction = Reduction(simulator)
     theta = design(simulator, recipe.thetas, recipe.seed)
@@ -114,14 +123,15 @@ def simulate_histograms(
 def _histogram_shard(
     simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
 ) -> dict[str, Tensor]:
-    n, bins = len(theta), recipe.bins
-    share, mean = np.zeros((n, 2, bins), np.float32), np.zeros((n, 2, bins), np.float32)
+    n = len(theta)
+    shape = (n, 1 if reduction.racing else reduction.n_choices, recipe.bins)
+    share, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     log_scale = reduction.log_time_scale(torch.as_tensor(theta)).numpy()
     together = max(1, 1_000_000 // recipe.trials)
     for first in range(0, n, together):
         rows = slice(first, min(n, first + together))
         seed = hash_seed(recipe.seed, index, first)
-        rt, choice = simulator.simulate(np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
+        rt, choice = simulator.simulate_learned(np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
         y = (np.log(rt) - np.repeat(log_scale[rows], recipe.trials)).reshape(-1, recipe.trials)
         _count(y, choice.reshape(-1, recipe.trials), share[rows], mean[rows])
     reduced = reduction.reduce(torch.as_tensor(theta)).float()
@@ -141,7 +151,7 @@ def _count(y: Array, choice: NDArray[np.int64], share: NDArray[np.float32], mean
     total = np.empty(bins)
     count = np.empty(bins)
     for i in range(n):
-        for c in range(2):
+        for c in range(share.shape[1]):
             low, high = np.inf, -np.inf
             for j in range(trials):
                 if choice[i, j] == c:
@@ -207,9 +217,8 @@ def fit(
 
 
 def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
-    mixture = network(batch["theta"])
-    y = batch["mean"]
-    log_p = type(mixture)(*(part.unsqueeze(2) for part in mixture)).log_prob(y)
+    mixture = network(network.reduction.by_choice(batch["theta"]))
+    log_p = Mixture(*(part.unsqueeze(2) for part in mixture)).log_prob(batch["mean"])
     return -(batch["share"] * log_p).sum((1, 2)).mean()
 
 

@@ -14,8 +14,9 @@ import torch
 from hddm_sbi import checkpoint
 from hddm_sbi.catalogue import PRETRAINED, load_likelihood, load_simulator, models, weights_of
 from hddm_sbi.errors import InputError
-from hddm_sbi.network import Architecture, MixtureNetwork, Reduction
+from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.pretraining import verdicts
+from hddm_sbi.reduction import Reduction
 
 DDM = load_simulator("ddm")
 

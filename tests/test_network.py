@@ -12,8 +12,9 @@ from scipy.stats import norm
 
 from hddm_sbi.catalogue import load_likelihood, load_simulator
 from hddm_sbi.errors import InputError
-from hddm_sbi.network import Architecture, Mixture, MixtureNetwork, Reduction
+from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
+from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Symmetries
 
 DDM = load_simulator("ddm")
@@ -62,7 +63,7 @@ def test_mass_over_choices_and_times_is_one(likelihood):
     inside = torch.as_tensor(np.random.default_rng(11).uniform(*box.T, (40, 4)))
     corners = torch.cartesian_prod(*(torch.tensor(limits, dtype=torch.float64) for limits in box))
     theta = torch.cat([inside, corners])
-    assert float(likelihood.mixture(theta).log_sd.exp().min()) > 0.1
+    assert float(likelihood.network.mixture(theta).log_sd.exp().min()) > 0.1
     each = theta.repeat_interleave(len(y), 0)
     times = y.repeat(len(theta))
     density = sum(
@@ -108,7 +109,7 @@ def test_sign_of_the_drift_does_not_matter_once_the_choice_is_known(likelihood):
     reversed_ = theta * torch.tensor([-1.0, 1.0, 1.0, 1.0], dtype=torch.float64)
 
     def given_choice(at):
-        mixture = likelihood.mixture(at)
+        mixture = likelihood.network.mixture(at)
         share = torch.logsumexp(mixture.log_weight, -1)[torch.arange(len(rt)), choice]
         return likelihood.trial_log_prob(rt, choice, at) - share
 

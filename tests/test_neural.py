@@ -10,7 +10,7 @@ from scipy.stats import chi2
 from hddm_sbi.catalogue import load_likelihood, load_simulator
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihood import SortedTrials
-from hddm_sbi.neural import mixture_cells
+from hddm_sbi.mixture import mixture_cells
 
 DDM = load_simulator("ddm")
 NEURAL, EXACT = load_likelihood("ddm"), load_likelihood("ddm", kind="exact")
@@ -113,12 +113,12 @@ def test_compiled_operator_is_registered_as_torch_expects():
     rt, choice, cell, theta = table()
     trials = sort(rt, choice, cell)
     reduction = NEURAL.network.reduction
-    inputs = [*NEURAL.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta)]
+    inputs = [*NEURAL.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta)]
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
     starts, times = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
     torch.library.opcheck(
         mixture_cells,
-        (*inputs, torch.tensor(0.05, dtype=torch.float64), trials.lapse_density, starts, times),
+        (*inputs, False, torch.tensor(0.05, dtype=torch.float64), trials.lapse_density, starts, times),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 
@@ -156,7 +156,7 @@ def chi_square(rt, choice, theta, bins=10):
 
     Bins have equal probability under the network, per choice; those expected to hold fewer than 10 trials are left out.
     """
-    mixture = NEURAL.mixture(torch.as_tensor(theta))
+    mixture = NEURAL.network.mixture(torch.as_tensor(theta))
     reduction, n_trials = NEURAL.network.reduction, rt.shape[1]
     y = torch.log(torch.as_tensor(rt - theta[:, 3:])) - reduction.log_time_scale(torch.as_tensor(theta))[:, None]
     total, freedom = 0.0, 0

@@ -1,0 +1,236 @@
+"""Kernels of mixtures over log decision time, alone or racing each other, in one pass with the analytic gradient."""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hddm_sbi.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
+
+Array = NDArray[np.float64]
+
+_BLOCK = 128
+_LOG_2PI_HALF = 0.9189385332046727
+
+# With y = log(rt - t0) - s (s: log of the time scale) and e_k = (y - m_k) / sd_k, for each choice
+#   log f = log sum_k exp(log w_k - log sd_k - e_k² / 2) - log(2 pi) / 2 - log(rt - t0)
+#   log S = log sum_k exp(log w_k + log Phi(-e_k)),   dS / dm_k = w_k phi(e_k) / sd_k
+# log p(rt, c) is log f_c, or log f_c + sum_{j != c} log S_j where the choices race.
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _density(
+    log_d: Array, s: float, log_w: Array, mean: Array, log_sd: Array, n: int, e: Array, q: Array, logp: Array
+) -> None:
+    """Add log f of a block to logp; leaves e_k and the responsibility of component k in e and q."""
+    largest, total = np.full(_BLOCK, -1e300), np.zeros(_BLOCK)
+    for k in range(log_w.shape[0]):
+        per_sd, constant, m = math.exp(-log_sd[k]), log_w[k] - log_sd[k] - _LOG_2PI_HALF, mean[k]
+        for i in range(n):
+            e[k, i] = (log_d[i] - s - m) * per_sd
+            q[k, i] = constant - 0.5 * e[k, i] * e[k, i]
+            largest[i] = max(largest[i], q[k, i])
+    for k in range(log_w.shape[0]):
+        for i in range(n):
+            q[k, i] = exp_negative(q[k, i] - largest[i])
+            total[i] += q[k, i]
+    for i in range(n):
+        logp[i] += largest[i] + log_positive(total[i]) - log_d[i]
+        total[i] = 1.0 / total[i]
+    for k in range(log_w.shape[0]):
+        for i in range(n):
+            q[k, i] *= total[i]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _survival(
+    log_d: Array,
+    s: float,
+    log_w: Array,
+    mean: Array,
+    log_sd: Array,
+    n: int,
+    e: Array,
+    q: Array,
+    h: Array,
+    logp: Array,
+) -> None:
+    """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S in e, q and h."""
+    largest, total = np.full(_BLOCK, -1e300), np.zeros(_BLOCK)
+    for k in range(log_w.shape[0]):
+        per_sd, m = math.exp(-log_sd[k]), mean[k]
+        for i in range(n):
+            e[k, i] = (log_d[i] - s - m) * per_sd
+            log_tail, h[k, i] = upper_tail(e[k, i])
+            q[k, i] = log_w[k] + log_tail
+            largest[i] = max(largest[i], q[k, i])
+    for k in range(log_w.shape[0]):
+        for i in range(n):
+            q[k, i] = exp_negative(q[k, i] - largest[i])
+            total[i] += q[k, i]
+    for i in range(n):
+        logp[i] += largest[i] + log_positive(total[i])
+        total[i] = 1.0 / total[i]
+    for k in range(log_w.shape[0]):
+        for i in range(n):
+            q[k, i] *= total[i]
+            h[k, i] *= q[k, i]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _accumulate(
+    log_sd: Array,
+    won: bool,
+    e: Array,
+    q: Array,
+    h: Array,
+    weight: Array,
+    n: int,
+    g_w: Array,
+    g_mean: Array,
+    g_sd: Array,
+    slope: Array,
+) -> None:
+    """Add the block's gradients by one accumulator's log weight, mean and log sd, and to `slope` that by y."""
+    for k in range(log_sd.shape[0]):
+        per_sd = math.exp(-log_sd[k])
+        by_w, by_mean, by_sd = 0.0, 0.0, 0.0
+        for i in range(n):
+            r = q[k, i] * weight[i]
+            # d log f / d mean = q e / sd; d log S / d mean = h / sd.
+            by_e = r * e[k, i] if won else h[k, i] * weight[i]
+            by_w += r
+            by_mean += by_e
+            by_sd += by_e * e[k, i] - (r if won else 0.0)
+            slope[i] -= by_e * per_sd
+        g_w[k] += by_w
+        g_mean[k] += by_mean * per_sd
+        g_sd[k] += by_sd
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _by_time(rt: Array, t0: float, slope: Array, weight: Array) -> tuple[float, float]:
+    """The block's gradients by s and t0, from that by y."""
+    by_s, by_t0 = 0.0, 0.0
+    for i in range(rt.shape[0]):
+        by_s -= slope[i]
+        by_t0 -= (slope[i] - weight[i]) / (rt[i] - t0)
+    return by_s, by_t0
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _cells(
+    log_w: Array,
+    mean: Array,
+    log_sd: Array,
+    s: Array,
+    t0: Array,
+    racing: bool,
+    lapse: float,
+    lapse_density: float,
+    starts: NDArray[np.int64],
+    rt: Array,
+    total: Array,
+    g_w: Array,
+    g_mean: Array,
+    g_sd: Array,
+    g_s: Array,
+    g_t0: Array,
+    g_lapse: Array,
+) -> None:
+    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
+    n_choices, n_components = log_w.shape[1], log_w.shape[2]
+    shape = (n_choices, n_components, _BLOCK)
+    e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
+    log_d, logp, weight, slope = np.empty(_BLOCK), np.empty(_BLOCK), np.ones(_BLOCK), np.empty(_BLOCK)
+    log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
+    log_odds = math.log1p(-lapse) - log_lapse
+    for run in range(len(starts) - 1):
+        c, winner = run // n_choices, run % n_choices
+        # At or below t0 there is no density, only a lapse.
+        above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
+        below = above - starts[run]
+        if below > 0:
+            total[c] += below * log_lapse
+            g_lapse[c] += below / lapse if lapse > 0.0 else 0.0
+        for first in range(above, starts[run + 1], _BLOCK):
+            block = rt[first : min(first + _BLOCK, starts[run + 1])]
+            n = len(block)
+            for i in range(n):
+                log_d[i] = log_positive(block[i] - t0[c])
+            logp[:n] = 0.0
+            for j in range(n_choices):
+                if j == winner:
+                    _density(log_d, s[c], log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], logp)
+                elif racing:
+                    _survival(log_d, s[c], log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], h[j], logp)
+            if lapse > 0.0:
+                total[c] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
+                regular = total_of(weight, n)
+                g_lapse[c] += (n - regular) / lapse - regular / (1.0 - lapse)
+            else:
+                total[c] += total_of(logp, n)
+            slope[:n] = 0.0
+            for j in range(n_choices):
+                if j == winner or racing:
+                    to = g_w[c, j], g_mean[c, j], g_sd[c, j]
+                    _accumulate(log_sd[c, j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
+            by_s, by_t0 = _by_time(block, t0[c], slope, weight)
+            g_s[c] += by_s
+            g_t0[c] += by_t0
+
+
+@torch.library.custom_op("hddm_sbi::mixture_cells", mutates_args=())
+def mixture_cells(
+    log_w: Tensor,
+    mean: Tensor,
+    log_sd: Tensor,
+    s: Tensor,
+    t0: Tensor,
+    racing: bool,
+    lapse: Tensor,
+    lapse_density: float,
+    starts: Tensor,
+    rt: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0 and lapse."""
+    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0)]
+    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0)]
+    _cells(*inputs, racing, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
+    total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse = (torch.from_numpy(x) for x in outputs)
+    return total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse
+
+
+@mixture_cells.register_fake
+def _(
+    log_w: Tensor,
+    mean: Tensor,
+    log_sd: Tensor,
+    s: Tensor,
+    t0: Tensor,
+    racing: bool,
+    lapse: Tensor,
+    lapse_density: float,
+    starts: Tensor,
+    rt: Tensor,
+) -> tuple[Tensor, ...]:
+    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, t0))
+
+
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.save_for_backward(*output[1:])
+
+
+def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+    g_w, g_mean, g_sd, g_s, g_t0, g_lapse = ctx.saved_tensors
+    wide = upstream.unsqueeze(-1).unsqueeze(-1)
+    by_lapse = (upstream * g_lapse).sum()
+    return wide * g_w, wide * g_mean, wide * g_sd, upstream * g_s, upstream * g_t0, None, by_lapse, None, None, None
+
+
+mixture_cells.register_autograd(_backward, setup_context=_save)

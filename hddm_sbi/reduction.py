@@ -1,0 +1,130 @@
+"""A model's symmetries at work: theta -> what a network still has to learn, as each choice sees it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.simulator import Parameter, Simulator
+
+
+class Reduction:
+    """Reduced parameters of a model, and the views of them from each choice.
+
+    With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
+    parameters are all but shift and scale, times b^power. A view is the reduced parameters as one choice sees them:
+    mirrored models look at their mirror image; where every choice has a parameter of its own, that one comes first
+    and the others follow in descending order; of independent accumulators, a choice sees its own only.
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        symmetries = simulator.symmetries
+        mirrored = bool(symmetries.negated or symmetries.complemented)
+        if not (mirrored and len(simulator.choices) == 2) and symmetries.exchanged is None:
+            raise InputError(
+                f"{simulator.name!r} cannot be reduced: expected two choices that mirror each other (`negated`, "
+                "`complemented` in its Symmetries), or a parameter of its own for every choice (`exchanged`)."
+            )
+        self.symmetries = symmetries
+        self.racing = simulator.accumulator is not None
+        self.n_choices = len(simulator.choices)
+        # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
+        self._columns = {p.name: column - len(simulator.learned) for column, p in enumerate(simulator.learned)}
+        self._exchanged = () if self.racing else simulator.exchanged
+        self.parameters = [p for p in simulator.learned if p.name not in (symmetries.shift, symmetries.scale)]
+        self.names = [p.name for p in self.parameters]
+        scale = next((p for p in simulator.learned if p.name == symmetries.scale), None)
+        self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
+
+    def _reduced_range(self, parameter: Parameter, scale: Parameter | None) -> tuple[float, float]:
+        power = self.symmetries.scale_powers.get(parameter.name, 0.0)
+        factors = (1.0,) if scale is None else (scale.low**power, scale.high**power)
+        ends = [x * factor for x in (parameter.low, parameter.high) for factor in factors]
+        return min(ends), max(ends)
+
+    def shift(self, theta: Tensor) -> Tensor:
+        """Non-decision time of every row of theta, (n,)."""
+        return self._column(theta, self.symmetries.shift, 0.0)
+
+    def log_time_scale(self, theta: Tensor) -> Tensor:
+        """Log of the factor by which reduced time is stretched, (n,): q log b."""
+        return self.symmetries.time_power * torch.log(self._column(theta, self.symmetries.scale, 1.0))
+
+    def views(self, theta: Tensor) -> Tensor:
+        """Reduced parameters as each choice sees them, (n, p) -> (n, n_choices, r)."""
+        if not self.racing:
+            return self.by_choice(self.reduce(theta))
+        shared = theta[:, self.n_choices :]
+        return torch.stack([self.reduce(torch.cat([theta[:, c, None], shared], 1)) for c in range(self.n_choices)], 1)
+
+    def reduce(self, theta: Tensor) -> Tensor:
+        """Reduced parameters of what is learned, in the order of `names`: (n, len(simulator.learned)) -> (n, r)."""
+        scale = self._column(theta, self.symmetries.scale, 1.0)
+        powers = self.symmetries.scale_powers
+        return torch.stack([theta[:, self._columns[n]] * scale ** powers.get(n, 0.0) for n in self.names], -1)
+
+    def by_choice(self, reduced: Tensor) -> Tensor:
+        """Reduced parameters (n, r) -> the views of what is learned, (n, n_choices, r); (n, 1, r) of an accumulator."""
+        if self.racing:
+            return reduced.unsqueeze(1)
+        if self._exchanged:
+            return self._permuted(reduced)
+        mirrored = []
+        for column, name in enumerate(self.names):
+            x = reduced[:, column]
+            mirrored.append(
+                -x if name in self.symmetries.negated else 1 - x if name in self.symmetries.complemented else x
+            )
+        return torch.stack([reduced, torch.stack(mirrored, -1)], 1)
+
+    def _permuted(self, reduced: Tensor) -> Tensor:
+        own = torch.stack([reduced[:, self.names.index(name)] for name in self._exchanged], -1)
+        rest = [reduced[:, i] for i, name in enumerate(self.names) if name not in self._exchanged]
+        views = []
+        for choice in range(self.n_choices):
+            others = own[:, [c for c in range(self.n_choices) if c != choice]]
+            ordered = torch.sort(others, dim=-1, descending=True).values
+            views.append(torch.stack([own[:, choice], *ordered.unbind(-1), *rest], -1))
+        return torch.stack(views, 1)
+
+    def choice_features(self, views: Tensor) -> Tensor:
+        """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""
+        return self._features(views, lambda name, x: [torch.tanh(x), torch.tanh(0.25 * x)])
+
+    def density_features(self, views: Tensor) -> Tensor:
+        """Smooth inputs of order one, even in the parameters whose sign does not matter once the choice is known."""
+        return self._features(views, self._spread)
+
+    def _spread(self, name: str, x: Tensor) -> list[Tensor]:
+        half_range = max(abs(end) for end in self._range[name])
+        if name in self.symmetries.even_given_choice:
+            # Decision times shrink like 1 / |x| where the drift dominates.
+            return [torch.log1p(x * x) - 1.5, 2.0 * torch.sqrt(1.0 + x * x) / half_range - 1.0]
+        return [2.0 * x / half_range, torch.asinh(x)]
+
+    def _features(self, views: Tensor, unbounded: Callable[[str, Tensor], list[Tensor]]) -> Tensor:
+        features = []
+        for column, parameter in enumerate(self.parameters):
+            x, name = views[..., column], parameter.name
+            if name in self.symmetries.complemented:
+                features += [4.0 * (x - 0.5), torch.log(x) + 0.8]
+            elif parameter.support[0] == 0.0:
+                features += self._positive(x, *self._range[name])
+            else:
+                features += unbounded(name, x)
+        return torch.stack(features, -1)
+
+    def _positive(self, x: Tensor, low: float, high: float) -> list[Tensor]:
+        """Of a positive parameter: itself, and its log (its square where 0 is in the box); between about -2 and 2."""
+        linear = 4.0 * (x - low) / (high - low) - 2.0
+        if low > 0.0:
+            middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)
+            return [linear, 2.0 * (torch.log(x) - middle) / half]
+        return [linear, 4.0 * (x / high) ** 2 - 2.0]
+
+    def _column(self, theta: Tensor, name: str | None, default: float) -> Tensor:
+        return torch.full_like(theta[:, 0], default) if name is None else theta[:, self._columns[name]]
