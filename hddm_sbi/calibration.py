@@ -15,8 +15,10 @@ from hddm_sbi.likelihood import Likelihood, SortedTrials
 Array = NDArray[np.float64]
 Region = dict[str, tuple[float, float]]
 
-#: where posterior bias is measured: inside the box, as human data are (HSSM's own benchmark ranges for the DDM).
+#: where posterior bias is measured: inside the box, as human data are (HSSM's own benchmark ranges for diffusions).
 _POSTERIOR_MARGIN = {"v": (-2.5, 2.5), "a": (0.5, 2.0), "z": (0.25, 0.75), "t0": (0.15, 1.0)}
+#: parameters not named there lie this share of the box's width inside it.
+_INNER_MARGIN = 0.15
 #: the region the accuracy targets are stated for; parameters not named range over the whole box.
 _TARGET_REGION = {"v": (-3.0, 3.0)}
 
@@ -90,7 +92,7 @@ def posterior_bias(
     Flat prior, n_trials simulated from each of n_sets thetas; sds from the curvature of the reference at its mode.
     """
     simulator = reference.simulator
-    region = {name: _POSTERIOR_MARGIN.get(name, box) for name, box in likelihood.box.items()}
+    region = {name: _inner(name, *box) for name, box in likelihood.box.items()}
     bias = np.empty((n_sets, len(simulator.names)))
     for k, theta in enumerate(_uniform(region, n_sets, seed)):
         rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed + 1000 + k)
@@ -103,13 +105,22 @@ def posterior_bias(
 
 
 def scores(
-    likelihood: Likelihood, reference: Likelihood, *, n: int = 400_000, n_sets: int = 16, seed: int = 5
+    likelihood: Likelihood,
+    reference: Likelihood,
+    *,
+    n: int = 400_000,
+    n_sets: int = 16,
+    n_trials: int = 25_000,
+    seed: int = 5,
 ) -> dict[str, Any]:
-    """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias."""
+    """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias.
+
+    n: trials, each with a theta of its own. n_sets, n_trials: of the posterior bias.
+    """
     whole = dict(likelihood.box)
     target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}
     inside, everywhere = (accuracy(likelihood, reference, region, n, seed) for region in (target, whole))
-    mean, largest = posterior_bias(likelihood, reference, 25_000, n_sets, seed)
+    mean, largest = posterior_bias(likelihood, reference, n_trials, n_sets, seed)
     return {
         "KL": inside.kl,
         "KL_se": inside.kl_se,
@@ -124,8 +135,15 @@ def scores(
         "tails": tails(likelihood, reference, whole, n, seed + 1),
         "trials": n,
         "parameter_sets": n_sets,
+        "trials_per_set": n_trials,
         "seed": seed,
     }
+
+
+def _inner(name: str, low: float, high: float) -> tuple[float, float]:
+    margin = _INNER_MARGIN * (high - low)
+    inner = _POSTERIOR_MARGIN.get(name, (low + margin, high - margin))
+    return max(low, inner[0]), min(high, inner[1])
 
 
 def _uniform(region: Region, n: int, seed: int) -> Array:

@@ -26,14 +26,23 @@ PRETRAINED = Path(next(iter(importlib.import_module("hddm_sbi.pretrained").__pat
 _WEIGHTS = ".safetensors"
 
 
-def names() -> tuple[str, ...]:
-    """Names of the models, in alphabetical order: the files of `simulators/`."""
-    return tuple(
-        sorted(module.name for module in pkgutil.iter_modules(importlib.import_module("hddm_sbi.simulators").__path__))
-    )
-
-
 @cache
+def _simulators() -> dict[str, Simulator]:
+    """Every model in `simulators/`: a file holds one (SIMULATOR), or one for each number of choices (SIMULATORS)."""
+    package = importlib.import_module("hddm_sbi.simulators")
+    found: dict[str, Simulator] = {}
+    for file in sorted(pkgutil.iter_modules(package.__path__), key=lambda file: file.name):
+        module = importlib.import_module(f"{package.__name__}.{file.name}")
+        several = getattr(module, "SIMULATORS", None) or (module.SIMULATOR,)
+        found |= {simulator.name: simulator for simulator in several}
+    return found
+
+
+def names() -> tuple[str, ...]:
+    """Names of the models, in the order of the files of `simulators/`."""
+    return tuple(_simulators())
+
+
 def load_simulator(name: str) -> Simulator:
     """The model called `name`.
 
@@ -41,10 +50,10 @@ def load_simulator(name: str) -> Simulator:
     ('v', 'a', 'z', 't0')
     """
     if name not in names():
-        hint = did_you_mean(name, names())
-        raise InputError(f"there is no model called {name!r}{hint} Models: {', '.join(names())}.")
-    simulator: Simulator = importlib.import_module(f"hddm_sbi.simulators.{name}").SIMULATOR
-    return simulator
+        raise InputError(
+            f"there is no model called {name!r}{did_you_mean(name, names())} Models: {', '.join(names())}."
+        )
+    return _simulators()[name]
 
 
 def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:

@@ -215,15 +215,15 @@ def check(model: str) -> None:
     """Recompute the scores on a likelihood's card, and say whether it passes. MODEL: a name or a .safetensors file."""
     import json
 
-    from hddm_sbi import catalogue
-    from hddm_sbi.pretraining import TARGETS, score, verdicts
+    from hddm_sbi import catalogue, checkpoint
+    from hddm_sbi.pretraining import score, targets, verdicts
 
     path = Path(model) if model.endswith(".safetensors") else catalogue.weights_of(catalogue.load_simulator(model).name)
     if path is None:
         raise InputError(f"{model!r} has no pretrained likelihood to check; train one with `hddm-sbi train {model}`.")
     scores = score(path)
     click.echo(json.dumps(scores, indent=1))
-    passed = verdicts(scores)
-    for name, ok in passed.items():
-        click.echo(f"{'pass' if ok else 'FAIL'}  {name} = {scores[name]:.3g} (target: at most {TARGETS[name]:g})")
-    sys.exit(0 if all(passed.values()) else 1)
+    passed = verdicts(scores, targets(catalogue.load_simulator(checkpoint.read_card(path).model)))
+    for name, (value, limit, ok) in passed.items():
+        click.echo(f"{'pass' if ok else 'FAIL'}  {name} = {value:.3g} (target: at most {limit:g})")
+    sys.exit(0 if all(ok for _, _, ok in passed.values()) else 1)
