@@ -63,7 +63,7 @@ def estimator_builder(
             shape = torch.Size(sample_shape)
             with torch.no_grad():
                 theta = condition.expand(*shape, *condition.shape).reshape(-1, condition.shape[-1])
-                rt, choice = self.net.sample(theta)
+                rt, choice = self.net.sample(theta, self.net.mixture(theta))
                 return torch.stack([rt, self.codes[choice].to(rt)], -1).reshape(*shape, condition.shape[0], 2)
 
     def build(theta: Tensor, x: Tensor) -> ConditionalDensityEstimator:

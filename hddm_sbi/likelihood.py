@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
@@ -16,6 +17,10 @@ from hddm_sbi.simulator import Simulator
 
 #: lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
 LAPSE_SECONDS = 10.0
+#: log decision times (seconds) outside which no distribution function looks, and the quadrature between them.
+_Y_RANGE = (-14.0, 30.0)
+_NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(400))
+_BISECTIONS = 60
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,81 @@ class Likelihood(ABC):
         times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
         return self.trial_log_prob(times, self._choice(response, len(times)), self._theta(theta, len(times)))
 
+    def cdf(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """P(response given, and within rt seconds) of every row, (n,): the defective distribution function.
+
+        Arguments and errors as in `log_prob`; differentiable in theta.
+        """
+        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        return self.trial_cdf(times, self._choice(response, len(times)), self._theta(theta, len(times)))
+
+    def survival(self, rt: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """P(no response within rt seconds) of every row, (n,): the probability of an omission at a deadline."""
+        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        return self.trial_survival(times, self._theta(theta, len(times)))
+
+    def choice_probabilities(self, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """Probability of every response, in the order of `simulator.choices`: (n, n_choices)."""
+        rows = self._theta(theta, _length(theta))
+        forever = torch.full((len(rows),), torch.inf, dtype=torch.float64)
+        choices = range(len(self.simulator.choices))
+        return torch.stack([self.trial_cdf(forever, torch.full((len(rows),), c), rows) for c in choices], -1)
+
+    def quantile(self, share: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """The rt within which `share` of the trials with this response lie, (n,) seconds, by bisection.
+
+        share: (n,) in (0, 1); not differentiable.
+        """
+        shares = torch.tensor(np.asarray(share, dtype=np.float64)).reshape(-1)
+        if not bool(((shares > 0) & (shares < 1)).all()):
+            raise InputError(f"share must lie in (0, 1); got {share!r}.")
+        rows, choice = self._theta(theta, len(shares)), self._choice(response, len(shares))
+        with torch.no_grad():
+            target = shares * self.trial_cdf(torch.full_like(shares, torch.inf), choice, rows)
+            low, high = (torch.full_like(shares, end) for end in _Y_RANGE)
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (low + high)
+                below = self.trial_cdf(self._shift(rows) + torch.exp(middle), choice, rows) < target
+                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return self._shift(rows) + torch.exp(high)
+
+    def sample(
+        self, theta: Mapping[str, ArrayLike | Tensor], n_trials: int | None = None, *, seed: int
+    ) -> pd.DataFrame:
+        """Trials drawn from this likelihood: columns `rt` (seconds) and `response`.
+
+        theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
+        """
+        n = _length(theta) if n_trials is None else n_trials
+        rt, choice = self.trial_sample(self._theta(theta, n), seed)
+        return pd.DataFrame({"rt": rt, "response": np.array(self.simulator.choices)[choice]})
+
+    @abstractmethod
+    def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """One trial per row of theta (n, p): rt (n,) and choice (n,)."""
+
+    def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""
+        shift = self._shift(theta)
+        low, high = _Y_RANGE
+        upper = torch.log((rt - shift).clamp(min=np.exp(low), max=np.exp(high)))
+        half = 0.5 * (upper - low)
+        y = low + half.unsqueeze(-1) * (1.0 + _NODES)
+        at = (shift.unsqueeze(-1) + torch.exp(y)).reshape(-1)
+        many = len(_NODES)
+        log_p = self.trial_log_prob(at, choice.repeat_interleave(many), theta.repeat_interleave(many, 0))
+        return half * (torch.exp(log_p.reshape(y.shape) + y) * _WEIGHTS).sum(-1)
+
+    def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """P(RT > rt) per row."""
+        choices = range(len(self.simulator.choices))
+        return 1.0 - sum((self.trial_cdf(rt, torch.full((len(rt),), c), theta) for c in choices), torch.zeros_like(rt))
+
+    def _shift(self, theta: Tensor) -> Tensor:
+        """Non-decision time of every row of theta (n, p)."""
+        name = self.simulator.symmetries.shift
+        return torch.zeros_like(theta[:, 0]) if name is None else theta[:, self.simulator.names.index(name)]
+
     def _choice(self, response: ArrayLike, n: int) -> Tensor:
         codes = np.asarray(response).reshape(-1)
         if len(codes) != n:
@@ -132,3 +212,8 @@ class Likelihood(ABC):
                 )
             columns.append(column.expand(n))
         return torch.stack(columns, -1)
+
+
+def _length(theta: Mapping[str, ArrayLike | Tensor]) -> int:
+    """How many rows a theta by name has: the length of its longest entry."""
+    return max((v.numel() if isinstance(v, Tensor) else int(np.size(v)) for v in theta.values()), default=1)

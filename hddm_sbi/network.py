@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from hddm_sbi.reduction import Reduction
 
 _LOG_2PI_HALF = 0.9189385332046727
+#: seconds; a finite stand-in for an infinite deadline.
+_FOREVER = 1e30
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class Mixture(NamedTuple):
         """log P(choice, Y > y), y (...,) -> (...,)."""
         e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return torch.logsumexp(self.log_weight + torch.special.log_ndtr(-e), -1)
+
+    def cdf(self, y: Tensor) -> Tensor:
+        """P(choice, Y <= y), y (...,) -> (...,)."""
+        e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
+        return (torch.exp(self.log_weight) * torch.special.ndtr(e)).sum(-1)
 
     def take(self, *index: Tensor) -> Mixture:
         """The mixtures at an index of the leading dimensions."""
@@ -117,9 +124,16 @@ class MixtureNetwork(nn.Module):
         total = survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)
         return torch.where(above, total, 0.0)
 
-    def sample(self, theta: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """One trial per row of theta (n, p): rt (n,) and choice (n,)."""
-        mixture = self.mixture(theta)
+    def cdf(self, t: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
+        """P(choice, rt <= t) per row, where the choices do not race: t, choice (n,), theta (n, p) -> (n,)."""
+        log_d, above = self._log_decision_time(t, theta)
+        y = log_d - self.reduction.log_time_scale(theta)
+        return torch.where(above, mixture.take(torch.arange(len(t)), choice).cdf(y), 0.0)
+
+    def sample(
+        self, theta: Tensor, mixture: Mixture, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One trial per row of theta (n, p), with the mixture of those rows: rt (n,) and choice (n,)."""
         n, choices, k = mixture.mean.shape
         weight = mixture.log_weight.exp()
         if self.reduction.racing:
@@ -138,7 +152,7 @@ class MixtureNetwork(nn.Module):
         """Log of t less the shift, and where that is positive."""
         d = t - self.reduction.shift(theta)
         # The untaken branch must stay finite, or its gradient would be nan.
-        return torch.log(torch.where(d > 0, d, 1.0)), d > 0
+        return torch.log(torch.where(d > 0, d, 1.0).clamp(max=_FOREVER)), d > 0
 
 
 def _perceptron(n_in: int, start: Tensor, hidden: int, depth: int) -> nn.Sequential:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.likelihood import Likelihood, SortedTrials
@@ -55,6 +57,23 @@ class NeuralLikelihood(Likelihood):
             return torch.cat([self.network.log_prob(r, c, at, self.network.mixture(at)) for r, c, at in parts])
         mixture, inverse = self._distinct_mixtures(theta)
         return self.network.log_prob(rt, choice, theta, mixture.take(inverse))
+
+    def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """See `Likelihood.trial_cdf`: in closed form, but for one choice's share in a race."""
+        if self.network.reduction.racing:
+            return super().trial_cdf(rt, choice, theta)
+        return self.network.cdf(rt, choice, theta, self.network.mixture(theta))
+
+    def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """See `Likelihood.trial_survival`: in closed form."""
+        return torch.exp(self.network.log_survival(rt, theta, self.network.mixture(theta)))
+
+    def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """See `Likelihood.trial_sample`."""
+        mixture, inverse = self._distinct_mixtures(theta.detach())
+        generator = torch.Generator().manual_seed(seed)
+        rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)
+        return rt.numpy(), choice.numpy()
 
     def _distinct_mixtures(self, theta: Tensor) -> tuple[Mixture, Tensor]:
         """Mixtures of the distinct rows of theta, and which of them each row has."""
