@@ -73,8 +73,12 @@ def columns_used(rhs: Mapping[str, str | float]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for formula in formulas for column in formula.columns()))
 
 
-def build_designs(rhs: Mapping[str, str | float], data: pd.DataFrame) -> tuple[dict[str, Design], Index]:
+def build_designs(
+    rhs: Mapping[str, str | float], data: pd.DataFrame, conditions: Sequence[str] = ()
+) -> tuple[dict[str, Design], Index]:
     """Design of every parameter that is not fixed, and the cell of every trial (n_trials,).
+
+    conditions: further columns that tell cells apart.
 
     Transforms such as scale() and poly() see all trials; their columns are then kept once per cell. A string, boolean
     or categorical column is categorical (the levels that occur, in the order of its dtype or else sorted; the first is
@@ -92,7 +96,7 @@ def build_designs(rhs: Mapping[str, str | float], data: pd.DataFrame) -> tuple[d
     columns = columns_used(rhs)
     for column in columns:
         check_column(data, column)
-    cell, first = find_cells(data, columns)
+    cell, first = find_cells(data, list(dict.fromkeys([*columns, *conditions])))
     trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
     cells = data[list(columns)].iloc[first]
     formulas = [parse(name, value) for name, value in rhs.items() if isinstance(value, str)]

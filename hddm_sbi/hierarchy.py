@@ -18,8 +18,8 @@ from hddm_sbi.predictor import Predictor, Values
 class Hierarchy:
     """A hierarchical model of one trial table; calling it runs the Pyro model.
 
-    predictors: one per estimated parameter. fixed: parameters held at a number. lapse: probability of a lapse trial,
-    a number or its prior.
+    predictors: one per estimated parameter. fixed: parameters held at a number, or given for every cell (n_cells,).
+    lapse: probability of a lapse trial, a number or its prior.
 
     log p = log prior + sum over trials of log[(1 - lapse) p(rt, response | theta(cell)) + lapse / (n_choices T)].
     """
@@ -27,7 +27,7 @@ class Hierarchy:
     likelihood: Likelihood
     trials: SortedTrials
     predictors: tuple[Predictor, ...]
-    fixed: Mapping[str, float] = field(default_factory=dict)
+    fixed: Mapping[str, float | Tensor] = field(default_factory=dict)
     lapse: float | TorchDistribution = 0.05
 
     def __call__(self) -> None:
@@ -92,7 +92,7 @@ class Hierarchy:
     def _stack(self, on_cells: Mapping[str, Tensor]) -> Tensor:
         some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.trials.n_cells, dtype=torch.float64)
         columns = [
-            on_cells[name] if name in on_cells else torch.full_like(some, self.fixed[name])
+            on_cells[name] if name in on_cells else torch.as_tensor(self.fixed[name]).to(some).expand_as(some)
             for name in self.likelihood.simulator.names
         ]
         return torch.stack(columns, -1)

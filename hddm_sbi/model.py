@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
 
 from hddm_sbi import catalogue, idata
 from hddm_sbi.compile import FlatDensity, flatten
@@ -27,7 +28,7 @@ from hddm_sbi.predictor import build_predictor
 from hddm_sbi.priors import Priors, describe, parameter_priors, user_priors
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.start import choose_centring, pooled_fit, start_values
-from hddm_sbi.trials import check_trials
+from hddm_sbi.trials import check_codes, check_trials
 
 Array = NDArray[np.float64]
 
@@ -76,8 +77,11 @@ class HierarchicalModel:
         response: str = "response",
     ) -> None:
         self.simulator = simulator if isinstance(simulator, Simulator) else catalogue.load_simulator(simulator)
-        self.formulas = parse_formulas(formulas, self.simulator.names)
-        predictors = columns_used(self.formulas)
+        given = [p for p in self.simulator.parameters if p.given]
+        estimated = [p.name for p in self.simulator.parameters if not p.given]
+        self.formulas = parse_formulas(formulas, estimated)
+        predictors = list(dict.fromkeys([*columns_used(self.formulas), *(p.name for p in given)]))
+        self._predictors = predictors
         outcomes = [column for column in (rt, response) if column in predictors]
         if outcomes:
             raise InputError(f"{outcomes[0]!r} is what the model explains; it cannot be a predictor in a formula.")
@@ -88,7 +92,8 @@ class HierarchicalModel:
             raise InputError(f"lapse_seconds must be positive; got {lapse_seconds!r}.")
         self._lapse_seconds = float(lapse_seconds)
         self.priors = priors
-        self.designs, self.cell = build_designs(self.formulas, self.trials.frame)
+        self._given = {p.name: check_codes(self.trials, p.name, (p.low, p.high)) for p in given}
+        self.designs, self.cell = build_designs(self.formulas, self.trials.frame, list(self._given))
         self.hierarchy = self._hierarchy(priors)
         self._pooled = pooled_fit(self.hierarchy)
         self.hierarchy = self.hierarchy.with_centring(self._centring(centered))
@@ -97,8 +102,13 @@ class HierarchicalModel:
         n_cells = int(self.cell.max()) + 1
         per_cell = np.bincount(self.cell, minlength=n_cells)
         table = parameter_priors(self.simulator, priors)
-        fixed = {name: value for name, value in self.formulas.items() if isinstance(value, float)}
-        self._check_fixed(fixed)
+        numbers = {name: value for name, value in self.formulas.items() if isinstance(value, float)}
+        self._check_fixed(numbers)
+        first = np.unique(self.cell, return_index=True)[1]
+        fixed: dict[str, float | Tensor] = {
+            **numbers,
+            **{name: torch.as_tensor(values[first]) for name, values in self._given.items()},
+        }
         hierarchy = Hierarchy(
             self.likelihood,
             SortedTrials.sort(
@@ -206,7 +216,7 @@ class HierarchicalModel:
             "observed_data": {"rt": self.trials.rt, "response": np.array(self.simulator.choices)[self.trials.choice]},
             "constant_data": {
                 str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
-                for name, column in self.trials.frame[list(columns_used(self.formulas))].items()
+                for name, column in self.trials.frame[self._predictors].items()
             },
         }
         coords["trial"] = list(range(len(self.trials.rt)))
@@ -236,7 +246,7 @@ class HierarchicalModel:
         thinned = np.linspace(0, chains * n - 1, min(_EDGE_DRAWS, chains * n)).astype(int)
         theta = self.theta(result, thinned)
         first = np.unique(self.cell, return_index=True)[1]
-        rows = self.trials.frame[list(columns_used(self.formulas))].iloc[first]
+        rows = self.trials.frame[self._predictors].iloc[first]
         cells = [", ".join(f"{k}={v}" for k, v in row.items()) or "all trials" for row in rows.to_dict("records")]
         for predictor in self.hierarchy.predictors:
             warn_at_edge(predictor, theta[:, :, self.simulator.names.index(predictor.name)], cells)

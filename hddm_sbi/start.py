@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from hddm_sbi.link import onto_box, to_link
 from hddm_sbi.predictor import GroupEffects, Predictor
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 #: lapse probability of the pooled fit, which must survive any outlier in the table.
 _LAPSE = 0.05
@@ -42,39 +42,49 @@ class Start:
 
 def pooled_fit(hierarchy: Hierarchy) -> Start:
     """Maximum likelihood of one theta for all trials (at most 20 000 of them, evenly spaced), lapses included."""
-    trials = _pool(hierarchy.trials)
-    predictors = hierarchy.predictors
-    names = hierarchy.likelihood.simulator.names
+    fixed, condition = _conditions(hierarchy)
+    trials = _pool(hierarchy.trials, condition)
     lapse = torch.tensor(_LAPSE, dtype=torch.float64)
-
-    def theta(eta: Tensor) -> Tensor:
-        estimated = {p.name: onto_box(eta[..., i], p.link, p.low, p.high) for i, p in enumerate(predictors)}
-        columns = [estimated.get(name, torch.full_like(eta[..., 0], hierarchy.fixed.get(name, 0.0))) for name in names]
-        return torch.stack(columns, -1)
 
     def loss(x: Array) -> tuple[float, Array]:
         eta = torch.tensor(x, requires_grad=True)
-        total = -hierarchy.likelihood.cell_log_prob(theta(eta).unsqueeze(0), trials, lapse).sum() / len(trials.rt)
+        theta = _theta(hierarchy, eta.expand(len(fixed), -1), fixed)
+        total = -hierarchy.likelihood.cell_log_prob(theta, trials, lapse).sum() / len(trials.rt)
         (gradient,) = torch.autograd.grad(total, eta)
         return float(total.detach()), gradient.numpy()
 
-    first = np.array([_first_eta(p, hierarchy) for p in predictors])
+    first = np.array([_first_eta(p, hierarchy) for p in hierarchy.predictors])
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
-    at_mode = theta(torch.tensor(found.x)).detach()
-    return Start(at_mode.numpy(), _expected_information(hierarchy, theta, torch.tensor(found.x), at_mode))
+    eta = torch.tensor(found.x)
+    return Start(_theta(hierarchy, eta, fixed[0]).numpy(), _expected_information(hierarchy, eta, fixed, condition))
 
 
-def _expected_information(
-    hierarchy: Hierarchy, theta: Callable[[Tensor], Tensor], eta: Tensor, at_mode: Tensor
-) -> Array:
+def _conditions(hierarchy: Hierarchy) -> tuple[Tensor, Index]:
+    """What is held fixed: its distinct rows (k, p), 0 for estimated parameters, and which of them each cell has."""
+    names, n = hierarchy.likelihood.simulator.names, hierarchy.trials.n_cells
+    columns = [torch.as_tensor(hierarchy.fixed.get(name, 0.0), dtype=torch.float64).expand(n) for name in names]
+    rows, condition = torch.unique(torch.stack(columns, -1), dim=0, return_inverse=True)
+    return rows, condition.numpy()
+
+
+def _theta(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor) -> Tensor:
+    """Parameters (..., p) from those of the estimated ones on the scale of their links (..., q), and the fixed ones."""
+    estimated = {p.name: onto_box(eta[..., i], p.link, p.low, p.high) for i, p in enumerate(hierarchy.predictors)}
+    names = hierarchy.likelihood.simulator.names
+    return torch.stack([estimated.get(name, fixed[..., j]) for j, name in enumerate(names)], -1)
+
+
+def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, condition: Index) -> Array:
     """Information of one trial about eta, from trials simulated there: (q, q).
 
     Observed trials would understate it, above all for the non-decision time: different onsets blur the edge.
     """
-    simulator = hierarchy.likelihood.simulator
-    rt, choice = simulator.simulate(at_mode.expand(_SIMULATED_TRIALS, -1).numpy(), seed=0)
+    of_trial = np.repeat(condition, _trials_per_cell(hierarchy.trials).astype(int))
+    drawn = of_trial[np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)]
     each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
-    log_p = hierarchy.likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta(each))
+    theta = _theta(hierarchy, each, fixed[torch.as_tensor(drawn)])
+    rt, choice = hierarchy.likelihood.simulator.simulate(theta.detach().numpy(), seed=0)
+    log_p = hierarchy.likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta)
     (score,) = torch.autograd.grad(log_p.sum(), each)
     return (score.T @ score / _SIMULATED_TRIALS).numpy()
 
@@ -203,12 +213,15 @@ def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
     return float(to_link(torch.tensor(value, dtype=torch.float64), predictor.link))
 
 
-def _pool(trials: SortedTrials) -> SortedTrials:
-    """All trials in one cell, evenly thinned to the pooled maximum."""
+def _pool(trials: SortedTrials, condition: Index) -> SortedTrials:
+    """All trials, in one cell per condition, evenly thinned to the pooled maximum."""
     choice = np.repeat(np.arange(len(trials.starts) - 1) % trials.n_choices, np.diff(trials.starts))
+    cell = np.repeat(condition, _trials_per_cell(trials).astype(int))
     kept = slice(None, None, max(1, -(-len(choice) // _POOLED_TRIALS)))
-    zeros = np.zeros_like(choice[kept])
-    return SortedTrials.sort(trials.rt[kept], choice[kept], zeros, 1, trials.n_choices, trials.lapse_seconds)
+    n_conditions = int(condition.max()) + 1
+    return SortedTrials.sort(
+        trials.rt[kept], choice[kept], cell[kept], n_conditions, trials.n_choices, trials.lapse_seconds
+    )
 
 
 def _trials_per_cell(trials: SortedTrials) -> Array:

@@ -70,6 +70,21 @@ def check_trials(
     return Trials(_seconds(frame[rt], rt), _choices(frame[response], choices, response, upper), frame)
 
 
+def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> NDArray[np.float64]:
+    """A condition that the simulator receives, (n,): a column that holds its two codes.
+
+    Raises InputError with the positions of the rows (0 = first) that hold anything else.
+    """
+    values = pd.to_numeric(trials.frame[column], errors="coerce").to_numpy(dtype=np.float64)
+    wrong = np.flatnonzero(~np.isin(values, codes))
+    if wrong.size:
+        raise InputError(
+            f"column {column!r} is a condition of the model and must be {codes[1]:+g} or {codes[0]:+g}; got "
+            f"{trials.frame[column].iloc[wrong[0]]!r} in {name_rows(wrong.tolist())} (0 = first); recode it."
+        )
+    return values
+
+
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table by its suffix: .csv, .tsv, .parquet or .feather. Raises InputError where it cannot be read."""
     path = Path(path)
