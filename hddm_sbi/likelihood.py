@@ -19,7 +19,7 @@ from hddm_sbi.simulator import Simulator
 LAPSE_SECONDS = 10.0
 #: log decision times (seconds) outside which no distribution function looks, and the quadrature between them.
 _Y_RANGE = (-14.0, 30.0)
-_NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(400))
+_NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(1000))
 _BISECTIONS = 60
 
 

@@ -1,0 +1,250 @@
+"""Linear ballistic accumulators: every choice rises in a straight line, at a speed and from a start that vary."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+
+# x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
+# reaches b = A + B, rt = t0 + that time. With x = (B - v t) / t, y = (b - v t) / t (Brown & Heathcote 2008):
+#   f = ([phi(x) - v Phi(x)] - [phi(y) - v Phi(y)]) / (A Phi(v))
+#   F = 1/A (A + t [x Phi(x) + phi(x)] - t [y Phi(y) + phi(y)]) / Phi(v),   S = 1 - F
+
+# Late, x and y lie close together and all of this cancels; there the integrals behind it are summed by Gauss-Legendre,
+#   f = 1/A integral from B to b of k phi(k/t - v) / t² dk / Phi(v)
+#   S = 1/A integral from 0 to b/t of min(A, b - u t) phi(u - v) du / Phi(v)
+
+Array = NDArray[np.float64]
+_PER_SQRT_2PI = 0.3989422804014327
+#: on [0, 1]; exact to rounding for phi over an interval no longer than 4.
+_NODES, _WEIGHTS = (0.5 * np.polynomial.legendre.leggauss(24)[0] + 0.5, 0.5 * np.polynomial.legendre.leggauss(24)[1])
+
+
+@nb.njit(cache=True, nogil=True)
+def _positive_normal(mean: float, rng: Any) -> float:
+    """N(mean, 1) given that it is positive; for low means by Robert's (1995) exponential proposals."""
+    if mean > -1.0:
+        while True:
+            x = mean + rng.standard_normal()
+            if x > 0.0:
+                return x
+    rate = 0.5 * (math.sqrt(mean * mean + 4.0) - mean)
+    while True:
+        x = rng.standard_exponential() / rate
+        if rng.random() <= math.exp(-0.5 * (x - mean - rate) ** 2):
+            return x
+
+
+@nb.njit(cache=True, nogil=True)
+def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
+    """Finishing time of one choice."""
+    distance = B + A * rng.random()
+    return t0 + distance / _positive_normal(v, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def _race(v: tuple[float, ...], A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    first, winner = math.inf, 0
+    for choice in range(len(v)):
+        t = accumulator(v[choice], A, B, t0, rng)
+        if t < first:
+            first, winner = t, choice
+    return first, winner
+
+
+@nb.njit(cache=True, nogil=True)
+def trial2(v0: float, v1: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with two choices."""
+    return _race((v0, v1), A, B, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial3(v0: float, v1: float, v2: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with three choices."""
+    return _race((v0, v1, v2), A, B, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial4(v0: float, v1: float, v2: float, v3: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with four choices."""
+    return _race((v0, v1, v2, v3), A, B, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def _normal(x: float) -> tuple[float, float]:
+    """phi(x) and Phi(x), the latter to full relative accuracy."""
+    return _PER_SQRT_2PI * math.exp(-0.5 * x * x), 0.5 * math.erfc(-x / math.sqrt(2.0))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
+    """f and its derivatives by v, A, B and t, where 4 t > A + B."""
+    phi_v, Phi_v = _normal(v)
+    f, by_v, by_t = 0.0, 0.0, 0.0
+    for i in range(len(_NODES)):
+        k = B + A * _NODES[i]
+        e = k / t - v
+        g = _WEIGHTS[i] * k * _normal(e)[0] / (t * t * Phi_v)
+        f += g
+        by_v += g * e
+        by_t += g * (e * k / t - 2.0) / t
+    g_b = (A + B) * _normal((A + B) / t - v)[0] / (t * t * Phi_v)
+    g_B = B * _normal(B / t - v)[0] / (t * t * Phi_v)
+    return f, by_v - f * phi_v / Phi_v, (g_b - f) / A, (g_b - g_B) / A, by_t
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _late_loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
+    """S and its derivatives by v, A and B, where 4 t > A + B."""
+    phi_v, Phi_v = _normal(v)
+    S, by_v, below, above = 0.0, 0.0, 0.0, 0.0
+    for i in range(len(_NODES)):
+        u = _NODES[i] * B / t
+        mass = _WEIGHTS[i] * B / t * _normal(u - v)[0] / Phi_v
+        below += mass
+        S += mass
+        by_v += mass * (u - v)
+        u = (B + _NODES[i] * A) / t
+        mass = _WEIGHTS[i] * A / t * _normal(u - v)[0] / Phi_v
+        above += mass
+        S += (1.0 - _NODES[i]) * mass
+        by_v += (1.0 - _NODES[i]) * mass * (u - v)
+    return S, by_v - S * phi_v / Phi_v, (below + above - S) / A, above / A
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
+    """f and its derivatives by v, A, B and t."""
+    if 4.0 * t > A + B:
+        return _late_winner(t, v, A, B)
+    x, y = B / t - v, (A + B) / t - v
+    phi_x, Phi_x = _normal(x)
+    phi_y, Phi_y = _normal(y)
+    phi_v, Phi_v = _normal(v)
+    difference = _normal(-x)[1] - _normal(-y)[1] if x > 0.0 else Phi_y - Phi_x
+    area = A * Phi_v
+    f = (phi_x - phi_y + v * difference) / area
+    # d/dx [phi(x) - v Phi(x)] = -(v + x) phi(x), and v + x = B / t.
+    slope_x, slope_y = -(B / t) * phi_x, -((A + B) / t) * phi_y
+    by_v = (difference - slope_x + slope_y) / area - f * phi_v / Phi_v
+    by_t = (-B * slope_x + (A + B) * slope_y) / (t * t * area)
+    return f, by_v, -slope_y / (t * area) - f / A, (slope_x - slope_y) / (t * area), by_t
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
+    """S and its derivatives by v, A and B. (By t it is -f.)"""
+    if 4.0 * t > A + B:
+        return _late_loser(t, v, A, B)
+    x, y = B / t - v, (A + B) / t - v
+    phi_x, Phi_x = _normal(x)
+    phi_y, Phi_y = _normal(y)
+    phi_v, Phi_v = _normal(v)
+    F = (A + t * (x * Phi_x + phi_x - y * Phi_y - phi_y)) / (A * Phi_v)
+    by_v = t * (Phi_x - Phi_y) / (A * Phi_v) + F * phi_v / Phi_v
+    return 1.0 - F, by_v, -((1.0 - Phi_y) / Phi_v - F) / A, (Phi_y - Phi_x) / (A * Phi_v)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log density and gradient of a run: trials of one theta (v0, ..., A, B, t0) and one choice, with ascending rt.
+
+    rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
+    """
+    n = theta.shape[0] - 3
+    A, B, t0 = theta[n], theta[n + 1], theta[n + 2]
+    for i in range(rt.shape[0]):
+        grad[:, i] = 0.0
+        t = rt[i] - t0
+        logp[i] = 0.0 if t > 0.0 else -math.inf
+        for j in range(n):
+            if not logp[i] > -math.inf:
+                break
+            f, f_v, f_A, f_B, f_t = _winner(t, theta[j], A, B)
+            if j == choice:
+                value, by_v, by_A, by_B, by_t = f, f_v, f_A, f_B, f_t
+            else:
+                value, by_v, by_A, by_B = _loser(t, theta[j], A, B)
+                by_t = -f
+            logp[i] += math.log(value) if value > 0.0 else -math.inf
+            grad[j, i] = by_v / value
+            grad[n, i] += by_A / value
+            grad[n + 1, i] += by_B / value
+            grad[n + 2, i] -= by_t / value
+        if not logp[i] > -math.inf:
+            grad[:, i] = 0.0
+
+
+_V = ParameterPrior("identity", Prior("normal", 2.0, 2.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0))
+_A = Parameter(
+    "A",
+    0.1,
+    2.0,
+    "range of the starting points",
+    "1",
+    typical=(0.2, 1.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.5), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
+    ),
+)
+_B = Parameter(
+    "B",
+    0.1,
+    2.5,
+    "distance from the highest starting point to the threshold",
+    "1",
+    typical=(0.2, 1.5),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.7), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+_T0 = Parameter(
+    "t0",
+    0.0,
+    1.0,
+    "non-decision time",
+    "s",
+    typical=(0.1, 0.4),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+
+
+def _simulator(n: int, trial: Any) -> Simulator:
+    drifts = tuple(
+        Parameter(
+            f"v{choice}",
+            -1.0,
+            7.0,
+            f"mean drift rate of choice {choice}; its sd is 1",
+            "1/s",
+            typical=(0.5, 4.0),
+            support=(-math.inf, math.inf),
+            prior=_V,
+        )
+        for choice in range(n)
+    )
+    return Simulator(
+        name="lba" if n == 2 else f"lba{n}",
+        title=f"linear ballistic accumulators, {n} choices",
+        parameters=(*drifts, _A, _B, _T0),
+        choices=tuple(range(n)),
+        trial=trial,
+        accumulator=accumulator,
+        log_density=log_density,
+        symmetries=Symmetries(shift="t0", exchanged="v"),
+        citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",
+    )
+
+
+SIMULATORS = tuple(_simulator(n, trial) for n, trial in ((2, trial2), (3, trial3), (4, trial4)))

@@ -1,0 +1,140 @@
+"""Lognormal race: every choice finishes at a lognormal time, and the first one is the response."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.vecmath import upper_tail
+
+# t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
+#   log p(rt, c) = log phi(e_c) - log s - log(rt - t0) + sum_{j != c} log Phi(-e_j)
+
+Array = NDArray[np.float64]
+_LOG_2PI_HALF = 0.9189385332046727
+
+
+@nb.njit(cache=True, nogil=True)
+def accumulator(m: float, s: float, t0: float, rng: Any) -> float:
+    """Finishing time of one choice."""
+    return t0 + math.exp(m + s * rng.standard_normal())
+
+
+@nb.njit(cache=True, nogil=True)
+def _race(m: tuple[float, ...], s: float, t0: float, rng: Any) -> tuple[float, int]:
+    first, winner = math.inf, 0
+    for choice in range(len(m)):
+        t = accumulator(m[choice], s, t0, rng)
+        if t < first:
+            first, winner = t, choice
+    return first, winner
+
+
+@nb.njit(cache=True, nogil=True)
+def trial2(m0: float, m1: float, s: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with two choices."""
+    return _race((m0, m1), s, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial3(m0: float, m1: float, m2: float, s: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with three choices."""
+    return _race((m0, m1, m2), s, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial4(m0: float, m1: float, m2: float, m3: float, s: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with four choices."""
+    return _race((m0, m1, m2, m3), s, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log density and gradient of a run: trials of one theta (m0, ..., s, t0) and one choice, with ascending rt.
+
+    rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
+    """
+    n_choices = theta.shape[0] - 2
+    s, t0 = theta[n_choices], theta[n_choices + 1]
+    for i in range(rt.shape[0]):
+        grad[:, i] = 0.0
+        d = rt[i] - t0
+        if not d > 0.0:
+            logp[i] = -math.inf
+            continue
+        log_d = math.log(d)
+        logp[i] = -log_d - math.log(s) - _LOG_2PI_HALF
+        grad[n_choices, i] = -1.0 / s
+        grad[n_choices + 1, i] = 1.0 / d
+        for j in range(n_choices):
+            e = (log_d - theta[j]) / s
+            if j == choice:
+                value, slope = -0.5 * e * e, e
+            else:
+                value, slope = upper_tail(e)
+            logp[i] += value
+            grad[j, i] = slope / s
+            grad[n_choices, i] += slope * e / s
+            grad[n_choices + 1, i] += slope / (s * d)
+
+
+_M = ParameterPrior("identity", Prior("normal", -0.5, 1.0), Prior("normal", 0.0, 0.5), Prior("halfnormal", 0.0, 0.5))
+_S = Parameter(
+    "s",
+    0.1,
+    1.5,
+    "standard deviation of log finishing times",
+    "1",
+    typical=(0.2, 0.8),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.5), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
+    ),
+)
+_T0 = Parameter(
+    "t0",
+    0.0,
+    1.0,
+    "non-decision time",
+    "s",
+    typical=(0.1, 0.4),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+
+
+def _simulator(n: int, trial: Any) -> Simulator:
+    means = tuple(
+        Parameter(
+            f"m{choice}",
+            -3.0,
+            1.5,
+            f"mean of the log finishing time of choice {choice}",
+            "log s",
+            typical=(-1.5, 0.5),
+            support=(-math.inf, math.inf),
+            prior=_M,
+        )
+        for choice in range(n)
+    )
+    return Simulator(
+        name="lnr" if n == 2 else f"lnr{n}",
+        title=f"lognormal race, {n} choices",
+        parameters=(*means, _S, _T0),
+        choices=tuple(range(n)),
+        trial=trial,
+        accumulator=accumulator,
+        log_density=log_density,
+        symmetries=Symmetries(shift="t0", exchanged="m"),
+        citation="Heathcote & Love (2012), Frontiers in Psychology 3:292; Rouder et al. (2015), Psychometrika 80:491",
+    )
+
+
+SIMULATORS = tuple(_simulator(n, trial) for n, trial in ((2, trial2), (3, trial3), (4, trial4)))

@@ -1,0 +1,212 @@
+"""Racing diffusions: every choice is a Wiener process that starts anywhere below a common threshold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+
+# dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
+# The distance k to the threshold is uniform on [B, B + A]. With x = (k - v t) / sqrt(t), y = (k + v t) / sqrt(t):
+#   g_k(t) = k t^-3/2 phi(x)                          density of the time to cover k
+#   S_k(t) = Phi(x) - E_k,   E_k = exp(2 v k) Phi(-y)
+#   f = 1/A integral g_k dk = ([v Phi(x) - phi(x) / sqrt(t)] from k = B to B + A) / A
+#   S = 1/A integral S_k dk = ([sqrt(t) (x Phi(x) + phi(x)) - (E_k + Phi(x)) / 2v] from k = B to B + A) / A
+# (Logan et al. 2014; Tillman, Van Zandt & Logan 2020).
+
+Array = NDArray[np.float64]
+_PER_SQRT_2PI = 0.3989422804014327
+
+
+@nb.njit(cache=True, nogil=True)
+def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
+    """Finishing time of one choice: inverse Gaussian, by the roots of Michael, Schucany & Haas (1976)."""
+    k = B + A * rng.random()
+    mean = k / v
+    y = rng.standard_normal() ** 2 / (k * v)
+    # The smaller root x = mean (1 + y/2 - sqrt(y + y²/4)), without its cancellation.
+    x = mean / (1.0 + 0.5 * y + math.sqrt(y + 0.25 * y * y))
+    if rng.random() * (mean + x) > mean:
+        x = mean * mean / x
+    return t0 + x
+
+
+@nb.njit(cache=True, nogil=True)
+def _race(v: tuple[float, ...], A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    first, winner = math.inf, 0
+    for choice in range(len(v)):
+        t = accumulator(v[choice], A, B, t0, rng)
+        if t < first:
+            first, winner = t, choice
+    return first, winner
+
+
+@nb.njit(cache=True, nogil=True)
+def trial2(v0: float, v1: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with two choices."""
+    return _race((v0, v1), A, B, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial3(v0: float, v1: float, v2: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with three choices."""
+    return _race((v0, v1, v2), A, B, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial4(v0: float, v1: float, v2: float, v3: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
+    """One trial with four choices."""
+    return _race((v0, v1, v2, v3), A, B, t0, rng)
+
+
+@nb.njit(cache=True, nogil=True)
+def _normal(x: float) -> tuple[float, float]:
+    """phi(x) and Phi(x), the latter to full relative accuracy."""
+    return _PER_SQRT_2PI * math.exp(-0.5 * x * x), 0.5 * math.erfc(-x / math.sqrt(2.0))
+
+
+@nb.njit(cache=True, nogil=True)
+def _tilted_tail(v: float, k: float, y: float) -> float:
+    """exp(2 v k) Phi(-y), y = (k + v t) / sqrt(t), without overflow: far out by Mills' continued fraction."""
+    if y < 25.0:
+        return math.exp(2.0 * v * k) * 0.5 * math.erfc(y / math.sqrt(2.0))
+    fraction = y
+    for n in range(20, 0, -1):
+        fraction = y + n / fraction
+    return _PER_SQRT_2PI * math.exp(2.0 * v * k - 0.5 * y * y) / fraction
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
+    """f and its derivatives by v, A, B and t."""
+    root = math.sqrt(t)
+    low, high = (B - v * t) / root, (B + A - v * t) / root
+    phi_l, Phi_l = _normal(low)
+    phi_h, Phi_h = _normal(high)
+    difference = _normal(-low)[1] - _normal(-high)[1] if low > 0.0 else Phi_h - Phi_l
+    f = (v * difference + (phi_l - phi_h) / root) / A
+    g_l, g_h = B * phi_l / (t * root), (B + A) * phi_h / (t * root)
+    by_v = (difference - v * root * (phi_h - phi_l) + low * phi_l - high * phi_h) / A
+    slope_l, slope_h = -(B + v * t) / (2.0 * t * root), -(B + A + v * t) / (2.0 * t * root)
+    by_t = v * (phi_h * slope_h - phi_l * slope_l) + (high * phi_h * slope_h - low * phi_l * slope_l) / root
+    by_t -= (phi_l - phi_h) / (2.0 * t * root)
+    return f, by_v, (g_h - f) / A, (g_h - g_l) / A, by_t / A
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
+    """S and its derivatives by v, A and B. (By t it is -f.)"""
+    root = math.sqrt(t)
+    low, high = (B - v * t) / root, (B + A - v * t) / root
+    phi_l, Phi_l = _normal(low)
+    phi_h, Phi_h = _normal(high)
+    E_l, E_h = _tilted_tail(v, B, (B + v * t) / root), _tilted_tail(v, B + A, (B + A + v * t) / root)
+    E = ((E_h - E_l) + (Phi_h - Phi_l)) / (2.0 * v)
+    S = (root * (high * Phi_h + phi_h - low * Phi_l - phi_l) - E) / A
+    k_E = ((B + A) * E_h - B * E_l - E + v * t * (Phi_h - Phi_l) - root * (phi_h - phi_l)) / (2.0 * v)
+    S_l, S_h = Phi_l - E_l, Phi_h - E_h
+    return S, -2.0 * k_E / A, (S_h - S) / A, (S_h - S_l) / A
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log density and gradient of a run: trials of one theta (v0, ..., A, B, t0) and one choice, with ascending rt.
+
+    rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
+    """
+    n = theta.shape[0] - 3
+    A, B, t0 = theta[n], theta[n + 1], theta[n + 2]
+    for i in range(rt.shape[0]):
+        grad[:, i] = 0.0
+        t = rt[i] - t0
+        logp[i] = 0.0 if t > 0.0 else -math.inf
+        for j in range(n):
+            if not logp[i] > -math.inf:
+                break
+            f, f_v, f_A, f_B, f_t = _winner(t, theta[j], A, B)
+            if j == choice:
+                value, by_v, by_A, by_B, by_t = f, f_v, f_A, f_B, f_t
+            else:
+                value, by_v, by_A, by_B = _loser(t, theta[j], A, B)
+                by_t = -f
+            logp[i] += math.log(value) if value > 0.0 else -math.inf
+            grad[j, i] = by_v / value
+            grad[n, i] += by_A / value
+            grad[n + 1, i] += by_B / value
+            grad[n + 2, i] -= by_t / value
+        if not logp[i] > -math.inf:
+            grad[:, i] = 0.0
+
+
+_V = ParameterPrior(
+    "log", Prior("normal", math.log(2.0), 0.7), Prior("normal", 0.0, 0.5), Prior("halfnormal", 0.0, 0.4)
+)
+_A = Parameter(
+    "A",
+    0.05,
+    1.5,
+    "range of the starting points",
+    "1",
+    typical=(0.2, 1.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.5), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
+    ),
+)
+_B = Parameter(
+    "B",
+    0.3,
+    3.0,
+    "distance from the highest starting point to the threshold",
+    "1",
+    typical=(0.5, 2.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)),
+)
+_T0 = Parameter(
+    "t0",
+    0.0,
+    1.0,
+    "non-decision time",
+    "s",
+    typical=(0.1, 0.4),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+
+
+def _simulator(n: int, trial: Any) -> Simulator:
+    drifts = tuple(
+        Parameter(
+            f"v{choice}",
+            0.1,
+            8.0,
+            f"drift rate of choice {choice}",
+            "1/s",
+            typical=(0.5, 5.0),
+            support=(0.0, math.inf),
+            prior=_V,
+        )
+        for choice in range(n)
+    )
+    return Simulator(
+        name="rdm" if n == 2 else f"rdm{n}",
+        title=f"racing diffusions, {n} choices",
+        parameters=(*drifts, _A, _B, _T0),
+        choices=tuple(range(n)),
+        trial=trial,
+        accumulator=accumulator,
+        log_density=log_density,
+        symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, exchanged="v"),
+        citation="Tillman, Van Zandt & Logan (2020), Psychonomic Bulletin & Review 27:911",
+    )
+
+
+SIMULATORS = tuple(_simulator(n, trial) for n, trial in ((2, trial2), (3, trial3), (4, trial4)))
