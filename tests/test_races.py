@@ -1,0 +1,160 @@
+"""Races of independent accumulators: simulators, closed forms and learned likelihoods, for every number of choices."""
+
+import inspect
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import hddm_sbi as hs
+from hddm_sbi.catalogue import load_simulator, names
+
+RACES = [name for name in names() if load_simulator(name).accumulator is not None]
+#: of every chi-square test.
+TEST_FAILURE_RATE = 1e-6
+
+
+@pytest.fixture(scope="module", params=RACES)
+def race(request):
+    return load_simulator(request.param)
+
+
+def uniform_theta(race, n, seed):
+    low, high = np.array(list(race.box.values())).T
+    return low + (high - low) * np.random.default_rng(seed).random((n, len(low)))
+
+
+def by_name(race, row):
+    return {name: float(value) for name, value in zip(race.names, row, strict=True)}
+
+
+def test_choices_are_a_property_of_the_simulator(race):
+    own = race.exchanged
+    assert race.choices == tuple(range(len(own)))
+    assert tuple(inspect.signature(race.trial.py_func).parameters) == (*race.names, "rng")
+    assert tuple(inspect.signature(race.accumulator.py_func).parameters) == (*(p.name for p in race.learned), "rng")
+
+
+def test_trials_follow_the_closed_form(race):
+    """100 000 trials of 3 parameter sets in up to 20 bins per choice, with edges from another sample; chi-square."""
+    exact = hs.load_likelihood(race.name, kind="exact")
+    n = 100_000
+    for seed, row in enumerate(uniform_theta(race, 3, 1)):
+        (pilot, pilot_choice), (rt, choice) = (race.simulate(np.tile(row, (n, 1)), [seed, k]) for k in range(2))
+        expected, observed = [], []
+        for c in race.choices:
+            bins = int(np.clip((pilot_choice == c).sum() / 50, 1, 20))
+            edges = np.quantile(pilot[pilot_choice == c], np.arange(1, bins) / bins) if bins > 1 else np.empty(0)
+            edges = np.concatenate([[0.0], edges, [np.inf]])
+            mass = exact.cdf(edges, np.full(len(edges), c), by_name(race, row)).numpy()
+            expected += (n * np.diff(mass)).tolist()
+            observed += np.histogram(rt[choice == c], edges)[0].tolist()
+        expected, observed = np.array(expected), np.array(observed)
+        large = expected > 5
+        chi_square = ((observed - expected)[large] ** 2 / expected[large]).sum()
+        assert chi_square < stats.chi2.isf(TEST_FAILURE_RATE, large.sum())
+
+
+def test_mass_over_choices_and_times_is_one(race):
+    exact = hs.load_likelihood(race.name, kind="exact")
+    for row in uniform_theta(race, 20, 2):
+        assert float(exact.choice_probabilities(by_name(race, row)).sum()) == pytest.approx(1.0, abs=1e-11)
+
+
+def test_permuting_the_choices_permutes_the_density(race):
+    exact = hs.load_likelihood(race.name, kind="exact")
+    theta = uniform_theta(race, 200, 3)
+    rt, choice = race.simulate(theta, 3)
+    n = len(race.choices)
+    turned = np.concatenate([np.roll(theta[:, :n], 1, axis=1), theta[:, n:]], axis=1)
+    at, to = (
+        exact.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(c), torch.as_tensor(rows))
+        for c, rows in ((choice, theta), ((choice + 1) % n, turned))
+    )
+    torch.testing.assert_close(at, to, rtol=0, atol=1e-12)
+
+
+def test_gradient_of_the_closed_form(race):
+    """Central differences of step 1e-5, whose own error is 1e-6 of the third derivative: all but the sharpest 5 %."""
+    exact = hs.load_likelihood(race.name, kind="exact")
+    theta = uniform_theta(race, 200, 4)
+    rt, choice = race.simulate(theta, 4)
+
+    def log_p(rows):
+        return exact.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), rows)
+
+    at = torch.tensor(theta, requires_grad=True)
+    (gradient,) = torch.autograd.grad(log_p(at).sum(), at)
+    for j in range(theta.shape[1]):
+        step = 1e-5 * np.eye(theta.shape[1])[j]
+        difference = (log_p(torch.tensor(theta + step)) - log_p(torch.tensor(theta - step))) / 2e-5
+        error = ((difference - gradient[:, j]).abs() / (1 + gradient[:, j].abs())).numpy()
+        assert np.quantile(error, 0.95) < 1e-6, race.names[j]
+
+
+def test_same_seed_same_bytes_on_any_number_of_threads(race):
+    theta = uniform_theta(race, 40_000, 5)
+    one, two = (race.simulate(theta, 5, n_threads=threads) for threads in (1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def phi(x):
+    return mpmath.exp(-x * x / 2) / mpmath.sqrt(2 * mpmath.pi)
+
+
+def cumulative(x):
+    return mpmath.erfc(-x / mpmath.sqrt(2)) / 2
+
+
+def lnr(t, m, s):
+    e = (mpmath.log(t) - m) / s
+    return phi(e) / (s * t), cumulative(-e)
+
+
+def lba(t, v, A, B):
+    """Brown & Heathcote (2008), equations 1 and 2, over the probability of a positive drift."""
+    x, y = B / t - v, (A + B) / t - v
+    f = (phi(x) - v * cumulative(x) - phi(y) + v * cumulative(y)) / (A * cumulative(v))
+    F = 1 + (x * t / A) * cumulative(x) - (y * t / A) * cumulative(y) + t / A * (phi(x) - phi(y))
+    return f, 1 - F / cumulative(v)
+
+
+def rdm(t, v, A, B):
+    """Averages over the starting point of the Wald density and survival function, by mpmath's quadrature."""
+
+    def density(k):
+        return k / mpmath.sqrt(2 * mpmath.pi * t**3) * mpmath.exp(-((k - v * t) ** 2) / (2 * t))
+
+    def survival(k):
+        root = mpmath.sqrt(t)
+        return cumulative((k - v * t) / root) - mpmath.exp(2 * v * k) * cumulative(-(k + v * t) / root)
+
+    # Where the threshold is far, nearly all of the density comes from the nearest starting points.
+    pieces = [B + A * share for share in (0, 0.003, 0.01, 0.03, 0.1, 0.3, 1)]
+    return tuple(mpmath.quad(f, pieces) / A for f in (density, survival))
+
+
+REFERENCE = {"lnr": (lnr, 100, 60, 1e-12), "lba": (lba, 100, 400, 1e-12), "rdm": (rdm, 15, 60, 1e-9)}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_closed_form_against_high_precision(name):
+    """Two-choice log densities down to -700, decision times from 10 ms to 60 s, relative to max(1, |log p|)."""
+    reference, n, digits, tolerance = REFERENCE[name]
+    race = load_simulator(name)
+    exact = hs.load_likelihood(name, kind="exact")
+    theta = uniform_theta(race, n, 6)
+    theta[:, -1] = 0.0
+    t = np.exp(np.random.default_rng(7).uniform(np.log(0.01), np.log(60.0), n))
+    found = exact.trial_log_prob(torch.as_tensor(t), torch.zeros(n, dtype=torch.int64), torch.as_tensor(theta)).numpy()
+    compared = 0
+    with mpmath.workdps(digits):
+        for i in range(n):
+            at, first, second, *shared = (mpmath.mpf(float(x)) for x in (t[i], *theta[i, :-1]))
+            true = float(mpmath.log(reference(at, first, *shared)[0] * reference(at, second, *shared)[1]))
+            if true > -700:
+                compared += 1
+                assert abs(found[i] - true) < tolerance * max(1.0, abs(true)), (t[i], theta[i], found[i], true)
+    assert compared > n / 3
