@@ -130,9 +130,9 @@ def test_longer_file(weights):
 
 
 def test_card_of_another_model(weights):
-    edit(weights, model="lba")
-    assert "there is no model called 'lba'" in refusal(weights)
-    with pytest.raises(InputError, match=r"is a likelihood of 'lba' \(v a z t0\); expected 'ddm' \(v a z t0\)"):
+    edit(weights, model="abl")
+    assert "there is no model called 'abl'" in refusal(weights)
+    with pytest.raises(InputError, match=r"is a likelihood of 'abl' \(v a z t0\); expected 'ddm' \(v a z t0\)"):
         checkpoint.load_likelihood(weights, DDM)
 
 

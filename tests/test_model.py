@@ -167,7 +167,7 @@ def test_start_is_below_the_fastest_trial_of_every_cell(experiment):
         ({"formulas": "v ~ conditoin"}, "did you mean 'condition'"),
         ({"formulas": "v ~ condition +"}, "v"),
         ({"formulas": "v ~ rt"}, "'rt' is what the model explains"),
-        ({"simulator": "dmm"}, "did you mean 'ddm'"),
+        ({"simulator": "ddmm"}, "did you mean 'ddm'"),
         ({"likelihood": "network"}, "no likelihood file"),
         ({"priors": "stan"}, "not a prior set"),
         ({"priors": {"v_intercept": dist.Normal(0.0, 1.0)}}, "did you mean 'v_Intercept'"),
