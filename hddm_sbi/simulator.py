@@ -208,10 +208,11 @@ class Simulator:
             raise InputError(
                 f"theta must be (n, {len(self.names)}), one column for each of {self.names}; got {theta.shape}."
             )
-        for column, (name, (low, high)) in enumerate(self.support.items()):
-            value = theta[:, column]
+        for column, p in enumerate(self.parameters):
+            name, (low, high), value = p.name, p.support, theta[:, column]
             inside = np.isfinite(value) & (value >= low) & (value <= high)
-            inside &= (value > low) | (name == self.symmetries.shift)
+            # An edge of the support belongs to it where the box reaches it: t0 = 0 is a model, a = 0 is none.
+            inside &= ((value > low) | (p.low == low)) & ((value < high) | (p.high == high))
             wrong = np.flatnonzero(~inside)
             if wrong.size:
                 raise InputError(
