@@ -18,6 +18,8 @@ FirstCrossing = Callable[[tuple[float, ...], float, float, Any], tuple[float, in
 
 #: longest step, in squared widths of the strip: a bridge that meets both bounds in one step has odds of exp(-12).
 _WIDTHS = 1.0 / 12.0
+#: time before which next to nothing happens, in squared distances of the start to the nearer curve.
+_EARLY = 1.0 / 16.0
 #: largest shift of a line, in the shortest of three lengths: the width of the strip, the length that the motion has
 #: explored, and one over the mean speed of the curve so far, over which the law ahead of a sweeping curve decays.
 _SHIFT = 0.01
@@ -54,12 +56,12 @@ def crossing_of(curves: Curves) -> FirstCrossing:
     """
 
     @nb.njit(nogil=True)
-    def first_crossing(shape, x, horizon, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def first_crossing(shape, x, bend, horizon, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         lower_0, upper_0 = lower, upper = curves(0.0, *shape)
-        nearest = min(upper - x, x - lower)
-        t, longest = 0.0, nearest * nearest
+        early = _EARLY * min(upper - x, x - lower) ** 2
+        t, longest = 0.0, min(early, bend)
         while True:
-            width, elapsed = upper - lower, nearest * nearest + t
+            width, elapsed = upper - lower, early + t
             h = min(longest, width * width * _WIDTHS, elapsed) * (0.5 + 0.5 * rng.random())
             h = min(h, horizon - t)
             while True:

@@ -27,7 +27,7 @@ _first_crossing = crossing_of(_curves)
 @nb.njit(cache=True, nogil=True)
 def trial(v: float, a: float, z: float, t0: float, tau: float, rng: Any) -> tuple[float, int]:
     """One trial."""
-    time, choice, _ = _first_crossing((v, a, tau), (2.0 * z - 1.0) * a, math.inf, rng)
+    time, choice, _ = _first_crossing((v, a, tau), (2.0 * z - 1.0) * a, tau, math.inf, rng)
     return t0 + time, choice
 
 

@@ -34,7 +34,7 @@ def trial(
     v: float, a: float, t0: float, amp: float, tau: float, shape: float, congruency: float, rng: Any
 ) -> tuple[float, int]:
     """One trial."""
-    time, choice, _ = _first_crossing((v, a, congruency * amp, tau, shape - 1.0), 0.0, math.inf, rng)
+    time, choice, _ = _first_crossing((v, a, congruency * amp, tau, shape - 1.0), 0.0, tau, math.inf, rng)
     return t0 + time, choice
 
 

@@ -35,8 +35,9 @@ def trial(v: float, a: float, z: float, t0: float, g: float, rng: Any) -> tuple[
     """One trial."""
     time, x, choice = 0.0, (2.0 * z - 1.0) * a, -1
     lap = 0.5 * (_LAP * _LAP - 1.0) / g if g > 0.0 else math.inf
+    bend = 1.0 / abs(g) if g != 0.0 else math.inf
     while choice < 0:
-        s, choice, place = _first_crossing((v, a, g), x, lap, rng)
+        s, choice, place = _first_crossing((v, a, g), x, bend, lap, rng)
         x = (place + 2.0 * v * s / (1.0 + _LAP)) / _LAP
         time += s if g == 0.0 else 0.5 * math.log1p(2.0 * g * s) / g
     return t0 + time, choice

@@ -61,7 +61,7 @@ _first_crossing = crossing_of(_curves)
 @nb.njit(cache=True, nogil=True)
 def trial(p: float, a: float, t0: float, sda: float, rd: float, congruency: float, rng: Any) -> tuple[float, int]:
     """One trial."""
-    time, choice, _ = _first_crossing((p, a, sda, rd, congruency, _area(sda)), 0.0, math.inf, rng)
+    time, choice, _ = _first_crossing((p, a, sda, rd, congruency, _area(sda)), 0.0, sda / rd, math.inf, rng)
     return t0 + time, choice
 
 
