@@ -250,7 +250,8 @@ class Simulator:
         for column, p in enumerate(parameters):
             value, (low, high) = theta[:, column], p.support
             inside = np.isfinite(value) & (value >= low) & (value <= high)
-            inside &= (value > low) | (p.low == low)
+            # An edge of the support belongs to it where the box reaches it: t0 = 0 is a model, a = 0 is none.
+            inside &= ((value > low) | (p.low == low)) & ((value < high) | (p.high == high))
             wrong = np.flatnonzero(~inside)
             if wrong.size:
                 raise InputError(

@@ -1,0 +1,57 @@
+"""Drift-diffusion model with exponentially collapsing bounds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+
+from hddm_sbi.crossing import crossing_of
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD
+
+# dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-t / tau), rt = decision time t + t0.
+# (PyDDM's BoundCollapsingExponential calls the rate 1 / tau "tau".)
+
+
+@nb.njit(nogil=True)
+def _curves(t: float, v: float, a: float, tau: float) -> tuple[float, float]:
+    bound = a * math.exp(-t / tau)
+    return -bound - v * t, bound - v * t
+
+
+_first_crossing = crossing_of(_curves)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial(v: float, a: float, z: float, t0: float, tau: float, rng: Any) -> tuple[float, int]:
+    """One trial."""
+    time, choice, _ = _first_crossing((v, a, tau), (2.0 * z - 1.0) * a, tau, math.inf, rng)
+    return t0 + time, choice
+
+
+_TAU = Parameter(
+    "tau",
+    0.2,
+    10.0,
+    "time constant of the collapse: the bounds lose a factor e in every tau",
+    "s",
+    typical=(0.5, 5.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(1.5), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+
+SIMULATOR = Simulator(
+    name="ddm_exp",
+    title="drift-diffusion model with exponentially collapsing bounds",
+    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _TAU),
+    choices=(-1, 1),
+    trial=trial,
+    symmetries=Symmetries(
+        shift="t0", scale="a", scale_powers={"v": 1.0, "tau": -2.0}, negated=("v",), complemented=("z",)
+    ),
+    citation="Milosavljevic, Malmaud, Huth, Koch & Rangel (2010), Judgm. Decis. Mak. 5:437; Shinn, Lam & Murray (2020)",
+)

@@ -1,0 +1,74 @@
+"""Drift-diffusion model whose drift differs between trials."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD, first_exit, log_density_of_varying_drift
+
+# dx = d dt + dW with d ~ N(v, sv²), x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
+
+Array = NDArray[np.float64]
+
+
+@nb.njit(cache=True, nogil=True)
+def trial(v: float, a: float, z: float, t0: float, sv: float, rng: Any) -> tuple[float, int]:
+    """One trial, exactly: a drift, then the Wiener process."""
+    time, choice = first_exit(v + sv * rng.standard_normal(), a, z, rng)
+    return t0 + time, choice
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log density and gradient of a run: trials of one theta (v, a, z, t0, sv) and one choice, with ascending rt.
+
+    The upper bound is the lower bound of the model with -v and 1 - z. rt: (n,). logp: (n,) and grad: (5, n), or longer.
+    At or below t0, logp is -inf and the gradient 0.
+    """
+    v, a, z, t0, sv = theta
+    sign = 1.0 if choice == 0 else -1.0
+    w = z if choice == 0 else 1.0 - z
+    n = rt.shape[0]
+    first = np.searchsorted(rt, t0, side="right")
+    logp[:first] = -np.inf
+    grad[:, :first] = 0.0
+    log_density_of_varying_drift(rt, first, t0, w, 2.0 * a, sign * v, sv * sv, logp, grad)
+    for i in range(first, n):
+        grad[0, i] *= sign
+        grad[1, i] *= 2.0
+        grad[2, i] *= sign
+        grad[3, i] = -grad[3, i]
+        grad[4, i] *= 2.0 * sv
+
+
+_SV = Parameter(
+    "sv",
+    0.0,
+    3.0,
+    "standard deviation of the drift between trials",
+    "1/s",
+    typical=(0.2, 1.5),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.7), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+
+SIMULATOR = Simulator(
+    name="ddm_sdv",
+    title="drift-diffusion model with variable drift",
+    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _SV),
+    choices=(-1, 1),
+    trial=trial,
+    symmetries=Symmetries(
+        shift="t0", scale="a", scale_powers={"v": 1.0, "sv": 1.0}, negated=("v",), complemented=("z",)
+    ),
+    log_density=log_density,
+    citation="Ratcliff (1978), Psychol. Rev. 85:59; Tuerlinckx (2004), Behav. Res. Methods 36:702",
+)

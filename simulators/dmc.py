@@ -1,0 +1,112 @@
+"""Diffusion model for conflict tasks: a brief automatic impulse on top of a controlled drift."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numba as nb
+
+from hddm_sbi.crossing import crossing_of
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.wiener import DRIFT, NON_DECISION, THRESHOLD
+
+# dx = v dt + congruency dA(t) + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a, rt = decision time + t0.
+# The automatic impulse A rises to amp at t = (shape - 1) tau and dies away, like the density of a gamma law:
+#   A(t) = amp [t e / ((shape - 1) tau)]^(shape - 1) e^(-t / tau)
+# (Ulrich et al.'s numbers, with noise 4 per root millisecond, divided by 126.5 for evidence and 1000 for time.)
+
+
+@nb.njit(nogil=True)
+def _curves(t: float, v: float, a: float, amp: float, tau: float, power: float) -> tuple[float, float]:
+    mean = v * t
+    if t > 0.0:
+        mean += amp * math.exp(power * (1.0 + math.log(t / (power * tau))) - t / tau)
+    return -a - mean, a - mean
+
+
+_first_crossing = crossing_of(_curves)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial(
+    v: float, a: float, t0: float, amp: float, tau: float, shape: float, congruency: float, rng: Any
+) -> tuple[float, int]:
+    """One trial."""
+    time, choice, _ = _first_crossing((v, a, congruency * amp, tau, shape - 1.0), 0.0, tau, math.inf, rng)
+    return t0 + time, choice
+
+
+_AMP = Parameter(
+    "amp",
+    0.0,
+    0.6,
+    "height of the automatic impulse",
+    "evidence",
+    typical=(0.05, 0.3),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.15), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+_TAU = Parameter(
+    "tau",
+    0.01,
+    0.3,
+    "time scale of the automatic impulse",
+    "s",
+    typical=(0.02, 0.15),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.05), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+_SHAPE = Parameter(
+    "shape",
+    1.5,
+    4.0,
+    "shape of the automatic impulse: its peak is at (shape - 1) tau",
+    "1",
+    typical=(2.0, 3.0),
+    support=(1.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(2.0), 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
+    ),
+)
+_CONGRUENCY = Parameter(
+    "congruency",
+    -1.0,
+    1.0,
+    "+1 congruent: the impulse helps; -1 incongruent: it misleads",
+    "1",
+    typical=(-1.0, 1.0),
+    support=(-1.0, 1.0),
+    prior=ParameterPrior(
+        "identity", Prior("normal", 0.0, 1.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0)
+    ),
+    given=True,
+)
+
+SIMULATOR = Simulator(
+    name="dmc",
+    title="diffusion model for conflict tasks",
+    parameters=(
+        replace(DRIFT, low=0.0, high=8.0, description="controlled drift, towards the correct response"),
+        THRESHOLD,
+        NON_DECISION,
+        _AMP,
+        _TAU,
+        _SHAPE,
+        _CONGRUENCY,
+    ),
+    choices=(-1, 1),
+    trial=trial,
+    symmetries=Symmetries(
+        shift="t0",
+        scale="a",
+        scale_powers={"v": 1.0, "amp": -1.0, "tau": -2.0},
+        negated=("v", "congruency"),
+    ),
+    citation="Ulrich, Schroeter, Leuthold & Birngruber (2015), Cogn. Psychol. 78:148",
+)

@@ -1,0 +1,69 @@
+"""Ornstein-Uhlenbeck model: evidence that leaks away, or that feeds on itself."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+
+from hddm_sbi.crossing import crossing_of
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD
+
+# dx = (v - g x) dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time t + t0.
+#
+# On the clock s = (e^2gt - 1) / 2g, x is a Brownian motion B (Doob 1942): with r = e^gt = (1 + 2 g s)^1/2,
+#   x(t) = (B(s) + 2 v s / (1 + r)) / r,  so that the bounds are +-r a - 2 v s / (1 + r) for B.
+
+#: the clock is set back to 0 when r has grown this much, long before it overflows.
+_LAP = 1e3
+
+
+@nb.njit(nogil=True)
+def _curves(s: float, v: float, a: float, g: float) -> tuple[float, float]:
+    r = math.sqrt(max(1.0 + 2.0 * g * s, 0.0))
+    pushed = 2.0 * v * s / (1.0 + r)
+    return -r * a - pushed, r * a - pushed
+
+
+_first_crossing = crossing_of(_curves)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial(v: float, a: float, z: float, t0: float, g: float, rng: Any) -> tuple[float, int]:
+    """One trial."""
+    time, x, choice = 0.0, (2.0 * z - 1.0) * a, -1
+    lap = 0.5 * (_LAP * _LAP - 1.0) / g if g > 0.0 else math.inf
+    bend = 1.0 / abs(g) if g != 0.0 else math.inf
+    while choice < 0:
+        s, choice, place = _first_crossing((v, a, g), x, bend, lap, rng)
+        x = (place + 2.0 * v * s / (1.0 + _LAP)) / _LAP
+        time += s if g == 0.0 else 0.5 * math.log1p(2.0 * g * s) / g
+    return t0 + time, choice
+
+
+_G = Parameter(
+    "g",
+    -1.0,
+    1.0,
+    "leak: positive draws the evidence to 0, negative drives it away",
+    "1/s",
+    typical=(-0.5, 0.5),
+    support=(-math.inf, math.inf),
+    prior=ParameterPrior(
+        "identity", Prior("normal", 0.0, 0.5), Prior("normal", 0.0, 0.3), Prior("halfnormal", 0.0, 0.3)
+    ),
+)
+
+SIMULATOR = Simulator(
+    name="ornstein",
+    title="Ornstein-Uhlenbeck model",
+    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _G),
+    choices=(-1, 1),
+    trial=trial,
+    symmetries=Symmetries(
+        shift="t0", scale="a", scale_powers={"v": 1.0, "g": 2.0}, negated=("v",), complemented=("z",)
+    ),
+    citation="Busemeyer & Townsend (1993), Psychol. Rev. 100:432; Bogacz et al. (2006), Psychol. Rev. 113:700",
+)

@@ -1,0 +1,126 @@
+"""Shrinking spotlight model of the flanker task: attention narrows down to the target while evidence accumulates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numba as nb
+
+from hddm_sbi.crossing import crossing_of
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.wiener import NON_DECISION, THRESHOLD
+
+# dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,
+# rt = decision time + t0. The spotlight is a normal density of standard deviation u(t) = max(sda - rd t, 0), in widths
+# of an item; the target takes the part A = erf(k / u), k = 8^-1/2, and the flankers take the rest. In closed form,
+#   int_0^t A = (F(sda) - F(u)) / rd + max(t - sda / rd, 0),  F(u) = u erf(k / u) + k pi^-1/2 E1(k² / u²).
+
+_K = math.sqrt(0.125)
+_EULER = 0.5772156649015329
+
+
+@nb.njit(cache=True, nogil=True)
+def _exponential_integral(x: float) -> float:
+    """E1(x), x > 0, to 1e-12: power series below 1, continued fraction above (Abramowitz & Stegun 5.1.11, 5.1.22)."""
+    if x < 1.0:
+        total, term = -_EULER - math.log(x), -1.0
+        for k in range(1, 18):
+            term *= -x / k
+            total += term / k
+        return total
+    fraction = 0.0
+    for k in range(int(10.0 + 80.0 / x), 0, -1):
+        fraction = k / (1.0 + k / (x + fraction))
+    return math.exp(-x) / (x + fraction)
+
+
+@nb.njit(cache=True, nogil=True)
+def _area(u: float) -> float:
+    """F(u): int_0^u erf(k / y) dy."""
+    if u < 0.05:
+        return u
+    ratio = _K / u
+    return u * math.erf(ratio) + _K / math.sqrt(math.pi) * _exponential_integral(ratio * ratio)
+
+
+@nb.njit(nogil=True)
+def _curves(
+    t: float, p: float, a: float, sda: float, rd: float, congruency: float, widest: float
+) -> tuple[float, float]:
+    u = max(sda - rd * t, 0.0)
+    attended = (widest - _area(u)) / rd + max(t - sda / rd, 0.0)
+    mean = p * (congruency * t + (1.0 - congruency) * attended)
+    return -a - mean, a - mean
+
+
+_first_crossing = crossing_of(_curves)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial(p: float, a: float, t0: float, sda: float, rd: float, congruency: float, rng: Any) -> tuple[float, int]:
+    """One trial."""
+    time, choice, _ = _first_crossing((p, a, sda, rd, congruency, _area(sda)), 0.0, sda / rd, math.inf, rng)
+    return t0 + time, choice
+
+
+_P = Parameter(
+    "p",
+    0.0,
+    8.0,
+    "perceptual strength of an item: drift under full attention",
+    "1/s",
+    typical=(2.0, 5.0),
+    support=(-math.inf, math.inf),
+    prior=ParameterPrior(
+        "identity", Prior("normal", 3.0, 2.0), Prior("normal", 0.0, 1.5), Prior("halfnormal", 0.0, 1.0)
+    ),
+)
+_SDA = Parameter(
+    "sda",
+    0.5,
+    3.0,
+    "standard deviation of the spotlight at first",
+    "items",
+    typical=(1.0, 2.5),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(1.6), 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
+    ),
+)
+_RD = Parameter(
+    "rd",
+    2.0,
+    60.0,
+    "rate at which the spotlight shrinks",
+    "items/s",
+    typical=(10.0, 40.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(18.0), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+_CONGRUENCY = Parameter(
+    "congruency",
+    -1.0,
+    1.0,
+    "+1 congruent: flankers point where the target points; -1 incongruent: they point away",
+    "1",
+    typical=(-1.0, 1.0),
+    support=(-1.0, 1.0),
+    prior=ParameterPrior(
+        "identity", Prior("normal", 0.0, 1.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0)
+    ),
+    given=True,
+)
+
+SIMULATOR = Simulator(
+    name="ssp",
+    title="shrinking spotlight model",
+    parameters=(_P, THRESHOLD, NON_DECISION, _SDA, _RD, _CONGRUENCY),
+    choices=(-1, 1),
+    trial=trial,
+    symmetries=Symmetries(shift="t0", scale="a", scale_powers={"p": 1.0, "rd": 2.0}, negated=("p",)),
+    citation="White, Ratcliff & Starns (2011), Cogn. Psychol. 63:210",
+)

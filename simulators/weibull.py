@@ -1,0 +1,68 @@
+"""Drift-diffusion model whose bounds collapse like the survival function of a Weibull law."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+
+from hddm_sbi.crossing import crossing_of
+from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD
+
+# dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-(t / beta)^alpha), rt = decision time t + t0.
+
+
+@nb.njit(nogil=True)
+def _curves(t: float, v: float, a: float, alpha: float, beta: float) -> tuple[float, float]:
+    bound = a * math.exp(-((t / beta) ** alpha))
+    return -bound - v * t, bound - v * t
+
+
+_first_crossing = crossing_of(_curves)
+
+
+@nb.njit(cache=True, nogil=True)
+def trial(v: float, a: float, z: float, t0: float, alpha: float, beta: float, rng: Any) -> tuple[float, int]:
+    """One trial."""
+    time, choice, _ = _first_crossing((v, a, alpha, beta), (2.0 * z - 1.0) * a, beta, math.inf, rng)
+    return t0 + time, choice
+
+
+_ALPHA = Parameter(
+    "alpha",
+    0.3,
+    5.0,
+    "shape of the collapse: early and gradual below 1, late and sudden above",
+    "1",
+    typical=(1.0, 4.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(2.0), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+_BETA = Parameter(
+    "beta",
+    0.3,
+    7.0,
+    "time at which the bounds have collapsed to 1/e of their first height",
+    "s",
+    typical=(0.8, 4.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(2.0), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
+
+SIMULATOR = Simulator(
+    name="weibull",
+    title="drift-diffusion model with Weibull-collapsing bounds",
+    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA, _BETA),
+    choices=(-1, 1),
+    trial=trial,
+    symmetries=Symmetries(
+        shift="t0", scale="a", scale_powers={"v": 1.0, "beta": -2.0}, negated=("v",), complemented=("z",)
+    ),
+    citation="Hawkins, Forstmann, Wagenmakers, Ratcliff & Brown (2015), J. Neurosci. 35:2476; Fengler et al. (2021)",
+)
