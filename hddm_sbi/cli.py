@@ -202,7 +202,7 @@ def train(model: str, output: Path | None, runs: Path | None, device: str, threa
     from hddm_sbi.pretraining import train_likelihood_of
     from hddm_sbi.training import Recipe
 
-    recipe = Recipe(thetas=2_000, trials=1_000, steps=500, shard=1_000) if quick else Recipe()
+    recipe = Recipe(thetas=2_000, trials=1_000, steps=500, shard=1_000) if quick else None
     folder = runs or Path("runs") / (f"{model}-quick" if quick else model)
     card = train_likelihood_of(model, output, folder, recipe, device=device, n_threads=threads)
     click.echo(f"{output}: {card.summary()}, sha256 {card.sha256[:12]}")

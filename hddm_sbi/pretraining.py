@@ -36,29 +36,37 @@ def targets(simulator: Simulator) -> Targets:
     return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
 
 
+def recipe(simulator: Simulator) -> Recipe:
+    """The recipe of a shipped likelihood: the more inputs a network has, the more thetas with fewer trials each."""
+    inputs = len(Reduction(simulator).names)
+    return Recipe() if inputs <= 2 else Recipe(thetas=200_000, trials=2_500)
+
+
 def train_likelihood_of(
     name: str,
     weights: Path,
     runs: Path,
-    recipe: Recipe | None = None,
+    chosen: Recipe | None = None,
     *,
     device: str = "cpu",
     n_threads: int = 1,
     progress: bool = True,
 ) -> checkpoint.Card:
-    """Train the likelihood of a model by its recipe, write `weights` and its card, scores included.
+    """Train the likelihood of a model, write `weights` and its card, scores included.
 
-    runs: folder where simulations and states are kept; a run that was stopped goes on from there.
+    chosen: a recipe other than the model's own. runs: folder where simulations and states are kept; a run that was
+    stopped goes on from there.
     """
-    simulator, recipe, architecture = catalogue.load_simulator(name), recipe or Recipe(), Architecture()
-    network = train(simulator, recipe, runs, architecture, device=device, n_threads=n_threads, progress=progress)
+    simulator, architecture = catalogue.load_simulator(name), Architecture()
+    used = chosen or recipe(simulator)
+    network = train(simulator, used, runs, architecture, device=device, n_threads=n_threads, progress=progress)
     card = checkpoint.Card(
         model=name,
         parameters=simulator.names,
         box=simulator.box,
         architecture=architecture.as_dict(),
-        simulations=recipe.thetas * recipe.trials,
-        recipe=asdict(recipe),
+        simulations=used.thetas * used.trials,
+        recipe=asdict(used),
         versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},
         created=date.today().isoformat(),
     )

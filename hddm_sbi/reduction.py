@@ -16,9 +16,9 @@ class Reduction:
     """Reduced parameters of a model, and the views of them from each choice.
 
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
-    parameters are all but shift and scale, times b^power. A view is the reduced parameters as one choice sees them:
-    mirrored models look at their mirror image; where every choice has a parameter of its own, that one comes first
-    and the others follow in descending order; of independent accumulators, a choice sees its own only.
+    parameters are all but shift and scale, times b^power (of an angle, its tangent). A view is the reduced parameters
+    as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter of its own,
+    that one comes first and the others follow in descending order; of independent accumulators, a choice sees its own.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -43,8 +43,13 @@ class Reduction:
     def _reduced_range(self, parameter: Parameter, scale: Parameter | None) -> tuple[float, float]:
         power = self.symmetries.scale_powers.get(parameter.name, 0.0)
         factors = (1.0,) if scale is None else (scale.low**power, scale.high**power)
-        ends = [x * factor for x in (parameter.low, parameter.high) for factor in factors]
+        ends = [x * factor for x in self._entering(parameter) for factor in factors]
         return min(ends), max(ends)
+
+    def _entering(self, parameter: Parameter) -> tuple[float, float]:
+        """The box of a parameter as it enters the model: of an angle, that of its tangent."""
+        ends = (parameter.low, parameter.high)
+        return (math.tan(ends[0]), math.tan(ends[1])) if parameter.name in self.symmetries.tangents else ends
 
     def shift(self, theta: Tensor) -> Tensor:
         """Non-decision time of every row of theta, (n,)."""
@@ -64,8 +69,11 @@ class Reduction:
     def reduce(self, theta: Tensor) -> Tensor:
         """Reduced parameters of what is learned, in the order of `names`: (n, len(simulator.learned)) -> (n, r)."""
         scale = self._column(theta, self.symmetries.scale, 1.0)
-        powers = self.symmetries.scale_powers
-        return torch.stack([theta[:, self._columns[n]] * scale ** powers.get(n, 0.0) for n in self.names], -1)
+        powers, tangents = self.symmetries.scale_powers, self.symmetries.tangents
+        entering = [
+            torch.tan(theta[:, self._columns[n]]) if n in tangents else theta[:, self._columns[n]] for n in self.names
+        ]
+        return torch.stack([x * scale ** powers.get(n, 0.0) for n, x in zip(self.names, entering, strict=True)], -1)
 
     def by_choice(self, reduced: Tensor) -> Tensor:
         """Reduced parameters (n, r) -> the views of what is learned, (n, n_choices, r); (n, 1, r) of an accumulator."""

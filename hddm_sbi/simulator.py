@@ -79,7 +79,8 @@ class Symmetries:
 
     shift: parameter that is added to the decision time and does nothing else (the network never sees it).
     scale: parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1)
-    with theta'_j = theta_j * b**scale_powers[j] (0 where not listed).
+    with theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) of a parameter in `tangents`, an
+    angle in radians.
     negated, complemented: parameters that turn into -x and 1 - x when the two choices are swapped.
     even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For
     constant drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice)
@@ -92,6 +93,7 @@ class Symmetries:
     scale: str | None = None
     time_power: float = 2.0
     scale_powers: Mapping[str, float] = field(default_factory=dict)
+    tangents: tuple[str, ...] = ()
     negated: tuple[str, ...] = ()
     complemented: tuple[str, ...] = ()
     even_given_choice: tuple[str, ...] = ()
@@ -134,7 +136,7 @@ class Simulator:
                 )
         symmetries = self.symmetries
         mentioned = {symmetries.shift, symmetries.scale, *symmetries.scale_powers, *symmetries.negated}
-        mentioned |= {*symmetries.complemented, *symmetries.even_given_choice}
+        mentioned |= {*symmetries.complemented, *symmetries.even_given_choice, *symmetries.tangents}
         unknown = mentioned - {None, *names, *(p.name for p in self.learned)}
         if unknown:
             raise InputError(

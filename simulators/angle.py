@@ -84,8 +84,14 @@ SIMULATOR = Simulator(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _THETA),
     choices=(-1, 1),
     trial=trial,
-    # Scaling space by a turns tan(theta) into a tan(theta): no power of a times theta, so no scale is declared.
-    symmetries=Symmetries(shift="t0", negated=("v",), complemented=("z",)),
+    symmetries=Symmetries(
+        shift="t0",
+        scale="a",
+        scale_powers={"v": 1.0, "theta": 1.0},
+        tangents=("theta",),
+        negated=("v",),
+        complemented=("z",),
+    ),
     log_density=log_density,
     citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: see the equations above the code",
 )

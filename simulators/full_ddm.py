@@ -16,9 +16,7 @@ from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD, first_exit
 
 
 @nb.njit(cache=True, nogil=True)
-def trial(
-    v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, rng: Any
-) -> tuple[float, int]:
+def trial(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, rng: Any) -> tuple[float, int]:
     """One trial, exactly: a drift, a start and a delay, then the Wiener process."""
     low, high = max(z - 0.5 * sz, 0.0), min(z + 0.5 * sz, 1.0)
     start = low + (high - low) * rng.random()
@@ -46,9 +44,7 @@ _SZ = Parameter(
     "1",
     typical=(0.05, 0.3),
     support=(0.0, 1.0),
-    prior=ParameterPrior(
-        "logit", Prior("normal", -1.5, 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
-    ),
+    prior=ParameterPrior("logit", Prior("normal", -1.5, 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
 )
 _ST0 = Parameter(
     "st0",
