@@ -36,31 +36,45 @@ def plot_predictive(
 ) -> AxesArray:
     """Observed and predicted response times, one panel per level of a column of the data.
 
-    Upper responses count to the right, lower ones to the left (negative times); the areas add up to one, so choice
-    shares are shown as well. Grey: data. Blue: median and central 94 % of the posterior predictive.
+    Of two responses, the upper ones count to the right and the lower ones to the left (negative times); of more, each
+    has a panel of its own per level. Areas add up to one per level, so choice shares are shown as well. Grey: data.
+    Blue: median and central 94 % of the posterior predictive.
     """
-    frame = model.trials.frame
+    frame, choices = model.trials.frame, model.simulator.choices
     if by not in frame:
         raise InputError(f"by={by!r} is not a predictor of this model; expected one of {_predictor_columns(model)}.")
     predicted = posterior_predictive(model, posterior, n_draws, seed)
-    sign = np.where(np.arange(len(model.simulator.choices)) == 0, -1.0, 1.0)
-    observed = sign[model.trials.choice] * model.trials.rt
-    simulated = sign[predicted.choice] * predicted.rt
     longest = float(np.quantile(model.trials.rt, 0.995)) * 1.1
-    edges = np.linspace(-longest, longest, bins + 1)
+    if len(choices) == 2:
+        sign = np.array([-1.0, 1.0])
+        shown: dict[str, tuple[Array, Array]] = {
+            "": (sign[model.trials.choice] * model.trials.rt, sign[predicted.choice] * predicted.rt)
+        }
+        edges, x = np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
+    else:
+        shown = {
+            f", response {code}": (
+                np.where(model.trials.choice == c, model.trials.rt, np.inf),
+                np.where(predicted.choice == c, predicted.rt, np.inf),
+            )
+            for c, code in enumerate(choices)
+        }
+        edges, x = np.linspace(0.0, longest, bins + 1), "response time (s)"
     levels = list(dict.fromkeys(frame[by]))
-    axes = _panels(len(levels))
-    for ax, level in zip(axes, levels, strict=True):
+    axes = _panels(len(levels) * len(shown), columns=3 if len(shown) == 1 else len(shown))
+    panels = [(level, response) for level in levels for response in shown]
+    for ax, (level, response) in zip(axes, panels, strict=True):
         rows = (frame[by] == level).to_numpy()
+        observed, simulated = shown[response]
         ax.stairs(_density(observed[rows], edges), edges, fill=True, color=_DATA, label="data")
         heights = np.array([_density(draw[rows], edges) for draw in simulated])
         low, middle, high = np.quantile(heights, [_INTERVAL[0], 0.5, _INTERVAL[1]], axis=0)
         ax.stairs(high, edges, baseline=low, fill=True, color=_MODEL, alpha=0.3, label="predicted, 94 %")
         ax.stairs(middle, edges, color=_MODEL, lw=1.2, label="predicted, median")
         ax.axvline(0.0, color="k", lw=0.5)
-        ax.set_title(f"{by} = {level}", fontsize="medium")
-    _label_outer(axes, "response time (s); lower responses negative", "density (1/s)")
-    axes[0].legend(fontsize="x-small", frameon=False, loc="upper left")
+        ax.set_title(f"{by} = {level}{response}", fontsize="medium")
+    _label_outer(axes, x, "density (1/s)")
+    axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if len(choices) == 2 else "upper right")
     return axes
 
 

@@ -56,6 +56,23 @@ def test_plot_predictive_by_condition_and_subject(fitted):
         plots.plot_predictive(model, posterior, "session")
 
 
+def test_more_than_two_responses_have_panels_of_their_own():
+    """Panels by condition and response; the areas of a condition's panels add up to the shares shown, at most 1."""
+    theta = {"m0": np.repeat([-1.0, -0.5], 150), "m1": -0.6, "m2": -0.3, "s": 0.5, "t0": 0.2}
+    data = hs.simulate("lnr3", theta, seed=3).assign(condition=np.repeat(["easy", "hard"], 150))
+    model = hs.HierarchicalModel("m0 ~ condition", data, "lnr3", likelihood="exact", lapse=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = model.fit(draws=20, tune=50, chains=1, seed=1, progress=False)
+    axes = plots.plot_predictive(model, posterior, "condition", n_draws=10)
+    assert [ax.get_title() for ax in axes[:2]] == ["condition = easy, response 0", "condition = easy, response 1"]
+    assert len(axes) == 6
+    steps = [ax.patches[0].get_data() for ax in axes[:3]]
+    shown = sum(float((step.values * np.diff(step.edges)).sum()) for step in steps)
+    assert 0.97 < shown < 1.0 + 1e-9
+    mpl.pyplot.close(axes[0].figure)
+
+
 def test_shrinkage_pulls_towards_the_population(fitted):
     """Every hierarchical mean lies between the group's own estimate and the population mean, up to posterior noise."""
     _, model, posterior = fitted
