@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.optimize import minimize
 
 import hddm_sbi as hs
 from hddm_sbi import idata
@@ -90,3 +91,52 @@ def test_rr98_wiener_optima(published: Path):
         response = np.where(trials["response"][rows] == "light", 1, -1)
         log_p = exact.log_prob(trials["rt"][rows], response, theta)
         assert float(-torch.sum(log_p)) == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
+
+
+def test_rr98_lba_optima(published: Path):
+    """rtdists' stored optima that converged; its LBA has a starting range per accumulator and drifts of sd sv, so the
+    density and the survival function of single accumulators are compared, with space in units of sv."""
+    from hddm_sbi.simulators.lba import _loser, _winner
+
+    trials = pd.read_csv(published / "rr98.csv")
+    trials = trials[~trials["outlier"]]
+    bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=False).to_numpy()
+    stored = pd.read_csv(published / "ref_rr98_full_lba_mle.csv")
+    assert (stored["convergence"] == 0).sum() == 5
+    for row in stored[stored["convergence"] == 0].itertuples():
+        rows = ((trials["id"] == row.id) & (trials["instruction"] == row.instruction)).to_numpy()
+        drift = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5])[bins[rows]]
+        light = (trials["response"][rows] == "light").to_numpy()
+        threshold, starts = max(row.a_1, row.a_2) + row.b, (row.a_1, row.a_2)
+        total = 0.0
+        for t, v, chosen in zip(trials["rt"][rows] - row.t0, drift, light.astype(int), strict=True):
+            (f, *_), (S, *_) = (
+                kernel(t, (v, 1 - v)[i] / row.sv, starts[i] / row.sv, (threshold - starts[i]) / row.sv)
+                for kernel, i in ((_winner, chosen), (_loser, 1 - chosen))
+            )
+            total -= np.log(f * S)
+        assert total == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
+
+
+def test_roitman_constant_and_collapsing_bounds(published: Path):
+    """PyDDM's optimum for monkey 1 (2 % lapses over [0, 2] s), and hundreds of nats for a bound that collapses."""
+    trials = pd.read_csv(published / "roitman.csv")
+    trials = trials[(trials["monkey"] == 1) & trials["rt"].between(0.1, 1.65, inclusive="neither")]
+    rt, coherence = trials["rt"].to_numpy(), trials["coh"].to_numpy()
+    response = np.where(trials["correct"] == 1, 1, -1)
+
+    def loss(likelihood, per_coherence, **theta):
+        log_p = likelihood.log_prob(rt, response, {"v": per_coherence * coherence, "z": 0.5, **theta})
+        return -float(torch.logaddexp(np.log(0.98) + log_p, torch.tensor(np.log(0.02 / 4.0)).double()).sum())
+
+    constant, collapsing = (hs.load_likelihood(name, kind="exact") for name in ("ddm", "angle"))
+    stored = loss(constant, 10.308, a=0.746, t0=0.3079)
+    assert stored == pytest.approx(205.49, abs=0.005)
+    found = minimize(
+        lambda x: loss(collapsing, x[0], a=x[1], t0=x[2], theta=x[3]),
+        [10.0, 1.0, 0.25, 0.6],
+        method="Nelder-Mead",
+        bounds=[(1.0, 40.0), (0.3, 3.0), (0.01, 0.34), (0.0, 1.3)],
+        options={"maxiter": 600},
+    )
+    assert stored - found.fun > 300.0
