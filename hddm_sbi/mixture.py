@@ -17,22 +17,24 @@ Array = NDArray[np.float64]
 _BLOCK = 128
 _LOG_2PI_HALF = 0.9189385332046727
 
-# With y = log(rt - t0) - s (s: log of the time scale) and e_k = (y - m_k) / sd_k, for each choice
-#   log f = log sum_k exp(log w_k - log sd_k - e_k² / 2) - log(2 pi) / 2 - log(rt - t0)
+# With y = log(rt - t0) - s (s: log of the time scale), z = y, or z(y) below where tails are heavy, and
+# e_k = (z - m_k) / sd_k, for each choice
+#   log f = log sum_k exp(log w_k - log sd_k - e_k² / 2) - log(2 pi) / 2 + log dz/dy - log(rt - t0)
 #   log S = log sum_k exp(log w_k + log Phi(-e_k)),   dS / dm_k = w_k phi(e_k) / sd_k
 # log p(rt, c) is log f_c, or log f_c + sum_{j != c} log S_j where the choices race.
+#
+# Heavy tails, P(rt > t) ~ 1/t, are exponential in y. With w = log(1 + e^y), z = y - w + (1 + 2w)^1/2 - 1 goes from y to
+# (2y)^1/2, where such a tail is that of a normal.
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _density(
-    log_d: Array, s: float, log_w: Array, mean: Array, log_sd: Array, n: int, e: Array, q: Array, logp: Array
-) -> None:
-    """Add log f of a block to logp; leaves e_k and the responsibility of component k in e and q."""
+def _density(z: Array, log_w: Array, mean: Array, log_sd: Array, n: int, e: Array, q: Array, logp: Array) -> None:
+    """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q."""
     largest, total = np.full(_BLOCK, -1e300), np.zeros(_BLOCK)
     for k in range(log_w.shape[0]):
         per_sd, constant, m = math.exp(-log_sd[k]), log_w[k] - log_sd[k] - _LOG_2PI_HALF, mean[k]
         for i in range(n):
-            e[k, i] = (log_d[i] - s - m) * per_sd
+            e[k, i] = (z[i] - m) * per_sd
             q[k, i] = constant - 0.5 * e[k, i] * e[k, i]
             largest[i] = max(largest[i], q[k, i])
     for k in range(log_w.shape[0]):
@@ -40,7 +42,7 @@ def _density(
             q[k, i] = exp_negative(q[k, i] - largest[i])
             total[i] += q[k, i]
     for i in range(n):
-        logp[i] += largest[i] + log_positive(total[i]) - log_d[i]
+        logp[i] += largest[i] + log_positive(total[i])
         total[i] = 1.0 / total[i]
     for k in range(log_w.shape[0]):
         for i in range(n):
@@ -49,8 +51,7 @@ def _density(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _survival(
-    log_d: Array,
-    s: float,
+    z: Array,
     log_w: Array,
     mean: Array,
     log_sd: Array,
@@ -65,7 +66,7 @@ def _survival(
     for k in range(log_w.shape[0]):
         per_sd, m = math.exp(-log_sd[k]), mean[k]
         for i in range(n):
-            e[k, i] = (log_d[i] - s - m) * per_sd
+            e[k, i] = (z[i] - m) * per_sd
             log_tail, h[k, i] = upper_tail(e[k, i])
             q[k, i] = log_w[k] + log_tail
             largest[i] = max(largest[i], q[k, i])
@@ -96,7 +97,7 @@ def _accumulate(
     g_sd: Array,
     slope: Array,
 ) -> None:
-    """Add the block's gradients by one accumulator's log weight, mean and log sd, and to `slope` that by y."""
+    """Add the block's gradients by one choice's log weight, mean and log sd, and to `slope` that by z."""
     for k in range(log_sd.shape[0]):
         per_sd = math.exp(-log_sd[k])
         by_w, by_mean, by_sd = 0.0, 0.0, 0.0
@@ -114,13 +115,37 @@ def _accumulate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _by_time(rt: Array, t0: float, slope: Array, weight: Array) -> tuple[float, float]:
-    """The block's gradients by s and t0, from that by y."""
+def _by_time(rt: Array, t0: float, slope: Array, stretch: Array, bend: Array, weight: Array) -> tuple[float, float]:
+    """The block's gradients by s and t0, from that by z."""
     by_s, by_t0 = 0.0, 0.0
     for i in range(rt.shape[0]):
-        by_s -= slope[i]
-        by_t0 -= (slope[i] - weight[i]) / (rt[i] - t0)
+        by_y = slope[i] * stretch[i] + weight[i] * bend[i]
+        by_s -= by_y
+        by_t0 -= (by_y - weight[i]) / (rt[i] - t0)
     return by_s, by_t0
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _coordinate(
+    rt: Array, t0: float, s: float, heavy: bool, z: Array, stretch: Array, bend: Array, logp: Array
+) -> None:
+    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) - log(rt - t0), with which log p begins."""
+    n = rt.shape[0]
+    for i in range(n):
+        log_d = log_positive(rt[i] - t0)
+        z[i], stretch[i], bend[i], logp[i] = log_d - s, 1.0, 0.0, -log_d
+    if heavy:
+        for i in range(n):
+            y = z[i]
+            e = exp_negative(-abs(y))
+            w = max(y, 0.0) + log_positive(1.0 + e)
+            rise = (1.0 if y >= 0.0 else e) / (1.0 + e)
+            root = math.sqrt(1.0 + 2.0 * w)
+            z[i] = y - w + root - 1.0
+            stretch[i] = 1.0 - rise * (1.0 - 1.0 / root)
+            change = -rise * (1.0 - rise) * (1.0 - 1.0 / root) - rise * rise / (root * root * root)
+            bend[i] = change / stretch[i]
+            logp[i] += log_positive(stretch[i])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -131,6 +156,7 @@ def _cells(
     s: Array,
     t0: Array,
     racing: bool,
+    heavy: bool,
     lapse: float,
     lapse_density: float,
     starts: NDArray[np.int64],
@@ -147,7 +173,8 @@ def _cells(
     n_choices, n_components = log_w.shape[1], log_w.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
-    log_d, logp, weight, slope = np.empty(_BLOCK), np.empty(_BLOCK), np.ones(_BLOCK), np.empty(_BLOCK)
+    z, stretch, bend = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    logp, weight, slope = np.empty(_BLOCK), np.ones(_BLOCK), np.empty(_BLOCK)
     log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
     log_odds = math.log1p(-lapse) - log_lapse
     for run in range(len(starts) - 1):
@@ -161,14 +188,12 @@ def _cells(
         for first in range(above, starts[run + 1], _BLOCK):
             block = rt[first : min(first + _BLOCK, starts[run + 1])]
             n = len(block)
-            for i in range(n):
-                log_d[i] = log_positive(block[i] - t0[c])
-            logp[:n] = 0.0
+            _coordinate(block, t0[c], s[c], heavy, z, stretch, bend, logp)
             for j in range(n_choices):
                 if j == winner:
-                    _density(log_d, s[c], log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], logp)
+                    _density(z, log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], logp)
                 elif racing:
-                    _survival(log_d, s[c], log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], h[j], logp)
+                    _survival(z, log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], h[j], logp)
             if lapse > 0.0:
                 total[c] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
                 regular = total_of(weight, n)
@@ -180,7 +205,7 @@ def _cells(
                 if j == winner or racing:
                     to = g_w[c, j], g_mean[c, j], g_sd[c, j]
                     _accumulate(log_sd[c, j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
-            by_s, by_t0 = _by_time(block, t0[c], slope, weight)
+            by_s, by_t0 = _by_time(block, t0[c], slope, stretch, bend, weight)
             g_s[c] += by_s
             g_t0[c] += by_t0
 
@@ -193,6 +218,7 @@ def mixture_cells(
     s: Tensor,
     t0: Tensor,
     racing: bool,
+    heavy: bool,
     lapse: Tensor,
     lapse_density: float,
     starts: Tensor,
@@ -201,7 +227,7 @@ def mixture_cells(
     """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0 and lapse."""
     inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0)]
     outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0)]
-    _cells(*inputs, racing, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
+    _cells(*inputs, racing, heavy, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
     total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse = (torch.from_numpy(x) for x in outputs)
     return total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse
 
@@ -214,6 +240,7 @@ def _(
     s: Tensor,
     t0: Tensor,
     racing: bool,
+    heavy: bool,
     lapse: Tensor,
     lapse_density: float,
     starts: Tensor,
@@ -230,7 +257,19 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     g_w, g_mean, g_sd, g_s, g_t0, g_lapse = ctx.saved_tensors
     wide = upstream.unsqueeze(-1).unsqueeze(-1)
     by_lapse = (upstream * g_lapse).sum()
-    return wide * g_w, wide * g_mean, wide * g_sd, upstream * g_s, upstream * g_t0, None, by_lapse, None, None, None
+    return (
+        wide * g_w,
+        wide * g_mean,
+        wide * g_sd,
+        upstream * g_s,
+        upstream * g_t0,
+        None,
+        None,
+        by_lapse,
+        None,
+        None,
+        None,
+    )
 
 
 mixture_cells.register_autograd(_backward, setup_context=_save)

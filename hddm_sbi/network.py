@@ -33,7 +33,7 @@ class Architecture:
 
 
 class Mixture(NamedTuple):
-    """Mixture of normals over y = log reduced decision time, joint with the choice.
+    """Mixture of normals over z, the coordinate of log reduced decision time, joint with the choice.
 
     log_weight: (..., k), log of choice probability times component weight. mean, log_sd: (..., k).
     """
@@ -42,19 +42,19 @@ class Mixture(NamedTuple):
     mean: Tensor
     log_sd: Tensor
 
-    def log_prob(self, y: Tensor) -> Tensor:
-        """log p(choice, y), y (...,) -> (...,)."""
-        e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(choice, z), z (...,) -> (...,)."""
+        e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - _LOG_2PI_HALF
 
-    def log_survival(self, y: Tensor) -> Tensor:
-        """log P(choice, Y > y), y (...,) -> (...,)."""
-        e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
+    def log_survival(self, z: Tensor) -> Tensor:
+        """log P(choice, Z > z), z (...,) -> (...,)."""
+        e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return torch.logsumexp(self.log_weight + torch.special.log_ndtr(-e), -1)
 
-    def cdf(self, y: Tensor) -> Tensor:
-        """P(choice, Y <= y), y (...,) -> (...,)."""
-        e = (y.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
+    def cdf(self, z: Tensor) -> Tensor:
+        """P(choice, Z <= z), z (...,) -> (...,)."""
+        e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return (torch.exp(self.log_weight) * torch.special.ndtr(e)).sum(-1)
 
     def take(self, *index: Tensor) -> Mixture:
@@ -66,7 +66,7 @@ class MixtureNetwork(nn.Module):
     """Smooth perceptrons on the views of the reduced parameters.
 
     log P(choice) = log softmax of score(x_c), score = h0 + sum_j x_j h_j, x_c the model as that choice sees it: linear
-    in the drift where the drift is large. p(y | choice) is a mixture of k normals with parameters a function of x_c.
+    in the drift where the drift is large. p(z | choice) is a mixture of k normals with parameters a function of x_c.
     Of a race of independent accumulators there is no score: every choice has the mixture of its own finishing time, and
     p(t, c) = f_c(t) prod_{j != c} S_j(t).
     """
@@ -109,26 +109,26 @@ class MixtureNetwork(nn.Module):
     def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """log p(rt, choice) per row: rt, choice (n,), theta (n, p), mixture of those rows (n, n_choices, k) -> (n,)."""
         log_d, above = self._log_decision_time(rt, theta)
-        y = log_d - self.reduction.log_time_scale(theta)
-        log_p = mixture.take(torch.arange(len(rt)), choice).log_prob(y) - log_d
+        z, log_stretch = self.reduction.coordinate(log_d - self.reduction.log_time_scale(theta))
+        log_p = mixture.take(torch.arange(len(rt)), choice).log_prob(z) + log_stretch - log_d
         if self.reduction.racing:
-            survival = mixture.log_survival(y.unsqueeze(-1).expand(-1, self.reduction.n_choices))
+            survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
             log_p = log_p + survival.sum(-1) - survival[torch.arange(len(rt)), choice]
         return torch.where(above, log_p, -torch.inf)
 
     def log_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """log P(rt > t) per row: t (n,), theta (n, p), mixture of those rows -> (n,); 0 at or below the shift."""
         log_d, above = self._log_decision_time(t, theta)
-        y = (log_d - self.reduction.log_time_scale(theta)).unsqueeze(-1).expand(-1, self.reduction.n_choices)
-        survival = mixture.log_survival(y)
+        z, _ = self.reduction.coordinate(log_d - self.reduction.log_time_scale(theta))
+        survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
         total = survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)
         return torch.where(above, total, 0.0)
 
     def cdf(self, t: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """P(choice, rt <= t) per row, where the choices do not race: t, choice (n,), theta (n, p) -> (n,)."""
         log_d, above = self._log_decision_time(t, theta)
-        y = log_d - self.reduction.log_time_scale(theta)
-        return torch.where(above, mixture.take(torch.arange(len(t)), choice).cdf(y), 0.0)
+        z, _ = self.reduction.coordinate(log_d - self.reduction.log_time_scale(theta))
+        return torch.where(above, mixture.take(torch.arange(len(t)), choice).cdf(z), 0.0)
 
     def sample(
         self, theta: Tensor, mixture: Mixture, generator: torch.Generator | None = None
@@ -140,12 +140,13 @@ class MixtureNetwork(nn.Module):
             component = torch.multinomial(weight.reshape(-1, k), 1, generator=generator).reshape(n, choices)
             picked = mixture.take(torch.arange(n)[:, None], torch.arange(choices), component)
             normal = torch.randn(n, choices, generator=generator, dtype=theta.dtype)
-            y, choice = (picked.mean + picked.log_sd.exp() * normal).min(-1)
+            z, choice = (picked.mean + picked.log_sd.exp() * normal).min(-1)
         else:
             flat = torch.multinomial(weight.reshape(n, -1), 1, generator=generator)[:, 0]
             choice = flat // k
             picked = mixture.take(torch.arange(n), choice, flat % k)
-            y = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
+            z = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
+        y = self.reduction.log_time_at(z)
         return torch.exp(y + self.reduction.log_time_scale(theta)) + self.reduction.shift(theta), choice
 
     def _log_decision_time(self, t: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:

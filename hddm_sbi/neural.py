@@ -46,7 +46,9 @@ class NeuralLikelihood(Likelihood):
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
         s, t0 = reduction.log_time_scale(theta), reduction.shift(theta)
         mixture = self.network.mixture(theta)
-        total, *_ = mixture_cells(*mixture, s, t0, reduction.racing, lapse, trials.lapse_density, starts, rt)
+        total, *_ = mixture_cells(
+            *mixture, s, t0, reduction.racing, reduction.heavy_tailed, lapse, trials.lapse_density, starts, rt
+        )
         return total
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:

@@ -42,6 +42,11 @@ def recipe(simulator: Simulator) -> Recipe:
     return Recipe() if inputs <= 2 else Recipe(thetas=200_000, trials=2_500)
 
 
+def architecture(simulator: Simulator) -> Architecture:
+    """The sizes of a shipped network: a heavy tail takes components of its own."""
+    return Architecture(components=12) if simulator.heavy_tailed else Architecture()
+
+
 def train_likelihood_of(
     name: str,
     weights: Path,
@@ -57,14 +62,14 @@ def train_likelihood_of(
     chosen: a recipe other than the model's own. runs: folder where simulations and states are kept; a run that was
     stopped goes on from there.
     """
-    simulator, architecture = catalogue.load_simulator(name), Architecture()
-    used = chosen or recipe(simulator)
-    network = train(simulator, used, runs, architecture, device=device, n_threads=n_threads, progress=progress)
+    simulator = catalogue.load_simulator(name)
+    used, sizes = chosen or recipe(simulator), architecture(simulator)
+    network = train(simulator, used, runs, sizes, device=device, n_threads=n_threads, progress=progress)
     card = checkpoint.Card(
         model=name,
         parameters=simulator.names,
         box=simulator.box,
-        architecture=architecture.as_dict(),
+        architecture=sizes.as_dict(),
         simulations=used.thetas * used.trials,
         recipe=asdict(used),
         versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},

@@ -11,6 +11,8 @@ from torch import Tensor
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulator import Parameter, Simulator
 
+_BISECTIONS = 60
+
 
 class Reduction:
     """Reduced parameters of a model, and the views of them from each choice.
@@ -31,6 +33,7 @@ class Reduction:
             )
         self.symmetries = symmetries
         self.racing = simulator.accumulator is not None
+        self.heavy_tailed = simulator.heavy_tailed
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
         self._columns = {p.name: column - len(simulator.learned) for column, p in enumerate(simulator.learned)}
@@ -98,6 +101,29 @@ class Reduction:
             ordered = torch.sort(others, dim=-1, descending=True).values
             views.append(torch.stack([own[:, choice], *ordered.unbind(-1), *rest], -1))
         return torch.stack(views, 1)
+
+    def coordinate(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The coordinate z in which mixtures stand, of log reduced decision time y, and log dz/dy.
+
+        z = y; where tails are heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1 with w = log(1 + exp(y)): from y to
+        sqrt(2y), where such a tail is that of a normal.
+        """
+        if not self.heavy_tailed:
+            return y, torch.zeros_like(y)
+        w = torch.nn.functional.softplus(y)
+        root = torch.sqrt(1.0 + 2.0 * w)
+        return y - w + root - 1.0, torch.log1p(torch.sigmoid(y) * (1.0 / root - 1.0))
+
+    def log_time_at(self, z: Tensor) -> Tensor:
+        """The y whose coordinate is z, by bisection between z and z + z² / 2 + 2, to rounding."""
+        if not self.heavy_tailed:
+            return z
+        low, high = z, z + 0.5 * z * z + 2.0
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            below = self.coordinate(middle)[0] < z
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return 0.5 * (low + high)
 
     def choice_features(self, views: Tensor) -> Tensor:
         """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""

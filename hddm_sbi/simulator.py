@@ -109,6 +109,7 @@ class Simulator:
     names are the parameter names, with `rng` a numpy Generator. log_density: closed form, or None (see `exact.py`).
     accumulator: where the choices race without touching each other, the finishing time of one of them: Numba function
     of the exchanged parameter (called by its stem), then the other parameters in order, then `rng`; else None.
+    heavy_tailed: whether P(rt > t), or that of an accumulator, falls no faster than 1/t.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Simulator:
     citation: str
     log_density: Callable[..., Any] | None = None
     accumulator: Callable[..., float] | None = None
+    heavy_tailed: bool = False
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -241,6 +241,7 @@ def _simulator(n: int, trial: Any) -> Simulator:
         choices=tuple(range(n)),
         trial=trial,
         accumulator=accumulator,
+        heavy_tailed=True,
         log_density=log_density,
         symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, exchanged="v"),
         citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",

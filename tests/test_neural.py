@@ -118,7 +118,7 @@ def test_compiled_operator_is_registered_as_torch_expects():
     starts, times = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
     torch.library.opcheck(
         mixture_cells,
-        (*inputs, False, torch.tensor(0.05, dtype=torch.float64), trials.lapse_density, starts, times),
+        (*inputs, False, False, torch.tensor(0.05, dtype=torch.float64), trials.lapse_density, starts, times),
         test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
     )
 
