@@ -29,8 +29,9 @@ class Targets:
 
 
 def targets(simulator: Simulator) -> Targets:
-    """The targets of a model, by how many inputs its network has once the symmetries are taken off."""
-    inputs = len(Reduction(simulator).names)
+    """The targets of a model, by how many of its parameters remain once shift and scale are taken off."""
+    set_apart = (simulator.symmetries.shift, simulator.symmetries.scale)
+    inputs = len([name for name in simulator.names if name not in set_apart])
     if inputs <= 2:
         return Targets(5e-6, 0.002, 0.1, 25_000)
     return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
