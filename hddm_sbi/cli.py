@@ -184,7 +184,7 @@ def models() -> None:
     """List the models, their parameters, and how good their likelihoods are."""
     from hddm_sbi.catalogue import models as table
 
-    click.echo(table().to_string(float_format="{:.2g}".format))
+    click.echo(table().to_string(float_format="{:.2g}".format, na_rep="-"))
 
 
 @main.command()

@@ -1,0 +1,33 @@
+"""Every likelihood in the package: its card is true, and it agrees with the closed form where there is one."""
+
+import hashlib
+
+import pytest
+
+from hddm_sbi import calibration, checkpoint
+from hddm_sbi.catalogue import load_likelihood, load_simulator, names, weights_of
+from hddm_sbi.exact import ExactLikelihood
+from hddm_sbi.pretraining import targets, verdicts
+
+PRETRAINED = [name for name in names() if weights_of(name) is not None]
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_the_card_names_the_file_beside_it_and_meets_the_targets(name):
+    weights, simulator = weights_of(name), load_simulator(name)
+    card = checkpoint.read_card(weights)
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.sha256
+    assert card.scored_by == f"hddm-sbi check {name}"
+    assert (card.model, card.parameters, card.box) == (name, simulator.names, simulator.box)
+    assert card.scores["trials_per_set"] == targets(simulator).trials_per_set
+    assert {score for score, (*_, passed) in verdicts(card.scores, targets(simulator)).items() if not passed} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in PRETRAINED if load_simulator(name).log_density is not None])
+def test_it_agrees_with_the_closed_form(name):
+    """20 000 trials, each with a theta of its own. The mean |error| has a standard error below 2 % of its target."""
+    likelihood, exact = load_likelihood(name), ExactLikelihood(load_simulator(name))
+    result = calibration.accuracy(likelihood, exact, likelihood.box, 20_000, seed=21)
+    limits = targets(load_simulator(name))
+    assert result.mean_abs_error < limits.mean_abs_error
+    assert result.kl < limits.KL + 5 * result.kl_se
