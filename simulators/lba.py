@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.vecmath import upper_tail
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
 # reaches b = A + B, rt = t0 + that time. With x = (B - v t) / t, y = (b - v t) / t (Brown & Heathcote 2008):
@@ -84,7 +85,7 @@ def _normal(x: float) -> tuple[float, float]:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
-    """f and its derivatives by v, A, B and t, where 4 t > A + B."""
+    """log f and its derivatives by v, A, B and t, where 4 t > A + B."""
     phi_v, Phi_v = _normal(v)
     f, by_v, by_t = 0.0, 0.0, 0.0
     for i in range(len(_NODES)):
@@ -96,12 +97,14 @@ def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, 
         by_t += g * (e * k / t - 2.0) / t
     g_b = (A + B) * _normal((A + B) / t - v)[0] / (t * t * Phi_v)
     g_B = B * _normal(B / t - v)[0] / (t * t * Phi_v)
-    return f, by_v - f * phi_v / Phi_v, (g_b - f) / A, (g_b - g_B) / A, by_t
+    if not f > 0.0:
+        return -math.inf, 0.0, 0.0, 0.0, 0.0
+    return math.log(f), by_v / f - phi_v / Phi_v, (g_b / f - 1.0) / A, (g_b - g_B) / (A * f), by_t / f
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _late_loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
-    """S and its derivatives by v, A and B, where 4 t > A + B."""
+    """log S and its derivatives by v, A and B, where 4 t > A + B."""
     phi_v, Phi_v = _normal(v)
     S, by_v, below, above = 0.0, 0.0, 0.0, 0.0
     for i in range(len(_NODES)):
@@ -115,31 +118,39 @@ def _late_loser(t: float, v: float, A: float, B: float) -> tuple[float, float, f
         above += mass
         S += (1.0 - _NODES[i]) * mass
         by_v += (1.0 - _NODES[i]) * mass * (u - v)
-    return S, by_v - S * phi_v / Phi_v, (below + above - S) / A, above / A
+    return math.log(S), by_v / S - phi_v / Phi_v, ((below + above) / S - 1.0) / A, above / (A * S)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
-    """f and its derivatives by v, A, B and t."""
+    """log f and its derivatives by v, A, B and t."""
     if 4.0 * t > A + B:
         return _late_winner(t, v, A, B)
     x, y = B / t - v, (A + B) / t - v
-    phi_x, Phi_x = _normal(x)
-    phi_y, Phi_y = _normal(y)
+    if x > 0.0:
+        # Early, everything is in units of phi(x), which may underflow.
+        log_unit = -0.5 * x * x + math.log(_PER_SQRT_2PI)
+        phi_x, phi_y = 1.0, math.exp(0.5 * (x - y) * (x + y))
+        between = 1.0 / upper_tail(x)[1] - phi_y / upper_tail(y)[1]
+    else:
+        log_unit = 0.0
+        (phi_x, Phi_x), (phi_y, Phi_y) = _normal(x), _normal(y)
+        between = Phi_y - Phi_x
     phi_v, Phi_v = _normal(v)
-    difference = _normal(-x)[1] - _normal(-y)[1] if x > 0.0 else Phi_y - Phi_x
-    area = A * Phi_v
-    f = (phi_x - phi_y + v * difference) / area
+    area = phi_x - phi_y + v * between
+    if not area > 0.0:
+        return -math.inf, 0.0, 0.0, 0.0, 0.0
     # d/dx [phi(x) - v Phi(x)] = -(v + x) phi(x), and v + x = B / t.
     slope_x, slope_y = -(B / t) * phi_x, -((A + B) / t) * phi_y
-    by_v = (difference - slope_x + slope_y) / area - f * phi_v / Phi_v
+    by_v = (between - slope_x + slope_y) / area - phi_v / Phi_v
     by_t = (-B * slope_x + (A + B) * slope_y) / (t * t * area)
-    return f, by_v, -slope_y / (t * area) - f / A, (slope_x - slope_y) / (t * area), by_t
+    log_f = log_unit + math.log(area / (A * Phi_v))
+    return log_f, by_v, -slope_y / (t * area) - 1.0 / A, (slope_x - slope_y) / (t * area), by_t
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
-    """S and its derivatives by v, A and B. (By t it is -f.)"""
+    """log S and its derivatives by v, A and B. (By t it is -f / S.)"""
     if 4.0 * t > A + B:
         return _late_loser(t, v, A, B)
     x, y = B / t - v, (A + B) / t - v
@@ -147,8 +158,9 @@ def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float,
     phi_y, Phi_y = _normal(y)
     phi_v, Phi_v = _normal(v)
     F = (A + t * (x * Phi_x + phi_x - y * Phi_y - phi_y)) / (A * Phi_v)
+    S = 1.0 - F
     by_v = t * (Phi_x - Phi_y) / (A * Phi_v) + F * phi_v / Phi_v
-    return 1.0 - F, by_v, -((1.0 - Phi_y) / Phi_v - F) / A, (Phi_y - Phi_x) / (A * Phi_v)
+    return math.log(S), by_v / S, -((1.0 - Phi_y) / Phi_v - F) / (A * S), (Phi_y - Phi_x) / (A * Phi_v * S)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -166,17 +178,16 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         for j in range(n):
             if not logp[i] > -math.inf:
                 break
-            f, f_v, f_A, f_B, f_t = _winner(t, theta[j], A, B)
-            if j == choice:
-                value, by_v, by_A, by_B, by_t = f, f_v, f_A, f_B, f_t
-            else:
+            value, by_v, by_A, by_B, by_t = _winner(t, theta[j], A, B)
+            if j != choice:
+                log_f = value
                 value, by_v, by_A, by_B = _loser(t, theta[j], A, B)
-                by_t = -f
-            logp[i] += math.log(value) if value > 0.0 else -math.inf
-            grad[j, i] = by_v / value
-            grad[n, i] += by_A / value
-            grad[n + 1, i] += by_B / value
-            grad[n + 2, i] -= by_t / value
+                by_t = -math.exp(log_f - value)
+            logp[i] += value
+            grad[j, i] = by_v
+            grad[n, i] += by_A
+            grad[n + 1, i] += by_B
+            grad[n + 2, i] -= by_t
         if not logp[i] > -math.inf:
             grad[:, i] = 0.0
 

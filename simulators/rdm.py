@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.vecmath import upper_tail
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
 # The distance k to the threshold is uniform on [B, B + A]. With x = (k - v t) / sqrt(t), y = (k + v t) / sqrt(t):
@@ -83,24 +84,32 @@ def _tilted_tail(v: float, k: float, y: float) -> float:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
-    """f and its derivatives by v, A, B and t."""
+    """log f and its derivatives by v, A, B and t."""
     root = math.sqrt(t)
     low, high = (B - v * t) / root, (B + A - v * t) / root
-    phi_l, Phi_l = _normal(low)
-    phi_h, Phi_h = _normal(high)
-    difference = _normal(-low)[1] - _normal(-high)[1] if low > 0.0 else Phi_h - Phi_l
-    f = (v * difference + (phi_l - phi_h) / root) / A
+    if low > 0.0:
+        # Early, everything is in units of phi(low), which may underflow.
+        log_unit = -0.5 * low * low + math.log(_PER_SQRT_2PI)
+        phi_l, phi_h = 1.0, math.exp(0.5 * (low - high) * (low + high))
+        between = 1.0 / upper_tail(low)[1] - phi_h / upper_tail(high)[1]
+    else:
+        log_unit = 0.0
+        (phi_l, Phi_l), (phi_h, Phi_h) = _normal(low), _normal(high)
+        between = Phi_h - Phi_l
+    f = (v * between + (phi_l - phi_h) / root) / A
+    if not f > 0.0:
+        return -math.inf, 0.0, 0.0, 0.0, 0.0
     g_l, g_h = B * phi_l / (t * root), (B + A) * phi_h / (t * root)
-    by_v = (difference - v * root * (phi_h - phi_l) + low * phi_l - high * phi_h) / A
+    by_v = (between - v * root * (phi_h - phi_l) + low * phi_l - high * phi_h) / A
     slope_l, slope_h = -(B + v * t) / (2.0 * t * root), -(B + A + v * t) / (2.0 * t * root)
     by_t = v * (phi_h * slope_h - phi_l * slope_l) + (high * phi_h * slope_h - low * phi_l * slope_l) / root
     by_t -= (phi_l - phi_h) / (2.0 * t * root)
-    return f, by_v, (g_h - f) / A, (g_h - g_l) / A, by_t / A
+    return log_unit + math.log(f), by_v / f, (g_h / f - 1.0) / A, (g_h - g_l) / (A * f), by_t / (A * f)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
-    """S and its derivatives by v, A and B. (By t it is -f.)"""
+    """log S and its derivatives by v, A and B. (By t it is -f / S.)"""
     root = math.sqrt(t)
     low, high = (B - v * t) / root, (B + A - v * t) / root
     phi_l, Phi_l = _normal(low)
@@ -110,7 +119,9 @@ def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float,
     S = (root * (high * Phi_h + phi_h - low * Phi_l - phi_l) - E) / A
     k_E = ((B + A) * E_h - B * E_l - E + v * t * (Phi_h - Phi_l) - root * (phi_h - phi_l)) / (2.0 * v)
     S_l, S_h = Phi_l - E_l, Phi_h - E_h
-    return S, -2.0 * k_E / A, (S_h - S) / A, (S_h - S_l) / A
+    if not S > 0.0:
+        return -math.inf, 0.0, 0.0, 0.0
+    return math.log(S), -2.0 * k_E / (A * S), (S_h / S - 1.0) / A, (S_h - S_l) / (A * S)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -128,17 +139,16 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         for j in range(n):
             if not logp[i] > -math.inf:
                 break
-            f, f_v, f_A, f_B, f_t = _winner(t, theta[j], A, B)
-            if j == choice:
-                value, by_v, by_A, by_B, by_t = f, f_v, f_A, f_B, f_t
-            else:
+            value, by_v, by_A, by_B, by_t = _winner(t, theta[j], A, B)
+            if j != choice:
+                log_f = value
                 value, by_v, by_A, by_B = _loser(t, theta[j], A, B)
-                by_t = -f
-            logp[i] += math.log(value) if value > 0.0 else -math.inf
-            grad[j, i] = by_v / value
-            grad[n, i] += by_A / value
-            grad[n + 1, i] += by_B / value
-            grad[n + 2, i] -= by_t / value
+                by_t = -math.exp(log_f - value)
+            logp[i] += value
+            grad[j, i] = by_v
+            grad[n, i] += by_A
+            grad[n + 1, i] += by_B
+            grad[n + 2, i] -= by_t
         if not logp[i] > -math.inf:
             grad[:, i] = 0.0
 

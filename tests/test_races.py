@@ -136,6 +136,21 @@ def rdm(t, v, A, B):
     return tuple(mpmath.quad(f, pieces) / A for f in (density, survival))
 
 
+@pytest.mark.parametrize("name", ["rdm", "lba"])
+def test_nearly_impossible_times_are_finite_with_a_gradient(name):
+    """Decision times so short that the density underflows: log p falls like -k² / 2t (rdm) and -k² / 2t² (lba)."""
+    race = load_simulator(name)
+    exact = hs.load_likelihood(name, kind="exact")
+    theta = torch.tensor([[2.0, 1.0, 0.5, 1.0, 0.3]] * 3, dtype=torch.float64, requires_grad=True)
+    t = torch.tensor([1e-3, 1e-5, 1e-6], dtype=torch.float64)
+    log_p = exact.trial_log_prob(0.3 + t, torch.zeros(3, dtype=torch.int64), theta)
+    (gradient,) = torch.autograd.grad(log_p.sum(), theta)
+    leading = -1.0 / (2 * t if name == "rdm" else 2 * t**2)
+    np.testing.assert_allclose((log_p.detach() / leading)[1:], 1.0, rtol=1e-3)
+    assert torch.isfinite(gradient).all()
+    assert (gradient[:, race.names.index("t0")] < 0).all()
+
+
 REFERENCE = {"lnr": (lnr, 100, 60, 1e-12), "lba": (lba, 100, 400, 1e-12), "rdm": (rdm, 15, 60, 1e-9)}
 
 

@@ -110,11 +110,11 @@ def test_rr98_lba_optima(published: Path):
         threshold, starts = max(row.a_1, row.a_2) + row.b, (row.a_1, row.a_2)
         total = 0.0
         for t, v, chosen in zip(trials["rt"][rows] - row.t0, drift, light.astype(int), strict=True):
-            (f, *_), (S, *_) = (
+            (log_f, *_), (log_S, *_) = (
                 kernel(t, (v, 1 - v)[i] / row.sv, starts[i] / row.sv, (threshold - starts[i]) / row.sv)
                 for kernel, i in ((_winner, chosen), (_loser, 1 - chosen))
             )
-            total -= np.log(f * S)
+            total -= log_f + log_S
         assert total == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
 
 
