@@ -16,7 +16,8 @@ from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symm
 # On the clock s = (e^2gt - 1) / 2g, x is a Brownian motion B (Doob 1942): with r = e^gt = (1 + 2 g s)^1/2,
 #   x(t) = (B(s) + 2 v s / (1 + r)) / r,  so that the bounds are +-r a - 2 v s / (1 + r) for B.
 
-#: the clock is set back to 0 when r has grown this much, long before it overflows.
+#: the clock is set back to 0 when r has grown or shrunk this much: long before it overflows (g > 0) or stands still
+#: (g < 0, where s never reaches -1 / 2g).
 _LAP = 1e3
 
 
@@ -34,11 +35,12 @@ _first_crossing = crossing_of(_curves)
 def trial(v: float, a: float, z: float, t0: float, g: float, rng: Any) -> tuple[float, int]:
     """One trial."""
     time, x, choice = 0.0, (2.0 * z - 1.0) * a, -1
-    lap = 0.5 * (_LAP * _LAP - 1.0) / g if g > 0.0 else math.inf
+    r = _LAP if g > 0.0 else 1.0 / _LAP
+    lap = 0.5 * (r * r - 1.0) / g if g != 0.0 else math.inf
     bend = 1.0 / abs(g) if g != 0.0 else math.inf
     while choice < 0:
         s, choice, place = _first_crossing((v, a, g), x, bend, lap, rng)
-        x = (place + 2.0 * v * s / (1.0 + _LAP)) / _LAP
+        x = (place + 2.0 * v * s / (1.0 + r)) / r
         time += s if g == 0.0 else 0.5 * math.log1p(2.0 * g * s) / g
     return t0 + time, choice
 
