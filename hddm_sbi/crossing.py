@@ -9,7 +9,7 @@ from typing import Any
 import numba as nb
 
 Curves = Callable[..., tuple[float, float]]
-FirstCrossing = Callable[[tuple[float, ...], float, float, Any], tuple[float, int, float]]
+FirstCrossing = Callable[[tuple[float, ...], float, float, float, Any], tuple[float, int, float]]
 
 # A diffusion with drift m'(t) between bounds -b(t) and b(t) is a Brownian motion between the curves -b(t) - m(t) and
 # b(t) - m(t); a leak is removed by a change of clock (simulators/ornstein.py). So the only thing that a step must
@@ -45,14 +45,15 @@ def crossing_of(curves: Curves) -> FirstCrossing:
     """First passage of a Brownian motion out of the strip between two curves, as a Numba function.
 
     curves: Numba function `curves(t, *shape) -> (lower, upper)`, continuous in t >= 0. The result is to be called from
-    Numba as `first_crossing(shape, x, horizon, rng) -> (time, side, place)`, with x between the curves at t = 0 and
-    shape a tuple; side is 1 (upper), 0 (lower), or -1 where the motion is still inside at the horizon.
+    Numba as `first_crossing(shape, x, bend, horizon, rng) -> (time, side, place)`, with x between the curves at t = 0.
+    shape: tuple of floats. bend: time in which the curves first bend, so that no step passes over it unseen. horizon:
+    latest time. side: 1 upper, 0 lower, or -1 where the motion is still inside at the horizon, at that place.
 
     The line that stands for a curve lies two thirds of the way from its chord to its middle, so that its error has mean
     zero over every step, and the lengths of the steps are drawn at random, so that no time is always at the same place
     of its step: together, the error of a curve vanishes to first order at every time. Steps follow the shape of the
-    curves and never exceed (distance to the nearer curve at 0)² + t, the time in which the law of x changes. They do
-    not depend on the path: no step is chosen or rejected because of where the path went.
+    curves and at most double the time passed. They do not depend on the path: no step is chosen or rejected because of
+    where the path went.
     """
 
     @nb.njit(nogil=True)

@@ -1,4 +1,4 @@
-"""The Wiener process between two constant bounds: its parameters, exact exits, and the series of its density."""
+"""The Wiener process between two constant bounds: exact exits, and the series of its density."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior
 from hddm_sbi.vecmath import FAST, exp_negative, log_positive
 
 # dx = v dt + dW between -a and a from x(0) = (2z - 1) a.
@@ -21,51 +20,6 @@ _PI = math.pi
 _SPLIT = 0.64
 #: reduced times u below and above are summed by different series; four terms of either are exact to 1e-11 there.
 _SMALL_TIME = 0.25
-
-DRIFT = Parameter(
-    "v",
-    -5.0,
-    5.0,
-    "drift rate, positive towards the upper bound",
-    "1/s",
-    typical=(0.0, 3.0),
-    support=(-math.inf, math.inf),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 0.0, 3.0), Prior("normal", 0.0, 1.5), Prior("halfnormal", 0.0, 1.0)
-    ),
-)
-THRESHOLD = Parameter(
-    "a",
-    0.3,
-    2.5,
-    "threshold: half the separation of the bounds",
-    "evidence",
-    typical=(0.5, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)),
-)
-BIAS = Parameter(
-    "z",
-    0.1,
-    0.9,
-    "relative starting point (bias), 0.5 = unbiased",
-    "1",
-    typical=(0.4, 0.6),
-    support=(0.0, 1.0),
-    prior=ParameterPrior("logit", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
-)
-NON_DECISION = Parameter(
-    "t0",
-    0.0,
-    2.0,
-    "non-decision time",
-    "s",
-    typical=(0.2, 0.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.3), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -213,7 +167,7 @@ def _large_times(
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_driftless(rt: Array, first: int, t0: float, w: float, A: float, f: Array, f_u: Array, f_w: Array) -> None:
     """log f(u, w) at the lower bound and its derivatives, for rt[first:], all above t0 and ascending."""
-    split = max(first, np.searchsorted(rt, t0 + _SMALL_TIME * A * A, side="right"))
+    split = max(first, int(np.searchsorted(rt, t0 + _SMALL_TIME * A * A, side="right")))
     _small_times(rt, first, split, t0, w, A, f, f_u, f_w)
     _large_times(rt, split, rt.shape[0], t0, w, A, f, f_u, f_w)
 

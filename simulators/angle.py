@@ -9,15 +9,16 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD, first_exit, log_density_of_varying_drift
+from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = v dt + dW, x(0) = x0 = (2z - 1) a, response when |x| >= a - t tan(theta), rt = decision time t + t0.
 #
 # The bounds meet at T = a / tan(theta). Without bounds, x(T) = y is normal with mean x0 + v T and variance T, and given
 # y, x is a Brownian bridge. With s = t / (1 - t / T), the process (1 + s / T) x(t) is then a Brownian motion from x0
-# with drift y / T, and the bounds stand still at -a and a. So the model is the one with constant bounds and a drift that
-# varies between trials, N(v + x0 / T, 1 / T), on the clock s: an exact simulator and a closed form.
+# with drift y / T, and the bounds stand still at -a and a. So the model is the one with constant bounds and a drift
+# that varies between trials, N(v + x0 / T, 1 / T), on the clock s: an exact simulator and a closed form.
 
 Array = NDArray[np.float64]
 
@@ -87,5 +88,5 @@ SIMULATOR = Simulator(
     # Scaling space by a turns tan(theta) into a tan(theta): no power of a times theta, so no scale is declared.
     symmetries=Symmetries(shift="t0", negated=("v",), complemented=("z",)),
     log_density=log_density,
-    citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: see the equations above the code",
+    citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: the equations above the code",
 )

@@ -9,9 +9,10 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.vecmath import FAST
-from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD, first_exit, log_driftless
+from hddm_sbi.wiener import first_exit, log_driftless
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
 

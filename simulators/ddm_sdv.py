@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD, first_exit, log_density_of_varying_drift
+from hddm_sbi.diffusion import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
+from hddm_sbi.simulator import Simulator, Symmetries
+from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
 
@@ -47,23 +47,10 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] *= 2.0 * sv
 
 
-_SV = Parameter(
-    "sv",
-    0.0,
-    3.0,
-    "standard deviation of the drift between trials",
-    "1/s",
-    typical=(0.2, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.7), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-)
-
 SIMULATOR = Simulator(
     name="ddm_sdv",
     title="drift-diffusion model with variable drift",
-    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _SV),
+    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, DRIFT_SD),
     choices=(-1, 1),
     trial=trial,
     symmetries=Symmetries(

@@ -9,8 +9,8 @@ from typing import Any
 import numba as nb
 
 from hddm_sbi.crossing import crossing_of
+from hddm_sbi.diffusion import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import DRIFT, NON_DECISION, THRESHOLD
 
 # dx = v dt + congruency dA(t) + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a, rt = decision time + t0.
 # The automatic impulse A rises to amp at t = (shape - 1) tau and dies away, like the density of a gamma law:
@@ -74,20 +74,6 @@ _SHAPE = Parameter(
         "log", Prior("normal", math.log(2.0), 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
     ),
 )
-_CONGRUENCY = Parameter(
-    "congruency",
-    -1.0,
-    1.0,
-    "+1 congruent: the impulse helps; -1 incongruent: it misleads",
-    "1",
-    typical=(-1.0, 1.0),
-    support=(-1.0, 1.0),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 0.0, 1.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0)
-    ),
-    given=True,
-)
-
 SIMULATOR = Simulator(
     name="dmc",
     title="diffusion model for conflict tasks",
@@ -98,7 +84,7 @@ SIMULATOR = Simulator(
         _AMP,
         _TAU,
         _SHAPE,
-        _CONGRUENCY,
+        CONGRUENCY,
     ),
     choices=(-1, 1),
     trial=trial,

@@ -8,17 +8,16 @@ from typing import Any
 
 import numba as nb
 
+from hddm_sbi.diffusion import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD, first_exit
+from hddm_sbi.wiener import first_exit
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when
 # |x| >= a, rt = decision time + a time uniform on [t0, t0 + st0]. Of the starting interval, the part inside (0, 1).
 
 
 @nb.njit(cache=True, nogil=True)
-def trial(
-    v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, rng: Any
-) -> tuple[float, int]:
+def trial(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, rng: Any) -> tuple[float, int]:
     """One trial, exactly: a drift, a start and a delay, then the Wiener process."""
     low, high = max(z - 0.5 * sz, 0.0), min(z + 0.5 * sz, 1.0)
     start = low + (high - low) * rng.random()
@@ -26,18 +25,6 @@ def trial(
     return t0 + st0 * rng.random() + time, choice
 
 
-_SV = Parameter(
-    "sv",
-    0.0,
-    3.0,
-    "standard deviation of the drift between trials",
-    "1/s",
-    typical=(0.2, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.7), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-)
 _SZ = Parameter(
     "sz",
     0.0,
@@ -46,9 +33,7 @@ _SZ = Parameter(
     "1",
     typical=(0.05, 0.3),
     support=(0.0, 1.0),
-    prior=ParameterPrior(
-        "logit", Prior("normal", -1.5, 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
-    ),
+    prior=ParameterPrior("logit", Prior("normal", -1.5, 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
 )
 _ST0 = Parameter(
     "st0",
@@ -67,7 +52,7 @@ SIMULATOR = Simulator(
     name="full_ddm",
     title="full drift-diffusion model",
     # Inside the box the whole starting interval lies between the bounds.
-    parameters=(DRIFT, THRESHOLD, replace(BIAS, low=0.3, high=0.7), NON_DECISION, _SV, _SZ, _ST0),
+    parameters=(DRIFT, THRESHOLD, replace(BIAS, low=0.3, high=0.7), NON_DECISION, DRIFT_SD, _SZ, _ST0),
     choices=(-1, 1),
     trial=trial,
     symmetries=Symmetries(

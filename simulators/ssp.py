@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numba as nb
 
 from hddm_sbi.crossing import crossing_of
+from hddm_sbi.diffusion import CONGRUENCY, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import NON_DECISION, THRESHOLD
 
 # dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,
 # rt = decision time + t0. The spotlight is a normal density of standard deviation u(t) = max(sda - rd t, 0), in widths
@@ -23,15 +22,15 @@ _EULER = 0.5772156649015329
 
 @nb.njit(cache=True, nogil=True)
 def _exponential_integral(x: float) -> float:
-    """E1(x), x > 0, to 1e-12: power series below 1, continued fraction above (Abramowitz & Stegun 5.1.11, 5.1.22)."""
-    if x < 1.0:
+    """E1(x), x > 0, to 1e-12: power series below 5, continued fraction above (Abramowitz & Stegun 5.1.11, 5.1.22)."""
+    if x < 5.0:
         total, term = -_EULER - math.log(x), -1.0
-        for k in range(1, 18):
+        for k in range(1, 35):
             term *= -x / k
             total += term / k
         return total
     fraction = 0.0
-    for k in range(int(10.0 + 80.0 / x), 0, -1):
+    for k in range(int(8.0 + 70.0 / x), 0, -1):
         fraction = k / (1.0 + k / (x + fraction))
     return math.exp(-x) / (x + fraction)
 
@@ -101,24 +100,10 @@ _RD = Parameter(
         "log", Prior("normal", math.log(18.0), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
     ),
 )
-_CONGRUENCY = Parameter(
-    "congruency",
-    -1.0,
-    1.0,
-    "+1 congruent: flankers point where the target points; -1 incongruent: they point away",
-    "1",
-    typical=(-1.0, 1.0),
-    support=(-1.0, 1.0),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 0.0, 1.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0)
-    ),
-    given=True,
-)
-
 SIMULATOR = Simulator(
     name="ssp",
     title="shrinking spotlight model",
-    parameters=(_P, THRESHOLD, NON_DECISION, _SDA, _RD, _CONGRUENCY),
+    parameters=(_P, THRESHOLD, NON_DECISION, _SDA, _RD, CONGRUENCY),
     choices=(-1, 1),
     trial=trial,
     symmetries=Symmetries(shift="t0", scale="a", scale_powers={"p": 1.0, "rd": 2.0}, negated=("p",)),

@@ -8,8 +8,8 @@ from typing import Any
 import numba as nb
 
 from hddm_sbi.crossing import crossing_of
+from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-(t / beta)^alpha), rt = decision time t + t0.
 

@@ -13,8 +13,8 @@ PACKAGE = Path(hddm_sbi.__file__).parent
 #: lowest first; a module may import from the lines above its own.
 FLOORS = [
     {"errors"},
-    {"vecmath", "crossing", "design", "simulator"},
-    {"syntax", "trials", "wiener"},
+    {"vecmath", "design", "simulator"},
+    {"syntax", "trials", "crossing", "diffusion", "wiener"},
     {"formula"},
     {"simulators"},
     {"likelihood", "link"},

@@ -1,0 +1,427 @@
+"""Diffusion models against their equations: simulators, closed forms and declared symmetries.
+
+The reference of every density is `fokker_planck.first_passage`, which shares nothing with the simulators; of the closed
+forms also mpmath, and of the Lévy model the exit laws of stable processes.
+"""
+
+import math
+from collections.abc import Callable
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from fokker_planck import Diffusion, Passage, first_passage
+from scipy import special, stats
+from scipy.integrate import quad
+
+import hddm_sbi as hs
+from hddm_sbi.exact import ExactLikelihood
+
+Density = Callable[[np.ndarray], np.ndarray]
+
+
+def constant(value: float) -> Density:
+    return lambda t: np.full_like(t, value)
+
+
+def angle(v: float, a: float, z: float, theta: float) -> Diffusion:
+    slope = math.tan(theta)
+    return Diffusion((2 * z - 1) * a, constant(v), lambda t: a - slope * t, constant(-slope))
+
+
+def weibull(v: float, a: float, z: float, alpha: float, beta: float) -> Diffusion:
+    def bound(t: np.ndarray) -> np.ndarray:
+        return a * np.exp(-((t / beta) ** alpha))
+
+    return Diffusion(
+        (2 * z - 1) * a, constant(v), bound, lambda t: -bound(t) * alpha / beta * (t / beta) ** (alpha - 1)
+    )
+
+
+def ddm_exp(v: float, a: float, z: float, tau: float) -> Diffusion:
+    return weibull(v, a, z, 1.0, tau)
+
+
+def ornstein(v: float, a: float, z: float, g: float) -> Diffusion:
+    return Diffusion((2 * z - 1) * a, constant(v), constant(a), constant(0.0), leak=g)
+
+
+def dmc(v: float, a: float, amp: float, tau: float, shape: float, congruency: float) -> Diffusion:
+    """Ulrich et al. (2015), equation 5: the drift is the derivative of the expected automatic path."""
+
+    def drift(t: np.ndarray) -> np.ndarray:
+        path = amp * np.exp(-t / tau) * (t * math.e / ((shape - 1) * tau)) ** (shape - 1)
+        return v + congruency * path * ((shape - 1) / t - 1 / tau)
+
+    return Diffusion(0.0, drift, constant(a), constant(0.0))
+
+
+def ssp(p: float, a: float, sda: float, rd: float, congruency: float) -> Diffusion:
+    """White et al. (2011): the target is one item wide, the flankers take what the target leaves."""
+
+    def drift(t: np.ndarray) -> np.ndarray:
+        target = 2 * stats.norm.cdf(0.5 / np.maximum(sda - rd * t, 1e-9)) - 1
+        return p * (target + congruency * (1 - target))
+
+    return Diffusion(0.0, drift, constant(a), constant(0.0))
+
+
+EQUATIONS = {f.__name__: f for f in (angle, weibull, ddm_exp, ornstein, dmc, ssp)}
+CLOSED = ("ddm_sdv", "angle")
+NAMES = (*EQUATIONS, "ddm_sdv", "full_ddm", "levy")
+
+
+def exact_log_density(name: str, theta: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Log density (2, n) of one theta by the declared closed form."""
+    likelihood = ExactLikelihood(hs.load_simulator(name))
+    rows = torch.tensor(np.tile(theta, (len(t), 1)))
+    choices = [torch.full((len(t),), choice) for choice in (0, 1)]
+    return np.stack([likelihood.trial_log_prob(torch.tensor(t), choice, rows).numpy() for choice in choices])
+
+
+def full_ddm_density(theta: dict[str, float], t: np.ndarray) -> np.ndarray:
+    """(2, n), Gauss quadrature over the start and over the delay of the model with variable drift (tested below)."""
+    nodes, weights = np.polynomial.legendre.leggauss(24)
+    density = np.zeros((2, len(t)))
+    for start, start_weight in zip(nodes, weights, strict=True):
+        z = theta["z"] + theta["sz"] * start / 2
+        for delay, delay_weight in zip(nodes, weights, strict=True):
+            t0 = theta["st0"] * (delay + 1) / 2
+            one = exact_log_density("ddm_sdv", np.array([theta["v"], theta["a"], z, t0, theta["sv"]]), t)
+            density += start_weight / 2 * delay_weight / 2 * np.exp(one)
+    return density
+
+
+def reference(name: str, theta: np.ndarray, t_max: float) -> Passage:
+    """Density of the decision time at one theta (t0 = 0), from the model's equation."""
+    values = dict(zip(hs.load_simulator(name).names, theta, strict=True))
+    del values["t0"]
+    if name in EQUATIONS:
+        return first_passage(EQUATIONS[name](**values), t_max, 1_000)
+    t = t_max * (np.arange(1_001) / 1_000) ** 2
+    density = np.zeros((2, len(t)))
+    if name == "full_ddm":
+        density[:, 1:] = full_ddm_density(values, t[1:])
+    else:
+        density[:, 1:] = np.exp(exact_log_density(name, theta, t[1:]))
+    return Passage(t, density)
+
+
+def random_thetas(name: str, n: int, seed: int) -> np.ndarray:
+    """n parameter sets, uniform in the box, with t0 = 0 and a condition's code at either of its two values."""
+    rng = np.random.default_rng(seed)
+    simulator = hs.load_simulator(name)
+    theta = np.empty((n, len(simulator.parameters)))
+    for column, p in enumerate(simulator.parameters):
+        theta[:, column] = rng.choice([p.low, p.high], n) if p.given else rng.uniform(p.low, p.high, n)
+    theta[:, simulator.names.index("t0")] = 0.0
+    return theta
+
+
+# ---- the reference itself
+
+
+@pytest.mark.parametrize(
+    "theta", [(1.0, 1.0, 0.5, 0.0), (3.0, 0.5, 0.2, 0.0), (-5.0, 2.5, 0.9, 0.0), (0.0, 0.3, 0.5, 0.0)]
+)
+def test_reference_reproduces_the_wiener_process(theta):
+    """Error below 1e-9 of the peak."""
+    v, a, z, _ = theta
+    passage = first_passage(Diffusion((2 * z - 1) * a, constant(v), constant(a), constant(0.0)), 8 * a * a, 500)
+    expected = np.exp(exact_log_density("ddm", np.array(theta), passage.t[1:]))
+    assert np.abs(passage.density[:, 1:] - expected).max() < 1e-9 * expected.max()
+
+
+@pytest.mark.parametrize("g", [1.3, -0.7])
+def test_reference_with_leak_and_moving_bounds(g):
+    """x = e^-gt B(s), s = (e^2gt - 1) / 2g, leaks at rate g; between e^-gt and -e^-gt it is the Wiener process in s."""
+    moving = Diffusion(0.3, constant(0.0), lambda t: np.exp(-g * t), lambda t: -g * np.exp(-g * t), leak=g)
+    passage = first_passage(moving, 1.2, 500)
+    t = passage.t[1:]
+    expected = np.exp(
+        exact_log_density("ddm", np.array([0.0, 1.0, 0.65, 0.0]), np.expm1(2 * g * t) / (2 * g)) + 2 * g * t
+    )
+    assert np.abs(passage.density[:, 1:] - expected).max() < 1e-9 * expected.max()
+
+
+def test_reference_interpolates():
+    """Cubic interpolation of the log density of 1 000 points, error below 1e-6 where the density exceeds e^-20."""
+    passage = first_passage(Diffusion(0.0, constant(1.0), constant(1.0), constant(0.0)), 8.0, 1_000)
+    t = np.random.default_rng(1).uniform(0.02, 8.0, 500)
+    expected = exact_log_density("ddm", np.array([1.0, 1.0, 0.5, 0.0]), t)
+    assert np.abs(passage.log_density(t) - expected)[expected > -20].max() < 1e-6
+
+
+# ---- simulators
+
+
+def goodness_of_fit(name: str, theta: np.ndarray, n: int, seed: int) -> tuple[float, float, float]:
+    """Two-sided p-values of mean and choice share, and of the chi-square over 30 equally likely bins per choice."""
+    rt, choice = hs.load_simulator(name).simulate(np.tile(theta, (n, 1)), seed)
+    passage = reference(name, theta, 1.05 * rt.max())
+    mass = passage.mass()
+    share = mass[1, -1]
+    mean = np.diff(mass.sum(0)) @ (passage.t[1:] + passage.t[:-1]) / 2
+    expected, observed = [], []
+    for c in (0, 1):
+        bins = 30 if mass[c, -1] * n > 600 else 1
+        edges = np.interp(np.arange(1, bins) / bins * mass[c, -1], mass[c], passage.t)
+        expected.append(np.diff(np.concatenate([[0.0], np.interp(edges, passage.t, mass[c]), mass[c, -1:]])) * n)
+        observed.append(np.histogram(rt[choice == c], np.concatenate([[0.0], edges, [np.inf]]))[0])
+    expected, observed = np.concatenate(expected), np.concatenate(observed)
+    # A choice of which less than one trial is expected tells nothing, and its bin is not chi-square distributed.
+    common = expected > 1.0
+    chi_square = np.sum((observed - expected)[common] ** 2 / expected[common])
+    # One trial more or less is no evidence against a share that expects fewer than one.
+    deviation = max(abs(choice.mean() - share) - 1 / n, 0.0)
+    return (
+        2 * stats.norm.sf(abs(rt.mean() - mean) / rt.std() * math.sqrt(n)),
+        2 * stats.norm.sf(deviation / math.sqrt(max(share * (1 - share), 1e-12) / n)),
+        stats.chi2.sf(chi_square, common.sum() - 1),
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "levy"])
+@pytest.mark.parametrize(("n_thetas", "n"), [(3, 50_000), pytest.param(25, 1_000_000, marks=pytest.mark.slow)])
+def test_simulator_agrees_with_the_equation(name, n_thetas, n):
+    """Mean, choice share and distribution at random thetas, each at a false-alarm rate of 5.7e-7 (5 se)."""
+    for k, theta in enumerate(random_thetas(name, n_thetas, seed=n_thetas)):
+        assert min(goodness_of_fit(name, theta, n, seed=k)) > 5.7e-7, (name, theta.tolist())
+
+
+@pytest.mark.parametrize(
+    ("name", "theta"),
+    [
+        ("weibull", (2.0, 2.0, 0.5, 0.0, 0.31, 5.0)),  # infinite speed of collapse at first
+        ("weibull", (0.0, 1.5, 0.8, 0.0, 5.0, 0.5)),  # sudden collapse
+        ("ornstein", (0.0, 1.6, 0.5, 0.0, 1.0)),  # longer than one lap of the clock
+        ("ornstein", (1.0, 2.5, 0.2, 0.0, -1.0)),  # the clock comes to an end
+        ("dmc", (4.8, 2.36, 0.0, 0.06, 0.05, 3.2, -1.0)),  # an impulse much briefer than the decision
+        ("dmc", (7.3, 0.81, 0.0, 0.47, 0.19, 2.1, 1.0)),  # an impulse that decides
+        ("ssp", (8.0, 2.0, 0.0, 3.0, 60.0, -1.0)),  # the spotlight closes early
+    ],
+)
+def test_hard_cases(name, theta):
+    """200 000 trials, false alarms as above."""
+    assert min(goodness_of_fit(name, np.array(theta), 200_000, seed=1)) > 5.7e-7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_trials_end_everywhere_in_the_box_and_beyond_its_edges(name):
+    """300 thetas, a third of them corners of the box; parameters that may be 0 are 0 in some."""
+    simulator = hs.load_simulator(name)
+    theta = random_thetas(name, 300, seed=2)
+    low, high = np.array(list(simulator.box.values())).T
+    theta[:100] = np.where(np.random.default_rng(3).random((100, len(low))) < 0.5, low, high)
+    rt, choice = simulator.simulate(theta, seed=1)
+    assert np.isfinite(rt).all()
+    assert (rt > theta[:, simulator.names.index("t0")]).all()
+    assert set(choice) == {0, 1}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_bytes(name):
+    theta = np.tile(random_thetas(name, 1, seed=5), (17_000 if name != "levy" else 16_500, 1))
+    simulator = hs.load_simulator(name)
+    one, two = simulator.simulate(theta, 9), simulator.simulate(theta, 9, n_threads=2)
+    assert one[0].tobytes() == two[0].tobytes()
+    assert one[1].tobytes() == two[1].tobytes()
+    assert simulator.simulate(theta[:100], 10)[0].tobytes() != one[0][:100].tobytes()
+
+
+# ---- the Lévy model
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.7, 2.0])
+def test_levy_exits_like_a_stable_process(alpha):
+    """40 000 trials from z = 0.2 without drift, mean and share within 5 se (false alarms 5.7e-7 each).
+
+    Mean exit time of the stable process with E exp(i k S) = exp(-|k|^alpha) from (-1, 1): (1 - x²)^(alpha / 2) /
+    Gamma(1 + alpha) (Getoor 1961); ours is slower by 2^(alpha / 2). Side: Blumenthal, Getoor & Ray (1961).
+    """
+    n, x = 40_000, -0.6
+    rt, choice = hs.load_simulator("levy").simulate(np.tile([0.0, 1.0, 0.2, 0.0, alpha], (n, 1)), seed=1)
+    mean = (2 * (1 - x * x)) ** (alpha / 2) / special.gamma(1 + alpha)
+    scale = 2 ** (1 - alpha) * special.gamma(alpha) / special.gamma(alpha / 2) ** 2
+    share = scale * quad(lambda u: (1 - u * u) ** (alpha / 2 - 1), -1, x)[0]
+    assert abs(rt.mean() - mean) < 5 * rt.std() / math.sqrt(n)
+    assert abs(choice.mean() - share) < 5 * math.sqrt(share * (1 - share) / n)
+
+
+def test_levy_of_stability_two_is_the_wiener_process():
+    """100 000 trials, Kolmogorov-Smirnov per choice at 1e-6 each, share within 5 se."""
+    n = 100_000
+    rt, choice = hs.load_simulator("levy").simulate(np.tile([1.5, 0.8, 0.4, 0.0, 2.0], (n, 1)), seed=1)
+    passage = first_passage(Diffusion(-0.16, constant(1.5), constant(0.8), constant(0.0)), 1.05 * rt.max())
+    mass = passage.mass()
+    share = mass[1, -1]
+    assert abs(choice.mean() - share) < 5 * math.sqrt(share * (1 - share) / n)
+    for c in (0, 1):
+        t = np.sort(rt[choice == c])
+        cdf = np.interp(t, passage.t, mass[c] / mass[c, -1])
+        distance = np.abs(cdf - np.arange(1, len(t) + 1) / len(t)).max()
+        assert distance < stats.kstwobign.isf(1e-6) / math.sqrt(len(t))
+
+
+# ---- closed forms
+
+
+def driftless(t: mpmath.mpf, w: mpmath.mpf, A: mpmath.mpf) -> mpmath.mpf:
+    """Density at the lower bound of a Wiener process without drift, by the series for short times (Feller 1968)."""
+    u = t / A**2
+    terms = ((w + 2 * k) * mpmath.exp(-((w + 2 * k) ** 2) / (2 * u)) for k in range(-30, 31))
+    return mpmath.fsum(terms) / mpmath.sqrt(2 * mpmath.pi * u**3) / A**2
+
+
+def angle_in_digits(t: mpmath.mpf, v: mpmath.mpf, a: mpmath.mpf, z: mpmath.mpf, theta: mpmath.mpf) -> mpmath.mpf:
+    """Lower bound, in the form of the change of measure: f0(s) (1 - t/T)^-3/2 exp(-x0²/2T + a²(T-t)/2T² + v (x_c - x0)
+    - v² t/2), with x_c = -a (1 - t/T) where it ends."""
+    x0, T = (2 * z - 1) * a, a / mpmath.tan(theta)
+    left = 1 - t / T
+    exponent = -(x0**2) / (2 * T) + a**2 * left / (2 * T) + v * (-a * left - x0) - v * v * t / 2
+    return mpmath.log(driftless(t / left, z, 2 * a)) - 1.5 * mpmath.log(left) + exponent
+
+
+def ddm_sdv_in_digits(t: mpmath.mpf, v: mpmath.mpf, a: mpmath.mpf, z: mpmath.mpf, sv: mpmath.mpf) -> mpmath.mpf:
+    """Lower bound: the integral over the drift, done by completing the square (and by quadrature below)."""
+    c, spread = 2 * a * z, 1 + sv**2 * t
+    exponent = ((sv * c) ** 2 - 2 * v * c - v * v * t) / (2 * spread)
+    return mpmath.log(driftless(t, z, 2 * a)) - mpmath.log(spread) / 2 + exponent
+
+
+IN_DIGITS = {"angle": angle_in_digits, "ddm_sdv": ddm_sdv_in_digits}
+
+
+def test_integral_over_the_drift():
+    """Completing the square against quadrature in 30 digits, 1e-15."""
+    with mpmath.workdps(30):
+        t, v, a, z, sv = (mpmath.mpf(x) for x in ("0.7", "1.2", "0.9", "0.4", "0.8"))
+
+        def joint(d: mpmath.mpf) -> mpmath.mpf:
+            return mpmath.npdf(d, v, sv) * driftless(t, z, 2 * a) * mpmath.exp(-d * 2 * a * z - d * d * t / 2)
+
+        integral = mpmath.log(mpmath.quad(joint, mpmath.linspace(-10, 12, 23)))
+        assert abs(integral - ddm_sdv_in_digits(t, v, a, z, sv)) < 1e-15
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_closed_form_and_gradient_against_high_precision(name):
+    """60 points over the box and decision times from 1e-3 a² to the tail: 1e-10, relative where |value| > 1."""
+    theta = random_thetas(name, 60, seed=6)
+    rng = np.random.default_rng(7)
+    t = theta[:, 1] ** 2 * np.exp(rng.uniform(np.log(1e-3), np.log(4.0), 60))
+    if name == "angle":
+        t = np.minimum(t, 0.9 * theta[:, 1] / np.tan(theta[:, 4]))
+    theta[:, 3] = 0.25
+    choice = rng.integers(0, 2, 60)
+    at = torch.tensor(theta, requires_grad=True)
+    value = ExactLikelihood(hs.load_simulator(name)).trial_log_prob(torch.tensor(t + 0.25), torch.tensor(choice), at)
+    (gradient,) = torch.autograd.grad(value.sum(), at)
+    with mpmath.workdps(60):
+        h = mpmath.mpf("1e-20")
+        for i in range(60):
+            # The decision time that the code sees, rounded as the code rounds it.
+            x = [mpmath.mpf(float(q)) for q in (t[i] + 0.25, *theta[i])]
+
+            def f(
+                rt: mpmath.mpf,
+                v: mpmath.mpf,
+                a: mpmath.mpf,
+                z: mpmath.mpf,
+                t0: mpmath.mpf,
+                last: mpmath.mpf,
+                upper: bool = choice[i] == 1,
+            ) -> mpmath.mpf:
+                return IN_DIGITS[name](rt - t0, -v if upper else v, a, 1 - z if upper else z, last)
+
+            slope = [
+                (f(*x[:j], x[j] + h, *x[j + 1 :]) - f(*x[:j], x[j] - h, *x[j + 1 :])) / (2 * h) for j in range(1, 6)
+            ]
+            expected = np.array([float(q) for q in (f(*x), *slope)])
+            got = np.array([float(value[i].detach()), *gradient[i].tolist()])
+            assert np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected))) < 1e-10, (theta[i], t[i])
+
+
+def test_angle_agrees_with_the_equation():
+    """The closed form against the integral equation, 1e-6 of the peak."""
+    for theta in random_thetas("angle", 6, seed=8):
+        passage = reference("angle", theta, 0.95 * theta[1] / math.tan(theta[4]))
+        expected = np.exp(exact_log_density("angle", theta, passage.t[1:]))
+        assert np.abs(passage.density[:, 1:] - expected).max() < 1e-6 * expected.max()
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_mass_is_one(name):
+    """Trapezoid in log t (for `angle` in the log odds of t / T): 1e-8."""
+    for theta in random_thetas(name, 8, seed=9):
+        y = np.linspace(-16.0, 16.0, 20_001)
+        t = np.exp(y)
+        by_y = t
+        if name == "angle":
+            end = theta[1] / math.tan(theta[4])
+            t, by_y = end * special.expit(y), end * special.expit(y) * special.expit(-y)
+        density = np.exp(exact_log_density(name, theta, t)).sum(0) * by_y
+        assert abs(np.trapezoid(density, y) - 1.0) < 1e-8
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_without_variability_or_collapse_it_is_the_ddm(name):
+    t = np.geomspace(1e-3, 20.0, 50)
+    theta = np.array([1.2, 0.9, 0.4, 0.1])
+    expected = exact_log_density("ddm", theta, t)
+    np.testing.assert_allclose(exact_log_density(name, np.append(theta, 0.0), t), expected, rtol=1e-12)
+
+
+def test_nothing_outside_the_support_of_the_angle_model():
+    """Below t0 and after the bounds have met at t0 + T: density and gradient are 0."""
+    likelihood = ExactLikelihood(hs.load_simulator("angle"))
+    theta = torch.tensor([[1.0, 1.0, 0.5, 0.3, math.atan(0.5)]] * 4, dtype=torch.float64, requires_grad=True)
+    rt = torch.tensor([0.3, 0.5, 2.29, 2.31], dtype=torch.float64)
+    value = likelihood.trial_log_prob(rt, torch.ones(4, dtype=torch.int64), theta)
+    assert torch.isfinite(value).tolist() == [False, True, True, False]
+    (gradient,) = torch.autograd.grad(value[1:3].sum() + value[[0, 3]].sum(), theta)
+    assert torch.isfinite(gradient).all()
+    assert not gradient[[0, 3]].any()
+
+
+# ---- symmetries
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "levy"])
+def test_declared_symmetries_hold_in_the_equation(name):
+    """The density at a theta and at its scaled and its mirrored image, 1e-6 of the peak (solver: 1 000 points)."""
+    simulator = hs.load_simulator(name)
+    symmetries = simulator.symmetries
+    theta = random_thetas(name, 1, seed=10)[0]
+    end = theta[simulator.names.index("a")] ** 2
+    if name == "angle":
+        end = min(end, 0.9 * theta[1] / math.tan(theta[4]))
+    original = reference(name, theta, end)
+    mirrored = theta.copy()
+    for column, parameter in enumerate(simulator.names):
+        if parameter in symmetries.negated:
+            mirrored[column] *= -1
+        elif parameter in symmetries.complemented:
+            mirrored[column] = 1 - mirrored[column]
+    peak = original.density.max()
+    assert np.abs(reference(name, mirrored, end).density[::-1] - original.density).max() < 1e-6 * peak
+    if symmetries.scale is None:
+        return
+    b = theta[simulator.names.index(symmetries.scale)]
+    stretch = b**symmetries.time_power
+    scaled = [
+        1.0 if p == symmetries.scale else x * b ** symmetries.scale_powers.get(p, 0.0)
+        for p, x in zip(simulator.names, theta, strict=True)
+    ]
+    reduced = reference(name, np.array(scaled), end / stretch)
+    assert np.abs(reduced.density / stretch - original.density).max() < 1e-6 * peak
+
+
+def test_levy_mirrors_its_choices():
+    """40 000 trials each of a theta and its mirror image: share within 5 se, and two-sample KS at 1e-6."""
+    n = 40_000
+    rt, choice = hs.load_simulator("levy").simulate(np.tile([0.8, 0.9, 0.3, 0.0, 1.4], (n, 1)), seed=1)
+    mirror, other = hs.load_simulator("levy").simulate(np.tile([-0.8, 0.9, 0.7, 0.0, 1.4], (n, 1)), seed=2)
+    assert abs(choice.mean() + other.mean() - 1) < 5 * math.sqrt(2 * choice.var() / n)
+    assert stats.ks_2samp(rt, mirror).pvalue > 1e-6
