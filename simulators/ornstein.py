@@ -16,14 +16,13 @@ from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symm
 # On the clock s = (e^2gt - 1) / 2g, x is a Brownian motion B (Doob 1942): with r = e^gt = (1 + 2 g s)^1/2,
 #   x(t) = (B(s) + 2 v s / (1 + r)) / r,  so that the bounds are +-r a - 2 v s / (1 + r) for B.
 
-#: the clock is set back to 0 when r has grown or shrunk this much: long before it overflows (g > 0) or stands still
-#: (g < 0, where s never reaches -1 / 2g).
+#: the clock is set back to 0 when r has grown or shrunk this much: long before it overflows, or stops at 1 / 2|g|.
 _LAP = 1e3
 
 
 @nb.njit(nogil=True)
 def _curves(s: float, v: float, a: float, g: float) -> tuple[float, float]:
-    r = math.sqrt(max(1.0 + 2.0 * g * s, 0.0))
+    r = math.sqrt(1.0 + 2.0 * g * s)
     pushed = 2.0 * v * s / (1.0 + r)
     return -r * a - pushed, r * a - pushed
 
@@ -36,12 +35,11 @@ def trial(v: float, a: float, z: float, t0: float, g: float, rng: Any) -> tuple[
     """One trial."""
     time, x, choice = 0.0, (2.0 * z - 1.0) * a, -1
     r = _LAP if g > 0.0 else 1.0 / _LAP
-    lap = 0.5 * (r * r - 1.0) / g if g != 0.0 else math.inf
-    bend = 1.0 / abs(g) if g != 0.0 else math.inf
+    bend, lap = (1.0 / abs(g), 0.5 * (r * r - 1.0) / g) if g != 0.0 else (math.inf, math.inf)
     while choice < 0:
         s, choice, place = _first_crossing((v, a, g), x, bend, lap, rng)
         x = (place + 2.0 * v * s / (1.0 + r)) / r
-        time += s if g == 0.0 else 0.5 * math.log1p(2.0 * g * s) / g
+        time += 0.5 * math.log1p(2.0 * g * s) / g if g != 0.0 else s
     return t0 + time, choice
 
 
