@@ -412,7 +412,11 @@ def test_declared_symmetries_hold_in_the_equation(name):
     b = theta[simulator.names.index(symmetries.scale)]
     stretch = b**symmetries.time_power
     scaled = [
-        1.0 if p == symmetries.scale else x * b ** symmetries.scale_powers.get(p, 0.0)
+        1.0
+        if p == symmetries.scale
+        else math.atan(math.tan(x) * b ** symmetries.scale_powers[p])
+        if p in symmetries.tangents
+        else x * b ** symmetries.scale_powers.get(p, 0.0)
         for p, x in zip(simulator.names, theta, strict=True)
     ]
     reduced = reference(name, np.array(scaled), end / stretch)
