@@ -19,7 +19,7 @@ FLOORS = [
     {"simulators"},
     {"likelihood", "link"},
     {"priors"},
-    {"network", "exact"},
+    {"network", "exact", "repeats"},
     {"neural", "bridge"},
     {"checkpoint", "training", "calibration"},
     {"catalogue"},
