@@ -175,6 +175,7 @@ class SBIToPyro(TorchDistribution):
                 f"trained with; got shape {tuple(condition.shape)}."
             )
         self.estimator = estimator.eval() if estimator.training else estimator
+        self._outcome = outcome
         self._rows, self._row = _distinct(condition, index)
         event_shape = torch.Size() if outcome == (1,) else outcome
         super().__init__(torch.Size(self._row.shape), event_shape, validate_args=validate_args)
@@ -198,7 +199,8 @@ class SBIToPyro(TorchDistribution):
     def expand(self, batch_shape: Shape, _instance: SBIToPyro | None = None) -> SBIToPyro:
         """The same distribution for more outcomes; no further evaluations of the network."""
         new = self._get_checked_instance(SBIToPyro, _instance)
-        new.estimator, new._rows, new._row = self.estimator, self._rows, np.broadcast_to(self._row, batch_shape)
+        new.estimator, new._outcome, new._rows = self.estimator, self._outcome, self._rows
+        new._row = np.broadcast_to(self._row, batch_shape)
         TorchDistribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args
         return new
@@ -209,7 +211,7 @@ class SBIToPyro(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         rows = self._rows.to(_dtype(self.estimator))
-        x = value.expand(shape + self.event_shape).reshape(-1, *_shapes(self.estimator)[1]).to(rows.dtype)
+        x = value.expand(shape + self.event_shape).reshape(-1, *self._outcome).to(rows.dtype)
         log_p = log_density(self.estimator, x, rows, np.broadcast_to(self._row, shape).reshape(-1))
         return log_p.reshape(shape).to(self._rows.dtype)
 

@@ -80,8 +80,8 @@ def _codes(values: Tensor, column: Tensor) -> Rows:
     known = np.sort(values.numpy())
     seen = column.numpy()
     code = np.searchsorted(known, seen).clip(max=len(known) - 1)
-    unknown = np.unique(seen[known[code] != seen])
-    if unknown.size:
+    if (known[code] != seen).any():
+        unknown = np.unique(seen[known[code] != seen])
         raise InputError(
             f"the estimator was not trained on outcomes {', '.join(f'{v:g}' for v in unknown[:5])}; it knows "
             f"{len(known)} categories from {known[0]:g} to {known[-1]:g}. Train it on simulations that contain them."
@@ -168,14 +168,23 @@ def _spline(transform: Any, raw: Tensor, y: Tensor, row: Rows) -> tuple[Tensor, 
     slopes = functional.pad(transform.min_derivative + functional.softplus(slopes), (1, 1), value=1.0)
     inside = y.abs() <= bound
     u = torch.where(inside, y, 0.0)
-    left = (u.detach().unsqueeze(-1) >= x_knots.detach()[:, 1:-1][row]).sum(-1) + torch.tensor(row * (k + 1))
-    x0, x1, y0, y1, d0, d1 = (knot.reshape(-1)[i] for knot in (x_knots, y_knots, slopes) for i in (left, left + 1))
-    s, xi = (y1 - y0) / (x1 - x0), (u - x0) / (x1 - x0)
-    both = xi * (1 - xi)
+    chosen = _bin(x_knots[:, 1:-1].detach(), u.detach(), row, 2 * bound) + torch.tensor(row * k)
+    bins = (x_knots[:, :-1], x_knots.diff(), y_knots[:, :-1], y_knots.diff(), slopes[:, :-1], slopes[:, 1:])
+    x0, width, y0, height, d0, d1 = (of_bin.reshape(-1)[chosen] for of_bin in bins)
+    s, xi = height / width, (u - x0) / width
+    rest = 1 - xi
+    both = xi * rest
     beta = s + (d0 + d1 - 2 * s) * both
-    out = y0 + (y1 - y0) * (s * xi**2 + d0 * both) / beta
-    log_slope = 2 * torch.log(s) + torch.log(d1 * xi**2 + 2 * s * both + d0 * (1 - xi) ** 2) - 2 * torch.log(beta)
-    return torch.where(inside, out, y), torch.where(inside, log_slope, 0.0)
+    out = y0 + height * (s * xi * xi + d0 * both) / beta
+    slope = (s / beta) ** 2 * (d1 * xi * xi + 2 * s * both + d0 * rest * rest)
+    return torch.where(inside, out, y), torch.where(inside, slope, 1.0).log()
+
+
+def _bin(inner: Tensor, u: Tensor, row: Rows, span: float) -> Tensor:
+    """Bin of every u among the inner knots of its row, by one search over all rows laid end to end."""
+    start = 2 * span * torch.arange(len(inner), dtype=torch.float64)
+    ends = (inner + start.unsqueeze(-1)).reshape(-1)
+    return torch.searchsorted(ends, u + start[row], right=True) - torch.tensor(row * inner.shape[1])
 
 
 def _knots(raw: Tensor, smallest: float, bound: float) -> Tensor:
