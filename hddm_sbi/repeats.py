@@ -145,46 +145,50 @@ def _spline_flow(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> T
     nflows computes every knot for every outcome, and picks outcomes by value, which cannot be traced.
     """
     embedded = estimator.embedding_net(rows)
-    y, log_p = x.reshape(-1), x.new_zeros(len(x))
+    y, slope = x.reshape(-1), x.new_ones(len(x))
     for transform in _leaves(estimator.net._transform):
         if hasattr(transform, "transform_net"):
-            y, log_slope = _spline(transform, transform.transform_net(None, embedded), y, row)
+            y, more = _spline(transform, transform.transform_net(None, embedded), y, row)
+            slope = slope * more
         else:
             out, log_slope = transform(y.unsqueeze(-1))
-            y = out.squeeze(-1)
-        log_p = log_p + log_slope
-    return log_p - 0.5 * y**2 - 0.5 * math.log(2 * math.pi)
+            y, slope = out.squeeze(-1), slope * log_slope.exp()
+    return slope.log() - 0.5 * y * y - 0.5 * math.log(2 * math.pi)
 
 
-def _spline(transform: Any, raw: Tensor, y: Tensor, row: Rows) -> tuple[Tensor, Tensor]:
-    """Monotonic rational-quadratic spline and the log of its slope (Durkan et al. 2019, eqs. 4 and 5).
+def _spline(transform: Any, raw: Tensor, x: Tensor, row: Rows) -> tuple[Tensor, Tensor]:
+    """Monotonic rational-quadratic spline and its slope (Durkan et al. 2019, eqs. 4 and 5).
 
-    raw: (r, 3 k - 1), widths, heights and slopes of k bins before normalisation. The identity beyond +-tail_bound.
+    raw: (r, 3 k - 1), widths, heights and inner slopes of k bins before normalisation. With xi = (x - x0) / width,
+    s = height / width, slopes d0 and d1 at the ends of the bin, b = s - d0, c = d0 + d1 - 2 s,
+    y = y0 + height xi (b xi + d0) / (s + c xi (1 - xi)), dy/dx = s^2 (c xi^2 + 2 b xi + d0) / (s + c xi (1 - xi))^2.
+    Beyond +-tail_bound lies one more bin on either side, the identity.
     """
     k, bound, scale = transform.num_bins, transform.tail_bound, math.sqrt(transform.transform_net.hidden_features)
-    widths, heights, slopes = raw.split([k, k, k - 1], -1)
+    widths, heights, inner = raw.split([k, k, k - 1], -1)
     x_knots = _knots(widths / scale, transform.min_bin_width, bound)
     y_knots = _knots(heights / scale, transform.min_bin_height, bound)
-    slopes = functional.pad(transform.min_derivative + functional.softplus(slopes), (1, 1), value=1.0)
-    inside = y.abs() <= bound
-    u = torch.where(inside, y, 0.0)
-    chosen = _bin(x_knots[:, 1:-1].detach(), u.detach(), row, 2 * bound) + torch.tensor(row * k)
-    bins = (x_knots[:, :-1], x_knots.diff(), y_knots[:, :-1], y_knots.diff(), slopes[:, :-1], slopes[:, 1:])
-    x0, width, y0, height, d0, d1 = (of_bin.reshape(-1)[chosen] for of_bin in bins)
-    s, xi = height / width, (u - x0) / width
-    rest = 1 - xi
-    both = xi * rest
-    beta = s + (d0 + d1 - 2 * s) * both
-    out = y0 + height * (s * xi * xi + d0 * both) / beta
-    slope = (s / beta) ** 2 * (d1 * xi * xi + 2 * s * both + d0 * rest * rest)
-    return torch.where(inside, out, y), torch.where(inside, slope, 1.0).log()
+    slopes = functional.pad(transform.min_derivative + functional.softplus(inner), (1, 1), value=1.0)
+    width, height, d = x_knots.diff(), y_knots.diff(), slopes[:, :-1]
+    s = height / width
+    inside = (1 / width, -x_knots[:, :-1] / width, y_knots[:, :-1], height, s, d, s - d, d + slopes[:, 1:] - 2 * s)
+    identity = (1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
+    bins = torch.stack([functional.pad(t, (1, 1), value=v) for t, v in zip(inside, identity, strict=True)])
+    chosen = _bin(x_knots.detach(), x.detach(), row, bound) + torch.tensor(row * (k + 2))
+    per_width, start, y0, height, s, d0, b, c = bins.flatten(1).index_select(1, chosen)
+    xi = start + per_width * x
+    rising = b * xi
+    bottom = s + c * (xi - xi * xi)
+    steep = s / bottom
+    return y0 + height * xi * (rising + d0) / bottom, steep * steep * ((c * xi + b) * xi + rising + d0)
 
 
-def _bin(inner: Tensor, u: Tensor, row: Rows, span: float) -> Tensor:
-    """Bin of every u among the inner knots of its row, by one search over all rows laid end to end."""
-    start = 2 * span * torch.arange(len(inner), dtype=torch.float64)
-    ends = (inner + start.unsqueeze(-1)).reshape(-1)
-    return torch.searchsorted(ends, u + start[row], right=True) - torch.tensor(row * inner.shape[1])
+def _bin(knots: Tensor, x: Tensor, row: Rows, bound: float) -> Tensor:
+    """How many knots of its row lie at or below every x, by one search over all rows laid end to end."""
+    start = 4 * bound * torch.arange(len(knots), dtype=torch.float64)
+    ends = (knots + start.unsqueeze(-1)).reshape(-1)
+    sought = x.clamp(-1.5 * bound, 1.5 * bound) + start[row]
+    return torch.searchsorted(ends, sought, right=True) - torch.tensor(row * knots.shape[1])
 
 
 def _knots(raw: Tensor, smallest: float, bound: float) -> Tensor:
