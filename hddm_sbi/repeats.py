@@ -165,16 +165,17 @@ def _spline(transform: Any, raw: Tensor, x: Tensor, row: Rows) -> tuple[Tensor, 
     Beyond +-tail_bound lies one more bin on either side, the identity.
     """
     k, bound, scale = transform.num_bins, transform.tail_bound, math.sqrt(transform.transform_net.hidden_features)
-    widths, heights, inner = raw.split([k, k, k - 1], -1)
-    x_knots = _knots(widths / scale, transform.min_bin_width, bound)
-    y_knots = _knots(heights / scale, transform.min_bin_height, bound)
-    slopes = functional.pad(transform.min_derivative + functional.softplus(inner), (1, 1), value=1.0)
-    width, height, d = x_knots.diff(), y_knots.diff(), slopes[:, :-1]
-    s = height / width
-    inside = (1 / width, -x_knots[:, :-1] / width, y_knots[:, :-1], height, s, d, s - d, d + slopes[:, 1:] - 2 * s)
-    identity = (1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0)
-    bins = torch.stack([functional.pad(t, (1, 1), value=v) for t, v in zip(inside, identity, strict=True)])
-    chosen = _bin(x_knots.detach(), x.detach(), row, bound) + torch.tensor(row * (k + 2))
+    smallest = raw.new_tensor([[transform.min_bin_width], [transform.min_bin_height]])
+    share = smallest + (1 - smallest * k) * (raw[:, : 2 * k] / scale).unflatten(-1, (2, k)).softmax(-1)
+    size = 2 * bound * share
+    knots = functional.pad(size.cumsum(-1), (1, 0)) - bound
+    width, height, x0, y0 = size[:, 0], size[:, 1], knots[:, 0, :-1], knots[:, 1, :-1]
+    d = functional.pad(transform.min_derivative + functional.softplus(raw[:, 2 * k :]), (1, 1), value=1.0)
+    s, d0 = height / width, d[:, :-1]
+    inside = torch.stack([1 / width, -x0 / width, y0, height, s, d0, s - d0, d0 + d[:, 1:] - 2 * s])
+    identity = raw.new_tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]).reshape(-1, 1, 1).expand(-1, len(raw), 1)
+    bins = torch.cat([identity, inside, identity], -1)
+    chosen = _bin(knots[:, 0].detach(), x.detach(), row, bound) + torch.tensor(row * (k + 2))
     per_width, start, y0, height, s, d0, b, c = bins.flatten(1).index_select(1, chosen)
     xi = start + per_width * x
     rising = b * xi
@@ -189,10 +190,3 @@ def _bin(knots: Tensor, x: Tensor, row: Rows, bound: float) -> Tensor:
     ends = (knots + start.unsqueeze(-1)).reshape(-1)
     sought = x.clamp(-1.5 * bound, 1.5 * bound) + start[row]
     return torch.searchsorted(ends, sought, right=True) - torch.tensor(row * knots.shape[1])
-
-
-def _knots(raw: Tensor, smallest: float, bound: float) -> Tensor:
-    """Ends of bins with widths softmax(raw), none below `smallest`, over [-bound, bound]: (r, k) -> (r, k + 1)."""
-    share = smallest + (1 - smallest * raw.shape[-1]) * raw.softmax(-1)
-    inner = bound * (2 * share.cumsum(-1)[:, :-1] - 1)
-    return functional.pad(functional.pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
