@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hddm_sbi.bridge import SBIToPyro
     from hddm_sbi.catalogue import load_likelihood, load_simulator, models, simulate
     from hddm_sbi.errors import InputError
     from hddm_sbi.model import HierarchicalModel
@@ -22,6 +23,7 @@ _HOME = {
     "HierarchicalModel": "model",
     "InputError": "errors",
     "Parameter": "simulator",
+    "SBIToPyro": "bridge",
     "Simulator": "simulator",
     "Symmetries": "simulator",
     "load_likelihood": "catalogue",
@@ -33,6 +35,7 @@ __all__ = [
     "HierarchicalModel",
     "InputError",
     "Parameter",
+    "SBIToPyro",
     "Simulator",
     "Symmetries",
     "load_likelihood",

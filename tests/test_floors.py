@@ -20,7 +20,7 @@ FLOORS = [
     {"likelihood", "link"},
     {"priors"},
     {"reduction"},
-    {"network", "exact", "mixture"},
+    {"network", "exact", "mixture", "repeats"},
     {"neural", "bridge"},
     {"checkpoint", "training", "calibration"},
     {"catalogue"},

@@ -1,0 +1,192 @@
+"""Log density of any sbi estimator, its network evaluated once for all outcomes that share a condition."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from hddm_sbi.errors import InputError
+
+if TYPE_CHECKING:
+    from sbi.neural_nets.estimators import CategoricalMassEstimator, MixedDensityEstimator, NFlowsFlow
+    from sbi.neural_nets.ratio_estimators import RatioEstimator
+
+Rows = NDArray[np.int64]
+
+#: what evaluating a network once costs, in densities of one trial; decides how trials are laid side by side.
+_NETWORK_COST = 8
+
+
+def log_density(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """Log density of outcomes x (n, *outcome) given condition `rows[row]`, the network evaluated once per row.
+
+    Flows of several numbers see the outcome in their network, so there only the embedding is shared.
+    """
+    from sbi.neural_nets.estimators import (
+        CategoricalMassEstimator,
+        MixedDensityEstimator,
+        MixtureDensityEstimator,
+        NFlowsFlow,
+        ZukoFlow,
+    )
+    from sbi.neural_nets.ratio_estimators import RatioEstimator
+
+    if isinstance(estimator, MixedDensityEstimator):
+        return _mixed(estimator, x, rows, row)
+    if isinstance(estimator, CategoricalMassEstimator):
+        return _mass(estimator, x, rows, row)
+    if isinstance(estimator, ZukoFlow):
+        # sbi repeats the embedded condition for every outcome; the flow itself broadcasts.
+        return _side_by_side(lambda y, c: estimator.net(c).log_prob(y), x, estimator.embedding_net(rows), row)
+    if isinstance(estimator, MixtureDensityEstimator):
+        return _side_by_side(estimator.log_prob, x, rows, row)
+    if isinstance(estimator, NFlowsFlow) and _is_spline(estimator):
+        return _spline_flow(estimator, x, rows, row)
+    if isinstance(estimator, RatioEstimator):
+        return _ratio(estimator, x, rows, row)
+    if hasattr(estimator, "row_log_prob"):
+        return estimator.row_log_prob(x, rows, row)
+    return estimator.log_prob(x.unsqueeze(0), rows[row])[0]
+
+
+def _side_by_side(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """Log densities of an estimator that takes outcomes (m, b, *outcome) for conditions (b, p).
+
+    Outcomes of one row are cut into b blocks of m, the last one filled up, with m the cheapest.
+    """
+    order = np.argsort(row, kind="stable")
+    counts = np.bincount(row, minlength=len(rows))
+    m = min(np.unique(counts[counts > 0]), key=lambda k: (k + _NETWORK_COST) * np.ceil(counts / k).sum(), default=1)
+    blocks = -(-counts // m)
+    rank = np.arange(len(row)) - (np.cumsum(counts) - counts)[row[order]]
+    block = (np.cumsum(blocks) - blocks)[row[order]] + rank // m
+    outcome = np.empty((m, blocks.sum()), dtype=np.int64)
+    outcome[:, block[rank % m == 0]] = order[rank % m == 0]
+    outcome[rank % m, block] = order
+    place = np.empty_like(order)
+    place[order] = rank % m * blocks.sum() + block
+    return log_prob(x[outcome], rows[np.repeat(np.arange(len(rows)), blocks)]).reshape(-1)[place]
+
+
+def _codes(values: Tensor, column: Tensor) -> Rows:
+    """Position of every outcome among the categories."""
+    known = np.sort(values.numpy())
+    seen = column.numpy()
+    code = np.searchsorted(known, seen).clip(max=len(known) - 1)
+    if (known[code] != seen).any():
+        unknown = np.unique(seen[known[code] != seen])
+        raise InputError(
+            f"the estimator was not trained on outcomes {', '.join(f'{v:g}' for v in unknown[:5])}; it knows "
+            f"{len(known)} categories from {known[0]:g} to {known[-1]:g}. Train it on simulations that contain them."
+        )
+    return code
+
+
+def _mass(estimator: CategoricalMassEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """Log mass of categories, one table of categories per row."""
+    net = estimator.net
+    if net.num_variables > 1:
+        return estimator.log_prob(x.unsqueeze(0), rows[row])[0]
+    # One variable: the network is autoregressive, so it does not look at the outcome and any will do.
+    table = net(rows.new_zeros(len(rows), 1), rows).log_softmax(-1)
+    return table.reshape(-1)[row * table.shape[-1] + _codes(net.categorical_values_per_var[0], x[:, 0])]
+
+
+def _mixed(estimator: MixedDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """log p(categories) + log p(continuous | categories): the second network once per row and combination seen."""
+    net = estimator.discrete_net.net
+    continuous, discrete = x[:, : -net.num_variables], x[:, -net.num_variables :]
+    code = [_codes(values, discrete[:, i]) for i, values in enumerate(net.categorical_values_per_var)]
+    sizes = (len(rows), *(len(values) for values in net.categorical_values_per_var))
+    pair = np.ravel_multi_index((row, *code), sizes)
+    _, first, same = np.unique(pair, return_index=True, return_inverse=True)
+    log_p = log_density(estimator.discrete_net, discrete, rows, row)
+    combined = torch.cat([discrete[first], estimator.condition_embedding(rows)[row[first]]], -1)
+    if not estimator.log_transform_input:
+        return log_p + log_density(estimator.continuous_net, continuous, combined, same)
+    y = torch.log(continuous)
+    return log_p + log_density(estimator.continuous_net, y, combined, same) - y.sum(-1)
+
+
+def _ratio(estimator: RatioEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """log p(x | condition) / p(x), up to a constant, the condition embedded once per row."""
+    embedded = [estimator.embedding_net_theta(rows)[row], estimator.embedding_net_x(x)]
+    return estimator.net(torch.cat(embedded, -1)).squeeze(-1)
+
+
+def _leaves(transform: torch.nn.Module) -> list[Any]:
+    """The transforms of an nflows flow in the order they are applied."""
+    parts = getattr(transform, "_transforms", None)
+    return [transform] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
+
+
+def _is_spline(estimator: NFlowsFlow) -> bool:
+    """Whether this is sbi's `nsf` of one number: affine maps and splines that depend on the condition only."""
+    from nflows.transforms import (  # type: ignore[import-untyped]
+        PiecewiseRationalQuadraticCouplingTransform,
+        PointwiseAffineTransform,
+    )
+
+    known = (PointwiseAffineTransform, PiecewiseRationalQuadraticCouplingTransform)
+    leaves = _leaves(estimator.net._transform)
+    return estimator.input_shape.numel() == 1 and all(isinstance(leaf, known) for leaf in leaves)
+
+
+def _spline_flow(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """Log density of a flow of splines: knots once per row, one bin per outcome.
+
+    nflows computes every knot for every outcome, and picks outcomes by value, which cannot be traced.
+    """
+    embedded = estimator.embedding_net(rows)
+    y, slope = x.reshape(-1), x.new_ones(len(x))
+    for transform in _leaves(estimator.net._transform):
+        if hasattr(transform, "transform_net"):
+            y, more = _spline(transform, transform.transform_net(None, embedded), y, row)
+            slope = slope * more
+        else:
+            out, log_slope = transform(y.unsqueeze(-1))
+            y, slope = out.squeeze(-1), slope * log_slope.exp()
+    return slope.log() - 0.5 * y * y - 0.5 * math.log(2 * math.pi)
+
+
+def _spline(transform: Any, raw: Tensor, x: Tensor, row: Rows) -> tuple[Tensor, Tensor]:
+    """Monotonic rational-quadratic spline and its slope (Durkan et al. 2019, eqs. 4 and 5).
+
+    raw: (r, 3 k - 1), widths, heights and inner slopes of k bins before normalisation. With xi = (x - x0) / width,
+    s = height / width, slopes d0 and d1 at the ends of the bin, b = s - d0, c = d0 + d1 - 2 s,
+    y = y0 + height xi (b xi + d0) / (s + c xi (1 - xi)), dy/dx = s^2 (c xi^2 + 2 b xi + d0) / (s + c xi (1 - xi))^2.
+    Beyond +-tail_bound lies one more bin on either side, the identity.
+    """
+    k, bound, scale = transform.num_bins, transform.tail_bound, math.sqrt(transform.transform_net.hidden_features)
+    smallest = raw.new_tensor([[transform.min_bin_width], [transform.min_bin_height]])
+    share = smallest + (1 - smallest * k) * (raw[:, : 2 * k] / scale).unflatten(-1, (2, k)).softmax(-1)
+    size = 2 * bound * share
+    knots = functional.pad(size.cumsum(-1), (1, 0)) - bound
+    width, height, x0, y0 = size[:, 0], size[:, 1], knots[:, 0, :-1], knots[:, 1, :-1]
+    d = functional.pad(transform.min_derivative + functional.softplus(raw[:, 2 * k :]), (1, 1), value=1.0)
+    s, d0 = height / width, d[:, :-1]
+    inside = torch.stack([1 / width, -x0 / width, y0, height, s, d0, s - d0, d0 + d[:, 1:] - 2 * s])
+    identity = raw.new_tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]).reshape(-1, 1, 1).expand(-1, len(raw), 1)
+    bins = torch.cat([identity, inside, identity], -1)
+    chosen = _bin(knots[:, 0].detach(), x.detach(), row, bound) + torch.tensor(row * (k + 2))
+    per_width, start, y0, height, s, d0, b, c = bins.flatten(1).index_select(1, chosen)
+    xi = start + per_width * x
+    rising = b * xi
+    bottom = s + c * (xi - xi * xi)
+    steep = s / bottom
+    return y0 + height * xi * (rising + d0) / bottom, steep * steep * ((c * xi + b) * xi + rising + d0)
+
+
+def _bin(knots: Tensor, x: Tensor, row: Rows, bound: float) -> Tensor:
+    """How many knots of its row lie at or below every x, by one search over all rows laid end to end."""
+    start = 4 * bound * torch.arange(len(knots), dtype=torch.float64)
+    ends = (knots + start.unsqueeze(-1)).reshape(-1)
+    sought = x.clamp(-1.5 * bound, 1.5 * bound) + start[row]
+    return torch.searchsorted(ends, sought, right=True) - torch.tensor(row * knots.shape[1])
