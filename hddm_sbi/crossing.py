@@ -82,8 +82,8 @@ def crossing_of(curves: Curves) -> FirstCrossing:
                 return t, 1 if up0 < down0 else 0, x
             end = x + math.sqrt(h) * rng.standard_normal()
             up1, down1 = upper_end + upper_shift - end, end - lower_end - lower_shift
-            # The nearer line first: a bridge that meets both meets that one first, up to odds of exp(-12).
-            for side in (1, 0) if up0 < down0 else (0, 1):
+            # A bridge that meets both lines meets last the one that its end is nearer to.
+            for side in (0, 1) if up1 < down1 else (1, 0):
                 d0, d1 = (up0, up1) if side == 1 else (down0, down1)
                 if d1 <= 0.0 or rng.random() < math.exp(-2.0 * d0 * d1 / h):
                     return t + _crossing_time(d0, d1, h, rng), side, end
