@@ -1,4 +1,4 @@
-"""Default priors of every model, and its sets from the literature, as tables."""
+"""Default priors of every model (of races, those of two choices), and its sets from the literature, as tables."""
 
 import hddm_sbi as hs
 from hddm_sbi import catalogue
@@ -8,6 +8,8 @@ from hddm_sbi.priors import prior_table
 def main() -> None:
     for name in catalogue.names():
         simulator = hs.load_simulator(name)
+        if len(simulator.choices) > 2:
+            continue
         for chosen in (None, *simulator.literature_priors):
             table = prior_table(simulator, chosen).reset_index()
             print(f"\n`{name}`, {'defaults' if chosen is None else f'priors={chosen!r}'}\n")

@@ -13,6 +13,9 @@ import hddm_sbi as hs
 from hddm_sbi import inference
 from hddm_sbi.diagnostics import ConvergenceWarning
 from hddm_sbi.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.network import Architecture, MixtureNetwork
+from hddm_sbi.neural import NeuralLikelihood
+from hddm_sbi.reduction import Reduction
 
 QUICK = {"draws": 60, "tune": 120, "chains": 2, "progress": False}
 quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.diagnostics.ConvergenceWarning")
@@ -199,3 +202,33 @@ def test_random_state_is_left_alone(experiment):
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(draws=5, tune=5, chains=1, seed=1, progress=False)
     assert torch.rand(1) == expected
+
+
+def test_conditions_that_the_simulator_receives_come_from_the_table():
+    """An untrained network of the shrinking spotlight: what matters is where congruency comes from."""
+    ssp = hs.load_simulator("ssp")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = MixtureNetwork(Reduction(ssp), Architecture())
+    likelihood = NeuralLikelihood(ssp, network, ssp.box)
+    code = np.tile([1, -1, -1], 40)
+    theta = {"p": 3.5, "a": 0.7, "t0": 0.3, "sda": 1.8, "rd": 18.0, "congruency": code}
+    data = hs.simulate("ssp", theta, seed=1).assign(congruency=code, group=np.repeat(["x", "y"], 60))
+    model = hs.HierarchicalModel("p ~ group", data, ssp, likelihood)
+    assert model.hierarchy.trials.n_cells == 4
+    assert "congruency" not in model.formulas
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = model.fit(draws=10, tune=20, chains=1, seed=1, progress=False)
+    cells = model.theta(posterior, np.array([0]))[0]
+    assert np.array_equal(cells[model.cell, ssp.names.index("congruency")], code)
+    assert not [name for name in posterior.posterior if name.startswith("congruency")]
+    assert np.array_equal(posterior.constant_data["congruency"], code)
+    with pytest.raises(
+        hs.InputError, match=r"'congruency' is a condition of the model and must be \+1 or -1; got 'no'"
+    ):
+        hs.HierarchicalModel("p ~ group", data.assign(congruency=np.where(code > 0, "no", "1")), ssp, likelihood)
+    with pytest.raises(hs.InputError, match="no column 'congruency'"):
+        hs.HierarchicalModel("p ~ group", data.drop(columns="congruency"), ssp, likelihood)
+    with pytest.raises(hs.InputError, match="unknown parameter 'congruency'"):
+        hs.HierarchicalModel("congruency ~ group", data, ssp, likelihood)
