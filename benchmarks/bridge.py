@@ -46,8 +46,8 @@ def compare(name: str, estimator: torch.nn.Module, condition: Condition, x: Tens
         best_seconds(gradient(log_prob), 40)
         for log_prob in (
             lambda: to_pyro_distribution(estimator, rows[index]).log_prob(x),
-            lambda: hs.SBIToPyro(estimator, rows, index=index).log_prob(outcome),
-            lambda: hs.SBIToPyro(estimator, rows[index]).log_prob(outcome),
+            lambda: hs.SBIToPyro(estimator, rows, index, validate_args=False).log_prob(outcome),
+            lambda: hs.SBIToPyro(estimator, rows[index], validate_args=False).log_prob(outcome),
         )
     )
     print(
@@ -135,7 +135,7 @@ def main() -> None:
     condition, x = ddm_cells()
     for kind in ("nsf", "zuko_nsf", "mdn"):
         build = likelihood_nn("mnle", flow_model=kind, log_transform_x=True)
-        compare(f"MNLE with {kind}", build(condition[0].detach(), x), condition, x)
+        compare(f"MNLE with {kind}", build(condition[0].detach()[condition[1]], x), condition, x)
     for n in (5, 50):
         compare_models(table(0)(theta, cookies(n)[1]), n)
 
