@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -226,12 +227,18 @@ class SBIToPyro(TorchDistribution):
         return torch.broadcast_shapes(batch, self.batch_shape)
 
 
-def _shapes(estimator: Any) -> tuple[torch.Size, torch.Size]:
-    """Shape of the parameters and of one outcome. Raises InputError for what is not a likelihood."""
+@cache
+def _bases() -> tuple[Any, Any]:
+    """sbi's base classes of density and of ratio estimators."""
     with validation_kept():
         from sbi.neural_nets.estimators.base import ConditionalDensityEstimator
         from sbi.neural_nets.ratio_estimators import RatioEstimator
+    return ConditionalDensityEstimator, RatioEstimator
 
+
+def _shapes(estimator: Any) -> tuple[torch.Size, torch.Size]:
+    """Shape of the parameters and of one outcome. Raises InputError for what is not a likelihood."""
+    ConditionalDensityEstimator, RatioEstimator = _bases()
     if isinstance(estimator, RatioEstimator):
         return estimator.theta_shape, estimator.x_shape
     if isinstance(estimator, ConditionalDensityEstimator):
@@ -302,6 +309,19 @@ def _support(estimator: Any) -> list[constraints.Constraint]:
         return list(estimator.columns)
     for module in estimator.modules():
         if isinstance(module, CallableTransform):
-            domain = module.transform.domain
-            return [getattr(domain, "base_constraint", domain)]
+            return _range(module.transform.inv, estimator.input_shape)
     return [constraints.real]
+
+
+def _range(transform: Callable[[Tensor], Tensor], shape: torch.Size) -> list[constraints.Constraint]:
+    """Where an increasing map takes the line, column by column."""
+    ends = torch.stack([transform(torch.full(shape, end)) for end in (-torch.inf, torch.inf)], -1).reshape(-1, 2)
+    return [_interval(float(low), float(high)) for low, high in ends]
+
+
+def _interval(low: float, high: float) -> constraints.Constraint:
+    if high < torch.inf:
+        return constraints.interval(low, high) if low > -torch.inf else constraints.less_than(high)
+    if low > -torch.inf:
+        return constraints.positive if low == 0 else constraints.greater_than(low)
+    return constraints.real

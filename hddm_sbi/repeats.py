@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +16,6 @@ from torch.nn import functional
 from hddm_sbi.errors import InputError
 
 if TYPE_CHECKING:
-    from sbi.neural_nets.estimators import CategoricalMassEstimator, MixedDensityEstimator, NFlowsFlow
-    from sbi.neural_nets.ratio_estimators import RatioEstimator
-
-Rows = NDArray[np.int64]
-
-#: what evaluating a network once costs, in densities of one trial; decides how trials are laid side by side.
-_NETWORK_COST = 8
-
-
-def log_density(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
-    """Log density of outcomes x (n, *outcome) given condition `rows[row]`, the network evaluated once per row.
-
-    Flows of several numbers see the outcome in their network, so there only the embedding is shared.
-    """
     from sbi.neural_nets.estimators import (
         CategoricalMassEstimator,
         MixedDensityEstimator,
@@ -38,41 +25,94 @@ def log_density(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     )
     from sbi.neural_nets.ratio_estimators import RatioEstimator
 
-    if isinstance(estimator, MixedDensityEstimator):
-        return _mixed(estimator, x, rows, row)
-    if isinstance(estimator, CategoricalMassEstimator):
-        return _mass(estimator, x, rows, row)
-    if isinstance(estimator, ZukoFlow):
-        # sbi repeats the embedded condition for every outcome; the flow itself broadcasts.
-        return _side_by_side(lambda y, c: estimator.net(c).log_prob(y), x, estimator.embedding_net(rows), row)
-    if isinstance(estimator, MixtureDensityEstimator):
-        return _side_by_side(estimator.log_prob, x, rows, row)
-    if isinstance(estimator, NFlowsFlow) and _is_spline(estimator):
-        return _spline_flow(estimator, x, rows, row)
-    if isinstance(estimator, RatioEstimator):
-        return _ratio(estimator, x, rows, row)
-    if hasattr(estimator, "row_log_prob"):
-        return estimator.row_log_prob(x, rows, row)
+Rows = NDArray[np.int64]
+Evaluation = Callable[[Any, Tensor, Tensor, Rows], Tensor]
+
+#: what evaluating a network once costs, in densities of one trial; decides how trials are laid side by side.
+_NETWORK_COST = 8
+
+
+def log_density(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """Log density of outcomes x (n, *outcome) given conditions `rows[row]`, (n,).
+
+    rows: (r, p). row: (n,), the row of every outcome. The network is evaluated once per row, except where it sees the
+    outcome as well (flows of several numbers, `naf` and `unaf`, ratios): there at most the embedding is.
+    """
+    evaluate = _evaluation(type(estimator))  # type: ignore[arg-type]
+    return evaluate(estimator, x, rows, row)
+
+
+@cache
+def _evaluation(kind: type) -> Evaluation:
+    """How estimators of this type are evaluated."""
+    from sbi.neural_nets.estimators import (
+        CategoricalMassEstimator,
+        MixedDensityEstimator,
+        MixtureDensityEstimator,
+        NFlowsFlow,
+        ZukoFlow,
+    )
+    from sbi.neural_nets.ratio_estimators import RatioEstimator
+
+    known: dict[type, Evaluation] = {
+        MixedDensityEstimator: _mixed,
+        CategoricalMassEstimator: _mass,
+        MixtureDensityEstimator: _gaussians,
+        ZukoFlow: _zuko,
+        NFlowsFlow: _nflows,
+        RatioEstimator: _ratio,
+    }
+    for base, evaluation in known.items():
+        if issubclass(kind, base):
+            return evaluation
+    return getattr(kind, "row_log_prob", _one_by_one)
+
+
+def _one_by_one(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """What every estimator can do: a condition for each outcome."""
     return estimator.log_prob(x.unsqueeze(0), rows[row])[0]
 
 
-def _side_by_side(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, row: Rows) -> Tensor:
-    """Log densities of an estimator that takes outcomes (m, b, *outcome) for conditions (b, p).
+def _gaussians(estimator: MixtureDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    return _side_by_side(estimator.log_prob, x, rows, row)
 
-    Outcomes of one row are cut into b blocks of m, the last one filled up, with m the cheapest.
+
+def _zuko(estimator: ZukoFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """sbi repeats the embedded condition for every outcome; the flow itself broadcasts."""
+    return _side_by_side(lambda y, c: estimator.net(c).log_prob(y), x, estimator.embedding_net(rows), row)
+
+
+def _nflows(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    return (_spline_flow if _is_spline(estimator) else _one_by_one)(estimator, x, rows, row)
+
+
+def _side_by_side(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    """Log densities of an estimator that takes outcomes (m, b, *outcome) for conditions (b, p)."""
+    if len(rows) >= len(row):
+        return log_prob(x.unsqueeze(0), rows[row])[0]
+    outcome, repeat, place = map(torch.tensor, _blocks(row.tobytes(), len(rows)))
+    return log_prob(x[outcome], rows[repeat]).reshape(-1).index_select(0, place)
+
+
+@lru_cache(maxsize=32)
+def _blocks(row: bytes, n_rows: int) -> tuple[Rows, Rows, Rows]:
+    """Outcomes of one row cut into blocks of m, the last one filled up, with m the cheapest.
+
+    Returns the outcomes (m, b), the row of every block (b,), and where each outcome is in the flattened table (n,).
     """
-    order = np.argsort(row, kind="stable")
-    counts = np.bincount(row, minlength=len(rows))
-    m = min(np.unique(counts[counts > 0]), key=lambda k: (k + _NETWORK_COST) * np.ceil(counts / k).sum(), default=1)
+    rows = np.frombuffer(row, dtype=np.int64)
+    order = np.argsort(rows, kind="stable")
+    counts = np.bincount(rows, minlength=n_rows)
+    m = min(np.unique(counts[counts > 0]), key=lambda k: (k + _NETWORK_COST) * np.ceil(counts / k).sum())
     blocks = -(-counts // m)
-    rank = np.arange(len(row)) - (np.cumsum(counts) - counts)[row[order]]
-    block = (np.cumsum(blocks) - blocks)[row[order]] + rank // m
+    rank = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows[order]]
+    block = (np.cumsum(blocks) - blocks)[rows[order]] + rank // m
     outcome = np.empty((m, blocks.sum()), dtype=np.int64)
     outcome[:, block[rank % m == 0]] = order[rank % m == 0]
     outcome[rank % m, block] = order
     place = np.empty_like(order)
     place[order] = rank % m * blocks.sum() + block
-    return log_prob(x[outcome], rows[np.repeat(np.arange(len(rows)), blocks)]).reshape(-1)[place]
+    return outcome, np.repeat(np.arange(n_rows), blocks), place
 
 
 def _codes(values: Tensor, column: Tensor) -> Rows:
@@ -93,10 +133,11 @@ def _mass(estimator: CategoricalMassEstimator, x: Tensor, rows: Tensor, row: Row
     """Log mass of categories, one table of categories per row."""
     net = estimator.net
     if net.num_variables > 1:
-        return estimator.log_prob(x.unsqueeze(0), rows[row])[0]
+        return _one_by_one(estimator, x, rows, row)
     # One variable: the network is autoregressive, so it does not look at the outcome and any will do.
     table = net(rows.new_zeros(len(rows), 1), rows).log_softmax(-1)
-    return table.reshape(-1)[row * table.shape[-1] + _codes(net.categorical_values_per_var[0], x[:, 0])]
+    place = row * table.shape[-1] + _codes(net.categorical_values_per_var[0], x[:, 0])
+    return table.reshape(-1).index_select(0, torch.tensor(place))
 
 
 def _mixed(estimator: MixedDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
