@@ -157,9 +157,10 @@ class Likelihood(ABC):
 
     def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""
-        shift = self._shift(theta)
+        shift, latest = self._shift(theta), self.simulator.latest
         low, high = _Y_RANGE
-        upper = torch.log((rt - shift).clamp(min=np.exp(low), max=np.exp(high)))
+        decision = rt - shift if latest is None else torch.minimum(rt - shift, latest(*theta.unbind(-1)))
+        upper = torch.log(decision.clamp(min=np.exp(low), max=np.exp(high)))
         half = 0.5 * (upper - low)
         y = low + half.unsqueeze(-1) * (1.0 + _NODES)
         at = (shift.unsqueeze(-1) + torch.exp(y)).reshape(-1)

@@ -110,6 +110,7 @@ class Simulator:
     accumulator: where the choices race without touching each other, the finishing time of one of them: Numba function
     of the exchanged parameter (called by its stem), then the other parameters in order, then `rng`; else None.
     heavy_tailed: whether P(rt > t), or that of an accumulator, falls no faster than 1/t.
+    latest: where decisions end at a finite time, that time in seconds as a function of all parameters (tensors).
     """
 
     name: str
@@ -122,6 +123,7 @@ class Simulator:
     log_density: Callable[..., Any] | None = None
     accumulator: Callable[..., float] | None = None
     heavy_tailed: bool = False
+    latest: Callable[..., Any] | None = None
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
