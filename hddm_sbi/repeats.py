@@ -70,7 +70,7 @@ def _evaluation(kind: type) -> Evaluation:
 
 def _one_by_one(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """What every estimator can do: a condition for each outcome."""
-    return estimator.log_prob(x.unsqueeze(0), _each(rows, row))[0]
+    return estimator.log_prob(x.unsqueeze(0), _each(rows, row)).reshape(-1)
 
 
 def _each(rows: Tensor, row: Rows) -> Tensor:
@@ -95,7 +95,7 @@ def _nflows(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor
 def _side_by_side(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """Log densities of an estimator that takes outcomes (m, b, *outcome) for conditions (b, p)."""
     if len(rows) >= len(row):
-        return log_prob(x.unsqueeze(0), _each(rows, row))[0]
+        return log_prob(x.unsqueeze(0), _each(rows, row)).reshape(-1)
     outcome, repeat, place = map(torch.tensor, _blocks(row.tobytes(), len(rows)))
     return log_prob(x[outcome], rows.index_select(0, repeat)).reshape(-1).index_select(0, place)
 
