@@ -224,7 +224,7 @@ class SBIToPyro(TorchDistribution):
                 f"an outcome is one number, so {tuple(self.batch_shape)} outcomes are expected; got shape "
                 f"{tuple(batch)}: drop its last dimension."
             )
-        return torch.broadcast_shapes(batch, self.batch_shape)
+        return batch if batch == self.batch_shape else torch.broadcast_shapes(batch, self.batch_shape)
 
 
 @cache

@@ -70,7 +70,13 @@ def _evaluation(kind: type) -> Evaluation:
 
 def _one_by_one(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """What every estimator can do: a condition for each outcome."""
-    return estimator.log_prob(x.unsqueeze(0), rows[row])[0]
+    return estimator.log_prob(x.unsqueeze(0), _each(rows, row)).reshape(-1)
+
+
+def _each(rows: Tensor, row: Rows) -> Tensor:
+    """`rows[row]`; the rows themselves where each has its outcome already."""
+    there = len(rows) == len(row) and (row[:-1] < row[1:]).all()
+    return rows if there else rows.index_select(0, torch.tensor(row))
 
 
 def _gaussians(estimator: MixtureDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
@@ -89,9 +95,9 @@ def _nflows(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor
 def _side_by_side(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """Log densities of an estimator that takes outcomes (m, b, *outcome) for conditions (b, p)."""
     if len(rows) >= len(row):
-        return log_prob(x.unsqueeze(0), rows[row])[0]
+        return log_prob(x.unsqueeze(0), _each(rows, row)).reshape(-1)
     outcome, repeat, place = map(torch.tensor, _blocks(row.tobytes(), len(rows)))
-    return log_prob(x[outcome], rows[repeat]).reshape(-1).index_select(0, place)
+    return log_prob(x[outcome], rows.index_select(0, repeat)).reshape(-1).index_select(0, place)
 
 
 @lru_cache(maxsize=32)
@@ -158,7 +164,7 @@ def _mixed(estimator: MixedDensityEstimator, x: Tensor, rows: Tensor, row: Rows)
 
 def _ratio(estimator: RatioEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """log p(x | condition) / p(x), up to a constant, the condition embedded once per row."""
-    embedded = [estimator.embedding_net_theta(rows)[row], estimator.embedding_net_x(x)]
+    embedded = [_each(estimator.embedding_net_theta(rows), row), estimator.embedding_net_x(x)]
     return estimator.net(torch.cat(embedded, -1)).squeeze(-1)
 
 
@@ -186,10 +192,10 @@ def _spline_flow(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> T
     nflows computes every knot for every outcome, and picks outcomes by value, which cannot be traced.
     """
     embedded = estimator.embedding_net(rows)
-    y, slope = x.reshape(-1), x.new_ones(len(x))
+    y, slope, place = x.reshape(-1), x.new_ones(len(x)), torch.tensor(row)
     for transform in _leaves(estimator.net._transform):
         if hasattr(transform, "transform_net"):
-            y, more = _spline(transform, transform.transform_net(None, embedded), y, row)
+            y, more = _spline(transform, transform.transform_net(None, embedded), y, place)
             slope = slope * more
         else:
             out, log_slope = transform(y.unsqueeze(-1))
@@ -197,7 +203,7 @@ def _spline_flow(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> T
     return slope.log() - 0.5 * y * y - 0.5 * math.log(2 * math.pi)
 
 
-def _spline(transform: Any, raw: Tensor, x: Tensor, row: Rows) -> tuple[Tensor, Tensor]:
+def _spline(transform: Any, raw: Tensor, x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     """Monotonic rational-quadratic spline and its slope (Durkan et al. 2019, eqs. 4 and 5).
 
     raw: (r, 3 k - 1), widths, heights and inner slopes of k bins before normalisation. With xi = (x - x0) / width,
@@ -216,7 +222,7 @@ def _spline(transform: Any, raw: Tensor, x: Tensor, row: Rows) -> tuple[Tensor, 
     inside = torch.stack([1 / width, -x0 / width, y0, height, s, d0, s - d0, d0 + d[:, 1:] - 2 * s])
     identity = raw.new_tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]).reshape(-1, 1, 1).expand(-1, len(raw), 1)
     bins = torch.cat([identity, inside, identity], -1)
-    chosen = _bin(knots[:, 0].detach(), x.detach(), row, bound) + torch.tensor(row * (k + 2))
+    chosen = _bin(knots[:, 0].detach(), x.detach(), row, bound)
     per_width, start, y0, height, s, d0, b, c = bins.flatten(1).index_select(1, chosen)
     xi = start + per_width * x
     rising = b * xi
@@ -225,9 +231,9 @@ def _spline(transform: Any, raw: Tensor, x: Tensor, row: Rows) -> tuple[Tensor, 
     return y0 + height * xi * (rising + d0) / bottom, steep * steep * ((c * xi + b) * xi + rising + d0)
 
 
-def _bin(knots: Tensor, x: Tensor, row: Rows, bound: float) -> Tensor:
-    """How many knots of its row lie at or below every x, by one search over all rows laid end to end."""
+def _bin(knots: Tensor, x: Tensor, row: Tensor, bound: float) -> Tensor:
+    """Bin of every x among those of its row, all rows laid end to end; k + 1 knots of a row make k + 2 bins."""
     start = 4 * bound * torch.arange(len(knots), dtype=torch.float64)
     ends = (knots + start.unsqueeze(-1)).reshape(-1)
-    sought = x.clamp(-1.5 * bound, 1.5 * bound) + start[row]
-    return torch.searchsorted(ends, sought, right=True) - torch.tensor(row * knots.shape[1])
+    sought = x.clamp(-1.5 * bound, 1.5 * bound) + start.index_select(0, row)
+    return torch.searchsorted(ends, sought, right=True) + row
