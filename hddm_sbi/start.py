@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pyro.distributions import TorchDistribution
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -131,13 +132,20 @@ def _typical_gram(columns: Tensor, effects: GroupEffects, trials_per_cell: Array
     return by_group[np.argsort(by_group.trace(axis1=1, axis2=2))[len(by_group) // 2]], float(np.median(trials))
 
 
+def _median(prior: TorchDistribution) -> Tensor:
+    """Median of a prior; of one without a quantile function, such as Gamma, that of 1 001 draws."""
+    try:
+        return prior.icdf(torch.tensor(0.5, dtype=torch.float64))
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return prior.sample((1_001,)).double().median(0).values
+
+
 def _plausible_sds(effects: GroupEffects) -> Array:
     """Plausible population sd of every column, (k,): half the prior median for intercepts, a fifth for slopes, which
     vary less between groups."""
-    medians = [
-        q.icdf(torch.tensor(0.5, dtype=torch.float64)).expand(t.matrix.shape[1])
-        for q, t in zip(effects.sigma_priors, effects.terms, strict=True)
-    ]
+    medians = [_median(q).expand(t.matrix.shape[1]) for q, t in zip(effects.sigma_priors, effects.terms, strict=True)]
     shares = [0.5 if t.name == "1" else 0.2 for t in effects.terms]
     return torch.cat([share * median for share, median in zip(shares, medians, strict=True)]).numpy()
 
@@ -176,9 +184,7 @@ def _predictor_start(predictor: Predictor, eta: Tensor) -> dict[str, Tensor]:
             deviation = (by_group - level).unsqueeze(-1)
         sigma = []
         for name, term, prior in zip(g.effect_names, g.terms, g.sigma_priors, strict=True):
-            median = prior.icdf(torch.tensor(0.5, dtype=torch.float64)).expand(
-                () if term.levels is None else (len(term.levels),)
-            )
+            median = _median(prior).expand(() if term.levels is None else (len(term.levels),))
             values[f"{name}_sigma"] = 0.5 * median
             sigma.append(values[f"{name}_sigma"].reshape(-1))
         if g.correlated:

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import xarray as xr
 
@@ -69,3 +70,12 @@ def test_centring_follows_the_data_of_a_group():
         model = hs.HierarchicalModel("v ~ 1 + (1|subject)", simulate_experiment(4, n_trials).trials, likelihood="exact")
         chosen += [g.centred for p in model.hierarchy.predictors for g in p.groups]
     assert chosen == [False, True]
+
+
+@pytest.mark.parametrize("prior", [dist.Gamma(2.0, 4.0), dist.InverseGamma(3.0, 1.0), dist.Exponential(2.0)])
+def test_any_positive_prior_of_a_group_sd_starts_finite(prior):
+    data = simulate_experiment(4, 10).trials
+    model = hs.HierarchicalModel("v ~ 1 + (1|subject)", data, priors={"v_1|subject_sigma": prior}, likelihood="exact")
+    value, gradient = model.density(model.density.start)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
