@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]
 Region = dict[str, tuple[float, float]]
+Loss = Callable[[Array], tuple[float, Array]]
 
 #: where posterior bias is measured: inside the box, as human data are (HSSM's own benchmark ranges for diffusions).
 _POSTERIOR_MARGIN = {"v": (-2.5, 2.5), "a": (0.5, 2.0), "z": (0.25, 0.75), "t0": (0.15, 1.0)}
@@ -39,26 +43,31 @@ class Accuracy:
     score_error: dict[str, float]
 
 
-def accuracy(likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int) -> Accuracy:
-    """Compare two likelihoods on n simulated trials, each with a theta of its own, uniform in `region`."""
+def accuracy(
+    likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int, n_thetas: int | None = None
+) -> Accuracy:
+    """Compare two likelihoods on n simulated trials, whose `n_thetas` thetas (default: n) are uniform in `region`."""
     simulator = reference.simulator
-    theta = _uniform(region, n, seed)
+    theta = _uniform(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
     error, scores = _errors(likelihood, reference, theta, rt, choice)
     variate = np.expm1(-error) + error
     gap, size = np.abs(scores[0] - scores[1]), np.abs(scores[1])
-    relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
+    with np.errstate(invalid="ignore"):
+        relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
     return Accuracy(
         kl=float(variate.mean()),
-        kl_se=float(variate.std() / np.sqrt(n)),
+        kl_se=float(variate.reshape(n_thetas or n, -1).mean(1).std() / np.sqrt(n_thetas or n)),
         mean_abs_error=float(np.abs(error).mean()),
         quantile_999=float(np.quantile(np.abs(error), 0.999)),
         largest=float(np.abs(error).max()),
-        score_error=dict(zip(simulator.names, relative.tolist(), strict=True)),
+        score_error={p.name: float(r) for p, r in zip(simulator.parameters, relative, strict=True) if not p.given},
     )
 
 
-def tails(likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int) -> dict[str, float]:
+def tails(
+    likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int, n_thetas: int | None = None
+) -> dict[str, float]:
     """Mean absolute error of log p where data are scarce, by name of the tail.
 
     fast: the fastest 1 in 1 000 trials, by decision time relative to the mean; under 5 ms: decision times below 5 ms;
@@ -66,9 +75,10 @@ def tails(likelihood: Likelihood, reference: Likelihood, region: Region, n: int,
     with_lapse: the same choices below 1e-5 where 5 % of the trials are lapses, as in every default fit.
     """
     simulator = reference.simulator
-    theta = _uniform(region, n, seed)
+    theta = _uniform(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
-    error, _ = _errors(likelihood, reference, theta, rt, choice)
+    times, made, at = (torch.as_tensor(x) for x in (rt, choice, theta))
+    error = (reference.trial_log_prob(times, made, at) - likelihood.trial_log_prob(times, made, at)).numpy()
     shift = simulator.symmetries.shift
     decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
     other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
@@ -89,18 +99,28 @@ def posterior_bias(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """|posterior mode under the likelihood - under the reference| in exact posterior sds, per parameter: mean, largest.
 
-    Flat prior, n_trials simulated from each of n_sets thetas; sds from the curvature of the reference at its mode.
+    Flat prior, n_trials simulated from each of n_sets thetas; sds from the curvature of the reference at its mode. A
+    condition that is given has either of its codes in half of the trials.
     """
     simulator = reference.simulator
     region = {name: _inner(name, *box) for name, box in likelihood.box.items()}
-    bias = np.empty((n_sets, len(simulator.names)))
-    for k, theta in enumerate(_uniform(region, n_sets, seed)):
-        rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed + 1000 + k)
-        trials = SortedTrials.sort(rt, choice, np.zeros(n_trials, np.int64), 1, len(simulator.choices))
-        mode, sd = _mode(reference, trials, theta, likelihood.box)
-        learned, _ = _mode(likelihood, trials, mode, likelihood.box)
-        bias[k] = np.abs(learned - mode) / sd
-    names = simulator.names
+    estimated = [column for column, p in enumerate(simulator.parameters) if not p.given]
+    names = [simulator.names[column] for column in estimated]
+    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.given)))
+    bias = np.empty((n_sets, len(estimated)))
+    for k, theta in enumerate(_uniform(simulator, region, n_sets, seed)):
+        cells = np.tile(theta, (len(codes), 1))
+        cells[:, [column for column in range(len(theta)) if column not in estimated]] = codes
+        cell = np.arange(n_trials) % len(codes)
+        rt, choice = simulator.simulate(cells[cell], seed + 1000 + k)
+        trials = SortedTrials.sort(rt, choice, cell, len(codes), len(simulator.choices))
+        bounds = [likelihood.box[name] for name in names]
+        if simulator.symmetries.shift in names:
+            column = names.index(simulator.symmetries.shift)
+            bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
+        exact, learned = (_loss(one, trials, cells, estimated) for one in (reference, likelihood))
+        mode = _mode(exact, theta[estimated], bounds, n_trials)
+        bias[k] = np.abs(_mode(learned, mode, bounds, n_trials) - mode) / _sds(exact, mode, n_trials)
     return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
 
 
@@ -111,15 +131,16 @@ def scores(
     n: int = 400_000,
     n_sets: int = 16,
     n_trials: int = 25_000,
+    n_thetas: int | None = None,
     seed: int = 5,
 ) -> dict[str, Any]:
     """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias.
 
-    n: trials, each with a theta of its own. n_sets, n_trials: of the posterior bias.
+    n: trials, of n_thetas thetas (default: each has its own). n_sets, n_trials: of the posterior bias.
     """
     whole = dict(likelihood.box)
     target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}
-    inside, everywhere = (accuracy(likelihood, reference, region, n, seed) for region in (target, whole))
+    inside, everywhere = (accuracy(likelihood, reference, region, n, seed, n_thetas) for region in (target, whole))
     mean, largest = posterior_bias(likelihood, reference, n_trials, n_sets, seed)
     return {
         "KL": inside.kl,
@@ -132,8 +153,10 @@ def scores(
         "posterior_bias": max(mean.values()),
         "posterior_bias_mean": mean,
         "posterior_bias_largest": largest,
-        "tails": tails(likelihood, reference, whole, n, seed + 1),
+        "tails": tails(likelihood, reference, whole, n, seed + 1, n_thetas),
+        "reference": reference.kind,
         "trials": n,
+        "thetas": n_thetas or n,
         "parameter_sets": n_sets,
         "trials_per_set": n_trials,
         "seed": seed,
@@ -146,9 +169,14 @@ def _inner(name: str, low: float, high: float) -> tuple[float, float]:
     return max(low, inner[0]), min(high, inner[1])
 
 
-def _uniform(region: Region, n: int, seed: int) -> Array:
+def _uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
+    """n rows uniform in the region, of which n_thetas differ; a condition has either of its codes."""
     low, high = np.array(list(region.values())).T
-    return low + (high - low) * np.random.default_rng(seed).random((n, len(low)))
+    share = np.random.default_rng(seed).random((n_thetas or n, len(low)))
+    for column, p in enumerate(simulator.parameters):
+        if p.given:
+            share[:, column] = np.round(share[:, column])
+    return np.repeat(low + (high - low) * share, n // len(share), axis=0)
 
 
 def _errors(
@@ -175,26 +203,31 @@ def _other_choice(
     return exact - likelihood.trial_log_prob(times, other, at).numpy(), exact
 
 
-def _mode(likelihood: Likelihood, trials: SortedTrials, start: Array, box: Region) -> tuple[Array, Array]:
-    """Posterior mode under a flat prior on the box, and posterior sds from the curvature there."""
+def _loss(likelihood: Likelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
+    """- log likelihood per trial and its gradient, of the estimated columns of theta, the same in all cells (n, p)."""
     n, no_lapse = len(trials.rt), torch.zeros((), dtype=torch.float64)
-    names = likelihood.simulator.names
-    bounds = [box[name] for name in names]
-    shift = likelihood.simulator.symmetries.shift
-    if shift is not None:
-        column = names.index(shift)
-        bounds[column] = (bounds[column][0], min(bounds[column][1], float(trials.rt[trials.rt > 0].min()) - 1e-5))
 
     def loss(x: Array) -> tuple[float, Array]:
         theta = torch.tensor(x, requires_grad=True)
-        value = -likelihood.cell_log_prob(theta.unsqueeze(0), trials, no_lapse).sum() / n
+        at = torch.tensor(cells).index_copy(1, torch.tensor(estimated), theta.expand(len(cells), -1))
+        value = -likelihood.cell_log_prob(at, trials, no_lapse).sum() / n
         (gradient,) = torch.autograd.grad(value, theta)
         return float(value.detach()), gradient.numpy()
 
+    return loss
+
+
+def _mode(loss: Loss, start: Array, bounds: list[tuple[float, float]], n: int) -> Array:
+    """Posterior mode under a flat prior inside the bounds, from n trials."""
     low, high = np.array(bounds).T
-    options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-9}
-    found = minimize(loss, np.clip(start, low, high), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    # A gradient of 1e-4 / sqrt(n) per trial is one of 1e-4 posterior sds, where a trial has information of order one.
+    options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-4 / np.sqrt(n)}
+    mode = minimize(loss, np.clip(start, low, high), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    return np.asarray(mode)
+
+
+def _sds(loss: Loss, mode: Array, n: int) -> Array:
+    """Posterior sds from the curvature at the mode."""
     step = 1e-5
-    curvature = np.array([loss(found - step * e)[1] - loss(found + step * e)[1] for e in np.eye(len(found))])
-    curvature = -(curvature + curvature.T) / (4 * step) * n
-    return found, np.sqrt(np.diag(np.linalg.inv(curvature)))
+    curvature = np.array([loss(mode - step * e)[1] - loss(mode + step * e)[1] for e in np.eye(len(mode))])
+    return np.asarray(np.sqrt(np.diag(np.linalg.inv(-(curvature + curvature.T) / (4 * step) * n))))

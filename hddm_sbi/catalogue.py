@@ -16,12 +16,13 @@ from hddm_sbi import checkpoint
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.numerical import NumericalLikelihood
 from hddm_sbi.simulator import Simulator
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["neural", "exact"]
+Kind = Literal["neural", "exact", "numerical"]
 PRETRAINED = Path(next(iter(importlib.import_module("hddm_sbi.pretrained").__path__)))
 _WEIGHTS = ".safetensors"
 
@@ -57,20 +58,23 @@ def load_simulator(name: str) -> Simulator:
 
 
 def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
-    """The likelihood of a model: learned ("neural", from the weights in the package) or in closed form ("exact").
+    """The likelihood of a model: learned ("neural", from the weights in the package), in closed form ("exact"), or its
+    equation solved at every theta ("numerical", slow: a reference).
 
     name: of a model, or the path of a `.safetensors` file written by training. Raises InputError where the model is
     unknown, has no closed form or no weights, or where the file is truncated, edited, or of another model.
     """
     path = Path(name)
     if path.suffix == _WEIGHTS or path.is_file():
-        if kind == "exact":
-            raise InputError(f"{str(path)!r} is a learned likelihood; kind='exact' takes the name of a model.")
+        if kind != "neural":
+            raise InputError(f"{str(path)!r} is a learned likelihood; kind={kind!r} takes the name of a model.")
         return checkpoint.load_likelihood(path, load_simulator(checkpoint.read_card(path).model))
     if kind == "exact":
         return ExactLikelihood(load_simulator(str(name)))
+    if kind == "numerical":
+        return NumericalLikelihood(load_simulator(str(name)))
     if kind != "neural":
-        raise InputError(f"kind must be 'neural' or 'exact'; got {kind!r}.")
+        raise InputError(f"kind must be 'neural', 'exact' or 'numerical'; got {kind!r}.")
     simulator = load_simulator(str(name))
     weights = weights_of(simulator.name)
     if weights is None:

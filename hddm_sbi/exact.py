@@ -180,9 +180,5 @@ class ExactLikelihood(Likelihood):
         total, _, _ = exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)
         return total
 
-    def trial_sample(self, theta: Tensor, seed: int) -> tuple[Array, NDArray[np.int64]]:
-        """See `Likelihood.trial_sample`: the model's own simulator, which is exact as well."""
-        return self.simulator.simulate(theta.detach().numpy(), seed)
-
     def __repr__(self) -> str:
         return f"ExactLikelihood({self.simulator.name}: {' '.join(self.simulator.names)})"

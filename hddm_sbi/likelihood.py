@@ -79,13 +79,18 @@ class Likelihood(ABC):
         """Log density per trial. rt (n,) float64 seconds; choice (n,) int64 positions in `simulator.choices`;
         theta (n, p) float64. Returns (n,) float64, differentiable in theta; -inf at or below the non-decision time."""
 
-    @abstractmethod
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
 
         theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in
         lapse where lapse > 0.
         """
+        run = torch.from_numpy(np.repeat(np.arange(len(trials.starts) - 1), np.diff(trials.starts)))
+        cell, choice = run // trials.n_choices, run % trials.n_choices
+        log_p = self.trial_log_prob(torch.from_numpy(trials.rt), choice, theta[cell])
+        if float(lapse) > 0.0:
+            log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, log_p)
 
     def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
         """Log density of every trial, (n,) float64, differentiable in theta.
@@ -151,9 +156,9 @@ class Likelihood(ABC):
         rt, choice = self.trial_sample(self._theta(theta, n), seed)
         return pd.DataFrame({"rt": rt, "response": np.array(self.simulator.choices)[choice]})
 
-    @abstractmethod
     def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """One trial per row of theta (n, p): rt (n,) and choice (n,)."""
+        """One trial per row of theta (n, p), rt (n,) and choice (n,): from the model's own simulator."""
+        return self.simulator.simulate(theta.detach().numpy(), seed)
 
     def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""

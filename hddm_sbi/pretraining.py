@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi import calibration, catalogue, checkpoint
-from hddm_sbi.errors import InputError
 from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.network import Architecture
+from hddm_sbi.numerical import NumericalLikelihood
 from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.training import Recipe, train
@@ -78,7 +78,7 @@ def train_likelihood_of(
     )
     weights.parent.mkdir(parents=True, exist_ok=True)
     card = checkpoint.save_weights(network, card, weights)
-    if simulator.log_density is None:
+    if simulator.log_density is None and simulator.passage is None:
         return card
     scored = replace(card, scores=score(weights), scored_by=f"hddm-sbi check {name}")
     checkpoint.write_card(weights, scored)
@@ -86,12 +86,16 @@ def train_likelihood_of(
 
 
 def score(weights: Path) -> dict[str, Any]:
-    """Scores of a weights file against the closed form of its model. Raises InputError where there is none."""
+    """Scores of a weights file, against the closed form of its model or else its equation.
+
+    Raises InputError where there is neither.
+    """
     simulator = catalogue.load_simulator(checkpoint.read_card(weights).model)
-    if simulator.log_density is None:
-        raise InputError(f"{simulator.name!r} has no closed form to be scored against.")
     likelihood = checkpoint.load_likelihood(weights, simulator)
-    return calibration.scores(likelihood, ExactLikelihood(simulator), n_trials=targets(simulator).trials_per_set)
+    n_trials = targets(simulator).trials_per_set
+    if simulator.log_density is not None:
+        return calibration.scores(likelihood, ExactLikelihood(simulator), n_trials=n_trials)
+    return calibration.scores(likelihood, NumericalLikelihood(simulator), n_trials=n_trials, n_thetas=400)
 
 
 def verdicts(scores: Mapping[str, Any], limits: Targets) -> dict[str, tuple[float, float, bool]]:

@@ -17,6 +17,7 @@ from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.passage import Passage
 
 Link = Literal["identity", "log", "logit"]
 Array = NDArray[np.float64]
@@ -111,6 +112,8 @@ class Simulator:
     of the exchanged parameter (called by its stem), then the other parameters in order, then `rng`; else None.
     heavy_tailed: whether P(rt > t), or that of an accumulator, falls no faster than 1/t.
     latest: where decisions end at a finite time, that time in seconds as a function of all parameters (tensors).
+    passage: `passage(*theta, t_max)`, an independent density of the decision time (see `passage.py`) by which a learned
+    likelihood is checked where there is no closed form.
     """
 
     name: str
@@ -124,6 +127,7 @@ class Simulator:
     accumulator: Callable[..., float] | None = None
     heavy_tailed: bool = False
     latest: Callable[..., Any] | None = None
+    passage: Callable[..., Passage] | None = None
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

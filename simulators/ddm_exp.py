@@ -6,13 +6,18 @@ import math
 from typing import Any
 
 import numba as nb
+import numpy as np
+from numpy.typing import NDArray
 
 from hddm_sbi.crossing import crossing_of
 from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-t / tau), rt = decision time t + t0.
 # (PyDDM's BoundCollapsingExponential calls the rate 1 / tau "tau".)
+
+Array = NDArray[np.float64]
 
 
 @nb.njit(nogil=True)
@@ -29,6 +34,16 @@ def trial(v: float, a: float, z: float, t0: float, tau: float, rng: Any) -> tupl
     """One trial."""
     time, choice, _ = _first_crossing((v, a, tau), (2.0 * z - 1.0) * a, tau, math.inf, rng)
     return t0 + time, choice
+
+
+def _passage(v: float, a: float, z: float, t0: float, tau: float, t_max: float) -> Passage:
+    """Density of the decision time, by the equation above."""
+
+    def bound(t: Array) -> Array:
+        return np.asarray(a * np.exp(-t / tau))
+
+    collapsing = Diffusion((2.0 * z - 1.0) * a, constant(v), bound, lambda t: -bound(t) / tau)
+    return first_passage(collapsing, t_max)
 
 
 _TAU = Parameter(
@@ -50,6 +65,7 @@ SIMULATOR = Simulator(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _TAU),
     choices=(-1, 1),
     trial=trial,
+    passage=_passage,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "tau": -2.0}, negated=("v",), complemented=("z",)
     ),

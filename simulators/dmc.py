@@ -7,15 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import numba as nb
+import numpy as np
+from numpy.typing import NDArray
 
 from hddm_sbi.crossing import crossing_of
 from hddm_sbi.diffusion import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = v dt + congruency dA(t) + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a, rt = decision time + t0.
 # The automatic impulse A rises to amp at t = (shape - 1) tau and dies away, like the density of a gamma law:
 #   A(t) = amp [t e / ((shape - 1) tau)]^(shape - 1) e^(-t / tau)
 # (Ulrich et al.'s numbers, with noise 4 per root millisecond, divided by 126.5 for evidence and 1000 for time.)
+
+Array = NDArray[np.float64]
 
 
 @nb.njit(nogil=True)
@@ -36,6 +41,18 @@ def trial(
     """One trial."""
     time, choice, _ = _first_crossing((v, a, congruency * amp, tau, shape - 1.0), 0.0, tau, math.inf, rng)
     return t0 + time, choice
+
+
+def _passage(
+    v: float, a: float, t0: float, amp: float, tau: float, shape: float, congruency: float, t_max: float
+) -> Passage:
+    """Density of the decision time, by the equation above."""
+
+    def drift(t: Array) -> Array:
+        automatic = amp * np.exp(-t / tau) * (t * math.e / ((shape - 1.0) * tau)) ** (shape - 1.0)
+        return np.asarray(v + congruency * automatic * ((shape - 1.0) / t - 1.0 / tau))
+
+    return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
 
 
 _AMP = Parameter(
@@ -88,6 +105,7 @@ SIMULATOR = Simulator(
     ),
     choices=(-1, 1),
     trial=trial,
+    passage=_passage,
     symmetries=Symmetries(
         shift="t0",
         scale="a",

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import numba as nb
+import numpy as np
 
 from hddm_sbi.diffusion import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
+from hddm_sbi.passage import Passage, grid
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import first_exit
+from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when
 # |x| >= a, rt = decision time + a time uniform on [t0, t0 + st0]. Of the starting interval, the part inside (0, 1).
@@ -23,6 +25,19 @@ def trial(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: fl
     start = low + (high - low) * rng.random()
     time, choice = first_exit(v + sv * rng.standard_normal(), a, start, rng)
     return t0 + st0 * rng.random() + time, choice
+
+
+def _passage(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, t_max: float) -> Passage:
+    """Density of the decision time: quadrature over the start, an integral over the delay."""
+    t = grid(t_max, 2_000)
+    density, grad = np.zeros((2, len(t))), np.empty((5, len(t)))
+    for node, weight in zip(*np.polynomial.legendre.leggauss(24), strict=True):
+        start = z + 0.5 * sz * node
+        for choice, (w, drift) in enumerate([(start, v), (1.0 - start, -v)]):
+            logp = np.full(len(t), -np.inf)
+            log_density_of_varying_drift(t, 1, 0.0, w, 2.0 * a, drift, sv * sv, logp, grad)
+            density[choice] += 0.5 * weight * np.exp(logp)
+    return Passage(t, density).delayed(st0)
 
 
 _SZ = Parameter(
@@ -55,6 +70,7 @@ SIMULATOR = Simulator(
     parameters=(DRIFT, THRESHOLD, replace(BIAS, low=0.3, high=0.7), NON_DECISION, DRIFT_SD, _SZ, _ST0),
     choices=(-1, 1),
     trial=trial,
+    passage=_passage,
     symmetries=Symmetries(
         shift="t0",
         scale="a",

@@ -9,6 +9,7 @@ import numba as nb
 
 from hddm_sbi.crossing import crossing_of
 from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = (v - g x) dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time t + t0.
@@ -43,6 +44,12 @@ def trial(v: float, a: float, z: float, t0: float, g: float, rng: Any) -> tuple[
     return t0 + time, choice
 
 
+def _passage(v: float, a: float, z: float, t0: float, g: float, t_max: float) -> Passage:
+    """Density of the decision time, by the equation above."""
+    leaky = Diffusion((2.0 * z - 1.0) * a, constant(v), constant(a), constant(0.0), leak=g)
+    return first_passage(leaky, t_max)
+
+
 _G = Parameter(
     "g",
     -1.0,
@@ -62,6 +69,7 @@ SIMULATOR = Simulator(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _G),
     choices=(-1, 1),
     trial=trial,
+    passage=_passage,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "g": 2.0}, negated=("v",), complemented=("z",)
     ),

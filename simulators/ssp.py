@@ -6,9 +6,13 @@ import math
 from typing import Any
 
 import numba as nb
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from hddm_sbi.crossing import crossing_of
 from hddm_sbi.diffusion import CONGRUENCY, NON_DECISION, THRESHOLD
+from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,
@@ -44,6 +48,9 @@ def _area(u: float) -> float:
     return u * math.erf(ratio) + _K / math.sqrt(math.pi) * _exponential_integral(ratio * ratio)
 
 
+Array = NDArray[np.float64]
+
+
 @nb.njit(nogil=True)
 def _curves(
     t: float, p: float, a: float, sda: float, rd: float, congruency: float, widest: float
@@ -62,6 +69,16 @@ def trial(p: float, a: float, t0: float, sda: float, rd: float, congruency: floa
     """One trial."""
     time, choice, _ = _first_crossing((p, a, sda, rd, congruency, _area(sda)), 0.0, sda / rd, math.inf, rng)
     return t0 + time, choice
+
+
+def _passage(p: float, a: float, t0: float, sda: float, rd: float, congruency: float, t_max: float) -> Passage:
+    """Density of the decision time, by the equation above."""
+
+    def drift(t: Array) -> Array:
+        attended = 2.0 * ndtr(0.5 / np.maximum(sda - rd * t, 1e-9)) - 1.0
+        return np.asarray(p * (attended + congruency * (1.0 - attended)))
+
+    return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
 
 
 _P = Parameter(
@@ -106,6 +123,7 @@ SIMULATOR = Simulator(
     parameters=(_P, THRESHOLD, NON_DECISION, _SDA, _RD, CONGRUENCY),
     choices=(-1, 1),
     trial=trial,
+    passage=_passage,
     symmetries=Symmetries(shift="t0", scale="a", scale_powers={"p": 1.0, "rd": 2.0}, negated=("p",)),
     citation="White, Ratcliff & Starns (2011), Cogn. Psychol. 63:210",
 )

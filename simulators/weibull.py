@@ -6,12 +6,17 @@ import math
 from typing import Any
 
 import numba as nb
+import numpy as np
+from numpy.typing import NDArray
 
 from hddm_sbi.crossing import crossing_of
 from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-(t / beta)^alpha), rt = decision time t + t0.
+
+Array = NDArray[np.float64]
 
 
 @nb.njit(nogil=True)
@@ -28,6 +33,18 @@ def trial(v: float, a: float, z: float, t0: float, alpha: float, beta: float, rn
     """One trial."""
     time, choice, _ = _first_crossing((v, a, alpha, beta), (2.0 * z - 1.0) * a, beta, math.inf, rng)
     return t0 + time, choice
+
+
+def _passage(v: float, a: float, z: float, t0: float, alpha: float, beta: float, t_max: float) -> Passage:
+    """Density of the decision time, by the equation above."""
+
+    def bound(t: Array) -> Array:
+        return np.asarray(a * np.exp(-((t / beta) ** alpha)))
+
+    def slope(t: Array) -> Array:
+        return np.asarray(-bound(t) * alpha / beta * (t / beta) ** (alpha - 1.0))
+
+    return first_passage(Diffusion((2.0 * z - 1.0) * a, constant(v), bound, slope), t_max)
 
 
 _ALPHA = Parameter(
@@ -61,6 +78,7 @@ SIMULATOR = Simulator(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA, _BETA),
     choices=(-1, 1),
     trial=trial,
+    passage=_passage,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "beta": -2.0}, negated=("v",), complemented=("z",)
     ),

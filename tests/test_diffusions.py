@@ -1,6 +1,6 @@
 """Diffusion models against their equations: simulators, closed forms and declared symmetries.
 
-The reference of every density is `fokker_planck.first_passage`, which shares nothing with the simulators; of the closed
+The reference of every density is `passage.first_passage`, which shares nothing with the simulators; of the closed
 forms also mpmath, and of the Lévy model the exit laws of stable processes.
 """
 
@@ -11,18 +11,15 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from fokker_planck import Diffusion, Passage, first_passage
 from scipy import special, stats
 from scipy.integrate import quad
 
 import hddm_sbi as hs
+from hddm_sbi.catalogue import names
 from hddm_sbi.exact import ExactLikelihood
+from hddm_sbi.passage import Diffusion, Passage, constant, first_passage, grid
 
 Density = Callable[[np.ndarray], np.ndarray]
-
-
-def constant(value: float) -> Density:
-    return lambda t: np.full_like(t, value)
 
 
 def angle(v: float, a: float, z: float, theta: float) -> Diffusion:
@@ -30,46 +27,9 @@ def angle(v: float, a: float, z: float, theta: float) -> Diffusion:
     return Diffusion((2 * z - 1) * a, constant(v), lambda t: a - slope * t, constant(-slope))
 
 
-def weibull(v: float, a: float, z: float, alpha: float, beta: float) -> Diffusion:
-    def bound(t: np.ndarray) -> np.ndarray:
-        return a * np.exp(-((t / beta) ** alpha))
-
-    return Diffusion(
-        (2 * z - 1) * a, constant(v), bound, lambda t: -bound(t) * alpha / beta * (t / beta) ** (alpha - 1)
-    )
-
-
-def ddm_exp(v: float, a: float, z: float, tau: float) -> Diffusion:
-    return weibull(v, a, z, 1.0, tau)
-
-
-def ornstein(v: float, a: float, z: float, g: float) -> Diffusion:
-    return Diffusion((2 * z - 1) * a, constant(v), constant(a), constant(0.0), leak=g)
-
-
-def dmc(v: float, a: float, amp: float, tau: float, shape: float, congruency: float) -> Diffusion:
-    """Ulrich et al. (2015), equation 5: the drift is the derivative of the expected automatic path."""
-
-    def drift(t: np.ndarray) -> np.ndarray:
-        path = amp * np.exp(-t / tau) * (t * math.e / ((shape - 1) * tau)) ** (shape - 1)
-        return v + congruency * path * ((shape - 1) / t - 1 / tau)
-
-    return Diffusion(0.0, drift, constant(a), constant(0.0))
-
-
-def ssp(p: float, a: float, sda: float, rd: float, congruency: float) -> Diffusion:
-    """White et al. (2011): the target is one item wide, the flankers take what the target leaves."""
-
-    def drift(t: np.ndarray) -> np.ndarray:
-        target = 2 * stats.norm.cdf(0.5 / np.maximum(sda - rd * t, 1e-9)) - 1
-        return p * (target + congruency * (1 - target))
-
-    return Diffusion(0.0, drift, constant(a), constant(0.0))
-
-
-EQUATIONS = {f.__name__: f for f in (angle, weibull, ddm_exp, ornstein, dmc, ssp)}
 CLOSED = ("ddm_sdv", "angle")
-NAMES = (*EQUATIONS, "ddm_sdv", "full_ddm", "levy")
+SOLVED = tuple(name for name in names() if hs.load_simulator(name).passage is not None)
+NAMES = (*SOLVED, *CLOSED, "levy")
 
 
 def exact_log_density(name: str, theta: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -94,17 +54,13 @@ def full_ddm_density(theta: dict[str, float], t: np.ndarray) -> np.ndarray:
 
 
 def reference(name: str, theta: np.ndarray, t_max: float) -> Passage:
-    """Density of the decision time at one theta (t0 = 0), from the model's equation."""
-    values = dict(zip(hs.load_simulator(name).names, theta, strict=True))
-    del values["t0"]
-    if name not in (*CLOSED, "full_ddm"):
-        return first_passage(EQUATIONS[name](**values), t_max, 1_000)
-    t = t_max * (np.arange(1_001) / 1_000) ** 2
+    """Density of the decision time at one theta (t0 = 0): the model's own equation, or its closed form."""
+    passage = hs.load_simulator(name).passage
+    if passage is not None:
+        return passage(*theta, t_max=t_max)
+    t = grid(t_max, 1_000)
     density = np.zeros((2, len(t)))
-    if name == "full_ddm":
-        density[:, 1:] = full_ddm_density(values, t[1:])
-    else:
-        density[:, 1:] = np.exp(exact_log_density(name, theta, t[1:]))
+    density[:, 1:] = np.exp(exact_log_density(name, theta, t[1:]))
     return Passage(t, density)
 
 
@@ -151,6 +107,19 @@ def test_reference_interpolates():
     t = np.random.default_rng(1).uniform(0.02, 8.0, 500)
     expected = exact_log_density("ddm", np.array([1.0, 1.0, 0.5, 0.0]), t)
     assert np.abs(passage.log_density(t) - expected)[expected > -20].max() < 1e-6
+
+
+def test_full_ddm_by_quadrature():
+    """The declared density against Gauss quadrature over start and delay, 1e-6 of the peak."""
+    simulator = hs.load_simulator("full_ddm")
+    for theta in random_thetas("full_ddm", 4, seed=11):
+        theta[6] = max(theta[6], 0.02)
+        passage = simulator.passage(*theta, t_max=3.0)
+        values = dict(zip(simulator.names, theta, strict=True))
+        # The quadrature over the delay is good to 1e-6 once the whole of it lies in the past.
+        late = np.flatnonzero(passage.t > theta[6] + 0.05 * theta[1] ** 2)[::20]
+        expected = full_ddm_density(values, passage.t[late])
+        assert np.abs(passage.density[:, late] - expected).max() < 1e-6 * passage.density.max()
 
 
 # ---- simulators
