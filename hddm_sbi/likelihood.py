@@ -88,7 +88,7 @@ class Likelihood(ABC):
         run = torch.from_numpy(np.repeat(np.arange(len(trials.starts) - 1), np.diff(trials.starts)))
         cell, choice = run // trials.n_choices, run % trials.n_choices
         log_p = self.trial_log_prob(torch.from_numpy(trials.rt), choice, theta[cell])
-        if float(lapse) > 0.0:
+        if float(lapse.detach()) > 0.0:
             log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, log_p)
 
@@ -162,9 +162,13 @@ class Likelihood(ABC):
 
     def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""
-        shift, latest = self._shift(theta), self.simulator.latest
+        shift, closing = self._shift(theta), self.simulator.closing
         low, high = _Y_RANGE
-        decision = rt - shift if latest is None else torch.minimum(rt - shift, latest(*theta.unbind(-1)))
+        decision = rt - shift
+        if closing is not None:
+            decision = torch.minimum(
+                decision, 1.0 / closing(dict(zip(self.simulator.names, theta.unbind(-1), strict=True)))
+            )
         upper = torch.log(decision.clamp(min=np.exp(low), max=np.exp(high)))
         half = 0.5 * (upper - low)
         y = low + half.unsqueeze(-1) * (1.0 + _NODES)

@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 _BLOCK = 128
 _LOG_2PI_HALF = 0.9189385332046727
 
-# With y = log(rt - t0) - s (s: log of the time scale), z = y, or z(y) below where tails are heavy, and
-# e_k = (z - m_k) / sd_k, for each choice
-#   log f = log sum_k exp(log w_k - log sd_k - e_k² / 2) - log(2 pi) / 2 + log dz/dy - log(rt - t0)
+# With d = rt - t0, y = log d - log(1 - r d) - s (s: log of the time scale; r: one over the time at which decisions end,
+# or 0), z = y, or z(y) below where tails are heavy, and e_k = (z - m_k) / sd_k, for each choice
+#   log f = log sum_k exp(log w_k - log sd_k - e_k² / 2) - log(2 pi) / 2 + log dz/dy - log d - log(1 - r d)
 #   log S = log sum_k exp(log w_k + log Phi(-e_k)),   dS / dm_k = w_k phi(e_k) / sd_k
 # log p(rt, c) is log f_c, or log f_c + sum_{j != c} log S_j where the choices race.
 #
@@ -115,25 +115,35 @@ def _accumulate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _by_time(rt: Array, t0: float, slope: Array, stretch: Array, bend: Array, weight: Array) -> tuple[float, float]:
-    """The block's gradients by s and t0, from that by z."""
-    by_s, by_t0 = 0.0, 0.0
+def _by_time(
+    rt: Array, t0: float, r: float, slope: Array, stretch: Array, bend: Array, weight: Array
+) -> tuple[float, float, float]:
+    """The block's gradients by s, t0 and r, from that by z."""
+    by_s, by_t0, by_r = 0.0, 0.0, 0.0
     for i in range(rt.shape[0]):
+        d = rt[i] - t0
+        left = 1.0 - r * d
         by_y = slope[i] * stretch[i] + weight[i] * bend[i]
         by_s -= by_y
-        by_t0 -= (by_y - weight[i]) / (rt[i] - t0)
-    return by_s, by_t0
+        by_t0 -= (by_y - weight[i]) / (d * left) + 2.0 * weight[i] * r / left
+        by_r += (by_y + weight[i]) * d / left
+    return by_s, by_t0, by_r
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _coordinate(
-    rt: Array, t0: float, s: float, heavy: bool, z: Array, stretch: Array, bend: Array, logp: Array
+    rt: Array, t0: float, r: float, s: float, heavy: bool, z: Array, stretch: Array, bend: Array, logp: Array
 ) -> None:
-    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) - log(rt - t0), with which log p begins."""
+    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins."""
     n = rt.shape[0]
     for i in range(n):
         log_d = log_positive(rt[i] - t0)
         z[i], stretch[i], bend[i], logp[i] = log_d - s, 1.0, 0.0, -log_d
+    if r > 0.0:
+        for i in range(n):
+            log_left = log_positive(1.0 - r * (rt[i] - t0))
+            z[i] -= log_left
+            logp[i] -= log_left
     if heavy:
         for i in range(n):
             y = z[i]
@@ -155,6 +165,7 @@ def _cells(
     log_sd: Array,
     s: Array,
     t0: Array,
+    closing: Array,
     racing: bool,
     heavy: bool,
     lapse: float,
@@ -167,6 +178,7 @@ def _cells(
     g_sd: Array,
     g_s: Array,
     g_t0: Array,
+    g_closing: Array,
     g_lapse: Array,
 ) -> None:
     """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
@@ -179,16 +191,19 @@ def _cells(
     log_odds = math.log1p(-lapse) - log_lapse
     for run in range(len(starts) - 1):
         c, winner = run // n_choices, run % n_choices
-        # At or below t0 there is no density, only a lapse.
+        # At or below t0, and once the bounds have met, there is no density, only a lapse.
         above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
-        below = above - starts[run]
-        if below > 0:
-            total[c] += below * log_lapse
-            g_lapse[c] += below / lapse if lapse > 0.0 else 0.0
-        for first in range(above, starts[run + 1], _BLOCK):
-            block = rt[first : min(first + _BLOCK, starts[run + 1])]
+        last = starts[run + 1]
+        if closing[c] > 0.0:
+            last = above + np.searchsorted(rt[above:last], t0[c] + 1.0 / closing[c], side="left")
+        outside = above - starts[run] + starts[run + 1] - last
+        if outside > 0:
+            total[c] += outside * log_lapse
+            g_lapse[c] += outside / lapse if lapse > 0.0 else 0.0
+        for first in range(above, last, _BLOCK):
+            block = rt[first : min(first + _BLOCK, last)]
             n = len(block)
-            _coordinate(block, t0[c], s[c], heavy, z, stretch, bend, logp)
+            _coordinate(block, t0[c], closing[c], s[c], heavy, z, stretch, bend, logp)
             for j in range(n_choices):
                 if j == winner:
                     _density(z, log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], logp)
@@ -205,9 +220,10 @@ def _cells(
                 if j == winner or racing:
                     to = g_w[c, j], g_mean[c, j], g_sd[c, j]
                     _accumulate(log_sd[c, j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
-            by_s, by_t0 = _by_time(block, t0[c], slope, stretch, bend, weight)
+            by_s, by_t0, by_closing = _by_time(block, t0[c], closing[c], slope, stretch, bend, weight)
             g_s[c] += by_s
             g_t0[c] += by_t0
+            g_closing[c] += by_closing
 
 
 @torch.library.custom_op("hddm_sbi::mixture_cells", mutates_args=())
@@ -217,19 +233,20 @@ def mixture_cells(
     log_sd: Tensor,
     s: Tensor,
     t0: Tensor,
+    closing: Tensor,
     racing: bool,
     heavy: bool,
     lapse: Tensor,
     lapse_density: float,
     starts: Tensor,
     rt: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0 and lapse."""
-    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0)]
-    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0)]
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0, closing and lapse."""
+    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0, closing)]
+    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0, t0)]
     _cells(*inputs, racing, heavy, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
-    total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse = (torch.from_numpy(x) for x in outputs)
-    return total, g_w, g_mean, g_sd, g_s, g_t0, g_lapse
+    total, g_w, g_mean, g_sd, g_s, g_t0, g_closing, g_lapse = (torch.from_numpy(x) for x in outputs)
+    return total, g_w, g_mean, g_sd, g_s, g_t0, g_closing, g_lapse
 
 
 @mixture_cells.register_fake
@@ -239,6 +256,7 @@ def _(
     log_sd: Tensor,
     s: Tensor,
     t0: Tensor,
+    closing: Tensor,
     racing: bool,
     heavy: bool,
     lapse: Tensor,
@@ -246,7 +264,7 @@ def _(
     starts: Tensor,
     rt: Tensor,
 ) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, t0))
+    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, t0, t0))
 
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
@@ -254,7 +272,7 @@ def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], 
 
 
 def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-    g_w, g_mean, g_sd, g_s, g_t0, g_lapse = ctx.saved_tensors
+    g_w, g_mean, g_sd, g_s, g_t0, g_closing, g_lapse = ctx.saved_tensors
     wide = upstream.unsqueeze(-1).unsqueeze(-1)
     by_lapse = (upstream * g_lapse).sum()
     return (
@@ -263,6 +281,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
         wide * g_sd,
         upstream * g_s,
         upstream * g_t0,
+        upstream * g_closing,
         None,
         None,
         by_lapse,

@@ -8,11 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hddm_sbi.delayed import NARROW, SHORTEST
 from hddm_sbi.reduction import Reduction
 
 _LOG_2PI_HALF = 0.9189385332046727
 #: seconds; a finite stand-in for an infinite deadline.
 _FOREVER = 1e30
+#: log reduced time before which nothing happens, finite as gradients must be.
+_NEVER = -1e3
+#: reduced time before which nothing happens.
+_SOON = 1e-12
+_GAUSS_3 = 0.5 * 0.7745966692414834
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,21 @@ class Mixture(NamedTuple):
         """P(choice, Z <= z), z (...,) -> (...,)."""
         e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return (torch.exp(self.log_weight) * torch.special.ndtr(e)).sum(-1)
+
+    def log_between(self, low: Tensor, high: Tensor) -> Tensor:
+        """log P(choice, low < Z <= high), low < high (...,) -> (...,)."""
+        per_sd = torch.exp(-self.log_sd)
+        a, b = ((z.unsqueeze(-1) - self.mean) * per_sd for z in (low, high))
+        return torch.logsumexp(self.log_weight + _log_between(a, b), -1)
+
+    def excess(self, t: Tensor) -> Tensor:
+        """E[(exp Z - t)+; choice], for z = log reduced time: t (...,) of either sign -> (...,)."""
+        sd = self.log_sd.exp()
+        after = t.clamp(min=_SOON).unsqueeze(-1)
+        e = (torch.log(after) - self.mean) / sd
+        whole = torch.exp(self.mean + 0.5 * sd * sd) * torch.special.ndtr(sd - e) - after * torch.special.ndtr(-e)
+        weight = torch.exp(self.log_weight)
+        return (weight * whole).sum(-1) + (_SOON - t).clamp(min=0.0) * weight.sum(-1)
 
     def take(self, *index: Tensor) -> Mixture:
         """The mixtures at an index of the leading dimensions."""
@@ -108,27 +129,51 @@ class MixtureNetwork(nn.Module):
 
     def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """log p(rt, choice) per row: rt, choice (n,), theta (n, p), mixture of those rows (n, n_choices, k) -> (n,)."""
-        log_d, above = self._log_decision_time(rt, theta)
-        z, log_stretch = self.reduction.coordinate(log_d - self.reduction.log_time_scale(theta))
-        log_p = mixture.take(torch.arange(len(rt)), choice).log_prob(z) + log_stretch - log_d
+        y, log_slope, inside = self._log_time(rt, theta)
+        chosen = mixture.take(torch.arange(len(rt)), choice)
+        if self.reduction.delayed:
+            delay = self.reduction.delay(theta).clamp(min=SHORTEST)
+            before, _, began = self._log_time(rt - delay, theta)
+            log_p = chosen.log_between(torch.where(began, before, _NEVER), y) - torch.log(delay)
+            return torch.where(inside, log_p, -torch.inf)
+        z, log_stretch = self.reduction.coordinate(y)
+        log_p = chosen.log_prob(z) + log_stretch + log_slope
         if self.reduction.racing:
             survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
             log_p = log_p + survival.sum(-1) - survival[torch.arange(len(rt)), choice]
-        return torch.where(above, log_p, -torch.inf)
+        return torch.where(inside, log_p, -torch.inf)
 
     def log_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """log P(rt > t) per row: t (n,), theta (n, p), mixture of those rows -> (n,); 0 at or below the shift."""
-        log_d, above = self._log_decision_time(t, theta)
-        z, _ = self.reduction.coordinate(log_d - self.reduction.log_time_scale(theta))
+        if self.reduction.delayed:
+            return torch.log(self._delayed_survival(t, theta, mixture).sum(-1))
+        y, _, inside = self._log_time(t, theta)
+        z, _ = self.reduction.coordinate(y)
         survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
         total = survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)
-        return torch.where(above, total, 0.0)
+        return torch.where(inside, total, torch.where(t > self.reduction.shift(theta), -torch.inf, 0.0))
 
     def cdf(self, t: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """P(choice, rt <= t) per row, where the choices do not race: t, choice (n,), theta (n, p) -> (n,)."""
-        log_d, above = self._log_decision_time(t, theta)
-        z, _ = self.reduction.coordinate(log_d - self.reduction.log_time_scale(theta))
-        return torch.where(above, mixture.take(torch.arange(len(t)), choice).cdf(z), 0.0)
+        rows = torch.arange(len(t))
+        probability = torch.exp(torch.logsumexp(mixture.log_weight, -1))[rows, choice]
+        if self.reduction.delayed:
+            return probability - self._delayed_survival(t, theta, mixture)[rows, choice]
+        y, _, inside = self._log_time(t, theta)
+        z, _ = self.reduction.coordinate(y)
+        outside = torch.where(t > self.reduction.shift(theta), probability, 0.0)
+        return torch.where(inside, mixture.take(rows, choice).cdf(z), outside)
+
+    def _delayed_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
+        """P(choice, rt > t) under a uniform delay, (n, n_choices): the mean of P(choice, T > d) over d in [d - D, d].
+
+        With T the decision time, int_d^inf P(T > u) du = E[(T - d)+], of a lognormal in closed form.
+        """
+        scale = torch.exp(self.reduction.log_time_scale(theta)).unsqueeze(-1)
+        delay = self.reduction.delay(theta).clamp(min=SHORTEST).unsqueeze(-1)
+        d = (t - self.reduction.shift(theta)).clamp(max=_FOREVER).unsqueeze(-1)
+        later, sooner = (mixture.excess(u / scale) * scale for u in (d, d - delay))
+        return (sooner - later) / delay
 
     def sample(
         self, theta: Tensor, mixture: Mixture, generator: torch.Generator | None = None
@@ -146,14 +191,35 @@ class MixtureNetwork(nn.Module):
             choice = flat // k
             picked = mixture.take(torch.arange(n), choice, flat % k)
             z = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
-        y = self.reduction.log_time_at(z)
-        return torch.exp(y + self.reduction.log_time_scale(theta)) + self.reduction.shift(theta), choice
+        clock = torch.exp(self.reduction.log_time_at(z) + self.reduction.log_time_scale(theta))
+        decision = clock / (1.0 + clock * self.reduction.closing(theta))
+        delay = self.reduction.delay(theta)
+        if self.reduction.delayed:
+            delay = delay * torch.rand(n, generator=generator, dtype=theta.dtype)
+        return decision + delay + self.reduction.shift(theta), choice
 
-    def _log_decision_time(self, t: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Log of t less the shift, and where that is positive."""
+    def _log_time(self, t: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log reduced time y of t, log dy/dt, and where t lies between the shift and the end of all decisions."""
         d = t - self.reduction.shift(theta)
+        inside = (d > 0) & (d * self.reduction.closing(theta) < 1.0)
         # The untaken branch must stay finite, or its gradient would be nan.
-        return torch.log(torch.where(d > 0, d, 1.0).clamp(max=_FOREVER)), d > 0
+        d = torch.where(inside, d, torch.where(self.reduction.closing(theta) > 0, 1e-3, 1.0)).clamp(max=_FOREVER)
+        left = 1.0 - d * self.reduction.closing(theta)
+        return torch.log(d / left) - self.reduction.log_time_scale(theta), -torch.log(d * left), inside
+
+
+def _log_between(low: Tensor, high: Tensor) -> Tensor:
+    """log[Phi(high) - Phi(low)], low < high, without cancellation: see `delayed.py`."""
+    narrow = high - low < NARROW
+    middle, width = 0.5 * (low + high), torch.where(narrow, high - low, 1.0)
+    reach = _GAUSS_3 * width
+    near = torch.where(narrow, middle, 0.0)
+    average = (8.0 + 10.0 * torch.exp(-0.5 * reach * reach) * torch.cosh(reach * near)) / 18.0
+    by_quadrature = torch.log(width * average) - 0.5 * near * near - _LOG_2PI_HALF
+    flipped = low + high < 0.0
+    a, b = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
+    tail, beyond = torch.special.log_ndtr(-a), torch.special.log_ndtr(torch.where(narrow, -a - 1.0, -b))
+    return torch.where(narrow, by_quadrature, tail + torch.log1p(-torch.exp(beyond - tail)))
 
 
 def _perceptron(n_in: int, start: Tensor, hidden: int, depth: int) -> nn.Sequential:

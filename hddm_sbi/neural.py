@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hddm_sbi.delayed import delayed_cells
 from hddm_sbi.likelihood import Likelihood, SortedTrials
 from hddm_sbi.mixture import mixture_cells
 from hddm_sbi.network import Mixture, MixtureNetwork
@@ -44,12 +45,11 @@ class NeuralLikelihood(Likelihood):
         """See `Likelihood.cell_log_prob`; the network runs once per cell."""
         reduction = self.network.reduction
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
-        s, t0 = reduction.log_time_scale(theta), reduction.shift(theta)
-        mixture = self.network.mixture(theta)
-        total, *_ = mixture_cells(
-            *mixture, s, t0, reduction.racing, reduction.heavy_tailed, lapse, trials.lapse_density, starts, rt
-        )
-        return total
+        cells = *self.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta)
+        lapses = lapse, trials.lapse_density, starts, rt
+        if reduction.delayed:
+            return delayed_cells(*cells, reduction.delay(theta), *lapses)[0]
+        return mixture_cells(*cells, reduction.closing(theta), reduction.racing, reduction.heavy_tailed, *lapses)[0]
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """See `Likelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row where no

@@ -29,8 +29,8 @@ class Targets:
 
 
 def targets(simulator: Simulator) -> Targets:
-    """The targets of a model, by how many of its parameters remain once shift and scale are taken off."""
-    set_apart = (simulator.symmetries.shift, simulator.symmetries.scale)
+    """The targets of a model, by how many of its parameters remain once shift, delay and scale are taken off."""
+    set_apart = (simulator.symmetries.shift, simulator.symmetries.delay, simulator.symmetries.scale)
     inputs = len([name for name in simulator.names if name not in set_apart])
     if inputs <= 2:
         return Targets(5e-6, 0.002, 0.1, 25_000)

@@ -18,7 +18,8 @@ class Reduction:
     """Reduced parameters of a model, and the views of them from each choice.
 
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
-    parameters are all but shift and scale, times b^power (of an angle, its tangent). A view is the reduced parameters
+    parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). Where decisions end at a
+    time T, t is read off the clock t / (1 - t / T), which has no end. A view is the reduced parameters
     as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter of its own,
     that one comes first and the others follow in descending order; of independent accumulators, a choice sees its own.
     """
@@ -31,14 +32,19 @@ class Reduction:
                 f"{simulator.name!r} cannot be reduced: expected two choices that mirror each other (`negated`, "
                 "`complemented` in its Symmetries), or a parameter of its own for every choice (`exchanged`)."
             )
+        if symmetries.delay and (simulator.accumulator or simulator.heavy_tailed or simulator.closing):
+            raise InputError(f"{simulator.name!r} has a delay: it may not race, have a heavy tail or end at a time.")
         self.symmetries = symmetries
         self.racing = simulator.accumulator is not None
         self.heavy_tailed = simulator.heavy_tailed
+        self.delayed = symmetries.delay is not None
+        self._closing = simulator.closing
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
         self._columns = {p.name: column - len(simulator.learned) for column, p in enumerate(simulator.learned)}
         self._exchanged = () if self.racing else simulator.exchanged
-        self.parameters = [p for p in simulator.learned if p.name not in (symmetries.shift, symmetries.scale)]
+        set_apart = (symmetries.shift, symmetries.delay, symmetries.scale)
+        self.parameters = [p for p in simulator.learned if p.name not in set_apart]
         self.names = [p.name for p in self.parameters]
         scale = next((p for p in simulator.learned if p.name == symmetries.scale), None)
         self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
@@ -57,6 +63,21 @@ class Reduction:
     def shift(self, theta: Tensor) -> Tensor:
         """Non-decision time of every row of theta, (n,)."""
         return self._column(theta, self.symmetries.shift, 0.0)
+
+    def delay(self, theta: Tensor) -> Tensor:
+        """Width of the uniform delay of every row of theta, (n,)."""
+        return self._column(theta, self.symmetries.delay, 0.0)
+
+    def closing(self, theta: Tensor) -> Tensor:
+        """One over the time at which the decisions of every row of theta end, (n,); 0 where they do not."""
+        if self._closing is None:
+            return torch.zeros_like(theta[:, 0])
+        return torch.as_tensor(self._closing({name: theta[:, column] for name, column in self._columns.items()}))
+
+    def log_time(self, decision: Tensor, theta: Tensor) -> Tensor:
+        """Log reduced time of decision times (n, m) inside (0, T), by the clock of every row of theta (n, p)."""
+        left = 1.0 - decision * self.closing(theta).unsqueeze(-1)
+        return torch.log(decision / left) - self.log_time_scale(theta).unsqueeze(-1)
 
     def log_time_scale(self, theta: Tensor) -> Tensor:
         """Log of the factor by which reduced time is stretched, (n,): q log b."""

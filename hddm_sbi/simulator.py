@@ -79,6 +79,8 @@ class Symmetries:
     """Exact symmetries of a model, by which its likelihood is reduced before it is learned.
 
     shift: parameter that is added to the decision time and does nothing else (the network never sees it).
+    delay: parameter w such that a time uniform on [0, w] is added to the decision time, and that does nothing else (the
+    network never sees it either: the density is averaged over the delay in closed form).
     scale: parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1)
     with theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) of a parameter in `tangents`, an
     angle in radians.
@@ -91,6 +93,7 @@ class Symmetries:
     """
 
     shift: str | None = None
+    delay: str | None = None
     scale: str | None = None
     time_power: float = 2.0
     scale_powers: Mapping[str, float] = field(default_factory=dict)
@@ -111,7 +114,8 @@ class Simulator:
     accumulator: where the choices race without touching each other, the finishing time of one of them: Numba function
     of the exchanged parameter (called by its stem), then the other parameters in order, then `rng`; else None.
     heavy_tailed: whether P(rt > t), or that of an accumulator, falls no faster than 1/t.
-    latest: where decisions end at a finite time, that time in seconds as a function of all parameters (tensors).
+    closing: where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function
+    of the parameters by name (tensors).
     passage: `passage(*theta, t_max)`, an independent density of the decision time (see `passage.py`) by which a learned
     likelihood is checked where there is no closed form.
     """
@@ -126,7 +130,7 @@ class Simulator:
     log_density: Callable[..., Any] | None = None
     accumulator: Callable[..., float] | None = None
     heavy_tailed: bool = False
-    latest: Callable[..., Any] | None = None
+    closing: Callable[[Mapping[str, Any]], Any] | None = None
     passage: Callable[..., Passage] | None = None
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
@@ -143,7 +147,13 @@ class Simulator:
                     f"the box of {p.name!r}, [{p.low}, {p.high}], must lie inside its support {p.support}."
                 )
         symmetries = self.symmetries
-        mentioned = {symmetries.shift, symmetries.scale, *symmetries.scale_powers, *symmetries.negated}
+        mentioned = {
+            symmetries.shift,
+            symmetries.delay,
+            symmetries.scale,
+            *symmetries.scale_powers,
+            *symmetries.negated,
+        }
         mentioned |= {*symmetries.complemented, *symmetries.even_given_choice, *symmetries.tangents}
         unknown = mentioned - {None, *names, *(p.name for p in self.learned)}
         if unknown:

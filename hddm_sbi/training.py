@@ -77,7 +77,7 @@ def _same_recipe(path: Path, recipe: dict[str, object]) -> None:
 
 def design(simulator: Simulator, n: int, seed: int) -> Array:
     """n parameter sets of what is learned, (n, len(simulator.learned)): a scrambled Sobol sequence over the box widened
-    by 5 %, with the shift at 0 and given conditions at either of their codes.
+    by 5 %, with shift and delay at 0 and given conditions at either of their codes.
 
     Widening keeps the edge of the box inside the training region.
     """
@@ -89,7 +89,7 @@ def design(simulator: Simulator, n: int, seed: int) -> Array:
         low = max(p.low - margin, (p.low + p.support[0]) / 2)
         high = min(p.high + margin, (p.high + p.support[1]) / 2)
         theta[:, column] = low + (high - low) * points[:, column]
-        if p.name == simulator.symmetries.shift:
+        if p.name in (simulator.symmetries.shift, simulator.symmetries.delay):
             theta[:, column] = 0.0
         elif p.given:
             theta[:, column] = np.where(points[:, column] < 0.5, p.low, p.high)
@@ -126,13 +126,13 @@ def _histogram_shard(
     n = len(theta)
     shape = (n, 1 if reduction.racing else reduction.n_choices, recipe.bins)
     share, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    log_scale = reduction.log_time_scale(torch.as_tensor(theta)).numpy()
     together = max(1, 1_000_000 // recipe.trials)
     for first in range(0, n, together):
         rows = slice(first, min(n, first + together))
         seed = hash_seed(recipe.seed, index, first)
         rt, choice = simulator.simulate_learned(np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
-        y = (np.log(rt) - np.repeat(log_scale[rows], recipe.trials)).reshape(-1, recipe.trials)
+        at = torch.as_tensor(theta[rows])
+        y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.trials), at).numpy()
         _count(y, choice.reshape(-1, recipe.trials), share[rows], mean[rows])
     reduced = reduction.reduce(torch.as_tensor(theta)).float()
     return {"theta": reduced, "share": torch.from_numpy(share), "mean": torch.from_numpy(mean)}

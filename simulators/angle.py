@@ -94,6 +94,6 @@ SIMULATOR = Simulator(
         complemented=("z",),
     ),
     log_density=log_density,
-    latest=lambda v, a, z, t0, theta: a / theta.tan(),
+    closing=lambda at: at["theta"].tan() / at["a"],
     citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: the equations above the code",
 )

@@ -73,6 +73,7 @@ SIMULATOR = Simulator(
     passage=_passage,
     symmetries=Symmetries(
         shift="t0",
+        delay="st0",
         scale="a",
         scale_powers={"v": 1.0, "sv": 1.0, "st0": -2.0},
         negated=("v",),
