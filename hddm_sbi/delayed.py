@@ -21,8 +21,8 @@ NARROW = 0.02
 #: seconds; a delay of 0 is taken for this long, so that its gradient is finite.
 SHORTEST = 1e-9
 
-# With d = rt - t0, s the log of the time scale, D the width of the delay, e_k = (log d - s - m_k) / sd_k, and e'_k the same
-# at d - D (minus infinity where that is negative),
+# With d = rt - t0, s the log of the time scale, D the width of the delay, e_k = (log d - s - m_k) / sd_k, and e'_k the
+# same at d - D (minus infinity where that is negative),
 #   log p(rt, c) = log sum_k exp(log w_k + log G_k) - log D,   G_k = Phi(e_k) - Phi(e'_k)
 
 
