@@ -93,6 +93,29 @@ def test_rr98_wiener_optima(published: Path):
         assert float(-torch.sum(log_p)) == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
 
 
+def test_rr98_full_diffusion_optima(published: Path):
+    """rtdists' stored optima, whose integral over the start is numerical: 2e-4 per trial.
+
+    Its sz is absolute, ours relative. Ours agrees with quadrature of the closed form given the start to 1e-6 in all.
+    """
+    trials = pd.read_csv(published / "rr98.csv")
+    trials = trials[~trials["outlier"]]
+    bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=False).to_numpy()
+    numerical = hs.load_likelihood("full_ddm", kind="numerical")
+    given_start = hs.load_likelihood("ddm_sdv", kind="exact")
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    for row in pd.read_csv(published / "ref_rr98_full_diffusion_mle.csv").itertuples():
+        rows = ((trials["id"] == row.id) & (trials["instruction"] == row.instruction)).to_numpy()
+        drifts, sz = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5]), row.sz / row.a
+        theta = {"v": drifts[bins[rows]], "a": row.a / 2, "z": row.z, "t0": row.t0, "sv": row.sv}
+        data = trials["rt"][rows], np.where(trials["response"][rows] == "light", 1, -1)
+        ours = float(-torch.sum(numerical.log_prob(*data, {**theta, "sz": sz, "st0": 0.0})))
+        assert ours == pytest.approx(row.objective, abs=2e-4 * rows.sum()), (row.id, row.instruction)
+        starts = [given_start.log_prob(*data, {**theta, "z": row.z + sz * x / 2}) for x in nodes]
+        by_start = torch.stack(starts) + torch.tensor(np.log(weights / 2))[:, None]
+        assert ours == pytest.approx(float(-torch.logsumexp(by_start, 0).sum()), abs=1e-6)
+
+
 def test_rr98_lba_optima(published: Path):
     """rtdists' stored optima that converged; its LBA has a starting range per accumulator and drifts of sd sv, so the
     density and the survival function of single accumulators are compared, with space in units of sv."""
