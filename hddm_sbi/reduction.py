@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.simulator import Parameter, Simulator
+from hddm_sbi.simulator import Parameter, Power, Simulator
 
 _BISECTIONS = 60
 
@@ -50,8 +51,14 @@ class Reduction:
         self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
 
     def _reduced_range(self, parameter: Parameter, scale: Parameter | None) -> tuple[float, float]:
-        power = self.symmetries.scale_powers.get(parameter.name, 0.0)
-        factors = (1.0,) if scale is None else (scale.low**power, scale.high**power)
+        if scale is None:
+            return self._entering(parameter)
+        corners = torch.tensor(list(itertools.product(*((p.low, p.high) for p in self.parameters)))).double()
+        power = _at(
+            self.symmetries.scale_powers.get(parameter.name, 0.0), dict(zip(self.names, corners.T, strict=True))
+        )
+        powers = [float(power)] if isinstance(power, float) else [float(power.min()), float(power.max())]
+        factors = [end**p for end in (scale.low, scale.high) for p in powers]
         ends = [x * factor for x in self._entering(parameter) for factor in factors]
         return min(ends), max(ends)
 
@@ -72,7 +79,7 @@ class Reduction:
         """One over the time at which the decisions of every row of theta end, (n,); 0 where they do not."""
         if self._closing is None:
             return torch.zeros_like(theta[:, 0])
-        return torch.as_tensor(self._closing({name: theta[:, column] for name, column in self._columns.items()}))
+        return torch.as_tensor(self._closing(self._by_name(theta)))
 
     def log_time(self, decision: Tensor, theta: Tensor) -> Tensor:
         """Log reduced time of decision times (n, m) inside (0, T), by the clock of every row of theta (n, p)."""
@@ -81,7 +88,8 @@ class Reduction:
 
     def log_time_scale(self, theta: Tensor) -> Tensor:
         """Log of the factor by which reduced time is stretched, (n,): q log b."""
-        return self.symmetries.time_power * torch.log(self._column(theta, self.symmetries.scale, 1.0))
+        power = _at(self.symmetries.time_power, self._by_name(theta))
+        return torch.as_tensor(power * torch.log(self._column(theta, self.symmetries.scale, 1.0)))
 
     def views(self, theta: Tensor) -> Tensor:
         """Reduced parameters as each choice sees them, (n, p) -> (n, n_choices, r)."""
@@ -93,10 +101,9 @@ class Reduction:
     def reduce(self, theta: Tensor) -> Tensor:
         """Reduced parameters of what is learned, in the order of `names`: (n, len(simulator.learned)) -> (n, r)."""
         scale = self._column(theta, self.symmetries.scale, 1.0)
-        powers, tangents = self.symmetries.scale_powers, self.symmetries.tangents
-        entering = [
-            torch.tan(theta[:, self._columns[n]]) if n in tangents else theta[:, self._columns[n]] for n in self.names
-        ]
+        by_name, tangents = self._by_name(theta), self.symmetries.tangents
+        powers = {name: _at(power, by_name) for name, power in self.symmetries.scale_powers.items()}
+        entering = [torch.tan(by_name[n]) if n in tangents else by_name[n] for n in self.names]
         return torch.stack([x * scale ** powers.get(n, 0.0) for n, x in zip(self.names, entering, strict=True)], -1)
 
     def by_choice(self, reduced: Tensor) -> Tensor:
@@ -181,5 +188,14 @@ class Reduction:
             return [linear, 2.0 * (torch.log(x) - middle) / half]
         return [linear, 4.0 * (x / high) ** 2 - 2.0]
 
+    def _by_name(self, theta: Tensor) -> dict[str, Tensor]:
+        """The columns of theta; where choices race, of the shared parameters."""
+        return {name: theta[:, column] for name, column in self._columns.items()}
+
     def _column(self, theta: Tensor, name: str | None, default: float) -> Tensor:
         return torch.full_like(theta[:, 0], default) if name is None else theta[:, self._columns[name]]
+
+
+def _at(power: Power, by_name: dict[str, Tensor]) -> float | Tensor:
+    """The value of a power at these parameters."""
+    return power(by_name) if callable(power) else power

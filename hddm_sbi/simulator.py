@@ -21,6 +21,7 @@ from hddm_sbi.passage import Passage
 
 Link = Literal["identity", "log", "logit"]
 Array = NDArray[np.float64]
+Power = float | Callable[[Mapping[str, Any]], Any]
 
 #: trials per random stream; part of what a seed means, so changing it changes every simulated table.
 _BLOCK = 16_384
@@ -83,7 +84,7 @@ class Symmetries:
     network never sees it either: the density is averaged over the delay in closed form).
     scale: parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1)
     with theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) of a parameter in `tangents`, an
-    angle in radians.
+    angle in radians. A power is a number, or a function of the other parameters by name (tensors).
     negated, complemented: parameters that turn into -x and 1 - x when the two choices are swapped.
     even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For
     constant drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice)
@@ -95,8 +96,8 @@ class Symmetries:
     shift: str | None = None
     delay: str | None = None
     scale: str | None = None
-    time_power: float = 2.0
-    scale_powers: Mapping[str, float] = field(default_factory=dict)
+    time_power: Power = 2.0
+    scale_powers: Mapping[str, Power] = field(default_factory=dict)
     tangents: tuple[str, ...] = ()
     negated: tuple[str, ...] = ()
     complemented: tuple[str, ...] = ()

@@ -83,7 +83,13 @@ SIMULATOR = Simulator(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA),
     choices=(-1, 1),
     trial=trial,
-    # Scaling space by a turns v into v a^(alpha - 1) and time into t / a^alpha: no fixed power, so no scale.
-    symmetries=Symmetries(shift="t0", negated=("v",), complemented=("z",)),
+    symmetries=Symmetries(
+        shift="t0",
+        scale="a",
+        time_power=lambda at: at["alpha"],
+        scale_powers={"v": lambda at: at["alpha"] - 1.0},
+        negated=("v",),
+        complemented=("z",),
+    ),
     citation="Voss, Lerche, Mertens & Voss (2019), Psychon. Bull. Rev. 26:813",
 )

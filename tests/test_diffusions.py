@@ -393,6 +393,16 @@ def test_declared_symmetries_hold_in_the_equation(name):
     assert np.abs(reduced.density / stretch - original.density).max() < 1e-6 * peak
 
 
+def test_levy_scales():
+    """40 000 trials each of a theta and of the same in units of a: share within 5 se, and two-sample KS at 1e-6."""
+    n, a, alpha = 40_000, 2.0, 1.4
+    levy = hs.load_simulator("levy")
+    rt, choice = levy.simulate(np.tile([0.8, a, 0.3, 0.0, alpha], (n, 1)), seed=1)
+    reduced, other = levy.simulate(np.tile([0.8 * a ** (alpha - 1), 1.0, 0.3, 0.0, alpha], (n, 1)), seed=2)
+    assert abs(choice.mean() - other.mean()) < 5 * math.sqrt(2 * choice.var() / n)
+    assert stats.ks_2samp(rt, reduced * a**alpha).pvalue > 1e-6
+
+
 def test_levy_mirrors_its_choices():
     """40 000 trials each of a theta and its mirror image: share within 5 se, and two-sample KS at 1e-6."""
     n = 40_000

@@ -30,6 +30,15 @@ def test_power_of_the_scale():
     assert Reduction(RDM).views(theta).tolist() == [[[2.0, 0.25], [8.0, 0.25]]]
 
 
+def test_power_that_is_a_function_of_another_parameter():
+    """`levy`: p(t; v, a, alpha) = p(t / a^alpha; v a^(alpha - 1), 1, alpha) / a^alpha."""
+    reduction = Reduction(load_simulator("levy"))
+    theta = torch.tensor([[3.0, 2.0, 0.4, 0.25, 1.5]], dtype=torch.float64)
+    assert reduction.names == ["v", "z", "alpha"]
+    assert reduction.reduce(theta)[0].tolist() == pytest.approx([3.0 * 2.0**0.5, 0.4, 1.5], rel=1e-15)
+    assert float(reduction.log_time_scale(theta)) == pytest.approx(1.5 * np.log(2.0), rel=1e-15)
+
+
 def test_choices_that_touch_each_other_see_themselves_first_and_the_others_in_order():
     reduction = Reduction(dataclasses.replace(LBA3, accumulator=None))
     theta = torch.tensor([[1.0, 2.0, 3.0, 0.5, 1.0, 0.3]], dtype=torch.float64)
