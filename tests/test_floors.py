@@ -13,14 +13,16 @@ PACKAGE = Path(hddm_sbi.__file__).parent
 #: lowest first; a module may import from the lines above its own.
 FLOORS = [
     {"errors"},
-    {"vecmath", "design", "simulator"},
+    {"vecmath", "design", "passage"},
+    {"simulator"},
     {"syntax", "trials", "crossing", "diffusion", "wiener"},
     {"formula"},
     {"simulators"},
     {"likelihood", "link"},
     {"priors"},
     {"reduction"},
-    {"network", "exact", "mixture", "repeats"},
+    {"delayed"},
+    {"network", "exact", "numerical", "mixture", "repeats"},
     {"neural", "bridge"},
     {"checkpoint", "training", "calibration"},
     {"catalogue"},
