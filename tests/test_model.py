@@ -1,5 +1,7 @@
 """From a table and formulas to a posterior: names, coordinates, reproducibility, refusals."""
 
+import _thread
+import itertools
 import json
 import warnings
 
@@ -11,7 +13,9 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi import inference
+from hddm_sbi.compile import FlatDensity
 from hddm_sbi.diagnostics import ConvergenceWarning
+from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
@@ -105,20 +109,30 @@ def test_pyro_nuts_agrees_with_nuts(experiment):
     assert "diverging" in runs[1].sample_stats
 
 
+def interrupt_after(evaluations, monkeypatch):
+    """Ctrl-C at that evaluation of the density, traced or by Pyro: at the same draw on any machine."""
+    count = itertools.count(1)
+
+    def counted(function):
+        def call(*arguments):
+            if next(count) == evaluations:
+                _thread.interrupt_main()
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(FlatDensity, "__call__", counted(FlatDensity.__call__))
+    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", counted(ExactLikelihood.cell_log_prob))
+
+
 @quick_fits
 @pytest.mark.parametrize("method", inference.METHODS)
 def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, method):
     """Ctrl-C in the middle of sampling: what was drawn after tuning comes back, and says so."""
     model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
-    whole = {"draws": 100_000, "tune": 50, "chains": 1, "seed": 1, "method": method, "progress": False}
-    model.density  # noqa: B018 - traced before the clock starts
-    import _thread
-    import threading
-
-    timer = threading.Timer(4.0, _thread.interrupt_main)
-    timer.start()
-    posterior = model.fit(**whole)
-    timer.cancel()
+    model.density  # noqa: B018 - traced before evaluations are counted
+    interrupt_after(5_000, monkeypatch)
+    posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, method=method, progress=False)
     assert posterior.posterior.attrs["interrupted"] == 1
     assert 1 < posterior.posterior.sizes["draw"] < 100_000
 
