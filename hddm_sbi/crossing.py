@@ -26,7 +26,7 @@ _SHIFT = 0.01
 
 
 @nb.njit(nogil=True, cache=True)
-def _crossing_time(d0: float, d1: float, h: float, rng: Any) -> float:
+def crossing_time(d0: float, d1: float, h: float, rng: Any) -> float:
     """When a Brownian bridge from distance d0 > 0 to a line, to distance d1 (of either sign) after h, first meets it.
 
     Given that it does, t / (h - t) is inverse Gaussian with mean d0 / |d1| and shape d0² / h, drawn as in Michael,
@@ -86,7 +86,7 @@ def crossing_of(curves: Curves) -> FirstCrossing:
             for side in (0, 1) if up1 < down1 else (1, 0):
                 d0, d1 = (up0, up1) if side == 1 else (down0, down1)
                 if d1 <= 0.0 or rng.random() < math.exp(-2.0 * d0 * d1 / h):
-                    return t + _crossing_time(d0, d1, h, rng), side, end
+                    return t + crossing_time(d0, d1, h, rng), side, end
             t, x, lower, upper = t + h, end, lower_end, upper_end
             if t >= horizon:
                 return t, -1, x

@@ -62,6 +62,18 @@ DRIFT_SD = Parameter(
         "log", Prior("normal", math.log(0.7), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
     ),
 )
+COLLAPSE_ANGLE = Parameter(
+    "theta",
+    0.0,
+    1.3,
+    "angle of collapse: every bound falls by tan(theta) per second",
+    "rad",
+    typical=(0.1, 0.9),
+    support=(0.0, math.pi / 2.0),
+    prior=ParameterPrior(
+        "log", Prior("normal", math.log(0.4), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
+    ),
+)
 CONGRUENCY = Parameter(
     "congruency",
     -1.0,

@@ -41,18 +41,20 @@ def constant(value: float) -> Curve:
 
 @dataclass(frozen=True)
 class Passage:
-    """density: (2, n), of the lower and the upper bound at the decision times t (n,); ascending, the first one 0."""
+    """density: (n_choices, n), of lower and upper bound or of every accumulator, at times t (n,), ascending from 0."""
 
     t: Array
     density: Array
 
     def mass(self) -> Array:
-        """P(choice, decision time <= t), (2, n), on the grid of `grid`, which is smooth in the index."""
+        """P(choice, decision time <= t), (n_choices, n), on the grid of `grid`, which is smooth in the index."""
         per_index = self.density * 2.0 * np.sqrt(self.t * self.t[-1]) / (len(self.t) - 1)
-        return np.concatenate([np.zeros((2, 1)), np.cumsum((per_index[:, 1:] + per_index[:, :-1]) / 2, axis=1)], axis=1)
+        return np.concatenate(
+            [np.zeros((len(self.density), 1)), np.cumsum((per_index[:, 1:] + per_index[:, :-1]) / 2, axis=1)], axis=1
+        )
 
     def log_density(self, t: Array) -> Array:
-        """log density (2, n) at any times t (n,) in (0, t_max], by cubic interpolation."""
+        """log density (n_choices, n) at any times t (n,) in (0, t_max], by cubic interpolation."""
         from scipy.interpolate import CubicSpline
 
         inner = slice(int(np.searchsorted((self.density > _SMALLEST).all(0), True)), None)

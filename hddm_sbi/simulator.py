@@ -111,9 +111,9 @@ class Simulator:
 
     parameters: in the order of the columns of every theta. choices: response codes; a trial's `choice` is the
     position of its response in this tuple. trial: Numba function `trial(*theta, rng) -> (rt, choice)` whose argument
-    names are the parameter names, with `rng` a numpy Generator. log_density: closed form, or None (see `exact.py`).
-    accumulator: where the choices race without touching each other, the finishing time of one of them: Numba function
-    of the exchanged parameter (called by its stem), then the other parameters in order, then `rng`; else None.
+    names are the parameter names, with `rng` a numpy Generator. accumulator: instead of `trial`, where the choices race
+    without touching each other: the finishing time of one of them, a Numba function of the exchanged parameter (called
+    by its stem), then the other parameters in order, then `rng`. log_density: closed form, or None (see `exact.py`).
     heavy_tailed: whether P(rt > t), or that of an accumulator, falls no faster than 1/t.
     closing: where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function
     of the parameters by name (tensors).
@@ -125,7 +125,7 @@ class Simulator:
     title: str
     parameters: tuple[Parameter, ...]
     choices: tuple[int, ...]
-    trial: Callable[..., tuple[float, int]]
+    trial: Callable[..., tuple[float, int]] | None
     symmetries: Symmetries
     citation: str
     log_density: Callable[..., Any] | None = None
@@ -139,9 +139,6 @@ class Simulator:
         names = self.names
         if len(set(names)) != len(names):
             raise InputError(f"parameter names of {self.name!r} must be unique; got {names}.")
-        arguments = tuple(inspect.signature(getattr(self.trial, "py_func", self.trial)).parameters)
-        if arguments != (*names, "rng"):
-            raise InputError(f"trial of {self.name!r} must take the arguments {(*names, 'rng')}; it takes {arguments}.")
         for p in self.parameters:
             if not p.support[0] <= p.low < p.high <= p.support[1]:
                 raise InputError(
@@ -165,6 +162,13 @@ class Simulator:
             raise InputError(f"the first parameters of {self.name!r} must be {self.exchanged}; got {names}.")
         if self.accumulator is not None and not self.exchanged:
             raise InputError(f"{self.name!r} has an accumulator; say in its symmetries which parameter is exchanged.")
+        kind, kernel = ("trial", self.trial) if self.trial else ("accumulator", self.accumulator)
+        if kernel is None or (self.trial and self.accumulator):
+            raise InputError(f"{self.name!r} must have either a trial or an accumulator.")
+        arguments = tuple(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
+        expected = (*(p.name for p in self.learned), "rng")
+        if arguments != expected:
+            raise InputError(f"{kind} of {self.name!r} must take the arguments {expected}; it takes {arguments}.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -224,7 +228,11 @@ class Simulator:
         theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice
         (n,), positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
         """
-        return self._run(_trials(len(self.parameters)), self.trial, self.parameters, theta, seed, n_threads)
+        n, p = len(self.exchanged), len(self.parameters)
+        if self.accumulator is not None:
+            return self._run(_races(n, p - n), self.accumulator, self.parameters, theta, seed, n_threads)
+        assert self.trial is not None
+        return self._run(_trials(p), self.trial, self.parameters, theta, seed, n_threads)
 
     def simulate_learned(
         self, theta: Array, seed: int | Sequence[int], n_threads: int = 1
@@ -300,6 +308,27 @@ def _trials(p: int) -> Callable[..., None]:
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)  # type: ignore[call-arg]
+
+    return run
+
+
+@cache
+def _races(n: int, shared: int) -> Callable[..., None]:
+    """Loop over trials of n accumulators: the first finishing time, and whose it is, per row of theta."""
+    accumulator_type = types.FunctionType(_number(*[_number] * (1 + shared), _generator))
+
+    @nb.njit(
+        types.void(accumulator_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]),
+        cache=True,
+        nogil=True,
+    )
+    def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        for i in range(theta.shape[0]):
+            rt[i], choice[i] = np.inf, 0
+            for c in range(n):
+                t = accumulator(theta[i, c], *to_fixed_tuple(theta[i, n:], shared), rng)  # type: ignore[call-arg]
+                if t < rt[i]:
+                    rt[i], choice[i] = t, c
 
     return run
 

@@ -9,8 +9,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.diffusion import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulator import Simulator, Symmetries
 from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = v dt + dW, x(0) = x0 = (2z - 1) a, response when |x| >= a - t tan(theta), rt = decision time t + t0.
@@ -66,23 +66,10 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] = by_q * (1.0 + slope * slope) / a
 
 
-_THETA = Parameter(
-    "theta",
-    0.0,
-    1.3,
-    "angle of collapse: the bounds approach each other by 2 tan(theta) per second",
-    "rad",
-    typical=(0.1, 0.9),
-    support=(0.0, math.pi / 2.0),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.4), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-)
-
 SIMULATOR = Simulator(
     name="angle",
     title="drift-diffusion model with linearly collapsing bounds",
-    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _THETA),
+    parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, COLLAPSE_ANGLE),
     choices=(-1, 1),
     trial=trial,
     symmetries=Symmetries(

@@ -25,34 +25,6 @@ def accumulator(m: float, s: float, t0: float, rng: Any) -> float:
     return t0 + math.exp(m + s * rng.standard_normal())
 
 
-@nb.njit(cache=True, nogil=True)
-def _race(m: tuple[float, ...], s: float, t0: float, rng: Any) -> tuple[float, int]:
-    first, winner = math.inf, 0
-    for choice in range(len(m)):
-        t = accumulator(m[choice], s, t0, rng)
-        if t < first:
-            first, winner = t, choice
-    return first, winner
-
-
-@nb.njit(cache=True, nogil=True)
-def trial2(m0: float, m1: float, s: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial with two choices."""
-    return _race((m0, m1), s, t0, rng)
-
-
-@nb.njit(cache=True, nogil=True)
-def trial3(m0: float, m1: float, m2: float, s: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial with three choices."""
-    return _race((m0, m1, m2), s, t0, rng)
-
-
-@nb.njit(cache=True, nogil=True)
-def trial4(m0: float, m1: float, m2: float, m3: float, s: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial with four choices."""
-    return _race((m0, m1, m2, m3), s, t0, rng)
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
     """Log density and gradient of a run: trials of one theta (m0, ..., s, t0) and one choice, with ascending rt.
@@ -110,7 +82,7 @@ _T0 = Parameter(
 )
 
 
-def _simulator(n: int, trial: Any) -> Simulator:
+def _simulator(n: int) -> Simulator:
     means = tuple(
         Parameter(
             f"m{choice}",
@@ -129,7 +101,7 @@ def _simulator(n: int, trial: Any) -> Simulator:
         title=f"lognormal race, {n} choices",
         parameters=(*means, _S, _T0),
         choices=tuple(range(n)),
-        trial=trial,
+        trial=None,
         accumulator=accumulator,
         log_density=log_density,
         symmetries=Symmetries(shift="t0", exchanged="m"),
@@ -137,4 +109,4 @@ def _simulator(n: int, trial: Any) -> Simulator:
     )
 
 
-SIMULATORS = tuple(_simulator(n, trial) for n, trial in ((2, trial2), (3, trial3), (4, trial4)))
+SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))

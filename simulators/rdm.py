@@ -38,34 +38,6 @@ def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
 
 
 @nb.njit(cache=True, nogil=True)
-def _race(v: tuple[float, ...], A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
-    first, winner = math.inf, 0
-    for choice in range(len(v)):
-        t = accumulator(v[choice], A, B, t0, rng)
-        if t < first:
-            first, winner = t, choice
-    return first, winner
-
-
-@nb.njit(cache=True, nogil=True)
-def trial2(v0: float, v1: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial with two choices."""
-    return _race((v0, v1), A, B, t0, rng)
-
-
-@nb.njit(cache=True, nogil=True)
-def trial3(v0: float, v1: float, v2: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial with three choices."""
-    return _race((v0, v1, v2), A, B, t0, rng)
-
-
-@nb.njit(cache=True, nogil=True)
-def trial4(v0: float, v1: float, v2: float, v3: float, A: float, B: float, t0: float, rng: Any) -> tuple[float, int]:
-    """One trial with four choices."""
-    return _race((v0, v1, v2, v3), A, B, t0, rng)
-
-
-@nb.njit(cache=True, nogil=True)
 def _normal(x: float) -> tuple[float, float]:
     """phi(x) and Phi(x), the latter to full relative accuracy."""
     return _PER_SQRT_2PI * math.exp(-0.5 * x * x), 0.5 * math.erfc(-x / math.sqrt(2.0))
@@ -192,7 +164,7 @@ _T0 = Parameter(
 )
 
 
-def _simulator(n: int, trial: Any) -> Simulator:
+def _simulator(n: int) -> Simulator:
     drifts = tuple(
         Parameter(
             f"v{choice}",
@@ -211,7 +183,7 @@ def _simulator(n: int, trial: Any) -> Simulator:
         title=f"racing diffusions, {n} choices",
         parameters=(*drifts, _A, _B, _T0),
         choices=tuple(range(n)),
-        trial=trial,
+        trial=None,
         accumulator=accumulator,
         log_density=log_density,
         symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, exchanged="v"),
@@ -219,4 +191,4 @@ def _simulator(n: int, trial: Any) -> Simulator:
     )
 
 
-SIMULATORS = tuple(_simulator(n, trial) for n, trial in ((2, trial2), (3, trial3), (4, trial4)))
+SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))

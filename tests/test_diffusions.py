@@ -28,7 +28,7 @@ def angle(v: float, a: float, z: float, theta: float) -> Diffusion:
 
 
 CLOSED = ("ddm_sdv", "angle")
-SOLVED = tuple(name for name in names() if hs.load_simulator(name).passage is not None)
+SOLVED = tuple(name for name in names() if hs.load_simulator(name).passage and hs.load_simulator(name).trial)
 NAMES = (*SOLVED, *CLOSED, "levy")
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 import hddm_sbi as hs
 from hddm_sbi.catalogue import load_simulator, names
 
-RACES = [name for name in names() if load_simulator(name).accumulator is not None]
+RACES = [name for name in names() if load_simulator(name).accumulator and load_simulator(name).log_density]
 #: of every chi-square test.
 TEST_FAILURE_RATE = 1e-6
 
@@ -33,7 +33,7 @@ def by_name(race, row):
 def test_choices_are_a_property_of_the_simulator(race):
     own = race.exchanged
     assert race.choices == tuple(range(len(own)))
-    assert tuple(inspect.signature(race.trial.py_func).parameters) == (*race.names, "rng")
+    assert race.trial is None
     assert tuple(inspect.signature(race.accumulator.py_func).parameters) == (*(p.name for p in race.learned), "rng")
 
 

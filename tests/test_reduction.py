@@ -40,7 +40,10 @@ def test_power_that_is_a_function_of_another_parameter():
 
 
 def test_choices_that_touch_each_other_see_themselves_first_and_the_others_in_order():
-    reduction = Reduction(dataclasses.replace(LBA3, accumulator=None))
+    def trial(v0, v1, v2, A, B, t0, rng):
+        return 0.0, 0
+
+    reduction = Reduction(dataclasses.replace(LBA3, accumulator=None, trial=trial))
     theta = torch.tensor([[1.0, 2.0, 3.0, 0.5, 1.0, 0.3]], dtype=torch.float64)
     views = reduction.views(theta)
     assert views.tolist() == [[[1.0, 3.0, 2.0, 0.5], [2.0, 3.0, 1.0, 0.5], [3.0, 2.0, 1.0, 0.5]]]
