@@ -1,5 +1,6 @@
 """Where the published data lie, for tests marked `real_data`."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,3 +14,7 @@ def published() -> Path:
     if not DATA.is_dir():
         pytest.skip(f"the published data sets are not in {DATA}; they are not shipped with the package")
     return DATA
+
+
+# A shell's background job is started with Ctrl-C ignored, and so would be all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
