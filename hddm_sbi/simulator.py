@@ -243,7 +243,8 @@ class Simulator:
         """
         if self.accumulator is None:
             return self.simulate(theta, seed, n_threads)
-        return self._run(_finishing_times(len(self.learned)), self.accumulator, self.learned, theta, seed, n_threads)
+        alone = _races(1, len(self.learned) - 1)
+        return self._run(alone, self.accumulator, self.learned, theta, seed, n_threads)
 
     def _run(
         self,
@@ -329,22 +330,5 @@ def _races(n: int, shared: int) -> Callable[..., None]:
                 t = accumulator(theta[i, c], *to_fixed_tuple(theta[i, n:], shared), rng)  # type: ignore[call-arg]
                 if t < rt[i]:
                     rt[i], choice[i] = t, c
-
-    return run
-
-
-@cache
-def _finishing_times(p: int) -> Callable[..., None]:
-    """Loop over one accumulator: a finishing time per row of theta; the choice stays 0."""
-    accumulator_type = types.FunctionType(_number(*[_number] * p, _generator))
-
-    @nb.njit(
-        types.void(accumulator_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]),
-        cache=True,
-        nogil=True,
-    )
-    def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        for i in range(theta.shape[0]):
-            rt[i] = accumulator(*to_fixed_tuple(theta[i], p), rng)  # type: ignore[call-arg]
 
     return run

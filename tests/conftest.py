@@ -1,4 +1,4 @@
-"""Where the published data lie, for tests marked `real_data`."""
+"""Where the published data lie, for tests marked `real_data`; and Ctrl-C, for those that are interrupted."""
 
 import signal
 from pathlib import Path

@@ -1,5 +1,6 @@
 """Races of independent accumulators: simulators, closed forms and learned likelihoods, for every number of choices."""
 
+import dataclasses
 import inspect
 
 import mpmath
@@ -10,6 +11,7 @@ from scipy import stats
 
 import hddm_sbi as hs
 from hddm_sbi.catalogue import load_simulator, names
+from hddm_sbi.errors import InputError
 
 RACES = [name for name in names() if load_simulator(name).accumulator and load_simulator(name).log_density]
 #: of every chi-square test.
@@ -35,6 +37,16 @@ def test_choices_are_a_property_of_the_simulator(race):
     assert race.choices == tuple(range(len(own)))
     assert race.trial is None
     assert tuple(inspect.signature(race.accumulator.py_func).parameters) == (*(p.name for p in race.learned), "rng")
+
+
+def test_either_a_trial_or_an_accumulator():
+    lba, ddm = load_simulator("lba"), load_simulator("ddm")
+    with pytest.raises(InputError, match="either a trial or an accumulator"):
+        dataclasses.replace(lba, accumulator=None)
+    with pytest.raises(InputError, match="either a trial or an accumulator"):
+        dataclasses.replace(lba, trial=ddm.trial)
+    with pytest.raises(InputError, match="accumulator of 'lba' must take the arguments"):
+        dataclasses.replace(lba, accumulator=ddm.trial)
 
 
 def test_trials_follow_the_closed_form(race):
