@@ -38,14 +38,24 @@ def targets(simulator: Simulator) -> Targets:
 
 
 def recipe(simulator: Simulator) -> Recipe:
-    """The recipe of a shipped likelihood: the more inputs a network has, the more thetas with fewer trials each."""
-    inputs = len(Reduction(simulator).names)
-    return Recipe() if inputs <= 2 else Recipe(thetas=200_000, trials=2_500)
+    """The recipe of a shipped likelihood: the more inputs a network has, the more thetas with fewer trials each; the
+    more choices it looks at, the fewer trials and bins for each of them."""
+    inputs, n = len(Reduction(simulator).names), max(2, len(simulator.choices))
+    if inputs <= 2:
+        return Recipe()
+    if simulator.accumulator:
+        return Recipe(thetas=200_000, trials=2_500)
+    return Recipe(thetas=200_000, trials=5_000 // n, bins=96 if n == 2 else 48)
 
 
 def architecture(simulator: Simulator) -> Architecture:
-    """The sizes of a shipped network: a heavy tail takes components of its own."""
-    return Architecture(components=12) if simulator.heavy_tailed else Architecture()
+    """The sizes of a shipped network: a heavy tail takes components of its own, and so do the humps of a diffusion with
+    many inputs, which make it wider in any case."""
+    components = 12 if simulator.tail else 8
+    if len(Reduction(simulator).names) <= 4:
+        return Architecture(components=components)
+    coupled = simulator.symmetries.exchanged is not None
+    return Architecture(components=components if coupled else 16, hidden=96, choice_hidden=96 if coupled else 48)
 
 
 def train_likelihood_of(

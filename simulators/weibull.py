@@ -82,5 +82,6 @@ SIMULATOR = Simulator(
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "beta": -2.0}, negated=("v",), complemented=("z",)
     ),
+    collapse=lambda at: (1.0 / at["beta"], at["alpha"]),
     citation="Hawkins, Forstmann, Wagenmakers, Ratcliff & Brown (2015), J. Neurosci. 35:2476; Fengler et al. (2021)",
 )
