@@ -106,6 +106,20 @@ def test_simulated_trials_follow_the_likelihood(likelihood):
         assert chi_square_p(*trials, edges, cdf) > FALSE_ALARM, row.tolist()
 
 
+@pytest.mark.parametrize("wrong", [0.97, 1.03])
+def test_a_threshold_that_is_three_percent_off_is_seen(wrong):
+    """The goodness of fit above, with trials of the ddm whose threshold is not what the closed form is told."""
+    simulator, exact = load_simulator("ddm"), hs.load_likelihood("ddm", kind="exact")
+    row, n = np.array([1.0, 1.0, 0.5, 0.3]), 20_000
+    made = np.tile(row * [1.0, wrong, 1.0, 1.0], (n, 1))
+    pilot, trials = (simulator.simulate(made, [1, k]) for k in range(2))
+
+    def cdf(choice, t):
+        return exact.cdf(t, np.full(len(t), simulator.choices[choice]), by_name(simulator, row)).numpy()
+
+    assert chi_square_p(*trials, edges_of(*pilot, 2), cdf) < FALSE_ALARM
+
+
 def grid_of(simulator, row):
     """Decision times and weights that integrate over all of them: trapezoids of .02 where both ends vanish.
 
