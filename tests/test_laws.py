@@ -122,7 +122,7 @@ def test_a_threshold_that_is_three_percent_off_is_seen(wrong):
     assert chi_square_p(*trials, edges_of(*pilot, 2), cdf) < FALSE_ALARM
 
 
-#: half of it changes no mass by 1e-12, twice as much one of a suddenly collapsing bound by 1e-7.
+#: twice as much is off by 1e-7 where bounds collapse suddenly.
 _STEP = 0.01
 
 
