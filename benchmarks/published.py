@@ -270,10 +270,11 @@ def main(folder: Path, n_thetas: int = N_THETAS, n_sets: int = N_SETS) -> None:
     table["largest mean bias"] = table.filter(like="bias of").max(axis=1)
     shown = ["KL", "se", "KL above ours", "its se", "mean |error|", "least mass", "largest mass", "largest mean bias"]
     print(
-        f"\n{n_thetas} thetas x {N_PER_THETA} trials, uniform in the box that both have, where at most {FREQUENT:.0%} of\n"
-        f"the trials last longer than {GIVEN_UP:g} s. Bias: {n_sets} sets of {TRIALS_PER_SET} trials, in posterior sds.\n"
-        "KL: against the closed form or the equation of the model, '-' where it has neither. KL above ours: by the\n"
-        f"trials alone, without a reference. Mass: within {LONGEST:g} s, and what our likelihood puts later.\n"
+        f"\n{n_thetas} thetas x {N_PER_THETA} trials, uniform in the box that both have, where at most "
+        f"{FREQUENT:.0%} of the trials\nlast longer than {GIVEN_UP:g} s. Bias: {n_sets} sets of {TRIALS_PER_SET} "
+        "trials, in posterior sds. KL: against the closed form or\nthe equation of the model, '-' where it has neither. "
+        "KL above ours: by the trials alone, without a reference.\n"
+        f"Mass: within {LONGEST:g} s, and what our likelihood puts later.\n"
     )
     print(table.reindex(columns=shown).to_string(float_format="{:.2g}".format, na_rep="-"))
     print(f"\n{NOT_COMPARED}")
