@@ -1,4 +1,4 @@
-"""Diffusion models against their equations: simulators, closed forms and declared symmetries.
+"""Models against their equations: simulators, closed forms and declared symmetries of diffusions.
 
 The reference of every density is `passage.first_passage`, which shares nothing with the simulators; of the closed
 forms also mpmath, and of the Lévy model the exit laws of stable processes.
@@ -7,10 +7,12 @@ forms also mpmath, and of the Lévy model the exit laws of stable processes.
 import math
 from collections.abc import Callable
 
+import laws
 import mpmath
 import numpy as np
 import pytest
 import torch
+from laws import FALSE_ALARM, goodness_of_fit
 from scipy import special, stats
 from scipy.integrate import quad
 
@@ -29,7 +31,7 @@ def angle(v: float, a: float, z: float, theta: float) -> Diffusion:
 
 CLOSED = ("ddm_sdv", "angle")
 SOLVED = tuple(name for name in names() if hs.load_simulator(name).passage and hs.load_simulator(name).trial)
-NAMES = (*SOLVED, *CLOSED, "levy")
+RACES = tuple(name for name in names() if hs.load_simulator(name).passage and hs.load_simulator(name).accumulator)
 
 
 def exact_log_density(name: str, theta: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -66,13 +68,15 @@ def reference(name: str, theta: np.ndarray, t_max: float) -> Passage:
 
 def random_thetas(name: str, n: int, seed: int) -> np.ndarray:
     """n parameter sets, uniform in the box, with t0 = 0 and a condition's code at either of its two values."""
-    rng = np.random.default_rng(seed)
     simulator = hs.load_simulator(name)
-    theta = np.empty((n, len(simulator.parameters)))
-    for column, p in enumerate(simulator.parameters):
-        theta[:, column] = rng.choice([p.low, p.high], n) if p.given else rng.uniform(p.low, p.high, n)
+    theta = laws.random_thetas(simulator, n, seed)
     theta[:, simulator.names.index("t0")] = 0.0
     return theta
+
+
+def fit(name: str, theta: np.ndarray, n: int, seed: int) -> float:
+    """Smallest p-value of n trials of one theta (t0 = 0) against the reference."""
+    return goodness_of_fit(hs.load_simulator(name), theta, n, seed, lambda row, t_max: reference(name, row, t_max))
 
 
 # ---- the reference itself
@@ -125,38 +129,12 @@ def test_full_ddm_by_quadrature():
 # ---- simulators
 
 
-def goodness_of_fit(name: str, theta: np.ndarray, n: int, seed: int) -> tuple[float, float, float]:
-    """Two-sided p-values of mean and choice share, and of the chi-square over 30 equally likely bins per choice."""
-    rt, choice = hs.load_simulator(name).simulate(np.tile(theta, (n, 1)), seed)
-    passage = reference(name, theta, 1.05 * rt.max())
-    mass = passage.mass()
-    share = mass[1, -1]
-    mean = np.diff(mass.sum(0)) @ (passage.t[1:] + passage.t[:-1]) / 2
-    expected, observed = [], []
-    for c in (0, 1):
-        bins = 30 if mass[c, -1] * n > 600 else 1
-        edges = np.interp(np.arange(1, bins) / bins * mass[c, -1], mass[c], passage.t)
-        expected.append(np.diff(np.concatenate([[0.0], np.interp(edges, passage.t, mass[c]), mass[c, -1:]])) * n)
-        observed.append(np.histogram(rt[choice == c], np.concatenate([[0.0], edges, [np.inf]]))[0])
-    expected, observed = np.concatenate(expected), np.concatenate(observed)
-    # A choice of which less than one trial is expected tells nothing, and its bin is not chi-square distributed.
-    common = expected > 1.0
-    chi_square = np.sum((observed - expected)[common] ** 2 / expected[common])
-    # One trial more or less is no evidence against a share that expects fewer than one.
-    deviation = max(abs(choice.mean() - share) - 1 / n, 0.0)
-    return (
-        2 * stats.norm.sf(abs(rt.mean() - mean) / rt.std() * math.sqrt(n)),
-        2 * stats.norm.sf(deviation / math.sqrt(max(share * (1 - share), 1e-12) / n)),
-        stats.chi2.sf(chi_square, common.sum() - 1),
-    )
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "levy"])
+@pytest.mark.parametrize("name", [*SOLVED, *RACES, *CLOSED])
 @pytest.mark.parametrize(("n_thetas", "n"), [(3, 50_000), pytest.param(10, 1_000_000, marks=pytest.mark.slow)])
 def test_simulator_agrees_with_the_equation(name, n_thetas, n):
-    """Mean, choice share and distribution at random thetas, each at a false-alarm rate of 5.7e-7 (5 se)."""
+    """Mean, choice shares and distribution at random thetas, each at a false-alarm rate of 5.7e-7 (5 se)."""
     for k, theta in enumerate(random_thetas(name, n_thetas, seed=n_thetas)):
-        assert min(goodness_of_fit(name, theta, n, seed=k)) > 5.7e-7, (name, theta.tolist())
+        assert fit(name, theta, n, seed=k) > FALSE_ALARM, (name, theta.tolist())
 
 
 @pytest.mark.parametrize(
@@ -174,30 +152,7 @@ def test_simulator_agrees_with_the_equation(name, n_thetas, n):
 )
 def test_hard_cases(name, theta):
     """200 000 trials, false alarms as above."""
-    assert min(goodness_of_fit(name, np.array(theta), 200_000, seed=1)) > 5.7e-7
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_trials_end_everywhere_in_the_box_and_beyond_its_edges(name):
-    """300 thetas, a third of them corners of the box; parameters that may be 0 are 0 in some."""
-    simulator = hs.load_simulator(name)
-    theta = random_thetas(name, 300, seed=2)
-    low, high = np.array(list(simulator.box.values())).T
-    theta[:100] = np.where(np.random.default_rng(3).random((100, len(low))) < 0.5, low, high)
-    rt, choice = simulator.simulate(theta, seed=1)
-    assert np.isfinite(rt).all()
-    assert (rt > theta[:, simulator.names.index("t0")]).all()
-    assert set(choice) == {0, 1}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_same_seed_same_bytes(name):
-    theta = np.tile(random_thetas(name, 1, seed=5), (17_000 if name != "levy" else 16_500, 1))
-    simulator = hs.load_simulator(name)
-    one, two = simulator.simulate(theta, 9), simulator.simulate(theta, 9, n_threads=2)
-    assert one[0].tobytes() == two[0].tobytes()
-    assert one[1].tobytes() == two[1].tobytes()
-    assert simulator.simulate(theta[:100], 10)[0].tobytes() != one[0][:100].tobytes()
+    assert fit(name, np.array(theta), 200_000, seed=1) > FALSE_ALARM
 
 
 # ---- the Lévy model
@@ -359,7 +314,7 @@ def test_nothing_outside_the_support_of_the_angle_model():
 # ---- symmetries
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "levy"])
+@pytest.mark.parametrize("name", [*SOLVED, *CLOSED])
 def test_declared_symmetries_hold_in_the_equation(name):
     """The density at a theta and at its scaled and its mirrored image, 1e-6 of the peak (solver: 1 000 points)."""
     simulator = hs.load_simulator(name)
