@@ -190,7 +190,7 @@ def reference_of(name: str) -> Likelihood | None:
 
 def thetas(ours: Likelihood, box: Region, n: int) -> np.ndarray:
     """Up to n rows, uniform in that part of the box whose trials are seldom given up, by our likelihood."""
-    several = calibration._uniform(ours.simulator, box, 4 * n, SEED)
+    several = calibration.uniform(ours.simulator, box, 4 * n, SEED)
     return several[later_than(GIVEN_UP, ours, several) < FREQUENT][:n]
 
 
@@ -272,7 +272,7 @@ def main(folder: Path, n_thetas: int = N_THETAS, n_sets: int = N_SETS) -> None:
     print(
         f"\n{n_thetas} thetas x {N_PER_THETA} trials, uniform in the box that both have, where at most "
         f"{FREQUENT:.0%} of the trials\nlast longer than {GIVEN_UP:g} s. Bias: {n_sets} sets of {TRIALS_PER_SET} "
-        "trials, in posterior sds. KL: against the closed form or\nthe equation of the model, '-' where it has neither. "
+        "trials, in posterior sds. KL: against the closed form\nor the equation of the model, '-' where it has none. "
         "KL above ours: by the trials alone, without a reference.\n"
         f"Mass: within {LONGEST:g} s, and what our likelihood puts later.\n"
     )

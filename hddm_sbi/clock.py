@@ -12,8 +12,8 @@ from hddm_sbi.vecmath import FAST, exp_negative, log_positive
 
 Array = NDArray[np.float64]
 
-# Between bounds b(t) = b exp(-s), s = (rate t)^power, decisions come at a pace of 1/b(t)²: they look as between constant
-# bounds on the clock int_0^t exp(2 s) du. Its logarithm is log t + C, where, exact to first order at either end,
+# Between bounds b(t) = b exp(-s), s = (rate t)^power, decisions come at a pace of 1/b(t)²: they look as between
+# constant bounds on the clock int_0^t exp(2 s) du. Its logarithm is log t + C; to first order at either end,
 #   C = log(1 + (exp(2 s) - 1) / g),  g = 1 + power + 2 power s,
 # and the density on it is that in log t divided by D = dy / dlog t = 1 + power s dC/ds. With q = exp(-2 s),
 #   A = 1 + (g - 1) q,  N = 2 q (power + 1 - g),  C = 2 s - log g + log A,  dC/ds = 2 - 2 power / g + N / A.

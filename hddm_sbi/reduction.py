@@ -21,9 +21,10 @@ class Reduction:
 
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
     parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). Where decisions end at a
-    time T, t is read off the clock t / (1 - t / T), which has no end; where the bounds collapse, off that of `clock.py`. A view is the reduced parameters
-    as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter of its own,
-    that one comes first and the others follow in descending order; of independent accumulators, a choice sees its own.
+    time T, t is read off the clock t / (1 - t / T), which has no end; where bounds collapse, off that of `clock.py`.
+    A view is the reduced parameters as one choice sees them: mirrored models look at their mirror image; where every
+    choice has a parameter of its own, that one comes first and the others follow in descending order; of independent
+    accumulators, a choice sees its own.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -160,8 +161,8 @@ class Reduction:
     def coordinate(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The coordinate z in which mixtures stand, of log reduced decision time y, and log dz/dy.
 
-        z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1 with w = log(1 + exp(y)): from
-        y to sqrt(2y), where such a tail is that of a normal. Where the early tail is, the same of -y, and -z.
+        z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1, w = log(1 + exp(y)): from y
+        to sqrt(2y), where such a tail is that of a normal; where the early tail is, the same of -y, and -z.
         """
         if self.tail == 0:
             return y, torch.zeros_like(y)

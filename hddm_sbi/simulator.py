@@ -112,10 +112,11 @@ class Simulator:
 
     parameters: in the order of the columns of every theta. choices: response codes; a trial's `choice` is the
     position of its response in this tuple. trial: Numba function `trial(*theta, rng) -> (rt, choice)` whose argument
-    names are the parameter names, with `rng` a numpy Generator; exchanged parameters come first, as one tuple called by
-    their stem, so that one function serves any number of choices. accumulator: instead of `trial`, where the choices race
-    without touching each other: the finishing time of one of them, a Numba function of the exchanged parameter (called
-    by its stem), then the other parameters in order, then `rng`. log_density: closed form, or None (see `exact.py`).
+    names are the parameter names, with `rng` a numpy Generator; exchanged parameters come first, as one tuple called
+    by their stem, so that one function serves any number of choices. accumulator: instead of `trial`, where the
+    choices race without touching each other: the finishing time of one of them, a Numba function of the exchanged
+    parameter (called by its stem), then the other parameters in order, then `rng`. log_density: closed form, or None
+    (see `exact.py`).
     tail: "late" where P(rt > t), or that of an accumulator, falls no faster than a power of t; "early" where P(rt <= t0
     + t) does, because evidence jumps.
     closing: where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function
@@ -307,9 +308,7 @@ _number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGenera
 def _trials(n: int, shared: int) -> Callable[..., None]:
     """Loop over trials: a response time and a choice per row of theta, of which the first n are one argument."""
     exchanged = [types.UniTuple(_number, n)] if n else []
-    trial_type = types.FunctionType(
-        types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator)
-    )
+    trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator))
     if n:
 
         @nb.njit(
@@ -317,8 +316,8 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
         )
         def run_exchanged(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
             for i in range(theta.shape[0]):
-                own = to_fixed_tuple(theta[i, :n], n)  # type: ignore[call-arg]
-                rt[i], choice[i] = trial(own, *to_fixed_tuple(theta[i, n:], shared), rng)  # type: ignore[call-arg]
+                own, others = to_fixed_tuple(theta[i, :n], n), to_fixed_tuple(theta[i, n:], shared)  # type: ignore
+                rt[i], choice[i] = trial(own, *others, rng)
 
         return run_exchanged
 

@@ -13,19 +13,19 @@ from hddm_sbi.crossing import crossing_time
 from hddm_sbi.diffusion import DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
-# dx_i = (v_i - g x_i - b sum_{j != i} x_j) dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches a,
-# rt = t + t0.
+# dx_i = (v_i - g x_i - b sum_{j != i} x_j) dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches
+# a, rt = t + t0.
 #
 # Within a step an accumulator has the mean of its drifts at both ends (Heun). For that drift, whether and when the path
-# meets the threshold is exact, and so is its minimum m, above which reflection lifts its end by max(0, -m) (Skorokhod),
-# as long as it cannot touch 0 and then the threshold in one step: steps are so short that the odds of that are 3e-7.
-# The drift at the end is that at the lifted end, without which the error would be of first order in the step.
+# meets the threshold is exact, and so is its minimum m, by which reflection lifts its end, max(0, -m) (Skorokhod), as
+# long as it cannot touch 0 and then the threshold in one step: steps are so short that the odds of that are 3e-7. The
+# drift at the end is that at the lifted end, without which the error would be of first order in the step.
 
-#: longest step, as a share of the time in which leak and inhibition act. tests/test_lca.py states the error that is left.
+#: longest step, in the times that leak and inhibition take. tests/test_lca.py states the error that is left.
 _STEP = 0.05
 #: sds of a step that fit between an accumulator and 0, or else between its drifting path and the threshold.
 _TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
-#: product of the distances of both ends, per unit of the step, beyond which nothing is met in between: odds of exp(-40).
+#: product of both ends' distances, per unit of the step, beyond which nothing is met in between: odds of exp(-40).
 _FAR = 20.0
 
 
@@ -82,9 +82,7 @@ _Z = Parameter(
     support=(0.0, 1.0),
     prior=ParameterPrior("logit", Prior("normal", -1.0, 1.0), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
 )
-_RATE = ParameterPrior(
-    "log", Prior("normal", 0.0, 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-)
+_RATE = ParameterPrior("log", Prior("normal", 0.0, 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4))
 _G = Parameter("g", 0.0, 2.0, "leak: draws every accumulator to 0", "1/s", (0.2, 2.0), (0.0, math.inf), _RATE)
 _B = Parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", (0.2, 3.0), (0.0, math.inf), _RATE)
 

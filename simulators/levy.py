@@ -16,9 +16,9 @@ from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symm
 # (The noise of HSSM and of Voss et al. is larger by 2^1/2: divide their a and v by it.)
 #
 # L is the sum of its jumps, C |x|^(-1 - alpha) dx of them per unit of time with C = 2^(-alpha / 2) Gamma(1 + alpha)
-# sin(pi alpha / 2) / pi. Those above a size e are drawn one by one. Between them L is taken for a Brownian motion of the
-# variance 2 C e^(2 - alpha) / (2 - alpha) of the smaller ones (Asmussen & Rosinski 2001), whose crossing of the bounds
-# is known exactly. It climbs higher than they do: the means of the two highest points differ by e times
+# sin(pi alpha / 2) / pi. Those above a size e are drawn one by one. Between them L is taken for a Brownian motion of
+# variance 2 C e^(2 - alpha) / (2 - alpha), that of the smaller ones (Asmussen & Rosinski 2001), whose crossing of the
+# bounds is known exactly. It climbs higher than they do: the means of the two highest points differ by e times
 #   kappa = 1/pi int_0^inf log[u² / (2 (2 - alpha) psi(u))] du / u²,  psi(u) = int_0^1 (1 - cos u x) x^(-1 - alpha) dx
 # (the difference of two of Spitzer's identities), so the bounds are moved outwards by that, and the error left is of
 # order e². tests/test_levy.py states it.

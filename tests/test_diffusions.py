@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 from laws import FALSE_ALARM, goodness_of_fit
-from scipy import special, stats
-from scipy.integrate import quad
+from scipy import special
 
 import hddm_sbi as hs
 from hddm_sbi.catalogue import names
@@ -153,40 +152,6 @@ def test_simulator_agrees_with_the_equation(name, n_thetas, n):
 def test_hard_cases(name, theta):
     """200 000 trials, false alarms as above."""
     assert fit(name, np.array(theta), 200_000, seed=1) > FALSE_ALARM
-
-
-# ---- the Lévy model
-
-
-@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.7, 2.0])
-def test_levy_exits_like_a_stable_process(alpha):
-    """40 000 trials from z = 0.2 without drift, mean and share within 5 se (false alarms 5.7e-7 each).
-
-    Mean exit time of the stable process with E exp(i k S) = exp(-|k|^alpha) from (-1, 1): (1 - x²)^(alpha / 2) /
-    Gamma(1 + alpha) (Getoor 1961); ours is slower by 2^(alpha / 2). Side: Blumenthal, Getoor & Ray (1961).
-    """
-    n, x = 40_000, -0.6
-    rt, choice = hs.load_simulator("levy").simulate(np.tile([0.0, 1.0, 0.2, 0.0, alpha], (n, 1)), seed=1)
-    mean = (2 * (1 - x * x)) ** (alpha / 2) / special.gamma(1 + alpha)
-    scale = 2 ** (1 - alpha) * special.gamma(alpha) / special.gamma(alpha / 2) ** 2
-    share = scale * quad(lambda u: (1 - u * u) ** (alpha / 2 - 1), -1, x)[0]
-    assert abs(rt.mean() - mean) < 5 * rt.std() / math.sqrt(n)
-    assert abs(choice.mean() - share) < 5 * math.sqrt(share * (1 - share) / n)
-
-
-def test_levy_of_stability_two_is_the_wiener_process():
-    """100 000 trials, Kolmogorov-Smirnov per choice at 1e-6 each, share within 5 se."""
-    n = 100_000
-    rt, choice = hs.load_simulator("levy").simulate(np.tile([1.5, 0.8, 0.4, 0.0, 2.0], (n, 1)), seed=1)
-    passage = first_passage(Diffusion(-0.16, constant(1.5), constant(0.8), constant(0.0)), 1.05 * rt.max())
-    mass = passage.mass()
-    share = mass[1, -1]
-    assert abs(choice.mean() - share) < 5 * math.sqrt(share * (1 - share) / n)
-    for c in (0, 1):
-        t = np.sort(rt[choice == c])
-        cdf = np.interp(t, passage.t, mass[c] / mass[c, -1])
-        distance = np.abs(cdf - np.arange(1, len(t) + 1) / len(t)).max()
-        assert distance < stats.kstwobign.isf(1e-6) / math.sqrt(len(t))
 
 
 # ---- closed forms
@@ -346,22 +311,3 @@ def test_declared_symmetries_hold_in_the_equation(name):
     ]
     reduced = reference(name, np.array(scaled), end / stretch)
     assert np.abs(reduced.density / stretch - original.density).max() < 1e-6 * peak
-
-
-def test_levy_scales():
-    """40 000 trials each of a theta and of the same in units of a: share within 5 se, and two-sample KS at 1e-6."""
-    n, a, alpha = 40_000, 2.0, 1.4
-    levy = hs.load_simulator("levy")
-    rt, choice = levy.simulate(np.tile([0.8, a, 0.3, 0.0, alpha], (n, 1)), seed=1)
-    reduced, other = levy.simulate(np.tile([0.8 * a ** (alpha - 1), 1.0, 0.3, 0.0, alpha], (n, 1)), seed=2)
-    assert abs(choice.mean() - other.mean()) < 5 * math.sqrt(2 * choice.var() / n)
-    assert stats.ks_2samp(rt, reduced * a**alpha).pvalue > 1e-6
-
-
-def test_levy_mirrors_its_choices():
-    """40 000 trials each of a theta and its mirror image: share within 5 se, and two-sample KS at 1e-6."""
-    n = 40_000
-    rt, choice = hs.load_simulator("levy").simulate(np.tile([0.8, 0.9, 0.3, 0.0, 1.4], (n, 1)), seed=1)
-    mirror, other = hs.load_simulator("levy").simulate(np.tile([-0.8, 0.9, 0.7, 0.0, 1.4], (n, 1)), seed=2)
-    assert abs(choice.mean() + other.mean() - 1) < 5 * math.sqrt(2 * choice.var() / n)
-    assert stats.ks_2samp(rt, mirror).pvalue > 1e-6

@@ -1,4 +1,4 @@
-"""Leaky competing accumulators against the backward equation on a grid, and against `race` where nothing leaks."""
+"""Leaky competing accumulators against the backward equation on a grid; that of no leak is a race."""
 
 import math
 
@@ -27,34 +27,26 @@ def by_the_equation(a, v0, v1, z, g, b, m, decay=1.0):
     L u = -1 with u = 0; of the choice L u = 0 with u = 1 where x = a; of the transform L u = decay u with u = 1.
     """
     h = a / m
-    x = h * np.arange(m)
-    x, y = (p.ravel() for p in np.meshgrid(x, x, indexing="ij"))
+    at = np.indices((m, m)).reshape(2, -1)
+    x, y = h * at
     index = np.arange(m * m).reshape(m, m)
-    rows, columns, values = [], [], []
-    at_x, at_y = np.zeros(m * m), np.zeros(m * m)
-    for axis, drift in ((0, v0 - g * x - b * y), (1, v1 - g * y - b * x)):
+    rows, columns, values = [index.ravel()], [index.ravel()], [np.full(m * m, -2.0 / h**2)]
+    hits = np.zeros((2, m * m))
+    for axis, drift in enumerate((v0 - g * x - b * y, v1 - g * y - b * x)):
         for side in (-1, 1):
             rate = 0.5 / h**2 + side * drift / (2 * h)
-            place = index.take(0, axis) * 0 + np.arange(m)
-            position = np.indices((m, m))[axis].ravel() + side
-            mirrored = np.abs(position)
-            neighbour = np.indices((m, m)).reshape(2, -1).copy()
-            neighbour[axis] = mirrored
-            inside = mirrored < m
+            neighbour = at.copy()
+            neighbour[axis] = np.abs(at[axis] + side)
+            inside = neighbour[axis] < m
             rows.append(index.ravel()[inside])
-            columns.append(index[neighbour[0][inside], neighbour[1][inside]])
+            columns.append(index[tuple(neighbour[:, inside])])
             values.append(rate[inside])
-            (at_x if axis == 0 else at_y)[~inside] += rate[~inside]
-            del place
-    rows.append(index.ravel())
-    columns.append(index.ravel())
-    values.append(np.full(m * m, -2.0 / h**2))
-    operator = sparse.csc_matrix(
-        (np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))), shape=(m * m, m * m)
-    )
+            hits[axis, ~inside] = rate[~inside]
+    entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+    operator = sparse.csc_matrix(entries, shape=(m * m, m * m))
     start = index[round(z * m), round(z * m)]
-    mean, share = spsolve(operator, np.stack([-np.ones(m * m), -at_x], 1))[start]
-    transform = spsolve(operator - decay * sparse.identity(m * m, format="csc"), -at_x - at_y)[start]
+    mean, share = spsolve(operator, np.stack([-np.ones(m * m), -hits[0]], 1))[start]
+    transform = spsolve(operator - decay * sparse.identity(m * m, format="csc"), -hits.sum(0))[start]
     return np.array([mean, share, transform])
 
 
