@@ -27,7 +27,8 @@ class Card:
     """A checkpoint's passport.
 
     box: (low, high) per parameter. recipe: what decides the weights, seed included. sha256, bytes: of the weights file.
-    scores: name -> value, printed by `scored_by`. versions: of the libraries that made it.
+    scores: name -> value, printed by `scored_by`. versions: of the libraries that made it. discretisation: how far the
+    simulations are from the model's law.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Card:
     bytes: int = 0
     scores: Mapping[str, Any] = field(default_factory=dict)
     scored_by: str = ""
+    discretisation: str = ""
 
     def headline(self) -> dict[str, float]:
         """The scores that fit in a table of models."""

@@ -91,6 +91,7 @@ def train_likelihood_of(
         recipe=asdict(used),
         versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},
         created=date.today().isoformat(),
+        discretisation=simulator.discretisation,
     )
     weights.parent.mkdir(parents=True, exist_ok=True)
     card = checkpoint.save_weights(network, card, weights)

@@ -121,6 +121,7 @@ class Simulator:
     + t) does, because evidence jumps.
     closing: where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function
     of the parameters by name (tensors). collapse: where they fall like exp(-(rate t)**power): (rate, power), likewise.
+    discretisation: how far simulated trials are from the model's law, as measured and where.
     passage: `passage(*theta, t_max)`, an independent density of the decision time (see `passage.py`) by which a learned
     likelihood is checked where there is no closed form.
     """
@@ -138,6 +139,7 @@ class Simulator:
     closing: Callable[[Mapping[str, Any]], Any] | None = None
     collapse: Callable[[Mapping[str, Any]], tuple[Any, Any]] | None = None
     passage: Callable[..., Passage] | None = None
+    discretisation: str = "none: every trial is drawn from the model's law"
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -140,6 +140,7 @@ def _simulator(n: int) -> Simulator:
         trial=None,
         accumulator=accumulator,
         passage=_passage,
+        discretisation="none but for paths that touch 0 and the threshold in one step, whose odds are 3e-7",
         symmetries=Symmetries(
             shift="t0", scale="a", scale_powers={"v": 1.0, "theta": 1.0}, tangents=("theta",), exchanged="v"
         ),

@@ -24,6 +24,7 @@ def test_the_card_names_the_file_beside_it_and_meets_the_targets(name):
     weights, simulator = weights_of(name), load_simulator(name)
     card = checkpoint.read_card(weights)
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == card.sha256
+    assert card.discretisation == simulator.discretisation
     assert card.scored_by == f"hddm-sbi check {name}"
     assert (card.model, card.parameters, card.box) == (name, simulator.names, simulator.box)
     assert card.scores["trials_per_set"] == targets(simulator).trials_per_set
