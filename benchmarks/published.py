@@ -272,8 +272,8 @@ def main(folder: Path, n_thetas: int = N_THETAS, n_sets: int = N_SETS) -> None:
     print(
         f"\n{n_thetas} thetas x {N_PER_THETA} trials, uniform in the box that both have, where at most "
         f"{FREQUENT:.0%} of the trials\nlast longer than {GIVEN_UP:g} s. Bias: {n_sets} sets of {TRIALS_PER_SET} "
-        "trials, in posterior sds. KL: against the closed form or\nthe equation of the model, '-' where it has neither. "
-        "KL above ours: by the trials alone, without a reference.\n"
+        "trials, in posterior sds. KL: against the closed form or\nthe equation of the model, '-' where it has "
+        "neither. KL above ours: by the trials alone, without a reference.\n"
         f"Mass: within {LONGEST:g} s, and what our likelihood puts later.\n"
     )
     print(table.reindex(columns=shown).to_string(float_format="{:.2g}".format, na_rep="-"))
