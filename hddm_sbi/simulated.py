@@ -70,7 +70,7 @@ def scores_by_simulation(
     likelihood: Likelihood,
     *,
     n_thetas: int = 25,
-    n_per_theta: int = 4_000_000,
+    n_per_theta: int = 2_000_000,
     n_sets: int = 16,
     n_trials: int = 10_000,
     seed: int = 5,

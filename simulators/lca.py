@@ -98,6 +98,7 @@ def _simulator(n: int) -> Simulator:
         parameters=(*drifts, _A, _Z, NON_DECISION, _G, _B),
         choices=tuple(range(n)),
         trial=trial,
+        discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/test_lca.py -m slow)",
         symmetries=Symmetries(
             shift="t0",
             scale="a",

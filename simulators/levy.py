@@ -93,5 +93,6 @@ SIMULATOR = Simulator(
         complemented=("z",),
     ),
     tail="early",
+    discretisation="mean decision time off by less than 0.25 % (five se of 4e6 trials, tests/test_levy.py)",
     citation="Voss, Lerche, Mertens & Voss (2019), Psychon. Bull. Rev. 26:813",
 )

@@ -61,7 +61,7 @@ def test_bias_is_the_shift_in_posterior_sds():
 
 @pytest.mark.slow
 def test_both_instruments_give_the_pretrained_likelihood_the_same_scores():
-    """KL of `ornstein` by 1e8 simulated trials, against that on its card by the equation: within 5 se of both."""
+    """KL of `ornstein` by 5e7 simulated trials, against that on its card by the equation: within 5 se of both."""
     ornstein = load_likelihood("ornstein")
     card, found = read_card(weights_of("ornstein")).scores, scores_by_simulation(ornstein)
     assert abs(found["KL"] - card["KL"]) < 5 * (found["KL_se"] + card["KL_se"])
