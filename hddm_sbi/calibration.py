@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import DecisionLikelihood as Likelihood
+from hddm_sbi.likelihood import SortedTrials
 from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]

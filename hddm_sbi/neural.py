@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.delayed import delayed_cells
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.mixture import mixture_cells
 from hddm_sbi.network import Mixture, MixtureNetwork
 from hddm_sbi.simulator import Simulator
@@ -19,7 +19,7 @@ from hddm_sbi.simulator import Simulator
 _CHUNK = 16_384
 
 
-class NeuralLikelihood(Likelihood):
+class NeuralLikelihood(DecisionLikelihood):
     """A likelihood learned from simulations: normalised by construction, smooth, zero at and below the shift.
 
     network: trained weights, used in float64. box: where it was trained. sha256: of the weights file, "" if unsaved.
@@ -52,7 +52,7 @@ class NeuralLikelihood(Likelihood):
         return mixture_cells(*cells, reduction.closing(theta), reduction.racing, reduction.heavy_tailed, *lapses)[0]
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row where no
+        """See `DecisionLikelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row where no
         gradient is asked for."""
         if theta.requires_grad or len(theta) == 0:
             parts = zip(*(x.split(_CHUNK) for x in (rt, choice, theta)), strict=True)
@@ -61,17 +61,17 @@ class NeuralLikelihood(Likelihood):
         return self.network.log_prob(rt, choice, theta, mixture.take(inverse))
 
     def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.trial_cdf`: in closed form, but for one choice's share in a race."""
+        """See `DecisionLikelihood.trial_cdf`: in closed form, but for one choice's share in a race."""
         if self.network.reduction.racing:
             return super().trial_cdf(rt, choice, theta)
         return self.network.cdf(rt, choice, theta, self.network.mixture(theta))
 
     def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.trial_survival`: in closed form."""
+        """See `DecisionLikelihood.trial_survival`: in closed form."""
         return torch.exp(self.network.log_survival(rt, theta, self.network.mixture(theta)))
 
     def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """See `Likelihood.trial_sample`."""
+        """See `DecisionLikelihood.trial_sample`."""
         mixture, inverse = self._distinct_mixtures(theta.detach())
         generator = torch.Generator().manual_seed(seed)
         rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)

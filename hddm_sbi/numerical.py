@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.likelihood import DecisionLikelihood
 from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]
@@ -19,7 +19,7 @@ _STEP = 1e-4
 _MARGIN = 1.05
 
 
-class NumericalLikelihood(Likelihood):
+class NumericalLikelihood(DecisionLikelihood):
     """The first-passage density that a model declares as its `passage`; gradients are central differences.
 
     One solution per distinct theta, and two per parameter where a gradient is asked for: 20 to 40 ms each. Raises
@@ -34,7 +34,7 @@ class NumericalLikelihood(Likelihood):
         super().__init__(simulator, simulator.support)
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.trial_log_prob`."""
+        """See `DecisionLikelihood.trial_log_prob`."""
         rows, inverse = np.unique(theta.detach().numpy(), axis=0, return_inverse=True)
         value, gradient = np.empty(len(rt)), np.zeros(tuple(theta.shape))
         for i, row in enumerate(rows):
