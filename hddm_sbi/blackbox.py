@@ -25,8 +25,8 @@ _BLOCK = 1_000
 class BlackBox:
     """A function that makes outcomes, and how it is called.
 
-    function: `f(*parameters, rng)`, its arguments named after the parameters, or `f(theta, rng)` with theta (p,); rng is
-    a numpy Generator. Returns one number, or one per outcome (a tuple, an array, or a dict by name). vectorised: it
+    function: `f(*parameters, rng)`, its arguments named after the parameters, or `f(theta, rng)` with theta (p,); rng
+    is a numpy Generator. Returns one number, or one per outcome (a tuple, an array, or a dict by name). vectorised: it
     takes whole columns (n,), or theta (n, p), instead, and returns columns. A Numba function is called like any other.
     """
 
@@ -53,9 +53,9 @@ class BlackBox:
         """Outcomes of every row of theta (n, p). The same seed gives the same outcomes on any number of processes."""
         streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
         jobs = [(theta[i * _BLOCK : (i + 1) * _BLOCK], stream) for i, stream in enumerate(streams)]
-        bar = {"total": len(jobs), "desc": "simulate", "unit": "k", "disable": not progress}
+        bar: dict[str, Any] = {"total": len(jobs), "desc": "simulate", "unit": "k", "disable": not progress}
         if n_workers == 1 or len(jobs) < 2:
-            parts = [self._block(rows, stream) for rows, stream in tqdm(jobs, **bar)]  # type: ignore[call-overload]
+            parts = [self._block(*job) for job in tqdm(jobs, **bar)]
         else:
             import joblib
 
@@ -93,8 +93,8 @@ class BlackBox:
             if column.shape != (len(theta),):
                 raise InputError(
                     f"simulator {self.name!r} is declared vectorised and must return one value of {outcome.name!r} for "
-                    f"each of {len(theta)} rows, or n rows with a column for each of {len(columns)} outcomes; got shape "
-                    f"{column.shape}."
+                    f"each of {len(theta)} rows, or n rows with a column for each of {len(columns)} outcomes; got "
+                    f"shape {column.shape}."
                 )
         return Made(self._checked(columns, theta), ())
 

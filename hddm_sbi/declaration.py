@@ -1,4 +1,4 @@
-"""Declare a simulator of one's own: function, box of its parameters, kinds of its outcomes -> `Simulator`; and as JSON."""
+"""Declare a simulator: function, box of its parameters, kinds of its outcomes -> `Simulator`; and that as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.outcome import Outcome
 from hddm_sbi.simulator import Link, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
-#: a log link's box that begins at 0 is treated as if it began at this share of its end, a logit link's at this distance.
+#: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
 _NEAR_ZERO = 0.01
 #: what a decision model's outcomes are called.
 _DECISION = ("rt", "response")
@@ -109,9 +109,7 @@ def _default_prior(link: Link, low: float, high: float) -> ParameterPrior:
         low, high = (math.log(x / (1 - x)) for x in ends)
     width = high - low
     between = Prior("halfnormal", 0.0, width / 8)
-    return ParameterPrior(
-        link, Prior("normal", (low + high) / 2, width / 4), Prior("normal", 0.0, width / 8), between
-    )
+    return ParameterPrior(link, Prior("normal", (low + high) / 2, width / 4), Prior("normal", 0.0, width / 8), between)
 
 
 def _outcome(name: str, kind: str | tuple[object, ...]) -> Outcome:
@@ -159,10 +157,15 @@ def from_json(raw: Mapping[str, Any]) -> Simulator:
         parameters=tuple(_parameter(p) for p in raw["parameters"]),
         choices=tuple(int(code) for code in raw["choices"]),
         outcomes=tuple(Outcome(o["name"], o["kind"], tuple(o["categories"])) for o in raw["outcomes"]),
-        symmetries=Symmetries(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw["symmetries"].items()}),
+        symmetries=_symmetries(raw["symmetries"]),
         heavy_tailed=bool(raw["heavy_tailed"]),
         run=Absent(str(raw["name"])),
     )
+
+
+def _symmetries(raw: Mapping[str, Any]) -> Symmetries:
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return Symmetries(**known)
 
 
 def _parameter(raw: Mapping[str, Any]) -> Parameter:

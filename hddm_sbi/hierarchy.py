@@ -68,7 +68,7 @@ class Hierarchy:
     def coefficient_names(self) -> list[str]:
         """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
         names = [c.name for p in self.predictors for c in p.common]
-        names += [f"{name}_sigma" for p in self.predictors for g in p.groups for name in g.effect_names]
+        names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
 
     @property

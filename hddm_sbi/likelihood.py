@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,38 +24,32 @@ _NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss
 _BISECTIONS = 60
 
 
-class CellTrials(ABC):
-    """The outcomes of a table, cell by cell, as one kind of likelihood wants them.
-
-    order: (n,) position of each trial in the caller's table.
-    """
-
-    order: NDArray[np.int64]
-    n_cells: int
+class CellTrials(Protocol):
+    """The outcomes of a table, cell by cell, as one kind of likelihood wants them."""
 
     @property
-    @abstractmethod
+    def n_cells(self) -> int:
+        """Number of cells, each with at least one trial."""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Position of each trial in the caller's table, (n,)."""
+
+    @property
     def values(self) -> NDArray[np.float64]:
         """Outcomes (n, k), in the order of `simulator.columns`; a categorical one is the position of its category."""
 
     @property
-    @abstractmethod
     def cell(self) -> NDArray[np.int64]:
         """The cell of each trial, (n,), ascending."""
 
     @property
-    @abstractmethod
     def lapse_density(self) -> float:
         """Density of a lapse trial; 0 where the outcomes know no lapses."""
 
-    @property
-    def per_cell(self) -> NDArray[np.int64]:
-        """Number of trials in every cell, (n_cells,)."""
-        return np.bincount(self.cell, minlength=self.n_cells)
-
 
 @dataclass(frozen=True)
-class SortedTrials(CellTrials):
+class SortedTrials:
     """Trials sorted once by (cell, choice, rt), so that a kernel walks through runs of ascending response times.
 
     rt: (n,) seconds, sorted. starts: (n_cells * n_choices + 1,) offsets of the runs; run `cell * n_choices + choice`
@@ -146,6 +140,10 @@ class Likelihood(ABC):
     def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
         """Outcomes drawn from this likelihood, one row (k,) for each of theta (n, p)."""
 
+    def n_values(self, column: int) -> int:
+        """How many values the discrete outcome in this column of `simulator.columns` can take."""
+        return len(self.simulator.columns[column].categories)
+
     def draw(self, theta: Tensor, seed: int | Sequence[int]) -> NDArray[np.float64]:
         """Outcomes (n, k) at every row of theta: by the model's simulator, or from this likelihood where the simulator
         is a Python function, which may be slow, may fail, and may not be here."""
@@ -185,6 +183,7 @@ class Likelihood(ABC):
                 )
             columns.append(column.expand(n))
         return torch.stack(columns, -1)
+
 
 class DecisionLikelihood(Likelihood):
     """log p(rt, response | theta) of a decision model."""

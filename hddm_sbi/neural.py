@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hddm_sbi.cards import Card, save_weights
 from hddm_sbi.delayed import delayed_cells
+from hddm_sbi.errors import InputError
 from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.mixture import mixture_cells
 from hddm_sbi.network import Mixture, MixtureNetwork
@@ -23,7 +26,7 @@ class NeuralLikelihood(DecisionLikelihood):
     """A likelihood learned from simulations: normalised by construction, smooth, zero at and below the shift.
 
     network: trained weights, used in float64. box: where it was trained. sha256: of the weights file, "" if unsaved.
-    summary: what its card says in a few words.
+    summary: what its card says in a few words. card: what made it, without which it cannot be saved.
     """
 
     kind = "neural"
@@ -36,10 +39,11 @@ class NeuralLikelihood(DecisionLikelihood):
         *,
         sha256: str = "",
         summary: str = "",
+        card: Card | None = None,
     ) -> None:
         super().__init__(simulator, box)
         self.network = network.double().requires_grad_(False)
-        self.sha256, self._summary = sha256, summary
+        self.sha256, self._summary, self.card = sha256, summary, card
 
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """See `Likelihood.cell_log_prob`; the network runs once per cell."""
@@ -52,8 +56,8 @@ class NeuralLikelihood(DecisionLikelihood):
         return mixture_cells(*cells, reduction.closing(theta), reduction.racing, reduction.heavy_tailed, *lapses)[0]
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row where no
-        gradient is asked for."""
+        """See `DecisionLikelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row
+        where no gradient is asked for."""
         if theta.requires_grad or len(theta) == 0:
             parts = zip(*(x.split(_CHUNK) for x in (rt, choice, theta)), strict=True)
             return torch.cat([self.network.log_prob(r, c, at, self.network.mixture(at)) for r, c, at in parts])
@@ -76,6 +80,12 @@ class NeuralLikelihood(DecisionLikelihood):
         generator = torch.Generator().manual_seed(seed)
         rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)
         return rt.numpy(), choice.numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
+        if self.card is None:
+            raise InputError(f"{self!r} has no card, which says what made it; only trained likelihoods are saved.")
+        self.card = save_weights(self.network, self.card, Path(path))
 
     def _distinct_mixtures(self, theta: Tensor) -> tuple[Mixture, Tensor]:
         """Mixtures of the distinct rows of theta, and which of them each row has."""

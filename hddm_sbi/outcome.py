@@ -38,7 +38,7 @@ class Outcome:
     def __post_init__(self) -> None:
         if self.kind not in get_args(OutcomeKind):
             raise InputError(
-                f"the kind of outcome {self.name!r} must be one of {', '.join(get_args(OutcomeKind))}; got {self.kind!r}."
+                f"outcome {self.name!r} must be one of {', '.join(get_args(OutcomeKind))}; got {self.kind!r}."
             )
         if (self.kind == "categorical") != bool(self.categories):
             raise InputError(

@@ -288,10 +288,14 @@ class Simulator:
     def simulate_learned(
         self, theta: Array, seed: int | Sequence[int], n_threads: int = 1
     ) -> tuple[Array, NDArray[np.int64]]:
-        """What a network learns from: trials, or finishing times of one accumulator (choice 0 throughout).
+        """What a network learns from: trials, or finishing times of one accumulator (choice 0 throughout). The choice
+        of a simulation that failed is -1.
 
         theta: (n, len(self.learned)). All else as in `simulate`.
         """
+        if self.run is not None:
+            values = self.simulate_outcomes(theta, seed, n_threads).values
+            return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
         if self.accumulator is None:
             return self.simulate(theta, seed, n_threads)
         alone = _races(1, len(self.learned) - 1)

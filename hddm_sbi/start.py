@@ -105,7 +105,7 @@ def choose_centring(hierarchy: Hierarchy, start: Start) -> dict[str, bool]:
             same_factor = [g for g in predictor.groups if g.factor == effects.factor]
             columns = torch.cat([g.matrix for g in same_factor], dim=1)
             prior = np.concatenate([_plausible_sds(g) for g in same_factor]) ** -2.0
-            gram, n = _typical_gram(columns, effects, hierarchy.trials.per_cell)
+            gram, n = _typical_gram(columns, effects, _trials_per_cell(hierarchy.trials))
             precision = gram * _information(i, start.information, sds, n)
             first = sum(g.matrix.shape[1] for g in same_factor[: same_factor.index(effects)])
             own = range(first, first + effects.matrix.shape[1])
@@ -231,6 +231,11 @@ def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     return hierarchy.likelihood.arrange(*pooled)
 
 
+def _trials_per_cell(trials: CellTrials) -> Index:
+    return np.bincount(trials.cell, minlength=trials.n_cells)
+
+
 def _fastest(trials: CellTrials) -> Array:
     """Fastest response time of every cell, (n_cells,)."""
-    return np.minimum.reduceat(trials.values[:, 0], np.cumsum(trials.per_cell) - trials.per_cell)
+    per_cell = _trials_per_cell(trials)
+    return np.minimum.reduceat(trials.values[:, 0], np.cumsum(per_cell) - per_cell)
