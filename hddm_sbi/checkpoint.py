@@ -31,7 +31,7 @@ def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
     """
     card = read_card(weights)
     network = _network(weights, _verified(weights, card, simulator), card, simulator)
-    return NeuralLikelihood(simulator, network, card.box, sha256=card.sha256, summary=card.summary(), card=card)
+    return NeuralLikelihood(simulator, network, card.box, sha256=card.sha256, card=card)
 
 
 def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:

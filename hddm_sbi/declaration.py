@@ -51,7 +51,7 @@ def declare(
         return Simulator(
             name=name or str(getattr(source, "__name__", "simulator")),
             title=(inspect.getdoc(source) or "a simulator of the user's own").splitlines()[0],
-            parameters=tuple(p if isinstance(p, Parameter) else parameter(key, *p) for key, p in parameters.items()),
+            parameters=tuple(_in_box(key, p, symmetries or Symmetries()) for key, p in parameters.items()),
             choices=_codes(columns[1]) if decides else (),
             outcomes=() if decides else columns,
             symmetries=symmetries or Symmetries(),
@@ -99,6 +99,14 @@ def parameter(
         support=support[chosen],
         prior=prior or _default_prior(chosen, low, high),
     )
+
+
+def _in_box(name: str, box: tuple[float, float] | Parameter, symmetries: Symmetries) -> Parameter:
+    """Times and scales are positive without an upper end, however small their box is."""
+    if isinstance(box, Parameter):
+        return box
+    positive = name in (symmetries.shift, symmetries.delay, symmetries.scale) and box[0] >= 0
+    return parameter(name, *box, link="log" if positive else None)
 
 
 def _default_prior(link: Link, low: float, high: float) -> ParameterPrior:

@@ -211,7 +211,7 @@ def _succeeded(made: Made, theta: Array) -> tuple[Array, Array]:
 
 
 def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
-    thetas = int(np.clip(job.n_simulations // 500, 200, 40_000))
+    thetas = int(np.clip(job.n_simulations // 50, 500, 40_000))
     recipe = Recipe(
         thetas=thetas,
         trials=max(1, job.n_simulations // thetas),

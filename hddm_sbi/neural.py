@@ -94,5 +94,6 @@ class NeuralLikelihood(DecisionLikelihood):
         return Mixture(*(torch.cat(part) for part in parts)), inverse
 
     def __repr__(self) -> str:
-        summary = f", {self._summary}" if self._summary else ""
+        said = self.card.summary() if self.card else self._summary
+        summary = f", {said}" if said else ""
         return f"NeuralLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}{summary})"
