@@ -212,8 +212,8 @@ def train(
 ) -> None:
     """Train a likelihood and check it.
 
-    MODEL is a name (trained by the shipped recipe; goes on where a stopped run left off), or FILE.py:NAME, a simulator of
-    your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
+    MODEL is a name (trained by the shipped recipe; goes on where a stopped run left off), or FILE.py:NAME, a simulator
+    of your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
     """
     if ".py:" in model:
         _train_own(model, simulations, seed, budget, output, threads)

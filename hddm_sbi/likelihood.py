@@ -149,7 +149,9 @@ class Likelihood(ABC):
         is a Python function, which may be slow, may fail, and may not be here."""
         if self.simulator.run is None:
             return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).values
-        return self.outcome_sample(theta, int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+        return self.outcome_sample(
+            theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+        )
 
     def sample(
         self, theta: Mapping[str, ArrayLike | Tensor], n_trials: int | None = None, *, seed: int

@@ -335,8 +335,8 @@ class Simulator:
         for column, p in enumerate(parameters):
             value, (low, high) = theta[:, column], p.support
             inside = np.isfinite(value) & (value >= low) & (value <= high)
-            # An edge of the support belongs to it where the box reaches it, and 0 seconds may always be added: t0 = 0 is a
-            # model, a = 0 is none.
+            # An edge of the support belongs to it where the box reaches it, and 0 seconds may always be added: t0 = 0
+            # is a model, a = 0 is none.
             added = p.name in (self.symmetries.shift, self.symmetries.delay)
             inside &= ((value > low) | (p.low == low) | added) & ((value < high) | (p.high == high))
             wrong = np.flatnonzero(~inside)

@@ -1,4 +1,4 @@
-"""A function of the user's becomes a simulator: every way to call it, every way it can go wrong, same seed same bytes."""
+"""A function becomes a simulator: every way to call it, every way it can go wrong, same seed same bytes."""
 
 import math
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyro.distributions as dist
 import pytest
 import torch
+from factory import Poisson, cookies
 from scipy import stats
 
 import hddm_sbi as hs
@@ -19,20 +20,12 @@ from hddm_sbi.checking import check
 from hddm_sbi.declaration import as_json
 from hddm_sbi.errors import InputError
 from hddm_sbi.estimators import EstimatorShape
-from hddm_sbi.learned import CellOutcomes
 from hddm_sbi.learning import TrainingWarning
-from hddm_sbi.likelihood import Likelihood
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.proposal import propose
 
 SMALL = EstimatorShape(hidden=16, depth=1, components=4)
 QUIET = {"progress": False, "shape": SMALL, "seed": 1}
-
-
-@hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
-def cookies(rate, rng):
-    """Chips in a cookie."""
-    return rng.poisson(rate)
 
 
 @hs.declare(parameters={"mu": (-2, 2), "sd": (0.5, 2)}, outcomes={"x": "real", "size": "positive", "side": ("l", "r")})
@@ -71,34 +64,6 @@ def learned_parcel():
 @pytest.fixture(scope="module")
 def learned_coin():
     return trained(coin)
-
-
-class Poisson(Likelihood):
-    """The likelihood that the cookies' black box has, for rates multiplied by a factor and mass by another."""
-
-    kind = "exact"
-
-    def __init__(self, factor: float = 1.0, mass: float = 1.0) -> None:
-        super().__init__(cookies, cookies.box)
-        self.factor, self.mass = factor, mass
-
-    def arrange(self, values, cell, n_cells, lapse_seconds=0.0):
-        order = np.argsort(cell, kind="stable")
-        return CellOutcomes(values[order], cell[order], order, n_cells)
-
-    def cell_log_prob(self, theta, trials, lapse):
-        log_p = self.outcome_log_prob(torch.as_tensor(trials.values), theta[torch.as_tensor(trials.cell)])
-        return torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.as_tensor(trials.cell), log_p)
-
-    def outcome_log_prob(self, values, theta):
-        rate = self.factor * theta[:, 0]
-        return torch.xlogy(values[:, 0], rate) - rate - torch.lgamma(values[:, 0] + 1) + math.log(self.mass)
-
-    def outcome_sample(self, theta, seed):
-        return np.random.default_rng(seed).poisson(self.factor * theta.numpy()).astype(float)
-
-    def n_values(self, column):
-        return 80
 
 
 def mean_divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> float:
