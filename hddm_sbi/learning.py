@@ -212,11 +212,13 @@ def _succeeded(made: Made, theta: Array) -> tuple[Array, Array]:
 
 def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
     thetas = int(np.clip(job.n_simulations // 50, 500, 40_000))
+    trials = max(1, job.n_simulations // thetas)
     recipe = Recipe(
         thetas=thetas,
-        trials=max(1, job.n_simulations // thetas),
-        bins=64,
-        steps=8_000 if job.n_simulations >= 1_000_000 else 4_000,
+        trials=trials,
+        # Of so few trials per theta every one can have a bin of its own.
+        bins=int(np.clip(trials, 8, 64)),
+        steps=int(np.clip(job.n_simulations // 25, 1_000, 8_000)),
         seed=job.seed,
         shard=2_500,
     )

@@ -51,9 +51,9 @@ data = hs.simulate(
 
 # %% [markdown]
 # ## The likelihood
-# `likelihood.log_prob(rt, response, theta)` is a tensor, one number per trial, differentiable in `theta`: enough for any
-# model. Where trials share parameters, as those of a subject do here, `arrange` sorts them once and `cell_log_prob` runs
-# the network once per subject: the same numbers, many times faster.
+# `likelihood.log_prob(rt, response, theta)` is a tensor, one number per trial, differentiable in `theta`: enough for
+# any model. Where trials share parameters, as those of a subject do here, `arrange` sorts them once and `cell_log_prob`
+# runs the network once per subject: the same numbers, many times faster.
 
 # %%
 likelihood = hs.load_likelihood("ddm")
