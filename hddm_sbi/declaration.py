@@ -75,10 +75,10 @@ def parameter(
     """A parameter by its box alone; link, support and priors follow from it unless given.
 
     link: logit where the box lies in [0, 1], log where it is positive, else identity. prior: intercepts are normal on
-    the scale of the link with 95 % inside the box; slopes and sds between groups a quarter as wide as the box.
+    the scale of the link with 95 % inside the box; slopes and sds between groups have half that scale.
 
-    >>> parameter("rate", 0.5, 20.0).prior.intercept
-    Prior(family='normal', location=1.1512925464970227, scale=0.9222198635284844)
+    >>> parameter("rate", 0.5, 20.0).prior.link
+    'log'
     """
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"the box of {name!r} must be two finite numbers, low < high; got ({low}, {high}).")
@@ -146,7 +146,11 @@ def as_json(simulator: Simulator) -> dict[str, Any]:
     return {
         "name": simulator.name,
         "title": simulator.title,
-        "parameters": [asdict(p) for p in simulator.parameters],
+        # JSON has no infinity: an end that is missing is none.
+        "parameters": [
+            {**asdict(p), "support": [end if math.isfinite(end) else None for end in p.support]}
+            for p in simulator.parameters
+        ],
         "choices": list(simulator.choices),
         "outcomes": [asdict(outcome) for outcome in simulator.outcomes],
         "symmetries": symmetries,
@@ -179,6 +183,8 @@ def _symmetries(raw: Mapping[str, Any]) -> Symmetries:
 def _parameter(raw: Mapping[str, Any]) -> Parameter:
     prior = raw["prior"]
     terms = {term: Prior(**prior[term]) for term in ("intercept", "slope", "group_sd")}
-    ranges = {name: (float(raw[name][0]), float(raw[name][1])) for name in ("typical", "support")}
     known = ParameterPrior(prior["link"], **terms, population=prior["population"])
-    return Parameter(**{**raw, **ranges, "prior": known})
+    low, high = raw["support"]
+    support = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    typical = (float(raw["typical"][0]), float(raw["typical"][1]))
+    return Parameter(**{**raw, "typical": typical, "support": support, "prior": known})

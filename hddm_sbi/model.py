@@ -297,7 +297,8 @@ def _model_of(simulator: str | Simulator | None, likelihood: str | Path | Likeli
         chosen = likelihood
     elif likelihood in ("neural", "exact"):
         model = model or catalogue.load_simulator(_DEFAULT_MODEL)
-        if likelihood == "neural" and model.name not in catalogue.names():
+        own = model.run is not None or model.name not in catalogue.names()
+        if likelihood == "neural" and own:
             chosen = train_likelihood(model)
         else:
             chosen = catalogue.load_likelihood(model.name, kind=likelihood)  # type: ignore[arg-type]
