@@ -26,7 +26,7 @@ _FALSE_ALARMS = 1e-3
 #: how far the total mass may be from 1, and at how many parameter sets it is summed.
 _MASS, _MASS_SETS = 1e-3, 20
 #: quadrature over a continuous outcome: this many standard deviations to either side of its median.
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(2_000)
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4_000)
 _REACH = 15.0
 
 
