@@ -33,6 +33,7 @@ class Card:
     box: (low, high) per parameter. recipe: what decides the weights, seed included. sha256, bytes: of the weights file.
     scores: name -> value, printed by `scored_by`. versions: of the libraries that made it. declaration: a simulator
     that the package does not ship, without its function. validation: loss per outcome held out, epoch by epoch.
+    discretisation: how far the simulations are from the model's law.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Card:
     scored_by: str = ""
     declaration: Mapping[str, Any] = field(default_factory=dict)
     validation: tuple[float, ...] = ()
+    discretisation: str = ""
 
     def headline(self) -> dict[str, float]:
         """The scores that fit in a table of models."""

@@ -27,7 +27,8 @@ __all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "sav
 def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
     """A mixture network's likelihood, verified against its card and the model.
 
-    Raises InputError where the file is truncated, was changed after training, or belongs to another model.
+    Raises InputError where the file is truncated, was changed after training, or belongs to another model, or where the
+    card's box leaves the model's support.
     """
     card = read_card(weights)
     network = _network(weights, _verified(weights, card, simulator), card, simulator)
@@ -69,6 +70,12 @@ def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
             f"{str(weights)!r} is a likelihood of {card.model!r} ({' '.join(card.parameters)}); expected "
             f"{simulator.name!r} ({' '.join(simulator.names)})."
         )
+    for name, (low, high) in card.box.items():
+        if not simulator.support[name][0] <= low < high <= simulator.support[name][1]:
+            raise InputError(
+                f"the card of {str(weights)!r} says a box of {name!r}, [{low:g}, {high:g}], that does not lie inside "
+                f"{simulator.support[name]}, where {simulator.name!r} is defined; restore the card or train again."
+            )
     if len(content) < card.bytes:
         raise InputError(
             f"{str(weights)!r} is truncated: it has {len(content)} bytes, its card says {card.bytes}; copy it again."

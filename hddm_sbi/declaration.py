@@ -55,6 +55,7 @@ def declare(
             choices=_codes(columns[1]) if decides else (),
             outcomes=() if decides else columns,
             symmetries=symmetries or Symmetries(),
+            discretisation="not known",
             run=function,
             vectorised=vectorised,
         )
@@ -139,9 +140,10 @@ def as_json(simulator: Simulator) -> dict[str, Any]:
     """A simulator without its function. Raises InputError where it holds more functions than that."""
     symmetries = asdict(simulator.symmetries)
     powers = [simulator.symmetries.time_power, *simulator.symmetries.scale_powers.values()]
-    if simulator.closing is not None or any(callable(power) for power in powers):
+    if simulator.closing or simulator.collapse or any(callable(power) for power in powers):
         raise InputError(
-            f"{simulator.name!r} declares functions of its parameters (closing, or a power), which a file cannot hold."
+            f"{simulator.name!r} declares functions of its parameters (closing, collapse, or a power), which a "
+            "file cannot hold."
         )
     return {
         "name": simulator.name,
@@ -155,7 +157,8 @@ def as_json(simulator: Simulator) -> dict[str, Any]:
         "outcomes": [asdict(outcome) for outcome in simulator.outcomes],
         "symmetries": symmetries,
         "racing": simulator.accumulator is not None,
-        "heavy_tailed": simulator.heavy_tailed,
+        "tail": simulator.tail,
+        "discretisation": simulator.discretisation,
     }
 
 
@@ -170,7 +173,8 @@ def from_json(raw: Mapping[str, Any]) -> Simulator:
         choices=tuple(int(code) for code in raw["choices"]),
         outcomes=tuple(Outcome(o["name"], o["kind"], tuple(o["categories"])) for o in raw["outcomes"]),
         symmetries=_symmetries(raw["symmetries"]),
-        heavy_tailed=bool(raw["heavy_tailed"]),
+        tail=raw["tail"],
+        discretisation=str(raw["discretisation"]),
         run=Absent(str(raw["name"])),
     )
 

@@ -119,6 +119,7 @@ class Job:
             versions={name: _version(name) for name in ("hddm_sbi", "sbi", "torch", "numpy")},
             created=date.today().isoformat(),
             declaration=_declaration(self.simulator),
+            discretisation=self.simulator.discretisation,
             validation=validation,
         )
 
@@ -222,7 +223,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
         seed=job.seed,
         shard=2_500,
     )
-    architecture = Architecture(components=12) if job.simulator.heavy_tailed else Architecture()
+    architecture = Architecture(components=12) if job.simulator.tail else Architecture()
     fresh, at = _fresh(job)
     validation, deadline = [], time.monotonic() + job.seconds
 
