@@ -115,15 +115,17 @@ def score_counts(name: str, estimator: torch.nn.Module, shift: float) -> None:
     )
 
 
-def main() -> None:
-    warnings.simplefilter("ignore")
-    with validation_kept():
-        from sbi.neural_nets import likelihood_nn
-        from sbi.neural_nets.net_builders.categorial import build_categoricalmassestimator
+def table(blocks: int) -> Callable[[Tensor, Tensor], torch.nn.Module]:
+    """Builder of sbi's table of 46 counts, with so many hidden blocks."""
+    from sbi.neural_nets.net_builders.categorial import build_categoricalmassestimator
 
-    def table(blocks: int) -> Callable[[Tensor, Tensor], torch.nn.Module]:
-        every = torch.arange(46.0).unsqueeze(-1)
-        return lambda theta, _: build_categoricalmassestimator(every, theta, num_hidden=20, num_layers=blocks)
+    every = torch.arange(46.0).unsqueeze(-1)
+    return lambda theta, _: build_categoricalmassestimator(every, theta, num_hidden=20, num_layers=blocks)
+
+
+def speed() -> None:
+    """Log density and gradient of cookies and of trials, sbi's wrapper against ours."""
+    from sbi.neural_nets import likelihood_nn
 
     theta = torch.rand(500, 1).log()
     print("log density and gradient")
@@ -139,6 +141,11 @@ def main() -> None:
     for n in (5, 50):
         compare_models(table(0)(theta, cookies(n)[1]), n)
 
+
+def estimators() -> None:
+    """Which of sbi's estimators suits counts."""
+    from sbi.neural_nets import likelihood_nn
+
     print("which estimator for counts: 100 000 simulated cookies, 15 epochs")
     rate = 0.5 + 19.5 * torch.rand(100_000, 1, generator=torch.Generator().manual_seed(1))
     chips = torch.tensor(np.random.default_rng(1).poisson(rate.numpy())).float().clamp(max=45)
@@ -150,6 +157,14 @@ def main() -> None:
         ("zuko_nsf, counts with noise", likelihood_nn("zuko_nsf", num_transforms=1), noisy, 0.5),
     ):
         score_counts(name, train(build, rate.log(), x), shift)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore")
+    with validation_kept():
+        import sbi.neural_nets  # noqa: F401 - imported once here, where what it changes is put back
+    speed()
+    estimators()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hddm_sbi.bridge import SBIToPyro
     from hddm_sbi.catalogue import load_likelihood, load_simulator, models, simulate
+    from hddm_sbi.declaration import declare, parameter
     from hddm_sbi.errors import InputError
+    from hddm_sbi.learning import train_likelihood
     from hddm_sbi.model import HierarchicalModel
-    from hddm_sbi.simulator import Parameter, Simulator, Symmetries
+    from hddm_sbi.outcome import Outcome
+    from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if (_CHECKOUT / "simulators").is_dir() and (_CHECKOUT / "pretrained").is_dir():
@@ -22,26 +25,38 @@ if (_CHECKOUT / "simulators").is_dir() and (_CHECKOUT / "pretrained").is_dir():
 _HOME = {
     "HierarchicalModel": "model",
     "InputError": "errors",
+    "Outcome": "outcome",
     "Parameter": "simulator",
+    "ParameterPrior": "simulator",
+    "Prior": "simulator",
     "SBIToPyro": "bridge",
     "Simulator": "simulator",
     "Symmetries": "simulator",
+    "declare": "declaration",
     "load_likelihood": "catalogue",
     "load_simulator": "catalogue",
     "models": "catalogue",
+    "parameter": "declaration",
     "simulate": "catalogue",
+    "train_likelihood": "learning",
 }
 __all__ = [
     "HierarchicalModel",
     "InputError",
+    "Outcome",
     "Parameter",
+    "ParameterPrior",
+    "Prior",
     "SBIToPyro",
     "Simulator",
     "Symmetries",
+    "declare",
     "load_likelihood",
     "load_simulator",
     "models",
+    "parameter",
     "simulate",
+    "train_likelihood",
 ]
 
 

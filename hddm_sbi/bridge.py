@@ -206,7 +206,7 @@ class SBIToPyro(TorchDistribution):
             )
         shape = torch.Size(sample_shape)
         dtype = _dtype(self.estimator)
-        with torch.no_grad(), _default_dtype(dtype):
+        with torch.no_grad(), default_dtype(dtype):
             draws = self.estimator.sample(shape, self.condition.reshape(-1, self._rows.shape[-1]).to(dtype))
         return draws.reshape(self._extended_shape(shape)).to(self._rows.dtype)
 
@@ -259,7 +259,7 @@ def _dtype(estimator: torch.nn.Module) -> torch.dtype:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """sbi's and nflows' samplers draw their noise in torch's default precision, whatever the network's."""
     before = torch.get_default_dtype()
     try:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]
@@ -44,7 +44,12 @@ class Accuracy:
 
 
 def accuracy(
-    likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int, n_thetas: int | None = None
+    likelihood: DecisionLikelihood,
+    reference: DecisionLikelihood,
+    region: Region,
+    n: int,
+    seed: int,
+    n_thetas: int | None = None,
 ) -> Accuracy:
     """Compare two likelihoods on n simulated trials, whose `n_thetas` thetas (default: n) are uniform in `region`."""
     simulator = reference.simulator
@@ -66,7 +71,12 @@ def accuracy(
 
 
 def tails(
-    likelihood: Likelihood, reference: Likelihood, region: Region, n: int, seed: int, n_thetas: int | None = None
+    likelihood: DecisionLikelihood,
+    reference: DecisionLikelihood,
+    region: Region,
+    n: int,
+    seed: int,
+    n_thetas: int | None = None,
 ) -> dict[str, float]:
     """Mean absolute error of log p where data are scarce, by name of the tail.
 
@@ -95,7 +105,7 @@ def tails(
 
 
 def posterior_bias(
-    likelihood: Likelihood, reference: Likelihood, n_trials: int, n_sets: int, seed: int
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, n_trials: int, n_sets: int, seed: int
 ) -> tuple[dict[str, float], dict[str, float]]:
     """|posterior mode under the likelihood - under the reference| in exact posterior sds, per parameter: mean, largest.
 
@@ -132,8 +142,8 @@ def posterior_bias(
 
 
 def scores(
-    likelihood: Likelihood,
-    reference: Likelihood,
+    likelihood: DecisionLikelihood,
+    reference: DecisionLikelihood,
     *,
     n: int = 400_000,
     n_sets: int = 16,
@@ -171,7 +181,7 @@ def scores(
     }
 
 
-def inner_region(likelihood: Likelihood) -> Region:
+def inner_region(likelihood: DecisionLikelihood) -> Region:
     """Where posterior bias is measured: inside the box, as human data are."""
 
     def inner(name: str, low: float, high: float) -> tuple[float, float]:
@@ -193,7 +203,7 @@ def uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: i
 
 
 def _errors(
-    likelihood: Likelihood, reference: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
 ) -> tuple[Array, tuple[Array, Array]]:
     """log p - log q per trial, and the score of either, (n, p)."""
     values, gradients = [], []
@@ -207,7 +217,7 @@ def _errors(
 
 
 def _other_choice(
-    likelihood: Likelihood, reference: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
 ) -> tuple[Array, Array]:
     """Error at the choice that was not made, and that choice's log density."""
     other = torch.as_tensor((choice + 1) % len(reference.simulator.choices))
@@ -216,7 +226,7 @@ def _other_choice(
     return exact - likelihood.trial_log_prob(times, other, at).numpy(), exact
 
 
-def _loss(likelihood: Likelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
+def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
     """- log likelihood per trial and its gradient, of the estimated columns of theta, the same in all cells (n, p)."""
     n, no_lapse = len(trials.rt), torch.zeros((), dtype=torch.float64)
 
@@ -239,7 +249,7 @@ def conditions(simulator: Simulator, theta: Array) -> Array:
     return cells
 
 
-def box_precision(likelihood: Likelihood, names: list[str]) -> Array:
+def box_precision(likelihood: DecisionLikelihood, names: list[str]) -> Array:
     """One over the variance of a uniform law over the box, of each parameter."""
     return np.array([12.0 / np.ptp(likelihood.box[name]) ** 2 for name in names])
 
@@ -259,7 +269,7 @@ class _BoxPrior:
         return with_prior
 
 
-def trial_scores(likelihood: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
+def trial_scores(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
     """d log p / d theta of every trial, (n, p)."""
     at = torch.tensor(theta, requires_grad=True)
     log_p = likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)

@@ -57,32 +57,36 @@ def load_simulator(name: str) -> Simulator:
     return _simulators()[name]
 
 
-def load_likelihood(name: str | Path, kind: Kind = "neural") -> Likelihood:
+def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simulator | None = None) -> Likelihood:
     """The likelihood of a model: learned ("neural", from the weights in the package), in closed form ("exact"), or its
     equation solved at every theta ("numerical", slow: a reference).
 
-    name: of a model, or the path of a `.safetensors` file written by training. Raises InputError where the model is
-    unknown, has no closed form or no weights, or where the file is truncated, edited, or of another model.
+    name: of a model, or the path of a `.safetensors` file written by training. simulator: of such a file, where it is
+    to be run again; the file itself holds no code. Raises InputError where the model is unknown, has no closed form or
+    no weights, or where the file is truncated, edited, or of another model.
     """
     path = Path(name)
     if path.suffix == _WEIGHTS or path.is_file():
         if kind != "neural":
             raise InputError(f"{str(path)!r} is a learned likelihood; kind={kind!r} takes the name of a model.")
-        return checkpoint.load_likelihood(path, load_simulator(checkpoint.read_card(path).model))
+        card = checkpoint.read_card(path)
+        return checkpoint.load_any(path, simulator if simulator or card.declaration else load_simulator(card.model))
+    if simulator is not None:
+        raise InputError(f"simulator= goes with the path of a learned likelihood; got the name {str(name)!r}.")
     if kind == "exact":
         return ExactLikelihood(load_simulator(str(name)))
     if kind == "numerical":
         return NumericalLikelihood(load_simulator(str(name)))
     if kind != "neural":
         raise InputError(f"kind must be 'neural', 'exact' or 'numerical'; got {kind!r}.")
-    simulator = load_simulator(str(name))
-    weights = weights_of(simulator.name)
+    model = load_simulator(str(name))
+    weights = weights_of(model.name)
     if weights is None:
         raise InputError(
-            f"no pretrained likelihood of {simulator.name!r} is in the package; train one with `hddm-sbi train "
-            f"{simulator.name}`" + (", or use kind='exact'." if simulator.log_density else ".")
+            f"no pretrained likelihood of {model.name!r} is in the package; train one with `hddm-sbi train "
+            f"{model.name}`" + (", or use kind='exact'." if model.log_density else ".")
         )
-    return checkpoint.load_likelihood(weights, simulator)
+    return checkpoint.load_likelihood(weights, model)
 
 
 def weights_of(name: str) -> Path | None:

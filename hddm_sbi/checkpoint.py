@@ -1,117 +1,69 @@
-"""Weights on disk: safetensors beside a JSON card, verified when they are loaded. Nothing is ever unpickled."""
+"""Weights from disk: safetensors beside a JSON card, verified when they are loaded. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 
+from hddm_sbi.cards import Card, card_path, read_card, save_weights, write_card
+from hddm_sbi.declaration import from_json
+from hddm_sbi.encoding import Encoding
 from hddm_sbi.errors import InputError
+from hddm_sbi.estimators import EstimatorShape, build
+from hddm_sbi.learned import DecisionEstimatorLikelihood, EstimatorLikelihood
+from hddm_sbi.likelihood import Likelihood
 from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
 
-#: what the entries of a card are in JSON, where a wrong one would only be noticed later.
-_ENTRIES = {"model": str, "architecture": dict, "simulations": int, "sha256": str, "bytes": int, "scores": dict}
-
-
-@dataclass(frozen=True)
-class Card:
-    """A checkpoint's passport.
-
-    box: (low, high) per parameter. recipe: what decides the weights, seed included. sha256, bytes: of the weights file.
-    scores: name -> value, printed by `scored_by`. versions: of the libraries that made it. discretisation: how far the
-    simulations are from the model's law.
-    """
-
-    model: str
-    parameters: tuple[str, ...]
-    box: Mapping[str, tuple[float, float]]
-    architecture: Mapping[str, float]
-    simulations: int
-    recipe: Mapping[str, Any]
-    versions: Mapping[str, str]
-    created: str
-    sha256: str = ""
-    bytes: int = 0
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    scored_by: str = ""
-    discretisation: str = ""
-
-    def headline(self) -> dict[str, float]:
-        """The scores that fit in a table of models."""
-        names = ("KL", "mean_abs_error", "posterior_bias")
-        return {"simulations": self.simulations, **{n: self.scores[n] for n in names if n in self.scores}}
-
-    def summary(self) -> str:
-        """Simulations and KL in a few words."""
-        kl = f", KL {self.scores['KL']:.1e}" if "KL" in self.scores else ""
-        return f"{self.simulations:.0e} simulations{kl}".replace("e+0", "e").replace("e-0", "e-")
-
-
-def card_path(weights: Path) -> Path:
-    """The card of a weights file: the same name with `.json`."""
-    return weights.with_suffix(".json")
-
-
-def write_card(weights: Path, card: Card) -> None:
-    """Write the card of a weights file."""
-    card_path(weights).write_text(json.dumps(asdict(card), indent=1) + "\n")
-
-
-def save_weights(network: MixtureNetwork, card: Card, weights: Path) -> Card:
-    """Write weights and card; returns the card with the hash and size of the file."""
-    # One entry only: safetensors writes several in random order, and the same weights would not be the same bytes.
-    identity = {"likelihood": f"{card.model}: {' '.join(card.parameters)}"}
-    content = save({k: v.float().contiguous() for k, v in network.state_dict().items()}, identity)
-    complete = Card(**{**asdict(card), "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
-    weights.write_bytes(content)
-    write_card(weights, complete)
-    return complete
-
-
-def read_card(weights: Path) -> Card:
-    """The card of a weights file. Raises InputError where file or card is missing or the card cannot be read."""
-    if not weights.is_file():
-        raise InputError(
-            f"there is no likelihood file {str(weights)!r}; expected a .safetensors file with a .json card."
-        )
-    path = card_path(weights)
-    if not path.is_file():
-        raise InputError(f"{str(weights)!r} has no card; expected {path.name!r} beside it (they are written together).")
-    try:
-        raw = json.loads(path.read_text())
-        raw["parameters"] = tuple(raw["parameters"])
-        raw["box"] = {name: (float(low), float(high)) for name, (low, high) in raw["box"].items()}
-        return _checked(Card(**raw))
-    except (ValueError, TypeError, KeyError, AttributeError) as reason:
-        raise InputError(f"the card {str(path)!r} cannot be read ({reason}); restore it or train again.") from reason
-
-
-def _checked(card: Card) -> Card:
-    for name, kind in _ENTRIES.items():
-        value = getattr(card, name)
-        if not isinstance(value, kind):
-            raise TypeError(f"{name!r} must be a {kind.__name__}; got {value!r}")
-    if tuple(card.box) != card.parameters:
-        raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
-    return card
+__all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "save_weights", "write_card"]
 
 
 def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
-    """A learned likelihood, verified against its card and the model.
+    """A mixture network's likelihood, verified against its card and the model.
 
     Raises InputError where the file is truncated, was changed after training, or belongs to another model, or where the
     card's box leaves the model's support.
     """
     card = read_card(weights)
+    network = _network(weights, _verified(weights, card, simulator), card, simulator)
+    return NeuralLikelihood(simulator, network, card.box, sha256=card.sha256, card=card)
+
+
+def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:
+    """Any learned likelihood, verified as above.
+
+    simulator: where the model is not on the card (a shipped one), or is to be simulated: a card holds no code.
+    """
+    card = read_card(weights)
+    model = _declared(weights, card) if simulator is None else simulator
+    if "sizes" not in card.architecture:
+        return load_likelihood(weights, model)
+    content = _verified(weights, card, model)
+    encoding, estimator = _estimator(weights, content, card, model)
+    kind = DecisionEstimatorLikelihood if model.decides else EstimatorLikelihood
+    return kind(model, estimator, encoding, card.box, card)
+
+
+def _declared(weights: Path, card: Card) -> Simulator:
+    try:
+        return from_json(card.declaration)
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as reason:
+        raise InputError(
+            f"the card of {str(weights)!r} does not declare a simulator ({type(reason).__name__}: {reason}); restore "
+            "it or train again."
+        ) from reason
+
+
+def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
+    """The content of a weights file that is what its card says, of this model."""
     content = weights.read_bytes()
     if card.model != simulator.name or card.parameters != simulator.names:
         raise InputError(
@@ -134,16 +86,27 @@ def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
             f"{str(weights)!r} was changed after training: its sha256 is {found[:12]}…, its card says "
             f"{card.sha256[:12]}…; restore the file or train again."
         )
-    return NeuralLikelihood(
-        simulator, _network(weights, content, card, simulator), card.box, sha256=card.sha256, summary=card.summary()
-    )
+    return content
 
 
 def _network(weights: Path, content: bytes, card: Card, simulator: Simulator) -> MixtureNetwork:
     try:
-        architecture = Architecture(**card.architecture)  # type: ignore[arg-type]
+        architecture = Architecture(**card.architecture)
         network = MixtureNetwork(Reduction(simulator), architecture)
         network.load_state_dict(load(content))
     except (SafetensorError, RuntimeError, TypeError) as reason:
         raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
     return network
+
+
+def _estimator(weights: Path, content: bytes, card: Card, simulator: Simulator) -> tuple[Encoding, Any]:
+    """An estimator built from the numbers on its card, with the weights of the file."""
+    try:
+        sizes = dict(card.architecture)
+        location, spread = (tuple(float(x) for x in sizes.pop(name)) for name in ("location", "spread"))
+        encoding = Encoding(simulator, location, spread, tuple(int(x) for x in sizes.pop("sizes")))
+        estimator = build(encoding, EstimatorShape(**sizes))
+        estimator.load_state_dict(load(content))
+    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as reason:
+        raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
+    return encoding, estimator

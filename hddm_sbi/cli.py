@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from hddm_sbi.model import HierarchicalModel
+    from hddm_sbi.simulator import Simulator
 
 _INTERRUPTED = 130
 
@@ -47,7 +48,7 @@ def main() -> None:
 @click.argument("trials", type=click.Path(path_type=Path))
 @click.argument("formula")
 @click.option("-f", "--formula", "more", multiple=True, help="One more, e.g. 'a ~ 1 + (1|subject)' or 'z = 0.5'.")
-@click.option("--model", "simulator", default="ddm", show_default=True, help="Model; see `hddm-sbi models`.")
+@click.option("--model", "simulator", default=None, help="Model; see `hddm-sbi models`. [default: ddm]")
 @click.option("--likelihood", default="neural", show_default=True, help="neural, exact, or a .safetensors file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("fit.nc"), show_default=True)
 @click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws per chain.")
@@ -58,7 +59,7 @@ def main() -> None:
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--rt-column", default="rt", show_default=True)
 @click.option("--response-column", default="response", show_default=True)
-@click.option("--lapse", type=float, default=0.05, show_default=True, help="Probability of a lapse trial.")
+@click.option("--lapse", type=float, default=None, help="Probability of a lapse trial. [default: 0.05]")
 @click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -189,14 +190,34 @@ def models() -> None:
 
 @main.command()
 @click.argument("model")
+@click.option("-n", "--simulations", type=click.IntRange(1), default=None, help="Of a simulator of your own.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of a simulator of your own.")
+@click.option("--budget", type=float, default=None, help="Seconds that fitting a simulator of your own may take.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
 @click.option("--runs", type=click.Path(path_type=Path), default=None, help="Folder of states. [default: runs/MODEL]")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For simulation.")
 @click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")
 @_plain_errors
-def train(model: str, output: Path | None, runs: Path | None, device: str, threads: int, quick: bool) -> None:
-    """Train a model's likelihood by the shipped recipe and score it; goes on where a stopped run left off."""
+def train(
+    model: str,
+    simulations: int | None,
+    seed: int,
+    budget: float | None,
+    output: Path | None,
+    runs: Path | None,
+    device: str,
+    threads: int,
+    quick: bool,
+) -> None:
+    """Train a likelihood and check it.
+
+    MODEL is a name (trained by the shipped recipe; goes on where a stopped run left off), or FILE.py:NAME, a simulator
+    of your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
+    """
+    if ".py:" in model:
+        _train_own(model, simulations, seed, budget, output, threads)
+        return
     output = output or Path(f"{model}.safetensors")
     _check_writable(output)
     from hddm_sbi.pretraining import train_likelihood_of
@@ -206,6 +227,47 @@ def train(model: str, output: Path | None, runs: Path | None, device: str, threa
     folder = runs or Path("runs") / (f"{model}-quick" if quick else model)
     card = train_likelihood_of(model, output, folder, recipe, device=device, n_threads=threads)
     click.echo(f"{output}: {card.summary()}, sha256 {card.sha256[:12]}")
+
+
+def _train_own(
+    place: str, simulations: int | None, seed: int, budget: float | None, output: Path | None, workers: int
+) -> None:
+    """Train the likelihood of a simulator in a Python file."""
+    from hddm_sbi.learning import TrainingWarning, train_likelihood
+
+    simulator = _simulator_at(place)
+    output = output or Path(f"{simulator.name}.safetensors")
+    _check_writable(output)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TrainingWarning)
+        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_workers=workers)
+    for warning in caught:
+        if issubclass(warning.category, TrainingWarning):
+            click.echo(f"Warning: {warning.message}", err=True)
+    likelihood.save(output)
+    click.echo(f"{output}: {likelihood!r}")
+
+
+def _simulator_at(place: str) -> Simulator:
+    """The simulator called NAME in FILE.py, which is run as if it were imported."""
+    import runpy
+
+    from hddm_sbi.simulator import Simulator
+
+    path, _, name = place.rpartition(":")
+    if not Path(path).is_file():
+        raise InputError(f"there is no file {path!r}; expected FILE.py:NAME, a simulator made with hs.declare.")
+    try:
+        found = runpy.run_path(path, run_name=Path(path).stem)
+    except Exception as reason:
+        raise InputError(f"{path!r} cannot be run ({type(reason).__name__}: {reason}); correct it first.") from reason
+    simulators = [key for key, value in found.items() if isinstance(value, Simulator)]
+    if name not in simulators:
+        raise InputError(
+            f"{path!r} has no simulator {name!r}{did_you_mean(name, simulators)} It has "
+            f"{', '.join(simulators) or 'none'}; make one with the decorator hs.declare."
+        )
+    return found[name]
 
 
 @main.command()
@@ -218,6 +280,10 @@ def check(model: str) -> None:
     from hddm_sbi import catalogue, checkpoint
     from hddm_sbi.pretraining import score, targets, verdicts
 
+    if model.endswith(".safetensors") and checkpoint.read_card(Path(model)).declaration:
+        verdict = checkpoint.read_card(Path(model)).scores
+        click.echo(verdict["verdict"])
+        sys.exit(0 if verdict["passed"] else 1)
     path = Path(model) if model.endswith(".safetensors") else catalogue.weights_of(catalogue.load_simulator(model).name)
     if path is None:
         raise InputError(f"{model!r} has no pretrained likelihood to check; train one with `hddm-sbi train {model}`.")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.vecmath import dot, mix_lapse, total_of
 
@@ -154,7 +154,7 @@ def _trials_backward(ctx, upstream, _):  # type: ignore[no-untyped-def]  # noqa:
 exact_trials.register_autograd(_trials_backward, setup_context=_save_gradients)
 
 
-class ExactLikelihood(Likelihood):
+class ExactLikelihood(DecisionLikelihood):
     """The closed form that a model declares as its `log_density`, on the model's whole support.
 
     Raises InputError for a model without a closed form.
@@ -170,7 +170,7 @@ class ExactLikelihood(Likelihood):
         _KERNELS[self._kernel] = simulator.log_density
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.trial_log_prob`."""
+        """See `DecisionLikelihood.trial_log_prob`."""
         log_p, _ = exact_trials(theta, choice, rt.contiguous(), self._kernel)
         return log_p
 

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import CellTrials, Likelihood
 from hddm_sbi.predictor import Predictor, Values
 
 
@@ -21,11 +21,11 @@ class Hierarchy:
     predictors: one per estimated parameter. fixed: parameters held at a number, or given for every cell (n_cells,).
     lapse: probability of a lapse trial, a number or its prior.
 
-    log p = log prior + sum over trials of log[(1 - lapse) p(rt, response | theta(cell)) + lapse / (n_choices T)].
+    log p = log prior + sum over trials of log[(1 - lapse) p(outcomes | theta(cell)) + lapse / (n_choices T)].
     """
 
     likelihood: Likelihood
-    trials: SortedTrials
+    trials: CellTrials
     predictors: tuple[Predictor, ...]
     fixed: Mapping[str, float | Tensor] = field(default_factory=dict)
     lapse: float | TorchDistribution = 0.05
@@ -68,7 +68,7 @@ class Hierarchy:
     def coefficient_names(self) -> list[str]:
         """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
         names = [c.name for p in self.predictors for c in p.common]
-        names += [f"{name}_sigma" for p in self.predictors for g in p.groups for name in g.effect_names]
+        names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
 
     @property

@@ -1,10 +1,11 @@
-"""The one protocol every likelihood follows, exact or learned, and the sorted trials it is evaluated on."""
+"""The one protocol every likelihood follows, exact or learned, and the trials it is evaluated on, cell by cell."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,30 @@ LAPSE_SECONDS = 10.0
 _Y_RANGE = (-14.0, 30.0)
 _NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(1000))
 _BISECTIONS = 60
+
+
+class CellTrials(Protocol):
+    """The outcomes of a table, cell by cell, as one kind of likelihood wants them."""
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells, each with at least one trial."""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Position of each trial in the caller's table, (n,)."""
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Outcomes (n, k), in the order of `simulator.columns`; a categorical one is the position of its category."""
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """The cell of each trial, (n,), ascending."""
+
+    @property
+    def lapse_density(self) -> float:
+        """Density of a lapse trial; 0 where the outcomes know no lapses."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +82,29 @@ class SortedTrials:
         return cls(np.ascontiguousarray(rt[order]), starts, order, n_cells, n_choices, max(lapse_seconds, longest))
 
     @property
+    def values(self) -> NDArray[np.float64]:
+        """rt and choice, (n, 2)."""
+        return np.stack([self.rt, self._run % self.n_choices], -1)
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """The cell of each trial, (n,)."""
+        return self._run // self.n_choices
+
+    @property
+    def _run(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    @property
     def lapse_density(self) -> float:
         """Density of a lapse trial: 1 / (n_choices * lapse_seconds)."""
         return 1.0 / (self.n_choices * self.lapse_seconds)
 
 
 class Likelihood(ABC):
-    """log p(rt, response | theta) of one model.
+    """log p(outcomes | theta) of one model.
 
-    simulator: the model. kind: "exact" or "neural". box: (low, high) of each parameter, where it may be evaluated.
+    simulator: the model. kind: "exact", "neural", ... box: (low, high) of each parameter, where it may be evaluated.
     """
 
     kind: str
@@ -73,6 +112,102 @@ class Likelihood(ABC):
     def __init__(self, simulator: Simulator, box: Mapping[str, tuple[float, float]]) -> None:
         self.simulator = simulator
         self.box = dict(box)
+
+    @abstractmethod
+    def arrange(
+        self,
+        values: NDArray[np.float64],
+        cell: NDArray[np.int64],
+        n_cells: int,
+        lapse_seconds: float = LAPSE_SECONDS,
+    ) -> CellTrials:
+        """Outcomes (n, k), in the order of `simulator.columns`, with the cell of each (n,), as `cell_log_prob` takes
+        them."""
+
+    @abstractmethod
+    def cell_log_prob(self, theta: Tensor, trials: Any, lapse: Tensor) -> Tensor:
+        """Sum over each cell's trials of log[(1 - lapse) p(outcomes | theta) + lapse * trials.lapse_density].
+
+        theta (n_cells, p) float64; trials: what `arrange` made; lapse () float64 in [0, 1), 0 where the outcomes know
+        no lapses. Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
+        """
+
+    @abstractmethod
+    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
+        """Log density per row: values (n, k) as in `arrange`, theta (n, p) -> (n,) float64, differentiable in theta."""
+
+    @abstractmethod
+    def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
+        """Outcomes drawn from this likelihood, one row (k,) for each of theta (n, p)."""
+
+    def n_values(self, column: int) -> int:
+        """How many values the discrete outcome in this column of `simulator.columns` can take."""
+        return len(self.simulator.columns[column].categories)
+
+    def draw(self, theta: Tensor, seed: int | Sequence[int]) -> NDArray[np.float64]:
+        """Outcomes (n, k) at every row of theta: by the model's simulator, or from this likelihood where the simulator
+        is a Python function, which may be slow, may fail, and may not be here."""
+        if self.simulator.run is None:
+            return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).values
+        return self.outcome_sample(
+            theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+        )
+
+    def sample(
+        self, theta: Mapping[str, ArrayLike | Tensor], n_trials: int | None = None, *, seed: int
+    ) -> pd.DataFrame:
+        """Trials drawn from this likelihood: a column for each outcome, such as `rt` (seconds) and `response`.
+
+        theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
+        """
+        n = _length(theta) if n_trials is None else n_trials
+        values = self.outcome_sample(self._theta(theta, n), seed)
+        return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(self.simulator.columns)})
+
+    def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
+        names = self.simulator.names
+        if set(theta) != set(names):
+            raise InputError(f"theta must name exactly the parameters {names}; got {tuple(theta)}.")
+        columns = []
+        for name in names:
+            value = theta[name]
+            column = value.double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, dtype=np.float64))
+            if column.ndim > 1 or (column.ndim == 1 and len(column) not in (1, n)):
+                raise InputError(
+                    f"theta[{name!r}] must be a scalar or have one value per trial ({n}); got {tuple(column.shape)}."
+                )
+            low, high = self.box[name]
+            outside = torch.nonzero(~((column >= low) & (column <= high)).reshape(-1)).reshape(-1)
+            if len(outside):
+                raise InputError(
+                    f"theta[{name!r}] must lie in [{low:g}, {high:g}], the box of this {self.kind} likelihood; got "
+                    f"{float(column.reshape(-1)[outside[0]]):g} in {name_rows(outside.tolist())} (0 = first)."
+                )
+            columns.append(column.expand(n))
+        return torch.stack(columns, -1)
+
+
+class DecisionLikelihood(Likelihood):
+    """log p(rt, response | theta) of a decision model."""
+
+    def arrange(
+        self,
+        values: NDArray[np.float64],
+        cell: NDArray[np.int64],
+        n_cells: int,
+        lapse_seconds: float = LAPSE_SECONDS,
+    ) -> SortedTrials:
+        """See `Likelihood.arrange`."""
+        choice, n_choices = values[:, 1].astype(np.int64), len(self.simulator.choices)
+        return SortedTrials.sort(values[:, 0], choice, cell, n_cells, n_choices, lapse_seconds)
+
+    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
+        """See `Likelihood.outcome_log_prob`."""
+        return self.trial_log_prob(values[:, 0], values[:, 1].long(), theta)
+
+    def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
+        """See `Likelihood.outcome_sample`."""
+        return np.stack(self.trial_sample(theta, seed), -1)
 
     @abstractmethod
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
@@ -145,17 +280,6 @@ class Likelihood(ABC):
                 low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return self._shift(rows) + torch.exp(high)
 
-    def sample(
-        self, theta: Mapping[str, ArrayLike | Tensor], n_trials: int | None = None, *, seed: int
-    ) -> pd.DataFrame:
-        """Trials drawn from this likelihood: columns `rt` (seconds) and `response`.
-
-        theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
-        """
-        n = _length(theta) if n_trials is None else n_trials
-        rt, choice = self.trial_sample(self._theta(theta, n), seed)
-        return pd.DataFrame({"rt": rt, "response": np.array(self.simulator.choices)[choice]})
-
     def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """One trial per row of theta (n, p), rt (n,) and choice (n,): from the model's own simulator."""
         return self.simulator.simulate(theta.detach().numpy(), seed)
@@ -203,28 +327,6 @@ class Likelihood(ABC):
                 f"{name_rows(wrong.tolist())} (0 = first)."
             )
         return torch.as_tensor(position)
-
-    def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
-        names = self.simulator.names
-        if set(theta) != set(names):
-            raise InputError(f"theta must name exactly the parameters {names}; got {tuple(theta)}.")
-        columns = []
-        for name in names:
-            value = theta[name]
-            column = value.double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, dtype=np.float64))
-            if column.ndim > 1 or (column.ndim == 1 and len(column) not in (1, n)):
-                raise InputError(
-                    f"theta[{name!r}] must be a scalar or have one value per trial ({n}); got {tuple(column.shape)}."
-                )
-            low, high = self.box[name]
-            outside = torch.nonzero(~((column >= low) & (column <= high)).reshape(-1)).reshape(-1)
-            if len(outside):
-                raise InputError(
-                    f"theta[{name!r}] must lie in [{low:g}, {high:g}], the box of this {self.kind} likelihood; got "
-                    f"{float(column.reshape(-1)[outside[0]]):g} in {name_rows(outside.tolist())} (0 = first)."
-                )
-            columns.append(column.expand(n))
-        return torch.stack(columns, -1)
 
 
 def _length(theta: Mapping[str, ArrayLike | Tensor]) -> int:

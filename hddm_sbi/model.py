@@ -1,4 +1,4 @@
-"""The public model: a trial table and formulas in, a posterior out."""
+"""The public model: a table and formulas in, a posterior out."""
 
 from __future__ import annotations
 
@@ -22,38 +22,45 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.formula import build_designs, columns_used, parse_formulas
 from hddm_sbi.hierarchy import Hierarchy
 from hddm_sbi.inference import METHODS, Draws, Method, sample
-from hddm_sbi.likelihood import LAPSE_SECONDS, Likelihood, SortedTrials
+from hddm_sbi.learning import train_likelihood
+from hddm_sbi.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.posterior import coordinates, log_likelihood, provenance, variables
 from hddm_sbi.predictor import build_predictor
 from hddm_sbi.priors import Priors, describe, parameter_priors, user_priors
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.start import choose_centring, pooled_fit, start_values
-from hddm_sbi.trials import check_codes, check_trials
+from hddm_sbi.trials import check_codes, check_outcomes, check_trials
 
 Array = NDArray[np.float64]
 
+_DEFAULT_MODEL = "ddm"
 #: posterior draws, evenly spaced, that are checked for pressing against the box.
 _EDGE_DRAWS = 200
+#: probability of a lapse, where a model of rt and response is told nothing else.
+_LAPSE = 0.05
 
 
 class HierarchicalModel:
-    """A hierarchical decision model of a trial table.
+    """A hierarchical model of a trial table: of response times and choices, or of any outcomes of a simulator.
 
     Main arguments
     formulas: "v ~ condition + (1|subject)", a list of such strings, or a dict parameter -> right-hand side or number.
         Parameters that are not mentioned get `~ 1`; `z = 0.5` holds one at a number.
-    data: one row per trial, with columns `rt` (seconds) and `response`, and every predictor.
-    simulator: name of the model, or a Simulator. likelihood: "neural", "exact", the path of a trained likelihood, or a
-        Likelihood.
+    data: one row per trial, with columns `rt` (seconds) and `response`, or the simulator's own outcomes, and every
+        predictor.
+    simulator: name of the model, or a Simulator; default: that of the likelihood, or "ddm".
+    likelihood: "neural", "exact", the path of a trained likelihood, or a Likelihood. "neural" trains that of a
+        Simulator of your own on the spot, with default settings: better train it once, by `hs.train_likelihood`.
 
     Other arguments
     priors: None (weakly informative), "hddm" (from the literature), or a dict coefficient name -> Pyro distribution.
-    lapse: probability that a trial is a lapse, 0 for none, or its prior. lapse_seconds: lapses are uniform over the
-        responses and over this many seconds (or up to the longest rt). HDDM's outlier density 0.1 is 5 seconds.
+    lapse: probability that a trial is a lapse, 0 for none, or its prior; default 0.05, and 0 for outcomes other than rt
+        and response, which know no lapses. lapse_seconds: lapses are uniform over the responses and over this many
+        seconds (or up to the longest rt). HDDM's outlier density 0.1 is 5 seconds.
     upper: which response value is the upper bound, where responses are not coded +1 and -1.
     centered: "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
-    rt, response: names of those columns.
+    rt, response: names of those columns of a decision model.
 
     >>> import hddm_sbi as hs
     >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
@@ -65,10 +72,10 @@ class HierarchicalModel:
         self,
         formulas: str | Sequence[str] | Mapping[str, str | float],
         data: pd.DataFrame,
-        simulator: str | Simulator = "ddm",
+        simulator: str | Simulator | None = None,
         likelihood: str | Path | Likelihood = "neural",
         priors: Priors = None,
-        lapse: float | TorchDistribution = 0.05,
+        lapse: float | TorchDistribution | None = None,
         *,
         lapse_seconds: float = LAPSE_SECONDS,
         upper: object = None,
@@ -76,18 +83,21 @@ class HierarchicalModel:
         rt: str = "rt",
         response: str = "response",
     ) -> None:
-        self.simulator = simulator if isinstance(simulator, Simulator) else catalogue.load_simulator(simulator)
+        self.simulator, self.likelihood = _model_of(simulator, likelihood)
         given = [p for p in self.simulator.parameters if p.given]
         estimated = [p.name for p in self.simulator.parameters if not p.given]
         self.formulas = parse_formulas(formulas, estimated)
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *(p.name for p in given)]))
         self._predictors = predictors
-        outcomes = [column for column in (rt, response) if column in predictors]
+        names = (rt, response) if self.simulator.decides else [o.name for o in self.simulator.outcomes]
+        outcomes = [column for column in names if column in predictors]
         if outcomes:
             raise InputError(f"{outcomes[0]!r} is what the model explains; it cannot be a predictor in a formula.")
-        self.trials = check_trials(data, self.simulator.choices, predictors, rt=rt, response=response, upper=upper)
-        self.likelihood = _likelihood(likelihood, self.simulator)
-        self.lapse = _checked_lapse(lapse)
+        if self.simulator.decides:
+            self.trials = check_trials(data, self.simulator.choices, predictors, rt=rt, response=response, upper=upper)
+        else:
+            self.trials = check_outcomes(data, self.simulator.outcomes, predictors)
+        self.lapse = _checked_lapse(lapse, self.simulator)
         if not lapse_seconds > 0:
             raise InputError(f"lapse_seconds must be positive; got {lapse_seconds!r}.")
         self._lapse_seconds = float(lapse_seconds)
@@ -111,14 +121,7 @@ class HierarchicalModel:
         }
         hierarchy = Hierarchy(
             self.likelihood,
-            SortedTrials.sort(
-                self.trials.rt,
-                self.trials.choice,
-                self.cell,
-                n_cells,
-                len(self.simulator.choices),
-                self._lapse_seconds,
-            ),
+            self.likelihood.arrange(self.trials.values, self.cell, n_cells, self._lapse_seconds),
             tuple(
                 build_predictor(design, table[name], self.likelihood.box[name], per_cell)
                 for name, design in self.designs.items()
@@ -155,9 +158,9 @@ class HierarchicalModel:
     @property
     def prior_table(self) -> pd.DataFrame:
         """The prior of every coefficient, on the scale of its parameter's link."""
-        links = {p.name: p.link for p in self.hierarchy.predictors}
+        links = {name: p.link for p in self.hierarchy.predictors for name in p.coefficient_names}
         rows = {
-            name: {"link": links.get(name.split("_")[0], "identity"), "prior": describe(prior)}
+            name: {"link": links.get(name, "identity"), "prior": describe(prior)}
             for name, prior in self.hierarchy.coefficient_priors().items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("coefficient")
@@ -213,13 +216,16 @@ class HierarchicalModel:
         groups: dict[str, dict[str, NDArray[Any]]] = {
             "posterior": variables(self.hierarchy, sites),
             "sample_stats": drawn.stats,
-            "observed_data": {"rt": self.trials.rt, "response": np.array(self.simulator.choices)[self.trials.choice]},
+            "observed_data": {
+                outcome.name: outcome.labels(self.trials.values[:, k])
+                for k, outcome in enumerate(self.simulator.columns)
+            },
             "constant_data": {
                 str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
                 for name, column in self.trials.frame[self._predictors].items()
             },
         }
-        coords["trial"] = list(range(len(self.trials.rt)))
+        coords["trial"] = list(range(len(self.trials)))
         per_trial = [*groups["observed_data"], *groups["constant_data"]]
         dims.update({name: ["trial"] for name in per_trial})
         attrs = provenance(
@@ -228,7 +234,7 @@ class HierarchicalModel:
             likelihood=self.likelihood.kind,
             weights_sha256=getattr(self.likelihood, "sha256", ""),
             lapse=self.lapse if isinstance(self.lapse, float) else describe(self.lapse),
-            lapse_seconds=self.hierarchy.trials.lapse_seconds,
+            lapse_seconds=getattr(self.hierarchy.trials, "lapse_seconds", 0.0),
             priors=self.prior_table["prior"].to_dict(),
             centred={g.name: g.centred for p in self.hierarchy.predictors for g in p.groups},
             density=self.density.path,
@@ -258,8 +264,9 @@ class HierarchicalModel:
         lapse = (
             variables["lapse"].to_numpy().reshape(-1) if "lapse" in variables else np.full(np.prod(shape), self.lapse)
         )
-        pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapse, self.trials.choice)
-        return idata.add_group(posterior, "log_likelihood", {"rt_response": pointwise.reshape(*shape, -1)}, ["trial"])
+        pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapse)
+        name = "_".join(outcome.name for outcome in self.simulator.columns)
+        return idata.add_group(posterior, "log_likelihood", {name: pointwise.reshape(*shape, -1)}, ["trial"])
 
     def theta(self, posterior: Any, draws: Array | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p).
@@ -279,32 +286,46 @@ class HierarchicalModel:
         )
         return (
             f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, "
-            f"{len(self.trials.rt)} trials in {n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
+            f"{len(self.trials)} trials in {n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
         )
 
 
-def _likelihood(likelihood: str | Path | Likelihood, simulator: Simulator) -> Likelihood:
-    if not isinstance(likelihood, Likelihood):
-        named = likelihood in ("neural", "exact")
-        if not named and not Path(likelihood).is_file():
-            raise InputError(
-                "likelihood must be 'neural', 'exact', a Likelihood, or the path of a .safetensors file; there is no "
-                f"likelihood file {str(likelihood)!r}."
-            )
-        likelihood = (
-            catalogue.load_likelihood(simulator.name, kind=likelihood)  # type: ignore[arg-type]
-            if named
-            else catalogue.load_likelihood(Path(likelihood))
-        )
-    if likelihood.simulator.name != simulator.name:
+def _model_of(simulator: str | Simulator | None, likelihood: str | Path | Likelihood) -> tuple[Simulator, Likelihood]:
+    """The simulator and the likelihood that were meant."""
+    model = catalogue.load_simulator(simulator) if isinstance(simulator, str) else simulator
+    if isinstance(likelihood, Likelihood):
+        chosen = likelihood
+    elif likelihood in ("neural", "exact"):
+        model = model or catalogue.load_simulator(_DEFAULT_MODEL)
+        own = model.run is not None or model.name not in catalogue.names()
+        if likelihood == "neural" and own:
+            chosen = train_likelihood(model)
+        else:
+            chosen = catalogue.load_likelihood(model.name, kind=likelihood)  # type: ignore[arg-type]
+    elif Path(likelihood).is_file():
+        chosen = catalogue.load_likelihood(Path(likelihood), simulator=model)
+    else:
         raise InputError(
-            f"the likelihood is of the model {likelihood.simulator.name!r}, but simulator={simulator.name!r}; "
+            "likelihood must be 'neural', 'exact', a Likelihood, or the path of a .safetensors file; there is no "
+            f"likelihood file {str(likelihood)!r}."
+        )
+    model = model or chosen.simulator
+    if chosen.simulator.name != model.name or chosen.simulator.names != model.names:
+        raise InputError(
+            f"the likelihood is of the model {chosen.simulator.name!r}, but simulator={model.name!r}; "
             "give the likelihood of that model, or change the simulator."
         )
-    return likelihood
+    return model, chosen
 
 
-def _checked_lapse(lapse: float | TorchDistribution) -> float | TorchDistribution:
+def _checked_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -> float | TorchDistribution:
+    if lapse is None:
+        return _LAPSE if simulator.decides else 0.0
+    if not simulator.decides and lapse != 0:
+        raise InputError(
+            f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
+            f"{simulator.columns[0].name!r} know none: leave lapse out, or let the simulator lapse."
+        )
     if isinstance(lapse, TorchDistributionMixin):
         return lapse
     if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:

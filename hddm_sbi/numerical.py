@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.likelihood import DecisionLikelihood
 from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]
@@ -19,7 +19,7 @@ _STEP = 1e-4
 _MARGIN = 1.05
 
 
-class NumericalLikelihood(Likelihood):
+class NumericalLikelihood(DecisionLikelihood):
     """The first-passage density that a model declares as its `passage`; gradients are central differences, and by the
     shift, the slope in time.
 
@@ -37,7 +37,7 @@ class NumericalLikelihood(Likelihood):
         self._shift_column = None if shift is None else simulator.names.index(shift)
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.trial_log_prob`."""
+        """See `DecisionLikelihood.trial_log_prob`."""
         rows, inverse = np.unique(theta.detach().numpy(), axis=0, return_inverse=True)
         value, gradient = np.empty(len(rt)), np.zeros(tuple(theta.shape))
         for i, row in enumerate(rows):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,7 +16,8 @@ from scipy.optimize import minimize
 from hddm_sbi import idata
 from hddm_sbi.errors import InputError
 from hddm_sbi.model import HierarchicalModel
-from hddm_sbi.predictive import posterior_predictive
+from hddm_sbi.outcome import Outcome
+from hddm_sbi.predictive import Predicted, posterior_predictive
 from hddm_sbi.predictor import GroupEffects, Predictor
 
 Array = NDArray[np.float64]
@@ -34,48 +36,91 @@ def plot_predictive(
     bins: int = 40,
     seed: int = 1,
 ) -> AxesArray:
-    """Observed and predicted response times, one panel per level of a column of the data.
+    """Observed and predicted outcomes, one panel per level of a column of the data.
 
     Of two responses, the upper ones count to the right and the lower ones to the left (negative times); of more, each
-    has a panel of its own per level. Areas add up to one per level, so choice shares are shown as well. Grey: data.
-    Blue: median and central 94 % of the posterior predictive.
+    has a panel of its own per level. Areas add up to one per level, so choice shares are shown as well. Of a model of
+    anything else, every outcome has a panel per level. Grey: data. Blue: median and central 94 % of the posterior
+    predictive.
     """
-    frame, choices = model.trials.frame, model.simulator.choices
-    if by not in frame:
+    frame = model.trials.frame
+    if by not in _predictor_columns(model):
         raise InputError(f"by={by!r} is not a predictor of this model; expected one of {_predictor_columns(model)}.")
     predicted = posterior_predictive(model, posterior, n_draws, seed)
-    longest = float(np.quantile(model.trials.rt, 0.995)) * 1.1
-    if len(choices) == 2:
-        sign = np.array([-1.0, 1.0])
-        shown: dict[str, tuple[Array, Array]] = {
-            "": (sign[model.trials.choice] * model.trials.rt, sign[predicted.choice] * predicted.rt)
-        }
-        edges, x = np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
-    else:
-        shown = {
-            f", response {code}": (
-                np.where(model.trials.choice == c, model.trials.rt, np.inf),
-                np.where(predicted.choice == c, predicted.rt, np.inf),
-            )
-            for c, code in enumerate(choices)
-        }
-        edges, x = np.linspace(0.0, longest, bins + 1), "response time (s)"
+    if not model.simulator.decides:
+        return _outcome_panels(model, predicted, by, bins)
+    shown, edges, x = _signed_times(model, predicted, bins)
     levels = list(dict.fromkeys(frame[by]))
     axes = _panels(len(levels) * len(shown), columns=3 if len(shown) == 1 else len(shown))
     panels = [(level, response) for level in levels for response in shown]
     for ax, (level, response) in zip(axes, panels, strict=True):
         rows = (frame[by] == level).to_numpy()
         observed, simulated = shown[response]
-        ax.stairs(_density(observed[rows], edges), edges, fill=True, color=_DATA, label="data")
-        heights = np.array([_density(draw[rows], edges) for draw in simulated])
-        low, middle, high = np.quantile(heights, [_INTERVAL[0], 0.5, _INTERVAL[1]], axis=0)
-        ax.stairs(high, edges, baseline=low, fill=True, color=_MODEL, alpha=0.3, label="predicted, 94 %")
-        ax.stairs(middle, edges, color=_MODEL, lw=1.2, label="predicted, median")
+        _compare(ax, observed[rows], simulated[:, rows], edges)
         ax.axvline(0.0, color="k", lw=0.5)
         ax.set_title(f"{by} = {level}{response}", fontsize="medium")
     _label_outer(axes, x, "density (1/s)")
-    axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if len(choices) == 2 else "upper right")
+    two = len(model.simulator.choices) == 2
+    axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if two else "upper right")
     return axes
+
+
+def _signed_times(
+    model: HierarchicalModel, predicted: Predicted, bins: int
+) -> tuple[dict[str, tuple[Array, Array]], Array, str]:
+    """Observed and predicted times by what a panel's title says of the response, the edges of bins, and the label."""
+    choices = model.simulator.choices
+    longest = float(np.quantile(model.trials.rt, 0.995)) * 1.1
+    if len(choices) == 2:
+        sign = np.array([-1.0, 1.0])
+        both = {"": (sign[model.trials.choice] * model.trials.rt, sign[predicted.choice] * predicted.rt)}
+        return both, np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
+    each = {
+        f", response {code}": (
+            np.where(model.trials.choice == c, model.trials.rt, np.inf),
+            np.where(predicted.choice == c, predicted.rt, np.inf),
+        )
+        for c, code in enumerate(choices)
+    }
+    return each, np.linspace(0.0, longest, bins + 1), "response time (s)"
+
+
+def _outcome_panels(model: HierarchicalModel, predicted: Predicted, by: str, bins: int) -> AxesArray:
+    """One row of panels per level, one column per outcome."""
+    frame, outcomes = model.trials.frame, model.simulator.columns
+    levels = list(dict.fromkeys(frame[by]))
+    axes = _panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
+    for panel, (level, (k, outcome)) in enumerate(itertools.product(levels, enumerate(outcomes))):
+        rows, ax = (frame[by] == level).to_numpy(), axes[panel]
+        _compare(ax, model.trials.values[rows, k], predicted.values[:, rows, k], _edges(model, outcome, k, bins))
+        if outcome.kind == "categorical":
+            ax.set_xticks(range(len(outcome.categories)), [str(category) for category in outcome.categories])
+        ax.set_title(f"{by} = {level}", fontsize="medium")
+        ax.set_xlabel(outcome.name)
+    axes[0].figure.supylabel("density", fontsize="medium")
+    axes[0].legend(fontsize="x-small", frameon=False)
+    return axes
+
+
+def _edges(model: HierarchicalModel, outcome: Outcome, column: int, bins: int) -> Array:
+    """Edges of bins that hold all observed values and as much again of the room between them; one bin per count."""
+    low, high = float(model.trials.values[:, column].min()), float(model.trials.values[:, column].max())
+    if outcome.kind == "categorical":
+        return np.arange(len(outcome.categories) + 1.0) - 0.5
+    if outcome.kind == "count":
+        more = np.ceil(0.25 * (high - low))
+        return np.arange(max(0.0, low - more), high + more + 2) - 0.5
+    margin = 0.25 * (high - low) or 1.0
+    return np.linspace(0.0 if outcome.kind == "positive" else low - margin, high + margin, bins + 1)
+
+
+def _compare(ax: Axes, observed: Array, simulated: Array, edges: Array) -> None:
+    """Histogram of the data (n,), with median and central 94 % of those of the draws (n_draws, n)."""
+    ax.stairs(_density(observed, edges), edges, fill=True, color=_DATA, label="data")
+    heights = np.array([_density(draw, edges) for draw in simulated])
+    low, middle, high = np.quantile(heights, [_INTERVAL[0], 0.5, _INTERVAL[1]], axis=0)
+    ax.stairs(high, edges, baseline=low, fill=True, color=_MODEL, alpha=0.3, label="predicted, 94 %")
+    ax.stairs(middle, edges, color=_MODEL, lw=1.2, label="predicted, median")
 
 
 def plot_shrinkage(
@@ -118,11 +163,12 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, truth: Mapping[str, 
     unknown = [name for name in truth if name not in variables]
     if unknown:
         raise InputError(f"truth names {unknown}, which the posterior has not; it has {sorted(map(str, variables))}.")
-    names = [name for name in model.simulator.names if any(_parameter_of(key) == name for key in truth)]
+    known = model.simulator.names
+    names = [name for name in known if any(_parameter_of(key, known) == name for key in truth)]
     axes = _panels(len(names), columns=4, share=False)
     for ax, name in zip(axes, names, strict=True):
         hits, count = 0, 0
-        for key in (key for key in truth if _parameter_of(key) == name):
+        for key in (key for key in truth if _parameter_of(key, known) == name):
             draws = variables[key].stack(sample=("chain", "draw")).transpose("sample", ...).to_numpy()
             draws = draws.reshape(len(draws), -1)
             true = np.asarray(truth[key], dtype=float).reshape(-1)
@@ -182,12 +228,14 @@ def _axis_label(model: HierarchicalModel, parameter: str) -> str:
     return f"{parameter} ({unit})" if link == "identity" else f"{link} {parameter}"
 
 
-def _parameter_of(name: str) -> str:
-    return name.split("_")[0]
+def _parameter_of(coefficient: str, names: Sequence[str]) -> str:
+    """The parameter that a coefficient belongs to: the longest name it begins with."""
+    return max((name for name in names if coefficient.startswith(f"{name}_")), key=len, default="")
 
 
 def _predictor_columns(model: HierarchicalModel) -> list[str]:
-    return [str(column) for column in model.trials.frame.columns if column not in ("rt", "response")]
+    outcomes = [outcome.name for outcome in model.simulator.columns]
+    return [str(column) for column in model.trials.frame.columns if column not in outcomes]
 
 
 def _intercept_effects(model: HierarchicalModel, parameter: str, group: str) -> tuple[Predictor, GroupEffects]:

@@ -50,20 +50,19 @@ def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, l
     return coords, dims
 
 
-def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array, choice: NDArray[np.int64]) -> Array:
+def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
     """Pointwise log likelihood, lapses included, (n_draws, n) in the caller's order of trials.
 
-    theta: (n_draws, n_cells, p). lapse: (n_draws,). choice: (n,) in the caller's order.
+    theta: (n_draws, n_cells, p). lapse: (n_draws,).
     """
     trials = hierarchy.trials
-    cell = np.repeat(np.arange(trials.n_cells), np.diff(trials.starts[:: trials.n_choices]))
-    rt, sorted_choice = torch.as_tensor(trials.rt), torch.as_tensor(choice[trials.order])
-    out = np.empty((len(theta), len(trials.rt)))
+    cell, values = trials.cell, torch.as_tensor(trials.values)
+    out = np.empty((len(theta), len(values)))
     with np.errstate(divide="ignore"):
         log_lapse, log_regular = np.log(lapse * trials.lapse_density), np.log1p(-lapse)
     with torch.no_grad():
         for draw in range(len(theta)):
-            regular = hierarchy.likelihood.trial_log_prob(rt, sorted_choice, torch.as_tensor(theta[draw][cell]))
+            regular = hierarchy.likelihood.outcome_log_prob(values, torch.as_tensor(theta[draw][cell]))
             out[draw, trials.order] = np.logaddexp(log_regular[draw] + regular.numpy(), log_lapse[draw])
     return out
 

@@ -192,6 +192,12 @@ class Predictor:
         eta = sum(parts[1:], start=parts[0])
         return onto_box(eta.expand(*eta.shape[:-1], self.n_cells), self.link, self.low, self.high)
 
+    @property
+    def coefficient_names(self) -> list[str]:
+        """Common coefficients and standard deviations of groups, by their posterior names."""
+        sigmas = [f"{name}_sigma" for effects in self.groups for name in effects.effect_names]
+        return [c.name for c in self.common] + sigmas
+
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Predictor:
         """The same predictor with some priors replaced, by coefficient name."""
         common = tuple(replace(c, prior=chosen.get(c.name, c.prior)) for c in self.common)

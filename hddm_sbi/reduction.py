@@ -65,7 +65,7 @@ class Reduction:
         power = _at(
             self.symmetries.scale_powers.get(parameter.name, 0.0), dict(zip(self.names, corners.T, strict=True))
         )
-        powers = [float(power)] if isinstance(power, float) else [float(power.min()), float(power.max())]
+        powers = [float(power.min()), float(power.max())] if isinstance(power, Tensor) else [float(power)]
         factors = [end**p for end in (scale.low, scale.high) for p in powers]
         ends = [x * factor for x in self._entering(parameter) for factor in factors]
         return min(ends), max(ends)

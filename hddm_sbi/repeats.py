@@ -80,7 +80,22 @@ def _each(rows: Tensor, row: Rows) -> Tensor:
 
 
 def _gaussians(estimator: MixtureDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
-    return _side_by_side(estimator.log_prob, x, rows, row)
+    if estimator.input_shape.numel() > 1 or estimator._prior_transform is not None:
+        return _side_by_side(estimator.log_prob, x, rows, row)
+    # One number: sbi multiplies 1 x 1 matrices, and checks them, which cannot be traced.
+    net = estimator.net
+    hidden = net._hidden_net(estimator.embedding_net(rows))
+    root = functional.softplus(net._unconstrained_diagonal_layer(hidden))
+    log_weight = net._logits_layer(hidden).log_softmax(-1) + root.log() - 0.5 * math.log(2 * math.pi)
+    parts = torch.stack([log_weight, net._means_layer(hidden), (root * root + net._epsilon).sqrt()])
+    if len(rows) != len(row) or not np.array_equal(row, np.arange(len(row))):
+        parts = parts.index_select(1, torch.tensor(row))
+    y, log_stretch = x, 0.0
+    if estimator.has_input_transform:
+        y = (x - estimator._transform_shift) / estimator._transform_scale
+        log_stretch = -estimator._transform_scale.log().sum()
+    e = (y - parts[1]) * parts[2]
+    return torch.logsumexp(parts[0] - 0.5 * e * e, -1) + log_stretch
 
 
 def _zuko(estimator: ZukoFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
@@ -147,9 +162,15 @@ def _mass(estimator: CategoricalMassEstimator, x: Tensor, rows: Tensor, row: Row
 
 
 def _mixed(estimator: MixedDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
+    n = estimator.discrete_net.net.num_variables
+    return mixed_log_density(estimator, x[:, :-n], x[:, -n:], rows, row)
+
+
+def mixed_log_density(
+    estimator: MixedDensityEstimator, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Rows
+) -> Tensor:
     """log p(categories) + log p(continuous | categories): the second network once per row and combination seen."""
     net = estimator.discrete_net.net
-    continuous, discrete = x[:, : -net.num_variables], x[:, -net.num_variables :]
     code = [_codes(values, discrete[:, i]) for i, values in enumerate(net.categorical_values_per_var)]
     sizes = (len(rows), *(len(values) for values in net.categorical_values_per_var))
     pair = np.ravel_multi_index((row, *code), sizes)

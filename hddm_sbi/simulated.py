@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from hddm_sbi.calibration import Region, box_precision, conditions, inner_region, trial_scores, uniform
-from hddm_sbi.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
 
 Array = NDArray[np.float64]
 
@@ -20,7 +20,7 @@ _ENDS = np.arange(-4.5, 4.55, 0.1)
 _INFORMATION_TRIALS = 50_000
 
 
-def divergence(likelihood: Likelihood, theta: Array, n_trials: int, seed: int) -> float:
+def divergence(likelihood: DecisionLikelihood, theta: Array, n_trials: int, seed: int) -> float:
     """KL(simulator, likelihood) per trial at one theta (p,), from a histogram of n_trials simulated trials.
 
     sum (p - q)² / 2q over bins, q the probability that the likelihood gives a bin: KL to second order in p/q - 1. Its
@@ -43,7 +43,7 @@ def divergence(likelihood: Likelihood, theta: Array, n_trials: int, seed: int) -
     return float(np.where((q == 0.0) & (p == 0.0), 0.0, terms).sum())
 
 
-def bias_at(likelihood: Likelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> Array:
+def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> Array:
     """|posterior mode - theta| in posterior sds after n_trials, of every estimated parameter, to first order.
 
     With g the mean score of the likelihood over n_simulated trials of the simulator, and J the information of a trial
@@ -67,7 +67,7 @@ def bias_at(likelihood: Likelihood, theta: Array, n_trials: int, n_simulated: in
 
 
 def scores_by_simulation(
-    likelihood: Likelihood,
+    likelihood: DecisionLikelihood,
     *,
     n_thetas: int = 25,
     n_per_theta: int = 2_000_000,
@@ -105,12 +105,12 @@ def scores_by_simulation(
     }
 
 
-def _choice_probabilities(likelihood: Likelihood, theta: Array) -> Array:
+def _choice_probabilities(likelihood: DecisionLikelihood, theta: Array) -> Array:
     at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
     return likelihood.choice_probabilities(at)[0].numpy()
 
 
-def _bin_ends(likelihood: Likelihood, theta: Array, choice: int) -> Array:
+def _bin_ends(likelihood: DecisionLikelihood, theta: Array, choice: int) -> Array:
     """Times before which a trial of this choice has probability Phi(_ENDS), (len(_ENDS),)."""
     at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
     code = likelihood.simulator.choices[choice]

@@ -16,7 +16,9 @@ from numba.core.types import NumPyRandomGeneratorType
 from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import ArrayLike, NDArray
 
+from hddm_sbi.blackbox import Absent, BlackBox, Made
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.outcome import Outcome
 from hddm_sbi.passage import Passage
 
 Link = Literal["identity", "log", "logit"]
@@ -124,15 +126,17 @@ class Simulator:
     discretisation: how far simulated trials are from the model's law, as measured and where.
     passage: `passage(*theta, t_max)`, an independent density of the decision time (see `passage.py`) by which a learned
     likelihood is checked where there is no closed form.
+    outcomes: the columns of a model that produces anything else than rt and response; it has no choices. run: instead
+    of `trial`, any Python function that makes the outcomes, vectorised or not (see `blackbox.py`).
     """
 
     name: str
     title: str
     parameters: tuple[Parameter, ...]
-    choices: tuple[int, ...]
-    trial: Callable[..., tuple[float, int]] | None
-    symmetries: Symmetries
-    citation: str
+    choices: tuple[int, ...] = ()
+    trial: Callable[..., tuple[float, int]] | None = None
+    symmetries: Symmetries = Symmetries()
+    citation: str = ""
     log_density: Callable[..., Any] | None = None
     accumulator: Callable[..., float] | None = None
     tail: Tail | None = None
@@ -141,6 +145,9 @@ class Simulator:
     passage: Callable[..., Passage] | None = None
     discretisation: str = "none: every trial is drawn from the model's law"
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
+    outcomes: tuple[Outcome, ...] = ()
+    run: Callable[..., Any] | None = None
+    vectorised: bool = False
 
     def __post_init__(self) -> None:
         names = self.names
@@ -169,9 +176,16 @@ class Simulator:
             raise InputError(f"the first parameters of {self.name!r} must be {self.exchanged}; got {names}.")
         if self.accumulator is not None and not self.exchanged:
             raise InputError(f"{self.name!r} has an accumulator; say in its symmetries which parameter is exchanged.")
+        if bool(self.choices) == bool(self.outcomes):
+            raise InputError(f"{self.name!r} must have either choices, or outcomes other than rt and response.")
+        if self.run is not None and self.trial is None and self.accumulator is None:
+            self.black_box(self.run)
+            return
         kind, kernel = ("trial", self.trial) if self.trial else ("accumulator", self.accumulator)
-        if kernel is None or (self.trial and self.accumulator):
-            raise InputError(f"{self.name!r} must have either a trial or an accumulator.")
+        if kernel is None or (self.trial and self.accumulator) or self.run is not None or self.outcomes:
+            raise InputError(
+                f"{self.name!r} must have either a trial or an accumulator, which make rt and response, or a run."
+            )
         arguments = tuple(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
         stem = (symmetries.exchanged,) if symmetries.exchanged else ()
         expected = (*stem, *names[len(self.exchanged) :], "rng")
@@ -182,6 +196,25 @@ class Simulator:
     def names(self) -> tuple[str, ...]:
         """Parameter names, in the order of the columns of theta."""
         return tuple(p.name for p in self.parameters)
+
+    @property
+    def columns(self) -> tuple[Outcome, ...]:
+        """What the model produces: its outcomes, or rt and response."""
+        return self.outcomes or (Outcome("rt", "positive"), Outcome("response", "categorical", self.choices))
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a decision model: one of rt and response."""
+        return bool(self.choices)
+
+    @property
+    def here(self) -> bool:
+        """Whether it can simulate; a declaration read from a file cannot."""
+        return not isinstance(self.run, Absent)
+
+    def black_box(self, run: Callable[..., Any]) -> BlackBox:
+        """A Python function as what makes this model's outcomes."""
+        return BlackBox(run, self.names, self.columns, self.vectorised)
 
     @property
     def exchanged(self) -> tuple[str, ...]:
@@ -237,18 +270,40 @@ class Simulator:
         (n,), positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
         """
         n, p = len(self.exchanged), len(self.parameters)
+        if self.run is not None:
+            made = self.simulate_outcomes(theta, seed, n_threads)
+            if made.failed.any():
+                raise InputError(f"{self.name!r}: {made.statement()}")
+            return made.values[:, 0], made.values[:, 1].astype(np.int64)
         if self.accumulator is not None:
             return self._run(_races(n, p - n), self.accumulator, self.parameters, theta, seed, n_threads)
         assert self.trial is not None
         return self._run(_trials(n, p - n), self.trial, self.parameters, theta, seed, n_threads)
 
+    def simulate_outcomes(
+        self, theta: Array, seed: int | Sequence[int], n_workers: int = 1, progress: bool = False
+    ) -> Made:
+        """Outcomes of every row of theta, in the order of `columns`; simulations that fail are told (see `Made`).
+
+        n_workers: processes for a Python function, threads for a kernel. All else as in `simulate`.
+        """
+        if self.run is None:
+            return Made(np.stack(self.simulate(theta, seed, n_workers), -1))
+        theta = np.ascontiguousarray(theta, dtype=np.float64)
+        self._check(theta, self.parameters)
+        return self.black_box(self.run).run(theta, seed, n_workers, progress)
+
     def simulate_learned(
         self, theta: Array, seed: int | Sequence[int], n_threads: int = 1
     ) -> tuple[Array, NDArray[np.int64]]:
-        """What a network learns from: trials, or finishing times of one accumulator (choice 0 throughout).
+        """What a network learns from: trials, or finishing times of one accumulator (choice 0 throughout). The choice
+        of a simulation that failed is -1.
 
         theta: (n, len(self.learned)). All else as in `simulate`.
         """
+        if self.run is not None:
+            values = self.simulate_outcomes(theta, seed, n_threads).values
+            return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
         if self.accumulator is None:
             return self.simulate(theta, seed, n_threads)
         alone = _races(1, len(self.learned) - 1)
@@ -288,8 +343,10 @@ class Simulator:
         for column, p in enumerate(parameters):
             value, (low, high) = theta[:, column], p.support
             inside = np.isfinite(value) & (value >= low) & (value <= high)
-            # An edge of the support belongs to it where the box reaches it: t0 = 0 is a model, a = 0 is none.
-            inside &= ((value > low) | (p.low == low)) & ((value < high) | (p.high == high))
+            # An edge of the support belongs to it where the box reaches it, and 0 seconds may always be added: t0 = 0
+            # is a model, a = 0 is none.
+            added = p.name in (self.symmetries.shift, self.symmetries.delay)
+            inside &= ((value > low) | (p.low == low) | added) & ((value < high) | (p.high == high))
             wrong = np.flatnonzero(~inside)
             if wrong.size:
                 raise InputError(
@@ -298,7 +355,8 @@ class Simulator:
                 )
 
     def __repr__(self) -> str:
-        return f"Simulator({self.name}: {' '.join(self.names)}, {len(self.choices)} choices)"
+        makes = f"{len(self.choices)} choices" if self.decides else " ".join(o.name for o in self.outcomes)
+        return f"Simulator({self.name}: {' '.join(self.names)}, {makes})"
 
 
 # The loops take the model's own function as an argument of a declared type, so that they can be kept on disk compiled

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from hddm_sbi.hierarchy import Hierarchy
-from hddm_sbi.likelihood import SortedTrials
+from hddm_sbi.likelihood import CellTrials, SortedTrials
 from hddm_sbi.link import onto_box, to_link
 from hddm_sbi.predictor import GroupEffects, Predictor
 
@@ -44,13 +44,14 @@ class Start:
 def pooled_fit(hierarchy: Hierarchy) -> Start:
     """Maximum likelihood of one theta for all trials (at most 20 000 of them, evenly spaced), lapses included."""
     fixed, condition = _conditions(hierarchy)
-    trials = _pool(hierarchy.trials, condition)
-    lapse = torch.tensor(_LAPSE, dtype=torch.float64)
+    trials = _pool(hierarchy, condition)
+    n = len(trials.order)
+    lapse = torch.tensor(_LAPSE if trials.lapse_density else 0.0, dtype=torch.float64)
 
     def loss(x: Array) -> tuple[float, Array]:
         eta = torch.tensor(x, requires_grad=True)
         theta = _theta(hierarchy, eta.expand(len(fixed), -1), fixed)
-        total = -hierarchy.likelihood.cell_log_prob(theta, trials, lapse).sum() / len(trials.rt)
+        total = -hierarchy.likelihood.cell_log_prob(theta, trials, lapse).sum() / n
         (gradient,) = torch.autograd.grad(total, eta)
         return float(total.detach()), gradient.numpy()
 
@@ -80,12 +81,12 @@ def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, cond
 
     Observed trials would understate it, above all for the non-decision time: different onsets blur the edge.
     """
-    of_trial = np.repeat(condition, _trials_per_cell(hierarchy.trials).astype(int))
+    of_trial = condition[hierarchy.trials.cell]
     drawn = of_trial[np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)]
     each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
     theta = _theta(hierarchy, each, fixed[torch.as_tensor(drawn)])
-    rt, choice = hierarchy.likelihood.simulator.simulate(theta.detach().numpy(), seed=0)
-    log_p = hierarchy.likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta)
+    values = hierarchy.likelihood.draw(theta, seed=0)
+    log_p = hierarchy.likelihood.outcome_log_prob(torch.as_tensor(values), theta)
     (score,) = torch.autograd.grad(log_p.sum(), each)
     return (score.T @ score / _SIMULATED_TRIALS).numpy()
 
@@ -123,9 +124,9 @@ def _information(i: int, information: Array, sds: list[float], n: float) -> floa
     return float(max(information[i, i] - cross @ np.linalg.solve(inner, cross), 1e-9))
 
 
-def _typical_gram(columns: Tensor, effects: GroupEffects, trials_per_cell: Array) -> tuple[Array, float]:
+def _typical_gram(columns: Tensor, effects: GroupEffects, trials_per_cell: Index) -> tuple[Array, float]:
     """Z'Z over the trials of the median group, (q, q), and their number."""
-    products = torch.einsum("c,ci,cj->cij", torch.as_tensor(trials_per_cell), columns, columns)
+    products = torch.einsum("c,ci,cj->cij", torch.as_tensor(trials_per_cell).double(), columns, columns)
     gram = torch.zeros(len(effects.levels), *products.shape[1:], dtype=torch.float64)
     by_group = gram.index_add(0, effects.index, products).numpy()
     trials = np.bincount(effects.index.numpy(), trials_per_cell, minlength=len(effects.levels))
@@ -215,25 +216,26 @@ def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
     parameter = simulator.parameters[simulator.names.index(predictor.name)]
     value = sum(parameter.typical) / 2
     if predictor.name == simulator.symmetries.shift:
-        value = float(np.clip(0.5 * hierarchy.trials.rt.min(), 1e-3, parameter.high))
+        value = float(np.clip(0.5 * hierarchy.trials.values[:, 0].min(), 1e-3, parameter.high))
     return float(to_link(torch.tensor(value, dtype=torch.float64), predictor.link))
 
 
-def _pool(trials: SortedTrials, condition: Index) -> SortedTrials:
+def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     """All trials, in one cell per condition, evenly thinned to the pooled maximum."""
-    choice = np.repeat(np.arange(len(trials.starts) - 1) % trials.n_choices, np.diff(trials.starts))
-    cell = np.repeat(condition, _trials_per_cell(trials).astype(int))
-    kept = slice(None, None, max(1, -(-len(choice) // _POOLED_TRIALS)))
+    trials = hierarchy.trials
+    kept = slice(None, None, max(1, -(-len(trials.order) // _POOLED_TRIALS)))
     n_conditions = int(condition.max()) + 1
-    return SortedTrials.sort(
-        trials.rt[kept], choice[kept], cell[kept], n_conditions, trials.n_choices, trials.lapse_seconds
-    )
+    pooled = trials.values[kept], condition[trials.cell][kept], n_conditions
+    if isinstance(trials, SortedTrials):
+        return hierarchy.likelihood.arrange(*pooled, trials.lapse_seconds)
+    return hierarchy.likelihood.arrange(*pooled)
 
 
-def _trials_per_cell(trials: SortedTrials) -> Array:
-    return np.diff(trials.starts[:: trials.n_choices]).astype(np.float64)
+def _trials_per_cell(trials: CellTrials) -> Index:
+    return np.bincount(trials.cell, minlength=trials.n_cells)
 
 
-def _fastest(trials: SortedTrials) -> Array:
+def _fastest(trials: CellTrials) -> Array:
     """Fastest response time of every cell, (n_cells,)."""
-    return np.minimum.reduceat(trials.rt, trials.starts[: -1 : trials.n_choices])
+    per_cell = _trials_per_cell(trials)
+    return np.minimum.reduceat(trials.values[:, 0], np.cumsum(per_cell) - per_cell)

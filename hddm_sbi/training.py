@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
 
 Array = NDArray[np.float64]
+Watch = Callable[[MixtureNetwork], bool]
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,17 @@ def train(
     device: str = "cpu",
     n_threads: int = 1,
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> MixtureNetwork:
-    """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there."""
+    """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there.
+
+    watch: sees the mean network every 500 steps, and ends the fit by returning True.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture or Architecture()
     _same_recipe(folder / "recipe.json", {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, n_threads=n_threads, progress=progress)
-    return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress)
+    return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
 
 
 def _declared(simulator: Simulator) -> dict[str, list[float]]:
@@ -183,6 +189,7 @@ def fit(
     *,
     device: str = "cpu",
     progress: bool = True,
+    watch: Watch | None = None,
 ) -> MixtureNetwork:
     """Minimise - sum share * log p(choice, y) with Adam on a cosine schedule; the mean of late weights is returned.
 
@@ -213,6 +220,8 @@ def fit(
         if (step + 1) % 2_000 == 0 or step + 1 == recipe.steps:
             bar.set_postfix(loss=f"{float(loss.detach()):.5f}")
             _save_state(state, network, average, optimizer, step + 1)
+        if watch is not None and (step + 1) % 500 == 0 and watch(average):
+            break
     return average.cpu()
 
 

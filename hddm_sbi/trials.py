@@ -1,4 +1,4 @@
-"""A checked table of trials: seconds, finite, coded, nothing missing; every refusal names rows and remedy."""
+"""A checked table of trials: finite, coded, nothing missing; every refusal names rows and remedy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hddm_sbi.design import sort_values
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.outcome import Outcome
 
 #: seconds; a longer response time can only be milliseconds.
 _LONGEST_RT = 60.0
@@ -24,16 +25,28 @@ _VALUES_SHOWN = 8
 class Trials:
     """Trials that passed every check, in the caller's order.
 
-    rt: (n,) seconds. choice: (n,) position of each response in the model's `choices`.
+    values: (n, k) float64, one column for each outcome of the model; categories by their position.
     frame: the columns that are used, as the caller gave them, with index 0 ... n-1.
     """
 
-    rt: NDArray[np.float64]
-    choice: NDArray[np.int64]
+    values: NDArray[np.float64]
     frame: pd.DataFrame
 
+    @property
+    def rt(self) -> NDArray[np.float64]:
+        """Of a decision model: (n,) seconds."""
+        return self.values[:, 0]
+
+    @property
+    def choice(self) -> NDArray[np.int64]:
+        """Of a decision model: (n,) position of each response in the model's `choices`."""
+        return self.values[:, 1].astype(np.int64)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
     def __repr__(self) -> str:
-        return f"Trials({len(self.rt)}: {' '.join(map(str, self.frame.columns))})"
+        return f"Trials({len(self)}: {' '.join(map(str, self.frame.columns))})"
 
 
 def check_trials(
@@ -54,6 +67,37 @@ def check_trials(
     >>> check_trials(pd.DataFrame({"rt": [0.5, 0.7], "response": ["no", "yes"]}), (-1, 1), upper="yes").choice
     array([0, 1])
     """
+    frame = _columns(data, [rt, response, *predictors])
+    values = _seconds(frame[rt], rt), _choices(frame[response], choices, response, upper)
+    return Trials(np.stack(values, -1), frame)
+
+
+def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: Sequence[str] = ()) -> Trials:
+    """Check a table of outcomes other than rt and response; rows are never removed.
+
+    data: one row per trial, a column for each outcome. All else as in `check_trials`.
+
+    >>> check_outcomes(pd.DataFrame({"chips": [8, 12]}), [Outcome("chips", "count")]).values
+    array([[ 8.],
+           [12.]])
+    """
+    frame = _columns(data, [*(outcome.name for outcome in outcomes), *predictors])
+    columns = []
+    for outcome in outcomes:
+        raw = frame[outcome.name]
+        numbers = outcome.numbers(raw.to_numpy())
+        wrong = np.flatnonzero(~outcome.allows(numbers))
+        if wrong.size:
+            raise InputError(
+                f"column {outcome.name!r} must be {outcome.expected}; got {raw.tolist()[wrong[0]]!r} in "
+                f"{_rows(wrong)}: correct it, or take out those rows."
+            )
+        columns.append(numbers)
+    return Trials(np.stack(columns, -1), frame)
+
+
+def _columns(data: pd.DataFrame, used: Sequence[str]) -> pd.DataFrame:
+    """The columns of a table that are used, each there once and complete."""
     if not isinstance(data, pd.DataFrame):
         raise InputError(f"data must be a pandas DataFrame, one row per trial; got {type(data).__name__}.")
     if data.empty:
@@ -63,11 +107,9 @@ def check_trials(
     twice = sorted({str(name) for name in data.columns[data.columns.duplicated()]})
     if twice:
         raise InputError(f"column names must be unique; {', '.join(map(repr, twice))} occurs more than once.")
-    used = dict.fromkeys([rt, response, *predictors])
-    for column in used:
+    for column in dict.fromkeys(used):
         check_column(data, column)
-    frame = data[[column for column in data.columns if column in used]].reset_index(drop=True)
-    return Trials(_seconds(frame[rt], rt), _choices(frame[response], choices, response, upper), frame)
+    return data[[column for column in data.columns if column in used]].reset_index(drop=True)
 
 
 def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> NDArray[np.float64]:

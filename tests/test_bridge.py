@@ -76,7 +76,7 @@ def test_estimator_matches_the_shipped_likelihood_with_its_weights():
 
 FLOWS = ["mdn", "made", "maf", "maf_rqs", "nsf"]
 FLOWS += [f"zuko_{kind}" for kind in ("nice", "maf", "nsf", "ncsf", "sospf", "naf", "unaf", "gf", "bpf")]
-TRACED = [("nsf", 1), ("maf", 2), ("zuko_nsf", 1), ("categorical", 1), ("nre_linear", 1), ("mnle_nsf", 1)]
+TRACED = [("nsf", 1), ("mdn", 1), ("maf", 2), ("zuko_nsf", 1), ("categorical", 1), ("nre_linear", 1), ("mnle_nsf", 1)]
 #: evaluated once per row of the condition, pairs of row and category for mixed outcomes.
 ONCE = [("mdn", 2), *((kind, 1) for kind in ("mdn", "nsf", "categorical", "mnle_nsf", "mnle_zuko_nsf", "mnle_mdn"))]
 ONCE += [(f"zuko_{kind}", 1) for kind in ("nice", "maf", "nsf", "ncsf", "sospf", "gf", "bpf")]
@@ -165,13 +165,13 @@ def test_the_fast_path_is_the_same_density(kind: str, size: int):
 
 
 def test_what_cannot_be_traced_runs_eagerly():
-    """Gaussian mixtures of sbi check their numbers, which make_fx cannot record."""
-    estimator, x = make("mdn", 1)
+    """Gaussian mixtures of sbi, of several numbers, check them, which make_fx cannot record."""
+    estimator, x = make("mdn", 2)
 
     def model():
         theta = pyro.sample("theta", dist.Normal(torch.zeros(3), 1.0).to_event(1))
         with pyro.plate("outcome", TRIALS):
-            pyro.sample("x", SBIToPyro(estimator, theta), obs=x[:, 0])
+            pyro.sample("x", SBIToPyro(estimator, theta), obs=x)
 
     with pytest.warns(UserWarning, match="runs eagerly"):
         density = flatten(model, {"theta": torch.zeros(3)})

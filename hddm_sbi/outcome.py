@@ -1,0 +1,99 @@
+"""A column that a simulator produces: its name, its kind, and which values it allows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hddm_sbi.errors import InputError
+
+OutcomeKind = Literal["real", "positive", "count", "categorical"]
+Array = NDArray[np.float64]
+
+_EXPECTED = {
+    "real": "a finite number",
+    "positive": "a positive, finite number",
+    "count": "a whole number, 0 or more",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A column of a table that a model explains.
+
+    kind: "real", "positive" (continuous and above 0), "count" (0, 1, 2, ...), or "categorical". categories: codes or
+    labels of a categorical outcome, in the order in which a simulator numbers them.
+
+    >>> Outcome("chips", "count")
+    Outcome(name='chips', kind='count', categories=())
+    """
+
+    name: str
+    kind: OutcomeKind
+    categories: tuple[object, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(OutcomeKind):
+            raise InputError(
+                f"outcome {self.name!r} must be one of {', '.join(get_args(OutcomeKind))}; got {self.kind!r}."
+            )
+        if (self.kind == "categorical") != bool(self.categories):
+            raise InputError(
+                f"outcome {self.name!r}: categories are for categorical outcomes, and those need them; got "
+                f"{self.kind!r} with categories {self.categories}."
+            )
+        if self.categories and (len(self.categories) < 2 or len(set(self.categories)) < len(self.categories)):
+            raise InputError(f"outcome {self.name!r} needs two or more distinct categories; got {self.categories}.")
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it takes separate values."""
+        return self.kind in ("count", "categorical")
+
+    @property
+    def expected(self) -> str:
+        """What a value has to be, for error messages."""
+        return _EXPECTED.get(self.kind) or f"one of {', '.join(map(repr, self.categories))}"
+
+    def numbers(self, values: ArrayLike) -> Array:
+        """Values as float64 (n,): positions of categories, other outcomes as they are; nan where not a number or not
+        a category.
+
+        >>> Outcome("choice", "categorical", ("left", "right")).numbers(["right", "left", "up"])
+        array([ 1.,  0., nan])
+        """
+        raw = np.asarray(values).reshape(-1)
+        if self.kind == "categorical":
+            known = {category: float(position) for position, category in enumerate(self.categories)}
+            return np.array([known.get(value, np.nan) for value in raw.tolist()], dtype=np.float64)
+        try:
+            return raw.astype(np.float64)
+        except (TypeError, ValueError):
+            return np.array([_number(value) for value in raw.tolist()], dtype=np.float64)
+
+    def allows(self, numbers: Array) -> NDArray[np.bool_]:
+        """Which of these numbers it can be."""
+        finite = np.isfinite(numbers)
+        if self.kind == "positive":
+            return finite & (numbers > 0)
+        if self.kind == "count":
+            return finite & (numbers >= 0) & (numbers == np.floor(numbers))
+        if self.kind == "categorical":
+            return finite & np.isin(numbers, np.arange(len(self.categories)))
+        return finite
+
+    def labels(self, numbers: Array) -> NDArray[np.generic]:
+        """Numbers as they stand in a table: categories by name, counts as integers."""
+        if self.kind == "categorical":
+            return np.array(self.categories)[numbers.astype(np.int64)]
+        return numbers.astype(np.int64) if self.kind == "count" else numbers
+
+
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return float("nan")

@@ -1,0 +1,56 @@
+"""The cookie factory: five locations, a Poisson black box, and the likelihood it secretly has."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+
+import hddm_sbi as hs
+from hddm_sbi.learned import CellOutcomes
+from hddm_sbi.likelihood import Likelihood
+
+#: of the talk this project grew from, in its second version.
+RATES = {"A": 9.3, "B": 6.0, "C": 9.6, "D": 8.9, "E": 8.1}
+COOKIES = [30, 30, 30, 30, 5]
+
+
+def bake(seed: int = 1) -> pd.DataFrame:
+    """Chips in every cookie of every location."""
+    location = np.repeat(list(RATES), COOKIES)
+    chips = np.random.default_rng(seed).poisson([RATES[name] for name in location])
+    return pd.DataFrame({"location": location, "chips": chips})
+
+
+@hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
+def cookies(rate, rng):
+    """Chips in a cookie."""
+    return rng.poisson(rate)
+
+
+class Poisson(Likelihood):
+    """The likelihood that the cookies' black box has, for rates multiplied by a factor and mass by another."""
+
+    kind = "exact"
+
+    def __init__(self, factor: float = 1.0, mass: float = 1.0) -> None:
+        super().__init__(cookies, cookies.box)
+        self.factor, self.mass = factor, mass
+
+    def arrange(self, values, cell, n_cells, lapse_seconds=0.0):
+        order = np.argsort(cell, kind="stable")
+        return CellOutcomes(values[order], cell[order], order, n_cells)
+
+    def cell_log_prob(self, theta, trials, lapse):
+        log_p = self.outcome_log_prob(torch.as_tensor(trials.values), theta[torch.as_tensor(trials.cell)])
+        return torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.as_tensor(trials.cell), log_p)
+
+    def outcome_log_prob(self, values, theta):
+        rate = self.factor * theta[:, 0]
+        return torch.xlogy(values[:, 0], rate) - rate - torch.lgamma(values[:, 0] + 1) + math.log(self.mass)
+
+    def outcome_sample(self, theta, seed):
+        return np.random.default_rng(seed).poisson(self.factor * theta.numpy()).astype(float)
+
+    def n_values(self, column):
+        return 80
