@@ -20,7 +20,8 @@ _MARGIN = 1.05
 
 
 class NumericalLikelihood(DecisionLikelihood):
-    """The first-passage density that a model declares as its `passage`; gradients are central differences.
+    """The first-passage density that a model declares as its `passage`; gradients are central differences, and by the
+    shift, the slope in time.
 
     One solution per distinct theta, and two per parameter where a gradient is asked for: 20 to 40 ms each. Raises
     InputError for a model that declares none.
@@ -32,7 +33,8 @@ class NumericalLikelihood(DecisionLikelihood):
         if simulator.passage is None:
             raise InputError(f"{simulator.name!r} declares no `passage`, the density of its decision time.")
         super().__init__(simulator, simulator.support)
-        self._longest_step = _STEP * max(p.high - p.low for p in simulator.parameters)
+        shift = simulator.symmetries.shift
+        self._shift_column = None if shift is None else simulator.names.index(shift)
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """See `DecisionLikelihood.trial_log_prob`."""
@@ -41,10 +43,12 @@ class NumericalLikelihood(DecisionLikelihood):
         for i, row in enumerate(rows):
             here = np.flatnonzero(inverse.reshape(-1) == i)
             times, choices = rt.numpy()[here], choice.numpy()[here]
-            t_max = _MARGIN * float((times - self._delay(row)).max()) + self._longest_step
-            value[here] = self._log_density(row, times, choices, t_max)
+            t_max = _MARGIN * float((times - self._delay(row)).max())
+            value[here], slope = self._log_density(row, times, choices, t_max)
             if theta.requires_grad:
                 gradient[here] = self._differences(row, times, choices, t_max)
+                if self._shift_column is not None:
+                    gradient[here, self._shift_column] = -slope
         constant = torch.from_numpy(value)
         if not theta.requires_grad:
             return constant
@@ -52,29 +56,30 @@ class NumericalLikelihood(DecisionLikelihood):
         return constant + ((theta - theta.detach()) * torch.from_numpy(gradient)).sum(-1)
 
     def _delay(self, row: Array) -> float:
-        shift = self.simulator.symmetries.shift
-        return 0.0 if shift is None else float(row[self.simulator.names.index(shift)])
+        return 0.0 if self._shift_column is None else float(row[self._shift_column])
 
-    def _log_density(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> Array:
+    def _log_density(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> tuple[Array, Array]:
+        """log density of trials at one theta, and its slope in time."""
         assert self.simulator.passage is not None
         decision = rt - self._delay(row)
-        value = np.full(len(rt), -np.inf)
+        value, slope = np.full(len(rt), -np.inf), np.zeros(len(rt))
         above = decision > 0
         if above.any():
-            log_density = self.simulator.passage(*row, t_max=t_max).log_density(decision[above])
-            value[above] = log_density[choice[above], np.arange(above.sum())]
-        return value
+            passage = self.simulator.passage(*row, t_max=t_max)
+            made = choice[above], np.arange(above.sum())
+            value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
+        return value, slope
 
     def _differences(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> Array:
         gradient = np.zeros((len(rt), len(row)))
         for column, p in enumerate(self.simulator.parameters):
-            if p.given:
+            if p.given or column == self._shift_column:
                 continue
             step = _STEP * (p.high - p.low)
             ends = [row.copy(), row.copy()]
             ends[0][column] -= step
             ends[1][column] += step
-            below, above = (self._log_density(end, rt, choice, t_max) for end in ends)
+            below, above = (self._log_density(end, rt, choice, t_max)[0] for end in ends)
             finite = np.isfinite(below) & np.isfinite(above)
             gradient[finite, column] = (above[finite] - below[finite]) / (2 * step)
         return gradient

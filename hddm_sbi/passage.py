@@ -53,13 +53,14 @@ class Passage:
             [np.zeros((len(self.density), 1)), np.cumsum((per_index[:, 1:] + per_index[:, :-1]) / 2, axis=1)], axis=1
         )
 
-    def log_density(self, t: Array) -> Array:
-        """log density (n_choices, n) at any times t (n,) in (0, t_max], by cubic interpolation."""
+    def log_density(self, t: Array) -> tuple[Array, Array]:
+        """log density and its slope in t, each (n_choices, n), at any times t (n,) in (0, t_max], by cubic splines."""
         from scipy.interpolate import CubicSpline
 
         inner = slice(int(np.searchsorted((self.density > _SMALLEST).all(0), True)), None)
         spline = CubicSpline(np.sqrt(self.t[inner]), np.log(np.maximum(self.density[:, inner], _SMALLEST)), axis=1)
-        return np.asarray(spline(np.sqrt(t)))
+        root = np.sqrt(t)
+        return np.asarray(spline(root)), np.asarray(spline(root, 1) / (2.0 * root))
 
     def delayed(self, width: float) -> Passage:
         """The passage later by a time that is uniform on [0, width]."""

@@ -38,9 +38,18 @@ def targets(simulator: Simulator) -> Targets:
     return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
 
 
+def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
+    """How a model's likelihood is trained: as its card says where one ships, else by the rules below."""
+    shipped = catalogue.weights_of(simulator.name)
+    if shipped is None:
+        return recipe(simulator), architecture(simulator)
+    card = checkpoint.read_card(shipped)
+    return Recipe(**card.recipe), Architecture(**card.architecture)
+
+
 def recipe(simulator: Simulator) -> Recipe:
-    """The recipe of a shipped likelihood: the more inputs a network has, the more thetas with fewer trials each; of
-    choices that see each other, every trial shows each of them."""
+    """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each; of choices
+    that see each other, every trial shows each of them."""
     n = len(simulator.choices)
     if len(Reduction(simulator).names) <= 2:
         return Recipe()
@@ -50,7 +59,7 @@ def recipe(simulator: Simulator) -> Recipe:
 
 
 def architecture(simulator: Simulator) -> Architecture:
-    """The sizes of a shipped network: a heavy tail takes components of its own, and so do the humps of a diffusion with
+    """The sizes of a new network: a heavy tail takes components of its own, and so do the humps of a diffusion with
     many inputs, which make it wider in any case."""
     components = 12 if simulator.tail else 8
     if len(Reduction(simulator).names) <= 4:
@@ -80,7 +89,8 @@ def train_likelihood_of(
     stopped goes on from there.
     """
     simulator = catalogue.load_simulator(name)
-    used, sizes = chosen or recipe(simulator), architecture(simulator)
+    planned, sizes = plan(simulator)
+    used = chosen or planned
     network = train(simulator, used, runs, sizes, device=device, n_threads=n_threads, progress=progress)
     card = checkpoint.Card(
         model=name,

@@ -14,6 +14,8 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.simulator import Parameter, Power, Simulator
 
 _BISECTIONS = 60
+#: a box comes near the end of a support within this share of its width; its distance is never less than the second.
+_NEAR, _ROUNDED = 0.15, 0.01
 
 
 class Reduction:
@@ -203,11 +205,27 @@ class Reduction:
             x, name = views[..., column], parameter.name
             if name in self.symmetries.complemented:
                 features += [4.0 * (x - 0.5), torch.log(x) + 0.8]
+            elif self._near_end(parameter):
+                features += self._ending(x, *self._range[name], parameter.support)
             elif parameter.support[0] == 0.0:
                 features += self._positive(x, *self._range[name])
             else:
                 features += unbounded(name, x)
         return torch.stack(features, -1)
+
+    def _near_end(self, parameter: Parameter) -> bool:
+        """Whether the box comes near the upper end of a parameter's support, where much may happen."""
+        first, last = parameter.support
+        if not math.isfinite(last - first) or parameter.given or parameter.name in self.symmetries.tangents:
+            return False
+        return parameter.high > last - _NEAR * (last - first)
+
+    def _ending(self, x: Tensor, low: float, high: float, support: tuple[float, float]) -> list[Tensor]:
+        """Of a parameter whose support ends: itself, and the log of its distance to that end; between -2 and 2."""
+        end = support[1] + _ROUNDED * (support[1] - support[0])
+        middle = 0.5 * math.log((end - low) * (end - high))
+        half = 0.5 * math.log((end - low) / (end - high))
+        return [4.0 * (x - low) / (high - low) - 2.0, 2.0 * (torch.log(end - x) - middle) / half]
 
     def _positive(self, x: Tensor, low: float, high: float) -> list[Tensor]:
         """Of a positive parameter: itself, and its log (its square where 0 is in the box); between about -2 and 2."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hddm_sbi import calibration, pretraining, training
+from hddm_sbi import calibration, catalogue, pretraining, training
+from hddm_sbi.cards import read_card
 from hddm_sbi.catalogue import load_likelihood, load_simulator
 from hddm_sbi.errors import InputError
 from hddm_sbi.exact import ExactLikelihood
@@ -153,6 +154,15 @@ def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
     assert cards[0].recipe == dataclasses.asdict(TINY)
     assert cards[0].scores == {"KL": 0.5}
     assert repr(load_likelihood(path)) == "NeuralLikelihood(ddm: v a z t0, 1e4 simulations, KL 5.0e-1)"
+
+
+@pytest.mark.parametrize("name", ["ddm", "lca3"])
+def test_a_shipped_likelihood_is_trained_again_as_its_card_says(name, monkeypatch):
+    card = read_card(catalogue.weights_of(name))
+    recipe, architecture = pretraining.plan(load_simulator(name))
+    assert (dataclasses.asdict(recipe), architecture.as_dict()) == (card.recipe, card.architecture)
+    monkeypatch.setattr(catalogue, "weights_of", lambda _: None)
+    assert pretraining.plan(load_simulator("lnr"))[0] == Recipe()
 
 
 @pytest.mark.slow
