@@ -130,7 +130,8 @@ class SBIToPyro(TorchDistribution):
 
     estimator: what `NLE(...).train()` or `MNLE(...).train()` returns, of any kind; or a ratio estimator (NRE), whose
     log_prob is log p(x | condition) - log p(x), up to a constant: right for posteriors, not a density, not to be
-    sampled. An estimator from `NPE(...).train()` looks the same from outside and is no likelihood: do not pass one.
+    sampled. A posterior is no likelihood and is refused, and so is an estimator from `NPE(...).train()` by its sizes,
+    unless there are as many parameters as numbers in an outcome: then it looks the same from outside.
     condition: (*batch, p), the estimator's parameters; log_prob is differentiable in it.
     index: integers in 0 ... n - 1 where condition is (*batch, n, p): outcome k is conditioned on row `index[k]`, as
     with `condition[..., index, :]`, and the network is evaluated once per row instead of once per outcome. The same
@@ -152,6 +153,12 @@ class SBIToPyro(TorchDistribution):
     ) -> None:
         parameters, outcome = _shapes(estimator)
         if condition.shape[-1:] != parameters:
+            if condition.shape[-1:] == outcome:
+                raise InputError(
+                    f"the estimator expects {parameters[0]} numbers and makes {outcome[0]}, the condition has "
+                    f"{outcome[0]}: it looks like one that NPE trained, the other way round. A posterior p(parameters "
+                    "| data) has a prior in it already, which a Pyro model would count twice. Train NLE, MNLE or NRE."
+                )
             raise InputError(
                 f"condition must have {parameters[0]} parameters in its last dimension, as many as the estimator was "
                 f"trained with; got shape {tuple(condition.shape)}."

@@ -28,15 +28,16 @@ from hddm_sbi.fitting import fit_estimator
 from hddm_sbi.learned import DecisionEstimatorLikelihood, EstimatorLikelihood
 from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
-from hddm_sbi.proposal import Priors, parameters_of, propose, with_boxes
+from hddm_sbi.proposal import Priors, countable, design, parameters_of, propose, with_boxes
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.training import Recipe, hash_seed, train
 
 Array = NDArray[np.float64]
 Learned = EstimatorLikelihood | DecisionEstimatorLikelihood | NeuralLikelihood
 
-#: simulations by default: of a Python function, and of a compiled decision model with symmetries.
-_SIMULATIONS, _COMPILED = 100_000, 10_000_000
+#: simulations by default: of a Python function, of a vectorised one whose outcomes are counted, and of a compiled
+#: decision model with symmetries.
+_SIMULATIONS, _COUNTED, _COMPILED = 100_000, 1_000_000, 10_000_000
 #: fewer simulations per parameter than this draw a warning, fewer in all are refused.
 _FEW, _FEWEST = 2_000, 500
 #: share of the simulations kept for the check, at least and at most so many.
@@ -67,7 +68,8 @@ def train_likelihood(
         then with `prior` and `outcomes`.
     prior: where to simulate: parameter name -> (low, high), spread evenly, or a Pyro distribution. Default: the boxes
         of the simulator's parameters. A learned likelihood holds inside its boxes only.
-    n_simulations: default 100 000; 10 million for a compiled decision model with symmetries.
+    n_simulations: default 100 000; a million of a vectorised function whose one outcome is discrete, for there the fit
+        takes no longer; 10 million for a compiled decision model with symmetries.
     seed: same seed, same likelihood, on any number of workers.
     budget: seconds the fit may take (not the simulations); where it ends the fit, a seed no longer decides it all.
 
@@ -84,7 +86,8 @@ def train_likelihood(
     model = _simulator(simulator, prior, outcomes, vectorised)
     reduced = _reducible(model)
     if n_simulations is None:
-        n_simulations = _COMPILED if reduced and model.run is None else _SIMULATIONS
+        cheap = model.vectorised and countable(model)
+        n_simulations = _COMPILED if reduced and model.run is None else _COUNTED if cheap else _SIMULATIONS
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, int) or n_simulations < _FEWEST:
         raise InputError(f"n_simulations must be a whole number of at least {_FEWEST}; got {n_simulations!r}.")
     if budget is not None and not budget > 0:
@@ -158,15 +161,24 @@ def _reducible(simulator: Simulator) -> bool:
     return simulator.decides and bool(s.exchanged or (len(simulator.choices) == 2 and (s.negated or s.complemented)))
 
 
+def _fresh(job: Job, n: int) -> tuple[Made, Array]:
+    """n simulations for the check, and where they were made (n, p)."""
+    theta = propose(job.simulator, job.prior, n, hash_seed(job.seed, 1))
+    return job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), job.n_workers), theta
+
+
 # ---- any outcomes: an sbi estimator
 
 
 def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikelihood | DecisionEstimatorLikelihood, str]:
-    theta = propose(job.simulator, job.prior, job.n_simulations, job.seed)
-    made = job.simulator.simulate_outcomes(theta, job.seed, job.n_workers, job.progress)
-    values, theta = _succeeded(made, theta)
-    held = int(np.clip(_CHECKED * len(values), *_CHECKED_RANGE))
+    held = int(np.clip(_CHECKED * job.n_simulations, *_CHECKED_RANGE))
+    unseen, unseen_theta = _fresh(job, held)
+    theta = design(job.simulator, job.prior, job.n_simulations - held, job.seed)
+    seen = job.simulator.simulate_outcomes(theta, job.seed, job.n_workers, job.progress)
+    made = Made(np.concatenate([unseen.values, seen.values]), unseen.errors + seen.errors)
+    values, theta = _succeeded(made, np.concatenate([unseen_theta, theta]))
     encoding = Encoding.of(job.simulator, values, theta)
+    held -= int(unseen.failed.sum())
     trained, at = torch.as_tensor(values[held:]), torch.as_tensor(theta[held:])
     encoded = encoding.encode(trained, at)
     if not bool(torch.isfinite(encoded.log_stretch).all()):
@@ -224,7 +236,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
         shard=2_500,
     )
     architecture = Architecture(components=12) if job.simulator.tail else Architecture()
-    fresh, at = _fresh(job)
+    fresh, at = map(torch.as_tensor, _succeeded(*_fresh(job, _CHECKED_RANGE[1])))
     validation, deadline = [], time.monotonic() + job.seconds
 
     def watch(network: MixtureNetwork) -> bool:
@@ -251,14 +263,6 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
     found = check(likelihood, fresh.numpy(), at.numpy(), job.seed)
     likelihood.card = replace(card, scores=found.scores())
     return likelihood, (f"{failed} of {job.n_simulations} simulations failed and were left out." if failed else "")
-
-
-def _fresh(job: Job) -> tuple[torch.Tensor, torch.Tensor]:
-    """Simulations for the check, evenly over the box: outcomes (n, 2) and theta (n, p)."""
-    theta = propose(job.simulator, None, _CHECKED_RANGE[1], hash_seed(job.seed, 1))
-    made = job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), job.n_workers)
-    values, theta = _succeeded(made, theta)
-    return torch.as_tensor(values), torch.as_tensor(theta)
 
 
 def _failed(folder: Path, recipe: Recipe) -> int:

@@ -22,6 +22,8 @@ Priors = Mapping[str, tuple[float, float] | Distribution]
 #: the box of a parameter with a distribution is where all but this share of it lies, on either side.
 _TAIL = 1e-3
 _DRAWS = 20_000
+#: parameter sets that a discrete outcome is counted at, per parameter.
+_COUNTED = 1_000
 
 
 def parameters_of(prior: Priors) -> dict[str, Parameter]:
@@ -46,6 +48,18 @@ def with_boxes(simulator: Simulator, prior: Priors | None) -> Simulator:
             p = replace(p, low=max(low, p.support[0]), high=min(high, p.support[1]))
         changed.append(p)
     return replace(simulator, parameters=tuple(changed))
+
+
+def countable(simulator: Simulator) -> bool:
+    """Whether its outcome is a single discrete one, whose values can be counted."""
+    return len(simulator.columns) == 1 and simulator.columns[0].discrete
+
+
+def design(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Array:
+    """Parameters of n simulations (n, p), as `propose` draws them; where outcomes can be counted, fewer of them, each
+    many times in a row."""
+    repeats = max(1, n // (_COUNTED * len(simulator.parameters))) if countable(simulator) else 1
+    return np.repeat(propose(simulator, prior, -(-n // repeats), seed), repeats, axis=0)[:n]
 
 
 def propose(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Array:

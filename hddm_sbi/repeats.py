@@ -152,13 +152,17 @@ def _codes(values: Tensor, column: Tensor) -> Rows:
 
 def _mass(estimator: CategoricalMassEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """Log mass of categories, one table of categories per row."""
-    net = estimator.net
-    if net.num_variables > 1:
+    if estimator.net.num_variables > 1:
         return _one_by_one(estimator, x, rows, row)
-    # One variable: the network is autoregressive, so it does not look at the outcome and any will do.
-    table = net(rows.new_zeros(len(rows), 1), rows).log_softmax(-1)
-    place = row * table.shape[-1] + _codes(net.categorical_values_per_var[0], x[:, 0])
+    table = log_table(estimator, rows)
+    place = row * table.shape[-1] + _codes(estimator.net.categorical_values_per_var[0], x[:, 0])
     return table.reshape(-1).index_select(0, torch.tensor(place))
+
+
+def log_table(estimator: CategoricalMassEstimator, rows: Tensor) -> Tensor:
+    """Log mass of every category of a single outcome given every row of conditions (r, p), (r, k)."""
+    # The network is autoregressive, so it does not look at the only outcome and any will do.
+    return estimator.net(rows.new_zeros(len(rows), 1), rows).log_softmax(-1)
 
 
 def _mixed(estimator: MixedDensityEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:

@@ -278,10 +278,9 @@ def test_nuts_agrees_with_quadrature():
     assert (np.abs(draws.mean(1) - mean) < 5 * sd / 300**0.5).all()
 
 
-@pytest.mark.slow
 def test_the_learned_factory_agrees_with_poisson():
     """Pooled, unpooled and hierarchical: means within 0.1 posterior sds, sds within 10 %; no Monte Carlo error."""
-    likelihood = hs.train_likelihood(cookies, n_simulations=400_000, seed=1, progress=False)
+    likelihood = hs.train_likelihood(cookies, n_simulations=2_000_000, seed=1, progress=False)
     for pooling in ("complete", "none", "partial"):
         exact, learned = (posterior_moments(one, pooling) for one in (Poisson(), likelihood))
         assert np.abs((learned[:, 0] - exact[:, 0]) / exact[:, 1]).max() < 0.1

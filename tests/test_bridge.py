@@ -300,6 +300,8 @@ def test_what_is_not_a_likelihood_is_refused():
     posterior = DirectPosterior(posterior_nn("mdn")(torch.rand(50, 3), torch.rand(50, 2)), box)
     with pytest.raises(InputError, match=r"DirectPosterior is a posterior .* count twice"):
         SBIToPyro(posterior, torch.rand(3))
+    with pytest.raises(InputError, match=r"looks like one that NPE trained, the other way round"):
+        SBIToPyro(posterior.posterior_estimator, torch.rand(3))
     with pytest.raises(InputError, match=r"train\(\) of sbi's NLE, MNLE or NRE returns; got builtins.str"):
         SBIToPyro("ddm", torch.rand(3))
     estimator, x = make("categorical", 1)

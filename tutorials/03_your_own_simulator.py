@@ -49,7 +49,7 @@ def decaying(v, a, z, k, t0, rng):
     dt = 0.002
     edge = a - 0.5826 * math.sqrt(dt)  # steps overshoot the bound by as much (Siegmund 1985)
     x, t = (2 * z - 1) * a, 0.0
-    while abs(x) < edge and t < 20:
+    while abs(x) < edge:
         x += v * math.exp(-k * t) * dt + math.sqrt(dt) * rng.standard_normal()
         t += dt
     return t0 + t, 1 if x > 0 else -1
