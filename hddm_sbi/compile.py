@@ -1,4 +1,4 @@
-"""A Pyro model as a function of one flat vector: its log density and gradient, traced once into a graph."""
+"""A Pyro model as a function of one flat vector: its log density and gradient, recorded once and compiled."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
-from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor, fx
 
-from hddm_sbi.graph import simplify
+from hddm_sbi.emit import emit
+from hddm_sbi.graph import record, simplify
+from hddm_sbi.operations import UnknownOperation
 
 Array = NDArray[np.float64]
-Path = Literal["traced", "eager"]
+Path = Literal["compiled", "traced", "eager"]
+Evaluate = Callable[[Array], tuple[float, Array]]
+Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class FlatDensity:
     """Unconstrained log density of a Pyro model over one flat vector.
 
     names, shapes: of the sites, in the order of the vector. start: (n,) unconstrained. path: which of the equivalent
-    evaluations runs: "traced" (a graph recorded once) or "eager" (Pyro itself, every time).
+    evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or "eager" (Pyro itself, every
+    time).
     """
 
     names: tuple[str, ...]
@@ -36,7 +40,7 @@ class FlatDensity:
     path: Path
     potential: Callable[[Mapping[str, Tensor]], Tensor]
     transforms: Mapping[str, torch.distributions.Transform]
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
+    evaluate: Evaluate
 
     @property
     def size(self) -> int:
@@ -45,8 +49,7 @@ class FlatDensity:
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient, (n,) -> (float, (n,))."""
-        log_density, gradient = self.evaluate(torch.tensor(x, dtype=torch.float64))
-        return float(log_density), gradient.numpy()
+        return self.evaluate(np.array(x, dtype=np.float64))
 
     def unflatten(self, x: Tensor) -> dict[str, Tensor]:
         """Unconstrained sites from (..., n)."""
@@ -59,11 +62,12 @@ class FlatDensity:
             return {name: self.transforms[name].inv(value) for name, value in self.unflatten(flat).items()}
 
 
-def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path = "traced") -> FlatDensity:
+def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path = "compiled") -> FlatDensity:
     """Flat density of a Pyro model, started at the constrained values `start`.
 
-    The potential is Pyro's own; `path="traced"` records its operations once with `make_fx`. A model that cannot be
-    recorded runs eagerly, with one warning that says why.
+    The potential is Pyro's own. Its operations are recorded once and compiled; a model with an operation that the
+    compiler does not know runs as the recorded graph, and one that cannot be recorded runs in Pyro, with one warning
+    that says why. `path` asks for less than that.
     """
     with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
         _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
@@ -71,27 +75,43 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
     names, shapes = tuple(first), tuple(tuple(value.shape) for value in first.values())
     x0 = torch.cat([value.reshape(-1) for value in first.values()])
 
-    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+    def differentiate(x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.detach().requires_grad_(True)
         with pyro.validation_enabled(False):
             log_density = -potential(_unflatten(x, names, shapes))
         (gradient,) = torch.autograd.grad(log_density, x)
         return log_density.detach(), gradient
 
-    run, taken = _trace(evaluate, x0) if path == "traced" else (evaluate, path)
-    return FlatDensity(names, shapes, x0.numpy(), taken, potential, transforms, run)
+    evaluate, taken = _fastest(differentiate, x0, path)
+    return FlatDensity(names, shapes, x0.numpy(), taken, potential, transforms, evaluate)
 
 
-def _trace(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], x0: Tensor
-) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Path]:
+def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Path]:
+    """The evaluation asked for, or the next fastest that the model allows."""
+    if path == "eager":
+        return _on_arrays(potential), "eager"
     try:
-        graph = simplify(make_fx(evaluate)(x0), x0)
+        graph = record(potential, x0)
+        values = simplify(graph, x0)
     except (RuntimeError, NotImplementedError, TypeError) as reason:
-        warnings.warn(f"the model runs eagerly, 5 to 10 times slower: it could not be traced ({reason})", stacklevel=3)
-        return evaluate, "eager"
+        _warn(f"the model runs eagerly, 100 times slower than compiled: it could not be traced ({reason})")
+        return _on_arrays(potential), "eager"
+    if path == "compiled":
+        try:
+            return emit(graph, values), "compiled"
+        except UnknownOperation as reason:
+            _warn(f"the model runs as a graph, about 10 times slower than compiled: {reason}")
+    return _on_arrays(_script(graph, x0)), "traced"
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+def _script(graph: fx.GraphModule, x0: Tensor) -> Potential:
+    """A graph run by TorchScript's interpreter: no Python between operations."""
     with torch.inference_mode(), warnings.catch_warnings():
-        # TorchScript is deprecated, and still the quickest interpreter of a graph: no Python between operations.
+        # TorchScript is deprecated, and still the quickest interpreter of a graph.
         warnings.simplefilter("ignore")
         script = torch.jit.trace(graph, (x0,), check_trace=False)
 
@@ -100,7 +120,15 @@ def _trace(
             log_density, gradient = script(x)
         return log_density, gradient
 
-    return run, "traced"
+    return run
+
+
+def _on_arrays(potential: Potential) -> Evaluate:
+    def evaluate(x: Array) -> tuple[float, Array]:
+        log_density, gradient = potential(torch.from_numpy(x))
+        return float(log_density), gradient.numpy()
+
+    return evaluate
 
 
 def _unflatten(x: Tensor, names: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]) -> dict[str, Tensor]:

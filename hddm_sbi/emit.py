@@ -1,0 +1,87 @@
+"""A finished program as one Numba function, compiled once and kept on disk for the next process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+import numpy as np
+import torch
+from numba.misc.appdirs import user_cache_dir
+from numpy.typing import NDArray
+from torch import Tensor, fx
+
+from hddm_sbi import elementary, kernels, vecmath
+from hddm_sbi.lazy import stored
+from hddm_sbi.operations import lower
+from hddm_sbi.program import Program
+
+Array = NDArray[np.float64]
+
+_SIGNATURE = "float64(float64[::1], float64[::1], int64[::1], float64[::1])"
+#: modules whose functions become part of the emitted one, which is therefore kept under their text as well.
+_PARTS = (elementary, kernels, vecmath)
+
+
+def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Callable[[Array], tuple[float, Array]]:
+    """The function a graph computes, vector -> (number, vector of the same length), without Python or its lock inside.
+
+    Any number of threads may call it at once. Raises UnknownOperation.
+    """
+    program, (log_density, gradient) = lower(graph, values)
+    program.write(stored("g", 0, gradient.shape), gradient)
+    source = _source(program, log_density.element([]))
+    function = _compiled(source, program)
+    reals, wholes = _joined(program.reals, np.float64), _joined(program.wholes, np.int64)
+
+    def evaluate(x: Array) -> tuple[float, Array]:
+        slope = np.empty_like(x)
+        return function(x, reals, wholes, slope), slope
+
+    return evaluate
+
+
+def _source(program: Program, result: str) -> str:
+    lines = [f"w = np.empty({program.workspace})", *program.lines, f"return {result}"]
+    types = [f"# {name}: {kind}" for name, kind in program.function_types.items()]
+    return "\n".join([*types, "def density(x, f, k, g):", *(f"    {line}" for line in lines), ""])
+
+
+def _joined(pieces: Sequence[Tensor], kind: type) -> NDArray[Any]:
+    return torch.cat(list(pieces)).numpy() if pieces else np.empty(0, kind)
+
+
+def _compiled(source: str, program: Program) -> Any:
+    """The source as a Numba function; machine code of equal source is read from the cache."""
+    path = _file(source)
+    functions = {name: value for name, value in vars(elementary).items() if hasattr(value, "py_func")}
+    namespace = {"np": np, "math": elementary.math, "function_at": kernels.function_at}
+    namespace |= functions | program.function_types
+    exec(compile(source, str(path or "<density>"), "exec"), namespace)
+    options = {"nogil": True, "error_model": "numpy", "cache": path is not None}
+    return nb.njit(_SIGNATURE, **options)(namespace["density"])
+
+
+def _file(source: str) -> Path | None:
+    """A file with this source, beside which Numba keeps the machine code; None where there is nowhere to write.
+
+    Its name depends on all that the machine code depends on but Numba itself does not look at.
+    """
+    parts = [source, *(Path(str(module.__file__)).read_text() for module in _PARTS), nb.__version__]
+    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    folder = Path(nb.config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "densities"
+    path = folder / f"{name}.py"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            # Written aside and moved, so that another process never sees half of it.
+            aside = path.with_suffix(f".{os.getpid()}")
+            aside.write_text(source)
+            aside.replace(path)
+    except OSError:
+        return None
+    return path

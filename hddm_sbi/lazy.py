@@ -1,0 +1,123 @@
+"""A tensor that is not computed yet: its shape, and the expression of one element."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+Index = Sequence[str]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A tensor inside a program.
+
+    element: index, one expression per dimension -> expression of that element. cheap: elements may be read any number
+    of times, because they lie in memory. flat: array and offset, where they lie there in one piece, the last index
+    fastest.
+    """
+
+    shape: Shape
+    element: Callable[[Index], str]
+    cheap: bool = False
+    flat: tuple[str, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    def broadcast(self, shape: Shape) -> Lazy:
+        """The same elements, repeated along dimensions that are new or of length one."""
+        if shape == self.shape:
+            return self
+        new = len(shape) - len(self.shape)
+        ones = [n == 1 for n in self.shape]
+        return self.view(shape, lambda i: ["0" if one else e for one, e in zip(ones, i[new:], strict=True)])
+
+    def view(self, shape: Shape, index: Callable[[Index], Index]) -> Lazy:
+        """A tensor whose element at i is this one's at index(i)."""
+        return Lazy(shape, lambda i: self.element(index(i)), self.cheap)
+
+    def squeezed(self, shape: Shape) -> Lazy:
+        """The same elements in a shape that differs by dimensions of length one."""
+
+        def index(i: Index) -> Index:
+            kept = iter([e for e, n in zip(i, shape, strict=True) if n != 1])
+            return ["0" if n == 1 else next(kept) for n in self.shape]
+
+        return replace(self.view(shape, index), flat=self.flat)
+
+    def select(self, dim: int, at: int) -> Lazy:
+        """One slice along a dimension, which disappears."""
+        shape = self.shape[:dim] + self.shape[dim + 1 :]
+        return self.view(shape, lambda i: [*i[:dim], str(at), *i[dim:]])
+
+    def slice(self, dim: int, first: int, last: int, step: int = 1) -> Lazy:
+        """Positions first, first + step, ... before last, along a dimension."""
+        n = len(range(first, last, step))
+        shape = (*self.shape[:dim], n, *self.shape[dim + 1 :])
+        part = self.view(shape, lambda i: [*i[:dim], affine(i[dim], step, first), *i[dim + 1 :]])
+        if self.flat is None or dim > 0 or step > 1:
+            return part
+        array, offset = self.flat
+        return replace(part, flat=(array, offset + first * math.prod(self.shape[1:])))
+
+    def permute(self, order: Sequence[int]) -> Lazy:
+        """Dimensions in another order."""
+        return self.view(tuple(self.shape[d] for d in order), lambda i: [i[order.index(d)] for d in range(len(order))])
+
+    def flip(self, dims: Sequence[int]) -> Lazy:
+        """Dimensions read backwards."""
+        last = [n - 1 if d in dims else 0 for d, n in enumerate(self.shape)]
+        return self.view(
+            self.shape,
+            lambda i: [affine(e, -1, last[d]) if d in dims else e for d, e in enumerate(i)],
+        )
+
+    def diagonal(self, offset: int, dim1: int, dim2: int) -> Lazy:
+        """Elements whose index along dim2 is that along dim1 plus `offset`; they form the last dimension."""
+        rest = [d for d in range(len(self.shape)) if d not in (dim1, dim2)]
+        down, right = max(-offset, 0), max(offset, 0)
+        n = min(self.shape[dim1] - down, self.shape[dim2] - right)
+
+        def index(i: Index) -> Index:
+            place = {**dict(zip(rest, i[:-1], strict=True)), dim1: affine(i[-1], 1, down), dim2: affine(i[-1], 1, right)}
+            return [place[d] for d in range(len(self.shape))]
+
+        return self.view((*(self.shape[d] for d in rest), n), index)
+
+
+def stored(array: str, offset: int, shape: Shape) -> Lazy:
+    """A tensor in memory, the last index fastest."""
+    strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+
+    def element(i: Index) -> str:
+        terms = [affine(e, stride, 0) for e, stride in zip(i, strides, strict=True) if e != "0"]
+        return f"{array}[{' + '.join([str(offset), *terms] if offset or not terms else terms)}]"
+
+    return Lazy(shape, element, cheap=True, flat=(array, offset))
+
+
+def number(expression: str, shape: Shape = ()) -> Lazy:
+    """One number, a literal or a variable, for all elements of a shape."""
+    return Lazy(shape, lambda i: expression, cheap=True)
+
+
+def literal(value: float | bool) -> str:
+    """A number as source text."""
+    if isinstance(value, bool):
+        return str(value)
+    value = float(value)
+    text = "math.nan" if math.isnan(value) else "math.inf" if math.isinf(value) else repr(abs(value))
+    return f"(-{text})" if math.copysign(1.0, value) < 0 else text
+
+
+def affine(index: str, step: int, first: int) -> str:
+    """step * index + first, as source text."""
+    if index.isdigit():
+        return str(step * int(index) + first)
+    text = index if step == 1 else f"{first} - {index}" if step == -1 else f"{step} * {index}"
+    return text if first == 0 and step != -1 else f"({text})" if step == -1 else f"({text} + {first})"
