@@ -19,6 +19,7 @@ from hddm_sbi import elementary, kernels, vecmath
 from hddm_sbi.lazy import stored
 from hddm_sbi.operations import lower
 from hddm_sbi.program import Program
+from hddm_sbi.schedule import schedule
 
 Array = NDArray[np.float64]
 
@@ -46,7 +47,7 @@ def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Callable[[Array],
 
 
 def _source(program: Program, result: str) -> str:
-    lines = [f"w = np.empty({program.workspace})", *program.lines, f"return {result}"]
+    lines = [f"w = np.empty({program.workspace})", *schedule(program.statements), f"return {result}"]
     types = [f"# {name}: {kind}" for name, kind in program.function_types.items()]
     return "\n".join([*types, "def density(x, f, k, g):", *(f"    {line}" for line in lines), ""])
 

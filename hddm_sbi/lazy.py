@@ -96,7 +96,7 @@ def stored(array: str, offset: int, shape: Shape) -> Lazy:
 
     def element(i: Index) -> str:
         terms = [affine(e, stride, 0) for e, stride in zip(i, strides, strict=True) if e != "0"]
-        return f"{array}[{' + '.join([str(offset), *terms] if offset or not terms else terms)}]"
+        return f"{array}[{' + '.join([str(offset), *terms])}]"
 
     return Lazy(shape, element, cheap=True, flat=(array, offset))
 

@@ -348,7 +348,7 @@ def _running(how: str) -> Rule:
         tensor, program = lowering.tensor(node.args[0]), lowering.program
         dim, to = int(node.args[1]) % len(tensor.shape), program.copy(tensor)  # type: ignore[call-overload]
         before, after = to.slice(dim, 0, to.shape[dim] - 1), to.slice(dim, 1, to.shape[dim])
-        program.loop(after.shape, lambda i: [f"{after.element(i)} {how}= {before.element(i)}"])
+        program.loop(after.shape, lambda i: [f"{after.element(i)} {how}= {before.element(i)}"], alone=True)
         return to
 
     return rule
@@ -370,7 +370,7 @@ def _extreme(comparison: str) -> Rule:
                 f"    {best.element(to)}, {where.element(to)} = {tensor.element(i)}, {i[dim]}",
             ]
 
-        program.loop(tensor.shape, body)
+        program.loop(tensor.shape, body, alone=True)
         shape = tuple(lowering.values[node][0].shape)
         return best.squeezed(shape), where.squeezed(shape)
 
@@ -414,7 +414,7 @@ def _solve_triangular(lowering: Lowering, node: fx.Node) -> Lazy:
         ]
         return lines if node.kwargs.get("unitriangular") else [*lines, f"{at} /= {a.element([*batch, r, r])}"]
 
-    program.loop(x.shape, body)
+    program.loop(x.shape, body, alone=True)
     return x if left else x.permute(last)
 
 

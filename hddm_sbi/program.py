@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from hddm_sbi.kernels import Kernel, address
 from hddm_sbi.lazy import Index, Lazy, Shape, literal, number, stored
+from hddm_sbi.schedule import Statement
 
 #: expression that starts a reduction, and the statement that adds an element to it.
 _REDUCTIONS = {
@@ -24,19 +26,20 @@ _REDUCTIONS = {
 
 
 class Program:
-    """Lines of source over four arrays: x (the input), w (workspace), f and k (constants, real and whole numbers).
+    """Statements over four arrays: x (the input), w (workspace), f and k (constants, real and whole numbers).
 
     Nothing is computed until it is stored; every element is computed once.
     """
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.statements: list[Statement] = []
         self.workspace = 0
         self.reals: list[Tensor] = []
         self.wholes: list[Tensor] = []
         self.function_types: dict[str, types.FunctionType] = {}
         self._sizes = {"f": 0, "k": 0}
         self._variables = 0
+        self._starts: list[int] = []
 
     def constant(self, value: Tensor) -> Lazy:
         """A tensor known beforehand; a real value repeated takes the room of one."""
@@ -53,18 +56,19 @@ class Program:
     def allocate(self, shape: Shape) -> Lazy:
         """Room in the workspace."""
         offset = self.workspace
+        self._starts.append(offset)
         self.workspace += math.prod(shape)
         return stored("w", offset, shape)
 
-    def loop(self, shape: Shape, body: Callable[[Index], Sequence[str]]) -> None:
-        """Loops over all indices of a shape around the lines of `body`."""
-        index, depth = [], 0
-        for d, n in enumerate(shape):
-            index.append("0" if n == 1 else f"i{d}")
-            if n != 1:
-                self.lines.append(f"{'    ' * depth}for i{d} in range({n}):")
-                depth += 1
-        self.lines += [f"{'    ' * depth}{line}" for line in body(index)]
+    def loop(self, shape: Shape, body: Callable[[Index], Sequence[str]], *, alone: bool = False) -> None:
+        """The lines of `body` for all indices of a shape; `alone` where their order matters."""
+        long = [d for d, n in enumerate(shape) if n != 1]
+        index = [f"i{long.index(d)}" if d in long else "0" for d in range(len(shape))]
+        lines = tuple(body(index))
+        self.statements.append(Statement(tuple(shape[d] for d in long), lines, self._buffer, alone))
+
+    def _buffer(self, offset: int) -> int:
+        return self._starts[bisect_right(self._starts, offset) - 1]
 
     def write(self, to: Lazy, value: Lazy) -> None:
         """Compute every element into memory."""
@@ -91,7 +95,7 @@ class Program:
     def variable(self, expression: str) -> str:
         """A new variable."""
         self._variables += 1
-        self.lines.append(f"s{self._variables} = {expression}")
+        self.loop((), lambda i: [f"s{self._variables} = {expression}"])
         return f"s{self._variables}"
 
     def reshape(self, value: Lazy, shape: Shape) -> Lazy:
@@ -111,6 +115,8 @@ class Program:
         start, add = _REDUCTIONS[how]
         kept = tuple(1 if d in dims else n for d, n in enumerate(value.shape))
         shape = kept if keep else tuple(n for d, n in enumerate(value.shape) if d not in dims)
+        if kept == value.shape:
+            return value.squeezed(shape)
         if math.prod(kept) == 1:
             total = self.variable(start)
             self.loop(value.shape, lambda i: [add.format(to=total, x=value.element(i))])
@@ -127,14 +133,15 @@ class Program:
         )
         return to.squeezed(shape)
 
-    def call(self, kernel: Kernel, arguments: Sequence[Any], shapes: Sequence[Shape]) -> list[Lazy]:
+    def call(self, kernel: Kernel, given: Sequence[Any], shapes: Sequence[Shape]) -> list[Lazy]:
         """Results of a kernel, whose machine code the program calls by its address."""
-        kinds, texts = zip(*(self._argument(a, kernel) for a in arguments), strict=True)
+        kinds, texts = zip(*(self._argument(a, kernel) for a in given), strict=True)
         results = [self.copy(number("0.0", shape)) for shape in shapes]
         outputs = [self._argument(r, kernel) for r in results]
         signature = types.void(*kinds, *(kind for kind, _ in outputs))
         function = self._function(kernel.function, signature)
-        self.lines.append(f"{self.variable(function)}({', '.join([*texts, *(text for _, text in outputs)])})")
+        arguments = ", ".join([*texts, *(text for _, text in outputs)])
+        self.loop((), lambda i: [f"F = {function}", f"F({arguments})"], alone=True)
         return results
 
     def _argument(self, value: Any, kernel: Kernel) -> tuple[types.Type, str]:
