@@ -60,11 +60,16 @@ def _compiled(source: str, program: Program) -> Any:
     """The source as a Numba function; machine code of equal source is read from the cache."""
     path = _file(source)
     functions = {name: value for name, value in vars(elementary).items() if hasattr(value, "py_func")}
-    namespace = {"np": np, "math": elementary.math, "function_at": kernels.function_at}
+    # Numba asks the module that a cached function names for its globals; this one has all it may need.
+    namespace = {"__name__": __name__, "np": np, "math": elementary.math, "function_at": kernels.function_at}
     namespace |= functions | program.function_types
     exec(compile(source, str(path or "<density>"), "exec"), namespace)
-    options = {"nogil": True, "error_model": "numpy", "cache": path is not None}
-    return nb.njit(_SIGNATURE, **options)(namespace["density"])
+    function = namespace["density"]
+    try:
+        return nb.njit(_SIGNATURE, nogil=True, error_model="numpy", cache=path is not None)(function)
+    except OSError:
+        # The disk is full, say: then without the cache.
+        return nb.njit(_SIGNATURE, nogil=True, error_model="numpy")(function)
 
 
 def _file(source: str) -> Path | None:
