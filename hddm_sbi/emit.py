@@ -67,8 +67,8 @@ def _compiled(source: str, program: Program) -> Any:
     function = namespace["density"]
     try:
         return nb.njit(_SIGNATURE, nogil=True, error_model="numpy", cache=path is not None)(function)
-    except OSError:
-        # The disk is full, say: then without the cache.
+    except Exception:
+        # Whatever is wrong with the cache (a full disk, a broken file), compiling does not need it.
         return nb.njit(_SIGNATURE, nogil=True, error_model="numpy")(function)
 
 
@@ -77,7 +77,8 @@ def _file(source: str) -> Path | None:
 
     Its name depends on all that the machine code depends on but Numba itself does not look at.
     """
-    parts = [source, *(Path(str(module.__file__)).read_text() for module in _PARTS), nb.__version__]
+    texts = [Path(str(file)).read_text() for file in (__file__, *(module.__file__ for module in _PARTS))]
+    parts = [source, *texts, nb.__version__]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     folder = Path(nb.config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "densities"
     path = folder / f"{name}.py"
