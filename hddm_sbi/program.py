@@ -159,6 +159,8 @@ class Program:
         if isinstance(value, str):
             assert kernel.named_type is not None
             return kernel.named_type, self._function(kernel.named[value], kernel.named_type.signature)
+        if isinstance(value, list):
+            return self._argument(self.constant(torch.tensor(value)), kernel)
         if isinstance(value, bool):
             return types.boolean, str(value)
         return (types.int64, str(value)) if isinstance(value, int) else (types.float64, literal(value))
