@@ -36,7 +36,16 @@ _PASS_THROUGH = {aten.detach.default, aten.alias.default, aten.lift_fresh_copy.d
 #: operations that do nothing where the shape stays the same.
 _RESHAPES = {aten.expand.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default}
 #: results that depend on the shape of their argument only.
-_SHAPE_ONLY = {aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.new_zeros.default}
+_SHAPE_ONLY = {
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.empty_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+}
 
 #: operation -> second argument with which it does nothing.
 _NEUTRAL = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.pow.Tensor_Scalar: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
