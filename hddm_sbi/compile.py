@@ -15,9 +15,9 @@ from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor, fx
 
-from hddm_sbi.emit import emit
-from hddm_sbi.graph import record, simplify
-from hddm_sbi.operations import UnknownOperation
+from hddm_sbi.compiler.emit import emit
+from hddm_sbi.compiler.graph import record, simplify
+from hddm_sbi.compiler.lowering import UnknownOperation
 
 Array = NDArray[np.float64]
 Path = Literal["compiled", "traced", "eager"]
@@ -67,7 +67,7 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
 
     The potential is Pyro's own. Its operations are recorded once and compiled; a model with an operation that the
     compiler does not know runs as the recorded graph, and one that cannot be recorded runs in Pyro, with one warning
-    that says why. `path` asks for less than that.
+    that says why. `path` asks for less than that. What is compiled is in double precision throughout.
     """
     with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
         _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
@@ -101,23 +101,19 @@ def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Pa
             return emit(graph, values), "compiled"
         except UnknownOperation as reason:
             _warn(f"the model runs as a graph, about 10 times slower than compiled: {reason}")
-    return _on_arrays(_script(graph, x0)), "traced"
+    return _on_arrays(_run(graph)), "traced"
 
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 
-def _script(graph: fx.GraphModule, x0: Tensor) -> Potential:
-    """A graph run by TorchScript's interpreter: no Python between operations."""
-    with torch.inference_mode(), warnings.catch_warnings():
-        # TorchScript is deprecated, and still the quickest interpreter of a graph.
-        warnings.simplefilter("ignore")
-        script = torch.jit.trace(graph, (x0,), check_trace=False)
+def _run(graph: fx.GraphModule) -> Potential:
+    """A graph, its operations run by torch one by one."""
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode():
-            log_density, gradient = script(x)
+        with torch.no_grad():
+            log_density, gradient = graph(x)
         return log_density, gradient
 
     return run

@@ -25,7 +25,7 @@ from hddm_sbi.inference import METHODS, Draws, Method, sample
 from hddm_sbi.likelihood import LAPSE_SECONDS, Likelihood, SortedTrials
 from hddm_sbi.posterior import coordinates, log_likelihood, provenance, variables
 from hddm_sbi.predictor import build_predictor
-from hddm_sbi.priors import Priors, describe, parameter_priors, user_priors
+from hddm_sbi.priors import Priors, describe, in_double, parameter_priors, user_priors
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.start import choose_centring, pooled_fit, start_values
 from hddm_sbi.trials import check_codes, check_trials
@@ -306,7 +306,7 @@ def _likelihood(likelihood: str | Path | Likelihood, simulator: Simulator) -> Li
 
 def _checked_lapse(lapse: float | TorchDistribution) -> float | TorchDistribution:
     if isinstance(lapse, TorchDistributionMixin):
-        return lapse
+        return in_double(lapse)
     if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
         raise InputError(
             f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); "

@@ -32,7 +32,10 @@ def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     write them to memory after every input and are three times slower.
     """
     vectors, lanes = _BLOCK // _LANES, ir.VectorType(ir.DoubleType(), _LANES)
-    undefined, first = ir.Constant(lanes, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES)
+    undefined, first = (
+        ir.Constant(lanes, ir.Undefined),
+        ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES),
+    )
 
     @intrinsic
     def tile(typing_context, weight, bias, x, y, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
@@ -41,7 +44,10 @@ def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
                 context.make_array(kind)(context, builder, array)
                 for kind, array in zip(signature.args, args[:4], strict=False)
             )
-            at, n_in = [builder.add(args[4], _word(o)) for o in range(n_outputs)], builder.extract_value(weights.shape, 1)
+            at, n_in = (
+                [builder.add(args[4], _word(o)) for o in range(n_outputs)],
+                builder.extract_value(weights.shape, 1),
+            )
 
             def repeated(array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
                 value = builder.load(builder.gep(array.data, [position]))

@@ -11,9 +11,9 @@ import torch
 from numba import types
 from torch import Tensor
 
+from hddm_sbi.compiler.lazy import START, Index, Lazy, Shape, literal, number, stored, variable
+from hddm_sbi.compiler.schedule import Statement
 from hddm_sbi.kernels import Kernel, address
-from hddm_sbi.lazy import Index, Lazy, Shape, literal, number, stored
-from hddm_sbi.schedule import Statement
 
 #: expression that starts a reduction, and the statement that adds an element to it.
 _REDUCTIONS = {
@@ -60,26 +60,28 @@ class Program:
         self.workspace += math.prod(shape)
         return stored("w", offset, shape)
 
-    def loop(self, shape: Shape, body: Callable[[Index], Sequence[str]], *, alone: bool = False) -> None:
+    def loop(
+        self, shape: Shape, body: Callable[[Index], Sequence[str]], *, alone: bool = False, part: bool = False
+    ) -> None:
         """The lines of `body` for all indices of a shape; `alone` where their order matters."""
         long = [d for d, n in enumerate(shape) if n != 1]
-        index = [f"i{long.index(d)}" if d in long else "0" for d in range(len(shape))]
+        index = [variable(f"i{long.index(d)}") if d in long else START for d in range(len(shape))]
         lines = tuple(body(index))
-        self.statements.append(Statement(tuple(shape[d] for d in long), lines, self._buffer, alone))
+        self.statements.append(Statement(tuple(shape[d] for d in long), lines, self._buffer, alone, part))
 
     def _buffer(self, offset: int) -> int:
         return self._starts[bisect_right(self._starts, offset) - 1]
 
-    def write(self, to: Lazy, value: Lazy) -> None:
-        """Compute every element into memory."""
-        self.loop(to.shape, lambda i: [f"{to.element(i)} = {value.element(i)}"])
+    def write(self, to: Lazy, value: Lazy, *, part: bool = False) -> None:
+        """Compute every element into memory; `part` of a buffer where nothing else ever assigns to it."""
+        self.loop(to.shape, lambda i: [f"{to.element(i)} = {value.element(i)}"], part=part)
 
     def store(self, value: Lazy) -> Lazy:
         """The same tensor, computed: a single number into a variable, others into the workspace."""
         if value.cheap:
             return value
         if value.size == 1:
-            return number(self.variable(value.element(["0"] * len(value.shape))), value.shape)
+            return number(self.assign(value.element([START] * len(value.shape))), value.shape)
         return self.copy(value)
 
     def copy(self, value: Lazy) -> Lazy:
@@ -92,8 +94,8 @@ class Program:
         """The same tensor in contiguous memory."""
         return value if value.flat is not None else self.copy(value)
 
-    def variable(self, expression: str) -> str:
-        """A new variable."""
+    def assign(self, expression: str) -> str:
+        """A new variable with this value."""
         self._variables += 1
         self.loop((), lambda i: [f"s{self._variables} = {expression}"])
         return f"s{self._variables}"
@@ -118,7 +120,7 @@ class Program:
         if kept == value.shape:
             return value.squeezed(shape)
         if math.prod(kept) == 1:
-            total = self.variable(start)
+            total = self.assign(start)
             self.loop(value.shape, lambda i: [add.format(to=total, x=value.element(i))])
             return number(total, shape)
         to = self.copy(number(start, kept))
@@ -126,7 +128,7 @@ class Program:
             value.shape,
             lambda i: [
                 add.format(
-                    to=to.element(["0" if d in dims else e for d, e in enumerate(i)]),
+                    to=to.element([START if d in dims else e for d, e in enumerate(i)]),
                     x=value.element(i),
                 )
             ],

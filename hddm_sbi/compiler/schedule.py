@@ -19,13 +19,15 @@ class Statement:
     """Lines inside loops over all indices of a shape, written with i0, i1, ... for the indices.
 
     buffer: offset in the workspace -> the buffer it belongs to. alone: shares its loops with no other statement,
-    because it depends on their order or calls a kernel.
+    because it depends on their order or calls a kernel. part: assigns to a part of a buffer of which the other parts are
+    assigned by other statements, and reads none.
     """
 
     shape: Shape
     lines: tuple[str, ...]
     buffer: Callable[[int], int]
     alone: bool = False
+    part: bool = False
 
     @cached_property
     def elements(self) -> dict[int, set[str]]:
@@ -57,7 +59,7 @@ class Statement:
         """Whether either may come first: what one assigns to, the other does not touch."""
         if self.alone or other.alone:
             return not (self.variables & other.variables or self.elements.keys() & other.elements.keys())
-        return not (self.touches(other.assigned) or other.touches(self.assigned))
+        return self._other_part(other) or not (self.touches(other.assigned) or other.touches(self.assigned))
 
     def touches(self, what: int | str) -> bool:
         """Whether it reads or assigns to a buffer or variable."""
@@ -67,7 +69,13 @@ class Statement:
         """Whether it may follow `other` within the same loops: what one assigns to, the other touches nowhere else."""
         if self.alone or other.alone or self.shape != other.shape:
             return False
-        return not self.shape or (self._in_step(other) and other._in_step(self))
+        return not self.shape or self._other_part(other) or (self._in_step(other) and other._in_step(self))
+
+    def _other_part(self, other: Statement) -> bool:
+        if not (self.part and other.part and self.assigned == other.assigned):
+            return False
+        values = [statement.lines[0].partition(" = ")[2] for statement in (self, other)]
+        return not any(other.target in value or self.target in value for value in values)
 
     def _in_step(self, other: Statement) -> bool:
         every_time_another = all(re.search(rf"\bi{d}\b", self.target) for d in range(len(self.shape)))

@@ -1,20 +1,65 @@
-"""A tensor that is not computed yet: its shape, and the expression of one element."""
+"""A tensor that is not computed yet: its shape, and the expression of the element at an index."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-Index = Sequence[str]
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place along a dimension or in memory: first + the sum of step * variable.
+
+    steps: variable, or any expression, -> its step.
+    """
+
+    first: int
+    steps: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Position | int) -> Position:
+        if isinstance(other, int):
+            return Position(self.first + other, self.steps)
+        steps = dict(self.steps)
+        for variable, step in other.steps.items():
+            steps[variable] = steps.get(variable, 0) + step
+        return Position(self.first + other.first, steps)
+
+    def __mul__(self, factor: int) -> Position:
+        return Position(self.first * factor, {variable: step * factor for variable, step in self.steps.items()})
+
+    @property
+    def fixed(self) -> int | None:
+        """The place, where it is the same in every round of the loops."""
+        return None if any(self.steps.values()) else self.first
+
+    def __str__(self) -> str:
+        terms = [
+            f"{'-' if step < 0 else '+'} {variable}"
+            if abs(step) == 1
+            else f"{'-' if step < 0 else '+'} {abs(step)} * {variable}"
+            for variable, step in self.steps.items()
+            if step
+        ]
+        return " ".join([str(self.first), *terms])
+
+
+def variable(expression: str) -> Position:
+    """The place that a variable holds."""
+    return Position(0, {expression: 1})
+
+
+START = Position(0)
+Index = Sequence[Position]
 
 
 @dataclass(frozen=True)
 class Lazy:
     """A tensor inside a program.
 
-    element: index, one expression per dimension -> expression of that element. cheap: elements may be read any number
+    element: index, one position per dimension -> expression of that element. cheap: elements may be read any number
     of times, because they lie in memory. flat: array and offset, where they lie there in one piece, the last index
     fastest.
     """
@@ -35,7 +80,7 @@ class Lazy:
             return self
         new = len(shape) - len(self.shape)
         ones = [n == 1 for n in self.shape]
-        return self.view(shape, lambda i: ["0" if one else e for one, e in zip(ones, i[new:], strict=True)])
+        return self.view(shape, lambda i: [START if one else e for one, e in zip(ones, i[new:], strict=True)])
 
     def view(self, shape: Shape, index: Callable[[Index], Index]) -> Lazy:
         """A tensor whose element at i is this one's at index(i)."""
@@ -46,20 +91,20 @@ class Lazy:
 
         def index(i: Index) -> Index:
             kept = iter([e for e, n in zip(i, shape, strict=True) if n != 1])
-            return ["0" if n == 1 else next(kept) for n in self.shape]
+            return [START if n == 1 else next(kept) for n in self.shape]
 
         return replace(self.view(shape, index), flat=self.flat)
 
     def select(self, dim: int, at: int) -> Lazy:
         """One slice along a dimension, which disappears."""
         shape = self.shape[:dim] + self.shape[dim + 1 :]
-        return self.view(shape, lambda i: [*i[:dim], str(at), *i[dim:]])
+        return self.view(shape, lambda i: [*i[:dim], Position(at), *i[dim:]])
 
     def slice(self, dim: int, first: int, last: int, step: int = 1) -> Lazy:
         """Positions first, first + step, ... before last, along a dimension."""
         n = len(range(first, last, step))
         shape = (*self.shape[:dim], n, *self.shape[dim + 1 :])
-        part = self.view(shape, lambda i: [*i[:dim], affine(i[dim], step, first), *i[dim + 1 :]])
+        part = self.view(shape, lambda i: [*i[:dim], i[dim] * step + first, *i[dim + 1 :]])
         if self.flat is None or dim > 0 or step > 1:
             return part
         array, offset = self.flat
@@ -74,7 +119,7 @@ class Lazy:
         last = [n - 1 if d in dims else 0 for d, n in enumerate(self.shape)]
         return self.view(
             self.shape,
-            lambda i: [affine(e, -1, last[d]) if d in dims else e for d, e in enumerate(i)],
+            lambda i: [e * -1 + last[d] if d in dims else e for d, e in enumerate(i)],
         )
 
     def diagonal(self, offset: int, dim1: int, dim2: int) -> Lazy:
@@ -84,7 +129,7 @@ class Lazy:
         n = min(self.shape[dim1] - down, self.shape[dim2] - right)
 
         def index(i: Index) -> Index:
-            place = {**dict(zip(rest, i[:-1], strict=True)), dim1: affine(i[-1], 1, down), dim2: affine(i[-1], 1, right)}
+            place = {**dict(zip(rest, i[:-1], strict=True)), dim1: i[-1] + down, dim2: i[-1] + right}
             return [place[d] for d in range(len(self.shape))]
 
         return self.view((*(self.shape[d] for d in rest), n), index)
@@ -95,8 +140,10 @@ def stored(array: str, offset: int, shape: Shape) -> Lazy:
     strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
 
     def element(i: Index) -> str:
-        terms = [affine(e, stride, 0) for e, stride in zip(i, strides, strict=True) if e != "0"]
-        return f"{array}[{' + '.join([str(offset), *terms])}]"
+        place = Position(offset)
+        for e, stride in zip(i, strides, strict=True):
+            place += e * stride
+        return f"{array}[{place}]"
 
     return Lazy(shape, element, cheap=True, flat=(array, offset))
 
@@ -113,11 +160,3 @@ def literal(value: float | bool) -> str:
     value = float(value)
     text = "math.nan" if math.isnan(value) else "math.inf" if math.isinf(value) else repr(abs(value))
     return f"(-{text})" if math.copysign(1.0, value) < 0 else text
-
-
-def affine(index: str, step: int, first: int) -> str:
-    """step * index + first, as source text."""
-    if index.isdigit():
-        return str(step * int(index) + first)
-    text = index if step == 1 else f"{first} - {index}" if step == -1 else f"{step} * {index}"
-    return text if first == 0 and step != -1 else f"({text})" if step == -1 else f"({text} + {first})"

@@ -15,11 +15,12 @@ from numba.misc.appdirs import user_cache_dir
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from hddm_sbi import elementary, kernels, vecmath
-from hddm_sbi.lazy import stored
-from hddm_sbi.operations import lower
-from hddm_sbi.program import Program
-from hddm_sbi.schedule import schedule
+from hddm_sbi import kernels, vecmath
+from hddm_sbi.compiler import elementary
+from hddm_sbi.compiler.lazy import stored
+from hddm_sbi.compiler.operations import lower
+from hddm_sbi.compiler.program import Program
+from hddm_sbi.compiler.schedule import schedule
 
 Array = NDArray[np.float64]
 
