@@ -17,7 +17,7 @@ from torch import Tensor, fx
 
 from hddm_sbi.compiler.emit import emit
 from hddm_sbi.compiler.graph import record, simplify
-from hddm_sbi.compiler.lowering import UnknownOperation
+from hddm_sbi.compiler.lowering import UnknownOperationError
 
 Array = NDArray[np.float64]
 Path = Literal["compiled", "traced", "eager"]
@@ -99,7 +99,7 @@ def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Pa
     if path == "compiled":
         try:
             return emit(graph, values), "compiled"
-        except UnknownOperation as reason:
+        except UnknownOperationError as reason:
             _warn(f"the model runs as a graph, about 10 times slower than compiled: {reason}")
     return _on_arrays(_run(graph)), "traced"
 

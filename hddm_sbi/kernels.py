@@ -36,7 +36,7 @@ def address(function: Any, signature: Any) -> int:
 
 
 @intrinsic
-def function_at(typing_context, where, function_type):  # type: ignore[no-untyped-def]  # noqa: ANN001
+def function_at(typing_context, where, function_type):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """The function of that type whose machine code lies at an address."""
     kind = function_type.instance_type
 

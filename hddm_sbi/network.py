@@ -108,8 +108,8 @@ class MixtureNetwork(nn.Module):
     def forward(self, views: Tensor, used: Tensor | None = None) -> Mixture:
         """Views (n, c, r) -> a mixture for each of them, (n, c, k).
 
-        used: (n, c) int64, 0 where nobody will look at the mixture. Then the weights are taken as fixed numbers, and the
-        perceptrons run as kernels, without torch.
+        used: (n, c) int64, 0 where nobody will look at the mixture. Then weights are fixed numbers, and the perceptrons
+        run as kernels, without torch.
         """
         weight, mean, log_sd = _run(self.density, self.reduction.density_features(views), used).chunk(3, -1)
         log_weight = torch.log_softmax(weight, -1)

@@ -28,8 +28,8 @@ _LANES = 8
 def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     """A function (weight, bias, x, y, j) that computes outputs j, j + 1, ... of a block, y = weight x + bias.
 
-    Written in LLVM's own terms: all n_outputs x 16 sums stay in vector registers while the inputs pass by. Numba's loops
-    write them to memory after every input and are three times slower.
+    Written in LLVM's own terms: all n_outputs x 16 sums stay in vector registers while the inputs pass by. Loops in
+    Numba write them to memory after every input and are three times slower.
     """
     vectors, lanes = _BLOCK // _LANES, ir.VectorType(ir.DoubleType(), _LANES)
     undefined, first = (
@@ -207,7 +207,7 @@ def perceptron(x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Te
     weights: of every layer the matrix (out, in) and the bias, laid end to end. sizes: (layers + 1,).
     """
     y = np.zeros((len(x), sizes[-1]))
-    _outputs(*(t.detach().contiguous().numpy() for t in (x, used, weights)), np.array(sizes), y)
+    _outputs(*(t.detach().contiguous().numpy() for t in (x, used, weights)), np.array(sizes), y)  # type: ignore[call-arg, arg-type]
     return torch.from_numpy(y)
 
 
@@ -220,7 +220,7 @@ def _(x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
 def perceptron_backward(upstream: Tensor, x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
     """Gradient (m, in) by x of the sum of upstream * outputs, upstream (m, out); 0 where `used` is 0."""
     by_x = np.zeros((len(x), sizes[0]))
-    _gradients(*(t.detach().contiguous().numpy() for t in (upstream, x, used, weights)), np.array(sizes), by_x)
+    _gradients(*(t.detach().contiguous().numpy() for t in (upstream, x, used, weights)), np.array(sizes), by_x)  # type: ignore[call-arg, arg-type]
     return torch.from_numpy(by_x)
 
 

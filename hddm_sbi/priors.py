@@ -85,12 +85,10 @@ def in_double(prior: TorchDistribution) -> TorchDistribution:
     >>> in_double(dist.Normal(0.1, 3.0)).loc.dtype
     torch.float64
     """
-    parameters = {name: getattr(prior, name, None) for name in type(prior).arg_constraints}
-    if not parameters or not all(isinstance(value, torch.Tensor) for value in parameters.values()):
-        return prior
+    names: Mapping[str, object] = prior.arg_constraints  # type: ignore[assignment]
     try:
-        return type(prior)(**{name: value.double() for name, value in parameters.items()})
-    except TypeError:
+        return type(prior)(**{name: getattr(prior, name).double() for name in names}) if names else prior
+    except (AttributeError, TypeError):
         return prior
 
 

@@ -1,16 +1,16 @@
-"""All ways of evaluating a model are the same function: compiled, traced, eager; and what happens where one cannot be."""
+"""All ways of evaluating a model are the same function: compiled, traced, eager; and what cannot be compiled."""
 
 import subprocess
 import sys
 import threading
 import warnings
 
-import numba as nb
 import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from numba.core import config
 from torch.nn import functional
 
 import hddm_sbi as hs
@@ -218,8 +218,8 @@ def sums(x):
     m, cube = x.reshape(2, 3), (x.exp() * torch.arange(1, 5, dtype=x.dtype).unsqueeze(-1)).reshape(4, 2, 3)
     lower = torch.stack([torch.stack([x[0].exp(), 0 * x[0]]), torch.stack([x[1], x[2].exp()])])
     return [
-        x.sum(), m.sum(1), cube.sum((0, 2), keepdim=True), cube.mean(1), x.mean(), m.prod(1), x.prod(), m.amax(1), m.amin(0),
-        cube.max(2).values, cube.min(1).values, (m > 0).any(1).double() * x[0], m.cumsum(1), m.cumprod(1),
+        x.sum(), m.sum(1), cube.sum((0, 2), keepdim=True), cube.mean(1), x.mean(), m.prod(1), x.prod(), m.amax(1),
+        m.amin(0), cube.max(2).values, cube.min(1).values, (m > 0).any(1).double() * x[0], m.cumsum(1), m.cumprod(1),
         x[:3] @ x[3:], m @ x[:3], m @ m.t(), torch.bmm(cube, cube.transpose(1, 2)), torch.log_softmax(m, 1),
         torch.linalg.solve_triangular(lower, m[:, :2], upper=False),
         torch.linalg.solve_triangular(lower.t(), m[:, :2], upper=True),
@@ -235,8 +235,9 @@ def indexing(x):
     return [
         m[which], m[:, which], m[which, which], m[:, mask], put, x.clone().index_put((mask.repeat(2),), x[0]),
         m.index_select(1, which), torch.zeros(2, 3, dtype=x.dtype).index_add(1, which, m, alpha=2),
-        m.gather(1, torch.tensor([[2, 0], [1, 1]])), torch.zeros(2, 3, dtype=x.dtype).scatter_add(1, which.expand(2, 3), m),
-        m.scatter(1, torch.tensor([[2], [1]]), 7.0), m.scatter(1, torch.tensor([[2], [1]]), x[:2].unsqueeze(1)),
+        m.gather(1, torch.tensor([[2, 0], [1, 1]])), m.scatter(1, torch.tensor([[2], [1]]), 7.0),
+        torch.zeros(2, 3, dtype=x.dtype).scatter_add(1, which.expand(2, 3), m),
+        m.scatter(1, torch.tensor([[2], [1]]), x[:2].unsqueeze(1)),
     ]  # fmt: skip
 
 
@@ -364,7 +365,7 @@ def test_another_process_takes_the_machine_code_from_the_cache(tmp_path, monkeyp
 def test_it_compiles_where_nothing_can_be_written(tmp_path, monkeypatch):
     nowhere = tmp_path / "a file, not a folder"
     nowhere.write_text("")
-    monkeypatch.setattr(nb.config, "CACHE_DIR", str(nowhere))
+    monkeypatch.setattr(config, "CACHE_DIR", str(nowhere))
     assert flatten(small_network, prior_draw(small_network)).path == "compiled"
 
 

@@ -75,7 +75,7 @@ def xlogy(x: float, y: float) -> float:
 
 @nb.njit(nogil=True, error_model="numpy")
 def digamma(x: float) -> float:
-    """Derivative of log gamma, x > 0: its recurrence up to 10, then the asymptotic series (Abramowitz & Stegun 6.3.18)."""
+    """Derivative of log gamma, x > 0: its recurrence up to 10, then a series (Abramowitz & Stegun 6.3.18)."""
     below = 0.0
     while x < 10.0:
         below -= 1.0 / x

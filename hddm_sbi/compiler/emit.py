@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 import torch
+from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 from numpy.typing import NDArray
 from torch import Tensor, fx
@@ -32,7 +34,7 @@ _PARTS = (elementary, kernels, vecmath)
 def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Callable[[Array], tuple[float, Array]]:
     """The function a graph computes, vector -> (number, vector of the same length), without Python or its lock inside.
 
-    Any number of threads may call it at once. Raises UnknownOperation.
+    Any number of threads may call it at once. Raises UnknownOperationError.
     """
     program, (log_density, gradient) = lower(graph, values)
     program.write(stored("g", 0, gradient.shape), gradient)
@@ -62,7 +64,7 @@ def _compiled(source: str, program: Program) -> Any:
     path = _file(source)
     functions = {name: value for name, value in vars(elementary).items() if hasattr(value, "py_func")}
     # Numba asks the module that a cached function names for its globals; this one has all it may need.
-    namespace = {"__name__": __name__, "np": np, "math": elementary.math, "function_at": kernels.function_at}
+    namespace = {"__name__": __name__, "np": np, "math": math, "function_at": kernels.function_at}
     namespace |= functions | program.function_types
     exec(compile(source, str(path or "<density>"), "exec"), namespace)
     function = namespace["density"]
@@ -81,7 +83,7 @@ def _file(source: str) -> Path | None:
     texts = [Path(str(file)).read_text() for file in (__file__, *(module.__file__ for module in _PARTS))]
     parts = [source, *texts, nb.__version__]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    folder = Path(nb.config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "densities"
+    folder = Path(config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "densities"
     path = folder / f"{name}.py"
     try:
         folder.mkdir(parents=True, exist_ok=True)

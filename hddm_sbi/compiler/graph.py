@@ -58,7 +58,7 @@ def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) ->
     """
     first = make_fx(function)(example)
     pure = torch.func.functionalize(first, remove="mutations")
-    return make_fx(pure, decomposition_table=_COMPOUND)(example)
+    return make_fx(pure, decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
 
 
 def simplify(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from hddm_sbi.compiler.lazy import Index, Lazy, Shape, literal, variable
-from hddm_sbi.compiler.lowering import Lowering, Rule, UnknownOperation, option
+from hddm_sbi.compiler.lowering import Lowering, Rule, UnknownOperationError, option
 
 
 def _indices(lowering: Lowering, listed: Sequence[Any]) -> list[Lazy | None]:
@@ -25,7 +25,7 @@ def _indices(lowering: Lowering, listed: Sequence[Any]) -> list[Lazy | None]:
         elif argument.op == "get_attr":
             found += [lowering.program.constant(positions) for positions in known.nonzero(as_tuple=True)]
         else:
-            raise UnknownOperation("indexing by a mask that depends on the parameters")
+            raise UnknownOperationError("indexing by a mask that depends on the parameters")
     return found
 
 
@@ -33,7 +33,7 @@ def _pick(tensor: Lazy, indices: Sequence[Lazy | None], shape: Shape) -> Lazy:
     """Elements at index tensors that stand side by side."""
     used = [d for d, index in enumerate(indices) if index is not None]
     if used != list(range(used[0], used[-1] + 1)):
-        raise UnknownOperation("index tensors that do not stand side by side")
+        raise UnknownOperationError("index tensors that do not stand side by side")
     wide = torch.broadcast_shapes(*(indices[d].shape for d in used))  # type: ignore[union-attr]
     spread = {d: indices[d].broadcast(tuple(wide)) for d in used}  # type: ignore[union-attr]
     lead, n = used[0], len(wide)
@@ -68,7 +68,7 @@ def _write_at(lowering: Lowering, node: fx.Node, places: Lazy, to: Lazy, add: bo
 
 def _along(lowering: Lowering, node: fx.Node, tensor: Lazy) -> Lazy:
     """Elements whose index along one dimension is read from a tensor."""
-    dim = int(node.args[1]) % len(tensor.shape)  # type: ignore[call-overload]
+    dim = int(option(node, 1, "dim", 0)) % len(tensor.shape)
     index = lowering.program.store(lowering.tensor(node.args[2]))
     return tensor.view(index.shape, lambda i: [*i[:dim], variable(f"int({index.element(i)})"), *i[dim + 1 :]])
 
@@ -92,12 +92,11 @@ def _scatter(add: bool) -> Rule:
 
 def _one_index(lowering: Lowering, node: fx.Node, tensor: Lazy) -> tuple[Lazy, Shape]:
     """Elements at an index tensor along one dimension."""
-    dim = int(node.args[1]) % len(tensor.shape)  # type: ignore[call-overload]
-    indices: list[Lazy | None] = [None] * dim
-    indices += _indices(lowering, [node.args[2]])
-    assert indices[dim] is not None
-    shape = (*tensor.shape[:dim], *indices[dim].shape, *tensor.shape[dim + 1 :])
-    return _pick(tensor, indices, shape), shape
+    dim = int(option(node, 1, "dim", 0)) % len(tensor.shape)
+    (index,) = _indices(lowering, [node.args[2]])
+    assert index is not None
+    shape = (*tensor.shape[:dim], *index.shape, *tensor.shape[dim + 1 :])
+    return _pick(tensor, [*[None] * dim, index], shape), shape
 
 
 def _index_select(lowering: Lowering, node: fx.Node) -> Lazy:

@@ -36,14 +36,11 @@ class Position:
         return None if any(self.steps.values()) else self.first
 
     def __str__(self) -> str:
-        terms = [
-            f"{'-' if step < 0 else '+'} {variable}"
-            if abs(step) == 1
-            else f"{'-' if step < 0 else '+'} {abs(step)} * {variable}"
-            for variable, step in self.steps.items()
-            if step
-        ]
-        return " ".join([str(self.first), *terms])
+        text = str(self.first)
+        for variable, step in self.steps.items():
+            times = "" if abs(step) == 1 else f"{abs(step)} * "
+            text += f" {'-' if step < 0 else '+'} {times}{variable}" if step else ""
+        return text
 
 
 def variable(expression: str) -> Position:

@@ -14,7 +14,7 @@ from hddm_sbi.compiler.program import Program
 from hddm_sbi.kernels import KERNELS
 
 
-class UnknownOperation(NotImplementedError):
+class UnknownOperationError(NotImplementedError):
     """An operation that the table does not have, or not with these arguments."""
 
 
@@ -37,7 +37,7 @@ class Lowering:
             if node.op == "output":
                 return tuple(self.tensor(result) for result in node.args[0])
             self._lazy[node] = self._lower(node)
-        raise UnknownOperation("a graph without output")
+        raise UnknownOperationError("a graph without output")
 
     def _lower(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -53,13 +53,13 @@ class Lowering:
 
     def _rule(self, node: fx.Node) -> Rule:
         if not isinstance(node.target, torch._ops.OpOverload):
-            raise UnknownOperation(str(node.target))
+            raise UnknownOperationError(str(node.target))
         if node.target.name() in KERNELS:
             return _call_kernel
         name, overload = node.target.overloadpacket.__name__, node.target._overloadname
         rule = self._rules.get(f"{name}.{overload}", self._rules.get(name))
         if rule is None:
-            raise UnknownOperation(f"{node.target} is not in the table of operations")
+            raise UnknownOperationError(f"{node.target} is not in the table of operations")
         return rule
 
     def tensor(self, argument: Any) -> Lazy:
@@ -69,7 +69,7 @@ class Lowering:
             return lazy
         if isinstance(argument, bool | int | float):
             return number(literal(argument))
-        raise UnknownOperation(f"an argument {argument!r}")
+        raise UnknownOperationError(f"an argument {argument!r}")
 
     def shape(self, node: fx.Node) -> Shape:
         """Shape of a node's result."""

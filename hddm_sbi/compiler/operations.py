@@ -20,7 +20,7 @@ OPERATIONS: dict[str, Rule] = POINTWISE | VIEWS | SUMS | INDEXING
 
 
 def lower(graph: fx.GraphModule, values: Mapping[fx.Node, Any]) -> tuple[Program, tuple[Lazy, ...]]:
-    """The program of a graph, and the lazy tensors of its results. Raises UnknownOperation.
+    """The program of a graph, and the lazy tensors of its results. Raises UnknownOperationError.
 
     values: what every node was for one input, for shapes and for constants.
     """

@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from hddm_sbi.compiler.lazy import Lazy, literal
-from hddm_sbi.compiler.lowering import Lowering, Rule, UnknownOperation, option
+from hddm_sbi.compiler.lowering import Lowering, Rule, UnknownOperationError, option
 
 
 def _pointwise(template: str, *defaults: float, scaled: int | None = None) -> Rule:
@@ -22,7 +22,7 @@ def _pointwise(template: str, *defaults: float, scaled: int | None = None) -> Ru
         tensors = [lowering.tensor(a) for a in node.args[:n_tensors]]
         options, alpha = node.args[n_tensors:], node.kwargs.get("alpha", 1)
         if options != defaults[: len(options)] or set(node.kwargs) - {"alpha"} or (scaled is None and alpha != 1):
-            raise UnknownOperation(f"{node.target} with {options} {dict(node.kwargs)}")
+            raise UnknownOperationError(f"{node.target} with {options} {dict(node.kwargs)}")
         if scaled is not None and alpha != 1:
             tensors[scaled] = _scaled(tensors[scaled], float(alpha))  # type: ignore[arg-type]
         return _apply(lowering, node, template, tensors)

@@ -19,8 +19,8 @@ class Statement:
     """Lines inside loops over all indices of a shape, written with i0, i1, ... for the indices.
 
     buffer: offset in the workspace -> the buffer it belongs to. alone: shares its loops with no other statement,
-    because it depends on their order or calls a kernel. part: assigns to a part of a buffer of which the other parts are
-    assigned by other statements, and reads none.
+    because it depends on their order or calls a kernel. part: assigns to a part of a buffer, of which other statements
+    assign the other parts.
     """
 
     shape: Shape

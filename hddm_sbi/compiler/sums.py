@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from hddm_sbi.compiler.lazy import START, Index, Lazy, literal, number, variable
-from hddm_sbi.compiler.lowering import Lowering, Rule, dims_of
+from hddm_sbi.compiler.lowering import Lowering, Rule, dims_of, option
 
 
 def _reduction(how: str) -> Rule:
@@ -28,7 +28,7 @@ def _running(how: str) -> Rule:
 
     def rule(lowering: Lowering, node: fx.Node) -> Lazy:
         tensor, program = lowering.tensor(node.args[0]), lowering.program
-        dim, to = int(node.args[1]) % len(tensor.shape), program.copy(tensor)  # type: ignore[call-overload]
+        dim, to = int(option(node, 1, "dim", 0)) % len(tensor.shape), program.copy(tensor)
         before, after = to.slice(dim, 0, to.shape[dim] - 1), to.slice(dim, 1, to.shape[dim])
         program.loop(after.shape, lambda i: [f"{after.element(i)} {how}= {before.element(i)}"], alone=True)
         return to
@@ -41,7 +41,7 @@ def _extreme(comparison: str) -> Rule:
 
     def rule(lowering: Lowering, node: fx.Node) -> tuple[Lazy, Lazy]:
         program, tensor = lowering.program, lowering.program.store(lowering.tensor(node.args[0]))
-        dim = int(node.args[1]) % len(tensor.shape)  # type: ignore[call-overload]
+        dim = int(option(node, 1, "dim", 0)) % len(tensor.shape)
         best = program.copy(tensor.slice(dim, 0, 1))
         where = program.copy(number("0.0", best.shape))
 
@@ -60,7 +60,7 @@ def _extreme(comparison: str) -> Rule:
 
 
 def _product(lowering: Lowering, node: fx.Node) -> Lazy:
-    """Products of matrices and vectors, alone or in batches: sums over the last dimension of a and the next to last of b."""
+    """Products of matrices and vectors, or of batches: sums over the last dimension of a and the next to last of b."""
     a, b = (lowering.program.store(lowering.tensor(x)) for x in node.args[:2])
     batch = len(a.shape) == 3
     rows, columns = a.shape[:-1], b.shape[2:] if batch else b.shape[1:]
@@ -78,10 +78,8 @@ def _product(lowering: Lowering, node: fx.Node) -> Lazy:
 def _solve_triangular(lowering: Lowering, node: fx.Node) -> Lazy:
     """X with A X = B, or X A = B where `left` is false, row after row."""
     program, shape = lowering.program, lowering.shape(node)
-    a, b = (
-        program.broadcast(program.store(lowering.tensor(x)), (*shape[:-2], *lowering.shape(x)[-2:]))
-        for x in node.args[:2]
-    )  # type: ignore[arg-type]
+    whole = [program.store(lowering.tensor(x)) for x in node.args[:2]]
+    a, b = (program.broadcast(x, (*shape[:-2], *x.shape[-2:])) for x in whole)
     upper, left = node.kwargs["upper"], node.kwargs.get("left", True)
     if not left:
         last = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]

@@ -95,16 +95,21 @@ def _diagonal(lowering: Lowering, node: fx.Node) -> Lazy:
 
 
 def _where_index(
-    condition: Callable[[Index], str], inside: Lazy, outside: Lazy, index: Callable[[Index], Index]
+    condition: Callable[[Index], str | bool], inside: Lazy, outside: Lazy, index: Callable[[Index], Index]
 ) -> Lazy:
     def element(i: Index) -> str:
-        return f"({inside.element(index(i))} if {condition(i)} else {outside.element(i)})"
+        holds = condition(i)
+        if isinstance(holds, str):
+            return f"({inside.element(index(i))} if {holds} else {outside.element(i)})"
+        return inside.element(index(i)) if holds else outside.element(i)
 
     return Lazy(outside.shape, element)
 
 
 def _in_slice(inside: Lazy, outside: Lazy, dim: int, first: int, last: int, step: int) -> Lazy:
-    def condition(i: Index) -> str:
+    def condition(i: Index) -> str | bool:
+        if i[dim].fixed is not None:
+            return i[dim].fixed in range(first, last, step)
         every = f" and ({i[dim] + -first}) % {step} == 0" if step > 1 else ""
         return f"{first} <= {i[dim]} < {last}{every}"
 
@@ -116,7 +121,10 @@ def _in_slice(inside: Lazy, outside: Lazy, dim: int, first: int, last: int, step
 
 
 def _at_position(inside: Lazy, outside: Lazy, dim: int, at: int) -> Lazy:
-    return _where_index(lambda i: f"{i[dim]} == {at}", inside, outside, lambda i: [*i[:dim], *i[dim + 1 :]])
+    def condition(i: Index) -> str | bool:
+        return f"{i[dim]} == {at}" if i[dim].fixed is None else i[dim].fixed == at
+
+    return _where_index(condition, inside, outside, lambda i: [*i[:dim], *i[dim + 1 :]])
 
 
 def _select_backward(lowering: Lowering, node: fx.Node) -> Lazy:
