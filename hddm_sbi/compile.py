@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import pyro
 import torch
+from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
@@ -94,18 +95,19 @@ def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Pa
         graph = record(potential, x0)
         values = simplify(graph, x0)
     except (RuntimeError, NotImplementedError, TypeError) as reason:
-        _warn(f"the model runs eagerly, 100 times slower than compiled: it could not be traced ({reason})")
+        _warn("the model runs eagerly, 100 times slower than compiled: it could not be traced", reason)
         return _on_arrays(potential), "eager"
     if path == "compiled":
         try:
             return emit(graph, values), "compiled"
-        except UnknownOperationError as reason:
-            _warn(f"the model runs as a graph, about 10 times slower than compiled: {reason}")
+        except (UnknownOperationError, NumbaError) as reason:
+            _warn("the model runs as a graph, 30 times slower than compiled: it could not be compiled", reason)
     return _on_arrays(_run(graph)), "traced"
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)
+def _warn(message: str, reason: Exception) -> None:
+    first_line = str(reason).strip().partition("\n")[0]
+    warnings.warn(f"{message} ({first_line})", stacklevel=4)
 
 
 def _run(graph: fx.GraphModule) -> Potential:
