@@ -180,8 +180,8 @@ class HierarchicalModel:
     ) -> Any:
         """Sample the posterior.
 
-        draws, tune: per chain. seed: same seed, same draws. method: "nuts" (nutpie on the compiled model) or "pyro-nuts"
-        (Pyro's own, slow). progress: show a progress bar. log_likelihood: add the pointwise log likelihood
+        draws, tune: per chain. seed: same seed, same draws. method: "nuts" (nutpie on the compiled model) or
+        "pyro-nuts" (Pyro's own, slow). progress: show a progress bar. log_likelihood: add the pointwise log likelihood
         (chains x draws x trials numbers).
         Returns ArviZ InferenceData with posterior, sample_stats, observed_data and constant_data. Ctrl-C returns the
         draws so far, with attrs["interrupted"] = 1. Warns (ConvergenceWarning) about what should not be trusted yet.
