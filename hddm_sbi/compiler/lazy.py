@@ -137,10 +137,11 @@ def stored(array: str, offset: int, shape: Shape) -> Lazy:
     strides = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
 
     def element(i: Index) -> str:
-        place = Position(offset)
+        place = START
         for e, stride in zip(i, strides, strict=True):
             place += e * stride
-        return f"{array}[{place}]"
+        # The first number is that of an element of this tensor: by it `schedule` knows what is touched.
+        return f"{array}[{place + offset}]" if place.first >= 0 else f"{array}[{offset} + {place}]"
 
     return Lazy(shape, element, cheap=True, flat=(array, offset))
 
