@@ -207,7 +207,7 @@ def perceptron(x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Te
     weights: of every layer the matrix (out, in) and the bias, laid end to end. sizes: (layers + 1,).
     """
     y = np.zeros((len(x), sizes[-1]))
-    _outputs(*(t.detach().contiguous().numpy() for t in (x, used, weights)), np.array(sizes), y)  # type: ignore[call-arg, arg-type]
+    _outputs(*(t.detach().contiguous().numpy() for t in (x, used, weights)), np.array(sizes), y)  # type: ignore[call-arg]
     return torch.from_numpy(y)
 
 
@@ -220,7 +220,7 @@ def _(x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
 def perceptron_backward(upstream: Tensor, x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
     """Gradient (m, in) by x of the sum of upstream * outputs, upstream (m, out); 0 where `used` is 0."""
     by_x = np.zeros((len(x), sizes[0]))
-    _gradients(*(t.detach().contiguous().numpy() for t in (upstream, x, used, weights)), np.array(sizes), by_x)  # type: ignore[call-arg, arg-type]
+    _gradients(*(t.detach().contiguous().numpy() for t in (upstream, x, used, weights)), np.array(sizes), by_x)  # type: ignore[call-arg]
     return torch.from_numpy(by_x)
 
 

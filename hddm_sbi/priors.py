@@ -85,7 +85,7 @@ def in_double(prior: TorchDistribution) -> TorchDistribution:
     >>> in_double(dist.Normal(0.1, 3.0)).loc.dtype
     torch.float64
     """
-    names: Mapping[str, object] = prior.arg_constraints  # type: ignore[assignment]
+    names: Mapping[str, object] = prior.arg_constraints
     try:
         return type(prior)(**{name: getattr(prior, name).double() for name in names}) if names else prior
     except (AttributeError, TypeError):

@@ -83,7 +83,7 @@ def _file(source: str) -> Path | None:
     texts = [Path(str(file)).read_text() for file in (__file__, *(module.__file__ for module in _PARTS))]
     parts = [source, *texts, nb.__version__]
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-    folder = Path(config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "densities"
+    folder = Path(config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "densities"  # type: ignore[attr-defined]
     path = folder / f"{name}.py"
     try:
         folder.mkdir(parents=True, exist_ok=True)
