@@ -22,7 +22,12 @@ THETAS = {
     "dmc": (3.0, 0.7, 0.0, 0.15, 0.05, 2.0, -1.0),
     "ssp": (3.5, 0.7, 0.0, 1.8, 18.0, -1.0),
     "levy": (1.0, 1.0, 0.5, 0.0, 1.7),
+    "race": (2.0, 1.0, 1.0, 0.2, 0.0, 0.5),
+    "lca": (3.0, 2.0, 1.0, 0.2, 0.0, 1.0, 2.0),
+    "lca4": (3.0, 2.0, 2.0, 1.0, 1.0, 0.2, 0.0, 1.0, 2.0),
 }
+#: without an Euler scheme here.
+ALONE = ("ddm_sdv", "full_ddm", "levy", "race", "lca", "lca4")
 
 
 @nb.njit
@@ -64,9 +69,9 @@ def main() -> None:
     t = np.arange(15_001) * DT
     for name, theta in THETAS.items():
         simulator = hs.load_simulator(name)
-        rows = np.tile(theta, (N if name != "levy" else N // 10, 1))
+        rows = np.tile(theta, (N, 1))
         rate = len(rows) / best_seconds(lambda simulator=simulator, rows=rows: simulator.simulate(rows, 1), 3)
-        if name in ("ddm_sdv", "full_ddm", "levy"):
+        if name in ALONE:
             print(f"{name}: {rate:.1e} trials/s")
             continue
         bound, push, leak = tables(name, theta, t)

@@ -48,7 +48,7 @@ def accuracy(
 ) -> Accuracy:
     """Compare two likelihoods on n simulated trials, whose `n_thetas` thetas (default: n) are uniform in `region`."""
     simulator = reference.simulator
-    theta = _uniform(simulator, region, n, seed, n_thetas)
+    theta = uniform(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
     error, scores = _errors(likelihood, reference, theta, rt, choice)
     variate = np.expm1(-error) + error
@@ -75,7 +75,7 @@ def tails(
     with_lapse: the same choices below 1e-5 where 5 % of the trials are lapses, as in every default fit.
     """
     simulator = reference.simulator
-    theta = _uniform(simulator, region, n, seed, n_thetas)
+    theta = uniform(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
     times, made, at = (torch.as_tensor(x) for x in (rt, choice, theta))
     error = (reference.trial_log_prob(times, made, at) - likelihood.trial_log_prob(times, made, at)).numpy()
@@ -104,28 +104,26 @@ def posterior_bias(
     mode. A condition that is given has either of its codes in half of the trials.
     """
     simulator = reference.simulator
-    region = {name: _inner(name, *box) for name, box in likelihood.box.items()}
+    region = inner_region(likelihood)
     estimated = [column for column, p in enumerate(simulator.parameters) if not p.given]
     names = [simulator.names[column] for column in estimated]
-    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.given)))
     bias = np.empty((n_sets, len(estimated)))
-    for k, theta in enumerate(_uniform(simulator, region, n_sets, seed)):
-        cells = np.tile(theta, (len(codes), 1))
-        cells[:, [column for column in range(len(theta)) if column not in estimated]] = codes
-        cell = np.arange(n_trials) % len(codes)
+    for k, theta in enumerate(uniform(simulator, region, n_sets, seed)):
+        cells = conditions(simulator, theta)
+        cell = np.arange(n_trials) % len(cells)
         rt, choice = simulator.simulate(cells[cell], seed + 1000 + k)
-        trials = SortedTrials.sort(rt, choice, cell, len(codes), len(simulator.choices))
+        trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
         bounds = [likelihood.box[name] for name in names]
         if simulator.symmetries.shift in names:
             column = names.index(simulator.symmetries.shift)
             bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
-        prior = _BoxPrior(theta[estimated], np.array([np.ptp(likelihood.box[name]) for name in names]), n_trials)
+        prior = _BoxPrior(theta[estimated], box_precision(likelihood, names) / n_trials)
         exact, learned = (prior.added_to(_loss(one, trials, cells, estimated)) for one in (reference, likelihood))
         mode = _mode(exact, theta[estimated], bounds, n_trials)
         if reference.kind == "numerical":
             # Differences of its differences are noise; the information of its scores is not.
             cells[:, estimated] = mode
-            scores = _scores(reference, cells[cell], rt, choice)[:, estimated]
+            scores = trial_scores(reference, cells[cell], rt, choice)[:, estimated]
             sds = np.sqrt(np.diag(np.linalg.inv(scores.T @ scores + n_trials * np.diag(prior.precision))))
         else:
             sds = _sds(exact, mode, n_trials)
@@ -149,7 +147,8 @@ def scores(
     """
     whole = dict(likelihood.box)
     target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}
-    inside, everywhere = (accuracy(likelihood, reference, region, n, seed, n_thetas) for region in (target, whole))
+    inside = accuracy(likelihood, reference, target, n, seed, n_thetas)
+    everywhere = inside if target == whole else accuracy(likelihood, reference, whole, n, seed, n_thetas)
     mean, largest = posterior_bias(likelihood, reference, n_trials, n_sets, seed)
     return {
         "KL": inside.kl,
@@ -172,13 +171,18 @@ def scores(
     }
 
 
-def _inner(name: str, low: float, high: float) -> tuple[float, float]:
-    margin = _INNER_MARGIN * (high - low)
-    inner = _POSTERIOR_MARGIN.get(name, (low + margin, high - margin))
-    return max(low, inner[0]), min(high, inner[1])
+def inner_region(likelihood: Likelihood) -> Region:
+    """Where posterior bias is measured: inside the box, as human data are."""
+
+    def inner(name: str, low: float, high: float) -> tuple[float, float]:
+        margin = _INNER_MARGIN * (high - low)
+        share = _POSTERIOR_MARGIN.get(name, (low + margin, high - margin))
+        return max(low, share[0]), min(high, share[1])
+
+    return {name: inner(name, *box) for name, box in likelihood.box.items()}
 
 
-def _uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
+def uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
     """n rows uniform in the region, of which n_thetas differ; a condition has either of its codes."""
     low, high = np.array(list(region.values())).T
     share = np.random.default_rng(seed).random((n_thetas or n, len(low)))
@@ -226,11 +230,25 @@ def _loss(likelihood: Likelihood, trials: SortedTrials, cells: Array, estimated:
     return loss
 
 
-class _BoxPrior:
-    """A normal prior per trial of n, with the variance of a uniform law of that width."""
+def conditions(simulator: Simulator, theta: Array) -> Array:
+    """theta (p,) once for every combination of the codes of the conditions that are given, (n_cells, p)."""
+    given = [column for column, p in enumerate(simulator.parameters) if p.given]
+    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.given)))
+    cells = np.tile(theta, (len(codes), 1))
+    cells[:, given] = codes
+    return cells
 
-    def __init__(self, centre: Array, width: Array, n: int) -> None:
-        self.centre, self.precision = centre, 12.0 / width**2 / n
+
+def box_precision(likelihood: Likelihood, names: list[str]) -> Array:
+    """One over the variance of a uniform law over the box, of each parameter."""
+    return np.array([12.0 / np.ptp(likelihood.box[name]) ** 2 for name in names])
+
+
+class _BoxPrior:
+    """A normal prior, per trial: `precision` is that of the prior divided by the number of trials."""
+
+    def __init__(self, centre: Array, precision: Array) -> None:
+        self.centre, self.precision = centre, precision
 
     def added_to(self, loss: Loss) -> Loss:
         def with_prior(x: Array) -> tuple[float, Array]:
@@ -241,7 +259,7 @@ class _BoxPrior:
         return with_prior
 
 
-def _scores(likelihood: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
+def trial_scores(likelihood: Likelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
     """d log p / d theta of every trial, (n, p)."""
     at = torch.tensor(theta, requires_grad=True)
     log_p = likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)

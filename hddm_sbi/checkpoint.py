@@ -27,7 +27,8 @@ class Card:
     """A checkpoint's passport.
 
     box: (low, high) per parameter. recipe: what decides the weights, seed included. sha256, bytes: of the weights file.
-    scores: name -> value, printed by `scored_by`. versions: of the libraries that made it.
+    scores: name -> value, printed by `scored_by`. versions: of the libraries that made it. discretisation: how far the
+    simulations are from the model's law.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Card:
     bytes: int = 0
     scores: Mapping[str, Any] = field(default_factory=dict)
     scored_by: str = ""
+    discretisation: str = ""
 
     def headline(self) -> dict[str, float]:
         """The scores that fit in a table of models."""
@@ -106,7 +108,8 @@ def _checked(card: Card) -> Card:
 def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
     """A learned likelihood, verified against its card and the model.
 
-    Raises InputError where the file is truncated, was changed after training, or belongs to another model.
+    Raises InputError where the file is truncated, was changed after training, or belongs to another model, or where the
+    card's box leaves the model's support.
     """
     card = read_card(weights)
     content = weights.read_bytes()
@@ -115,6 +118,12 @@ def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
             f"{str(weights)!r} is a likelihood of {card.model!r} ({' '.join(card.parameters)}); expected "
             f"{simulator.name!r} ({' '.join(simulator.names)})."
         )
+    for name, (low, high) in card.box.items():
+        if not simulator.support[name][0] <= low < high <= simulator.support[name][1]:
+            raise InputError(
+                f"the card of {str(weights)!r} says a box of {name!r}, [{low:g}, {high:g}], that does not lie inside "
+                f"{simulator.support[name]}, where {simulator.name!r} is defined; restore the card or train again."
+            )
     if len(content) < card.bytes:
         raise InputError(
             f"{str(weights)!r} is truncated: it has {len(content)} bytes, its card says {card.bytes}; copy it again."

@@ -162,12 +162,15 @@ class Likelihood(ABC):
 
     def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""
-        shift, closing = self._shift(theta), self.simulator.closing
+        # The times stand still when theta moves: log densities have no gradient by rt, and need none, since the density
+        # is 0 at the ends that would move, t0 and where the bounds meet.
+        still = theta.detach()
+        shift, closing = self._shift(still), self.simulator.closing
         low, high = _Y_RANGE
         decision = rt - shift
         if closing is not None:
             decision = torch.minimum(
-                decision, 1.0 / closing(dict(zip(self.simulator.names, theta.unbind(-1), strict=True)))
+                decision, 1.0 / closing(dict(zip(self.simulator.names, still.unbind(-1), strict=True)))
             )
         upper = torch.log(decision.clamp(min=np.exp(low), max=np.exp(high)))
         half = 0.5 * (upper - low)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hddm_sbi.clock import add_collapse, collapse_gradient
 from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
 
@@ -19,13 +20,14 @@ _BLOCK = 128
 _LOG_2PI_HALF = 0.9189385332046727
 
 # With d = rt - t0, y = log d - log(1 - r d) - s (s: log of the time scale; r: one over the time at which decisions end,
-# or 0), z = y, or z(y) below where tails are heavy, and e_k = (z - m_k) / sd_k, for each choice
+# or 0; where bounds collapse, log d + C - s as in `clock.py`), z = y, or z(y) below where a tail is heavy, and
+# e_k = (z - m_k) / sd_k, for each choice
 #   log f = log sum_k exp(log w_k - log sd_k - e_k² / 2) - log(2 pi) / 2 + log dz/dy - log d - log(1 - r d)
 #   log S = log sum_k exp(log w_k + log Phi(-e_k)),   dS / dm_k = w_k phi(e_k) / sd_k
 # log p(rt, c) is log f_c, or log f_c + sum_{j != c} log S_j where the choices race.
 #
 # Heavy tails, P(rt > t) ~ 1/t, are exponential in y. With w = log(1 + e^y), z = y - w + (1 + 2w)^1/2 - 1 goes from y to
-# (2y)^1/2, where such a tail is that of a normal.
+# (2y)^1/2, where such a tail is that of a normal; `tail` is 1 where the late tail is so, -1 where the early one is.
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -119,12 +121,13 @@ def _accumulate(
 def _by_time(
     rt: Array, t0: float, r: float, slope: Array, stretch: Array, bend: Array, weight: Array
 ) -> tuple[float, float, float]:
-    """The block's gradients by s, t0 and r, from that by z."""
+    """The block's gradients by s, t0 and r, from that by z, which is left as that by y in `slope`."""
     by_s, by_t0, by_r = 0.0, 0.0, 0.0
     for i in range(rt.shape[0]):
         d = rt[i] - t0
         left = 1.0 - r * d
         by_y = slope[i] * stretch[i] + weight[i] * bend[i]
+        slope[i] = by_y
         by_s -= by_y
         by_t0 -= (by_y - weight[i]) / (d * left) + 2.0 * weight[i] * r / left
         by_r += (by_y + weight[i]) * d / left
@@ -133,10 +136,10 @@ def _by_time(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _coordinate(
-    rt: Array, t0: float, r: float, s: float, heavy: bool, z: Array, stretch: Array, bend: Array, logp: Array
+    rt: Array, t0: float, clock: Array, s: float, tail: int, z: Array, stretch: Array, bend: Array, logp: Array
 ) -> None:
     """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins."""
-    n = rt.shape[0]
+    n, r = rt.shape[0], clock[0]
     for i in range(n):
         log_d = log_positive(rt[i] - t0)
         z[i], stretch[i], bend[i], logp[i] = log_d - s, 1.0, 0.0, -log_d
@@ -145,17 +148,19 @@ def _coordinate(
             log_left = log_positive(1.0 - r * (rt[i] - t0))
             z[i] -= log_left
             logp[i] -= log_left
-    if heavy:
+    if clock[1] > 0.0:
+        add_collapse(rt, t0, clock[1], clock[2], z, logp)
+    if tail != 0:
         for i in range(n):
-            y = z[i]
+            y = tail * z[i]
             e = exp_negative(-abs(y))
             w = max(y, 0.0) + log_positive(1.0 + e)
             rise = (1.0 if y >= 0.0 else e) / (1.0 + e)
             root = math.sqrt(1.0 + 2.0 * w)
-            z[i] = y - w + root - 1.0
+            z[i] = tail * (y - w + root - 1.0)
             stretch[i] = 1.0 - rise * (1.0 - 1.0 / root)
             change = -rise * (1.0 - rise) * (1.0 - 1.0 / root) - rise * rise / (root * root * root)
-            bend[i] = change / stretch[i]
+            bend[i] = tail * change / stretch[i]
             logp[i] += log_positive(stretch[i])
 
 
@@ -166,9 +171,9 @@ def _cells(
     log_sd: Array,
     s: Array,
     t0: Array,
-    closing: Array,
+    clock: Array,
     racing: bool,
-    heavy: bool,
+    tail: int,
     lapse: float,
     lapse_density: float,
     starts: NDArray[np.int64],
@@ -179,7 +184,7 @@ def _cells(
     g_sd: Array,
     g_s: Array,
     g_t0: Array,
-    g_closing: Array,
+    g_clock: Array,
     g_lapse: Array,
 ) -> None:
     """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
@@ -195,8 +200,8 @@ def _cells(
         # At or below t0, and once the bounds have met, there is no density, only a lapse.
         above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
         last = starts[run + 1]
-        if closing[c] > 0.0:
-            last = above + np.searchsorted(rt[above:last], t0[c] + 1.0 / closing[c], side="left")
+        if clock[c, 0] > 0.0:
+            last = above + np.searchsorted(rt[above:last], t0[c] + 1.0 / clock[c, 0], side="left")
         outside = above - starts[run] + starts[run + 1] - last
         if outside > 0:
             total[c] += outside * log_lapse
@@ -204,7 +209,7 @@ def _cells(
         for first in range(above, last, _BLOCK):
             block = rt[first : min(first + _BLOCK, last)]
             n = len(block)
-            _coordinate(block, t0[c], closing[c], s[c], heavy, z, stretch, bend, logp)
+            _coordinate(block, t0[c], clock[c], s[c], tail, z, stretch, bend, logp)
             for j in range(n_choices):
                 if j == winner:
                     _density(z, log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], logp)
@@ -221,10 +226,15 @@ def _cells(
                 if j == winner or racing:
                     to = g_w[c, j], g_mean[c, j], g_sd[c, j]
                     _accumulate(log_sd[c, j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
-            by_s, by_t0, by_closing = _by_time(block, t0[c], closing[c], slope, stretch, bend, weight)
+            by_s, by_t0, by_closing = _by_time(block, t0[c], clock[c, 0], slope, stretch, bend, weight)
             g_s[c] += by_s
             g_t0[c] += by_t0
-            g_closing[c] += by_closing
+            g_clock[c, 0] += by_closing
+            if clock[c, 1] > 0.0:
+                by_t0, by_rate, by_power = collapse_gradient(block, t0[c], clock[c, 1], clock[c, 2], slope, weight)
+                g_t0[c] += by_t0
+                g_clock[c, 1] += by_rate
+                g_clock[c, 2] += by_power
 
 
 @torch.library.custom_op("hddm_sbi::mixture_cells", mutates_args=())
@@ -234,20 +244,20 @@ def mixture_cells(
     log_sd: Tensor,
     s: Tensor,
     t0: Tensor,
-    closing: Tensor,
+    clock: Tensor,
     racing: bool,
-    heavy: bool,
+    tail: int,
     lapse: Tensor,
     lapse_density: float,
     starts: Tensor,
     rt: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0, closing and lapse."""
-    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0, closing)]
-    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0, t0)]
-    _cells(*inputs, racing, heavy, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
-    total, g_w, g_mean, g_sd, g_s, g_t0, g_closing, g_lapse = (torch.from_numpy(x) for x in outputs)
-    return total, g_w, g_mean, g_sd, g_s, g_t0, g_closing, g_lapse
+    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0, clock and lapse."""
+    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0, clock)]
+    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, clock, t0)]
+    _cells(*inputs, racing, tail, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
+    total, g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse = (torch.from_numpy(x) for x in outputs)
+    return total, g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
 
 
 @mixture_cells.register_fake
@@ -257,15 +267,15 @@ def _(
     log_sd: Tensor,
     s: Tensor,
     t0: Tensor,
-    closing: Tensor,
+    clock: Tensor,
     racing: bool,
-    heavy: bool,
+    tail: int,
     lapse: Tensor,
     lapse_density: float,
     starts: Tensor,
     rt: Tensor,
 ) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, t0, t0))
+    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, clock, t0))
 
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
@@ -273,7 +283,7 @@ def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], 
 
 
 def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-    g_w, g_mean, g_sd, g_s, g_t0, g_closing, g_lapse = ctx.saved_tensors
+    g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse = ctx.saved_tensors
     wide = upstream.unsqueeze(-1).unsqueeze(-1)
     by_lapse = (upstream * g_lapse).sum()
     return (
@@ -282,7 +292,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
         wide * g_sd,
         upstream * g_s,
         upstream * g_t0,
-        upstream * g_closing,
+        upstream.unsqueeze(-1) * g_clock,
         None,
         None,
         by_lapse,

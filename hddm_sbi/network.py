@@ -200,8 +200,7 @@ class MixtureNetwork(nn.Module):
             choice = flat // k
             picked = mixture.take(torch.arange(n), choice, flat % k)
             z = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
-        clock = torch.exp(self.reduction.log_time_at(z) + self.reduction.log_time_scale(theta))
-        decision = clock / (1.0 + clock * self.reduction.closing(theta))
+        decision = self.reduction.time(self.reduction.log_time_at(z), theta)
         delay = self.reduction.delay(theta)
         if self.reduction.delayed:
             delay = delay * torch.rand(n, generator=generator, dtype=theta.dtype)
@@ -213,8 +212,8 @@ class MixtureNetwork(nn.Module):
         inside = (d > 0) & (d * self.reduction.closing(theta) < 1.0)
         # The untaken branch must stay finite, or its gradient would be nan.
         d = torch.where(inside, d, torch.where(self.reduction.closing(theta) > 0, 1e-3, 1.0)).clamp(max=_FOREVER)
-        left = 1.0 - d * self.reduction.closing(theta)
-        return torch.log(d / left) - self.reduction.log_time_scale(theta), -torch.log(d * left), inside
+        y, log_slope = self.reduction.log_time(d.unsqueeze(-1), theta)
+        return y[:, 0], log_slope[:, 0], inside
 
 
 def _log_between(low: Tensor, high: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class NeuralLikelihood(Likelihood):
         lapses = lapse, trials.lapse_density, starts, rt
         if reduction.delayed:
             return delayed_cells(*cells, reduction.delay(theta), *lapses)[0]
-        return mixture_cells(*cells, reduction.closing(theta), reduction.racing, reduction.heavy_tailed, *lapses)[0]
+        return mixture_cells(*cells, reduction.clock(theta), reduction.racing, reduction.tail, *lapses)[0]
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """See `Likelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row where no

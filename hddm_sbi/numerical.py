@@ -32,6 +32,7 @@ class NumericalLikelihood(Likelihood):
         if simulator.passage is None:
             raise InputError(f"{simulator.name!r} declares no `passage`, the density of its decision time.")
         super().__init__(simulator, simulator.support)
+        self._longest_step = _STEP * max(p.high - p.low for p in simulator.parameters)
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """See `Likelihood.trial_log_prob`."""
@@ -40,7 +41,7 @@ class NumericalLikelihood(Likelihood):
         for i, row in enumerate(rows):
             here = np.flatnonzero(inverse.reshape(-1) == i)
             times, choices = rt.numpy()[here], choice.numpy()[here]
-            t_max = _MARGIN * float((times - self._delay(row)).max())
+            t_max = _MARGIN * float((times - self._delay(row)).max()) + self._longest_step
             value[here] = self._log_density(row, times, choices, t_max)
             if theta.requires_grad:
                 gradient[here] = self._differences(row, times, choices, t_max)
@@ -73,7 +74,7 @@ class NumericalLikelihood(Likelihood):
             ends = [row.copy(), row.copy()]
             ends[0][column] -= step
             ends[1][column] += step
-            below, above = (self._log_density(end, rt, choice, t_max + 2 * step) for end in ends)
+            below, above = (self._log_density(end, rt, choice, t_max) for end in ends)
             finite = np.isfinite(below) & np.isfinite(above)
             gradient[finite, column] = (above[finite] - below[finite]) / (2 * step)
         return gradient

@@ -14,6 +14,7 @@ from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.network import Architecture
 from hddm_sbi.numerical import NumericalLikelihood
 from hddm_sbi.reduction import Reduction
+from hddm_sbi.simulated import scores_by_simulation
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.training import Recipe, train
 
@@ -38,14 +39,29 @@ def targets(simulator: Simulator) -> Targets:
 
 
 def recipe(simulator: Simulator) -> Recipe:
-    """The recipe of a shipped likelihood: the more inputs a network has, the more thetas with fewer trials each."""
-    inputs = len(Reduction(simulator).names)
-    return Recipe() if inputs <= 2 else Recipe(thetas=200_000, trials=2_500)
+    """The recipe of a shipped likelihood: the more inputs a network has, the more thetas with fewer trials each; of
+    choices that see each other, every trial shows each of them."""
+    n = len(simulator.choices)
+    if len(Reduction(simulator).names) <= 2:
+        return Recipe()
+    if _coupled(simulator):
+        return Recipe(thetas=200_000, trials=2_500 // n, bins=192 // n)
+    return Recipe(thetas=200_000, trials=2_500)
 
 
 def architecture(simulator: Simulator) -> Architecture:
-    """The sizes of a shipped network: a heavy tail takes components of its own."""
-    return Architecture(components=12) if simulator.heavy_tailed else Architecture()
+    """The sizes of a shipped network: a heavy tail takes components of its own, and so do the humps of a diffusion with
+    many inputs, which make it wider in any case."""
+    components = 12 if simulator.tail else 8
+    if len(Reduction(simulator).names) <= 4:
+        return Architecture(components=components)
+    if _coupled(simulator):
+        return Architecture(components=components, hidden=96, choice_hidden=96)
+    return Architecture(components=16, hidden=96)
+
+
+def _coupled(simulator: Simulator) -> bool:
+    return bool(simulator.exchanged) and simulator.accumulator is None
 
 
 def train_likelihood_of(
@@ -75,27 +91,25 @@ def train_likelihood_of(
         recipe=asdict(used),
         versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},
         created=date.today().isoformat(),
+        discretisation=simulator.discretisation,
     )
     weights.parent.mkdir(parents=True, exist_ok=True)
     card = checkpoint.save_weights(network, card, weights)
-    if simulator.log_density is None and simulator.passage is None:
-        return card
     scored = replace(card, scores=score(weights), scored_by=f"hddm-sbi check {name}")
     checkpoint.write_card(weights, scored)
     return scored
 
 
 def score(weights: Path) -> dict[str, Any]:
-    """Scores of a weights file, against the closed form of its model or else its equation.
-
-    Raises InputError where there is neither.
-    """
+    """Scores of a weights file: against the closed form of its model, or else its equation, or else its simulator."""
     simulator = catalogue.load_simulator(checkpoint.read_card(weights).model)
     likelihood = checkpoint.load_likelihood(weights, simulator)
     n_trials = targets(simulator).trials_per_set
     if simulator.log_density is not None:
         return calibration.scores(likelihood, ExactLikelihood(simulator), n_trials=n_trials)
-    return calibration.scores(likelihood, NumericalLikelihood(simulator), n_trials=n_trials, n_thetas=400)
+    if simulator.passage is not None:
+        return calibration.scores(likelihood, NumericalLikelihood(simulator), n_trials=n_trials, n_thetas=400)
+    return scores_by_simulation(likelihood, n_trials=n_trials)
 
 
 def verdicts(scores: Mapping[str, Any], limits: Targets) -> dict[str, tuple[float, float, bool]]:

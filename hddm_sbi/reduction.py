@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hddm_sbi.clock import collapse, log_time_on
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulator import Parameter, Power, Simulator
 
@@ -20,9 +21,10 @@ class Reduction:
 
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
     parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). Where decisions end at a
-    time T, t is read off the clock t / (1 - t / T), which has no end. A view is the reduced parameters
-    as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter of its own,
-    that one comes first and the others follow in descending order; of independent accumulators, a choice sees its own.
+    time T, t is read off the clock t / (1 - t / T), which has no end; where bounds collapse, off that of `clock.py`.
+    A view is the reduced parameters as one choice sees them: mirrored models look at their mirror image; where every
+    choice has a parameter of its own, that one comes first and the others follow in descending order; of independent
+    accumulators, a choice sees its own.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -33,13 +35,17 @@ class Reduction:
                 f"{simulator.name!r} cannot be reduced: expected two choices that mirror each other (`negated`, "
                 "`complemented` in its Symmetries), or a parameter of its own for every choice (`exchanged`)."
             )
-        if symmetries.delay and (simulator.accumulator or simulator.heavy_tailed or simulator.closing):
-            raise InputError(f"{simulator.name!r} has a delay: it may not race, have a heavy tail or end at a time.")
+        clocks = [clock for clock in (simulator.closing, simulator.collapse) if clock]
+        if symmetries.delay and (simulator.accumulator or simulator.tail or clocks):
+            raise InputError(f"{simulator.name!r} has a delay: it may not race, have a heavy tail or a clock.")
+        if len(clocks) > 1:
+            raise InputError(f"{simulator.name!r} has two clocks; expected `closing` or `collapse`.")
         self.symmetries = symmetries
         self.racing = simulator.accumulator is not None
-        self.heavy_tailed = simulator.heavy_tailed
+        #: 1 where the late tail is heavy, -1 where the early one is, else 0.
+        self.tail = 0 if simulator.tail is None else 1 if simulator.tail == "late" else -1
         self.delayed = symmetries.delay is not None
-        self._closing = simulator.closing
+        self._closing, self._collapse = simulator.closing, simulator.collapse
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
         self._columns = {p.name: column - len(simulator.learned) for column, p in enumerate(simulator.learned)}
@@ -81,10 +87,32 @@ class Reduction:
             return torch.zeros_like(theta[:, 0])
         return torch.as_tensor(self._closing(self._by_name(theta)))
 
-    def log_time(self, decision: Tensor, theta: Tensor) -> Tensor:
-        """Log reduced time of decision times (n, m) inside (0, T), by the clock of every row of theta (n, p)."""
-        left = 1.0 - decision * self.closing(theta).unsqueeze(-1)
-        return torch.log(decision / left) - self.log_time_scale(theta).unsqueeze(-1)
+    def clock(self, theta: Tensor) -> Tensor:
+        """What the clock of every row of theta is made of, (n, 3): `closing`, and rate and power of the collapse."""
+        closing = self.closing(theta)
+        nothing = torch.zeros_like(closing)
+        rate, power = (nothing, nothing) if self._collapse is None else self._collapse(self._by_name(theta))
+        return torch.stack([closing, rate, power], -1)
+
+    def log_time(self, decision: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Log reduced time y of decision times (n, m) inside (0, T), by the clock of every row of theta (n, p), and
+        log dy/dt."""
+        closing, rate, power = self.clock(theta).unsqueeze(1).unbind(-1)
+        left = 1.0 - decision * closing
+        y = torch.log(decision / left) - self.log_time_scale(theta).unsqueeze(-1)
+        log_slope = -torch.log(decision * left)
+        if self._collapse is None:
+            return y, log_slope
+        later, log_stretch = collapse(torch.log(decision), rate, power)
+        return y + later, log_slope + log_stretch
+
+    def time(self, y: Tensor, theta: Tensor) -> Tensor:
+        """The decision time whose log reduced time is y, of every row: y (n,), theta (n, p) -> (n,)."""
+        closing, rate, power = self.clock(theta).unbind(-1)
+        clock = y + self.log_time_scale(theta)
+        if self._collapse is not None:
+            return torch.exp(log_time_on(clock, rate, power))
+        return torch.exp(clock) / (1.0 + torch.exp(clock) * closing)
 
     def log_time_scale(self, theta: Tensor) -> Tensor:
         """Log of the factor by which reduced time is stretched, (n,): q log b."""
@@ -133,25 +161,26 @@ class Reduction:
     def coordinate(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The coordinate z in which mixtures stand, of log reduced decision time y, and log dz/dy.
 
-        z = y; where tails are heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1 with w = log(1 + exp(y)): from y to
-        sqrt(2y), where such a tail is that of a normal.
+        z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1, w = log(1 + exp(y)): from y
+        to sqrt(2y), where such a tail is that of a normal; where the early tail is, the same of -y, and -z.
         """
-        if not self.heavy_tailed:
+        if self.tail == 0:
             return y, torch.zeros_like(y)
-        w = torch.nn.functional.softplus(y)
+        outward = self.tail * y
+        w = torch.nn.functional.softplus(outward)
         root = torch.sqrt(1.0 + 2.0 * w)
-        return y - w + root - 1.0, torch.log1p(torch.sigmoid(y) * (1.0 / root - 1.0))
+        return self.tail * (outward - w + root - 1.0), torch.log1p(torch.sigmoid(outward) * (1.0 / root - 1.0))
 
     def log_time_at(self, z: Tensor) -> Tensor:
         """The y whose coordinate is z, by bisection between z and z + z² / 2 + 2, to rounding."""
-        if not self.heavy_tailed:
+        if self.tail == 0:
             return z
-        low, high = z, z + 0.5 * z * z + 2.0
+        inner, outer = z, z + self.tail * (0.5 * z * z + 2.0)
         for _ in range(_BISECTIONS):
-            middle = 0.5 * (low + high)
-            below = self.coordinate(middle)[0] < z
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return 0.5 * (low + high)
+            middle = 0.5 * (inner + outer)
+            inside = self.tail * (self.coordinate(middle)[0] - z) < 0.0
+            inner, outer = torch.where(inside, middle, inner), torch.where(inside, outer, middle)
+        return 0.5 * (inner + outer)
 
     def choice_features(self, views: Tensor) -> Tensor:
         """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""

@@ -22,6 +22,7 @@ from hddm_sbi.passage import Passage
 Link = Literal["identity", "log", "logit"]
 Array = NDArray[np.float64]
 Power = float | Callable[[Mapping[str, Any]], Any]
+Tail = Literal["late", "early"]
 
 #: trials per random stream; part of what a seed means, so changing it changes every simulated table.
 _BLOCK = 16_384
@@ -111,12 +112,16 @@ class Simulator:
 
     parameters: in the order of the columns of every theta. choices: response codes; a trial's `choice` is the
     position of its response in this tuple. trial: Numba function `trial(*theta, rng) -> (rt, choice)` whose argument
-    names are the parameter names, with `rng` a numpy Generator. accumulator: instead of `trial`, where the choices race
-    without touching each other: the finishing time of one of them, a Numba function of the exchanged parameter (called
-    by its stem), then the other parameters in order, then `rng`. log_density: closed form, or None (see `exact.py`).
-    heavy_tailed: whether P(rt > t), or that of an accumulator, falls no faster than 1/t.
+    names are the parameter names, with `rng` a numpy Generator; exchanged parameters come first, as one tuple called
+    by their stem, so that one function serves any number of choices. accumulator: instead of `trial`, where the
+    choices race without touching each other: the finishing time of one of them, a Numba function of the exchanged
+    parameter (called by its stem), then the other parameters in order, then `rng`. log_density: closed form, or None
+    (see `exact.py`).
+    tail: "late" where P(rt > t), or that of an accumulator, falls no faster than a power of t; "early" where P(rt <= t0
+    + t) does, because evidence jumps.
     closing: where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function
-    of the parameters by name (tensors).
+    of the parameters by name (tensors). collapse: where they fall like exp(-(rate t)**power): (rate, power), likewise.
+    discretisation: how far simulated trials are from the model's law, as measured and where.
     passage: `passage(*theta, t_max)`, an independent density of the decision time (see `passage.py`) by which a learned
     likelihood is checked where there is no closed form.
     """
@@ -130,9 +135,11 @@ class Simulator:
     citation: str
     log_density: Callable[..., Any] | None = None
     accumulator: Callable[..., float] | None = None
-    heavy_tailed: bool = False
+    tail: Tail | None = None
     closing: Callable[[Mapping[str, Any]], Any] | None = None
+    collapse: Callable[[Mapping[str, Any]], tuple[Any, Any]] | None = None
     passage: Callable[..., Passage] | None = None
+    discretisation: str = "none: every trial is drawn from the model's law"
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,7 +173,8 @@ class Simulator:
         if kernel is None or (self.trial and self.accumulator):
             raise InputError(f"{self.name!r} must have either a trial or an accumulator.")
         arguments = tuple(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
-        expected = (*(p.name for p in self.learned), "rng")
+        stem = (symmetries.exchanged,) if symmetries.exchanged else ()
+        expected = (*stem, *names[len(self.exchanged) :], "rng")
         if arguments != expected:
             raise InputError(f"{kind} of {self.name!r} must take the arguments {expected}; it takes {arguments}.")
 
@@ -232,7 +240,7 @@ class Simulator:
         if self.accumulator is not None:
             return self._run(_races(n, p - n), self.accumulator, self.parameters, theta, seed, n_threads)
         assert self.trial is not None
-        return self._run(_trials(p), self.trial, self.parameters, theta, seed, n_threads)
+        return self._run(_trials(n, p - n), self.trial, self.parameters, theta, seed, n_threads)
 
     def simulate_learned(
         self, theta: Array, seed: int | Sequence[int], n_threads: int = 1
@@ -299,16 +307,28 @@ _number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGenera
 
 
 @cache
-def _trials(p: int) -> Callable[..., None]:
-    """Loop over trials: a response time and a choice per row of theta."""
-    trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*[_number] * p, _generator))
+def _trials(n: int, shared: int) -> Callable[..., None]:
+    """Loop over trials: a response time and a choice per row of theta, of which the first n are one argument."""
+    exchanged = [types.UniTuple(_number, n)] if n else []
+    trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator))
+    if n:
+
+        @nb.njit(
+            types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
+        )
+        def run_exchanged(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            for i in range(theta.shape[0]):
+                own, others = to_fixed_tuple(theta[i, :n], n), to_fixed_tuple(theta[i, n:], shared)  # type: ignore
+                rt[i], choice[i] = trial(own, *others, rng)
+
+        return run_exchanged
 
     @nb.njit(
         types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
     )
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
-            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], p), rng)  # type: ignore[call-arg]
+            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], shared), rng)  # type: ignore[call-arg]
 
     return run
 

@@ -132,7 +132,7 @@ def _histogram_shard(
         seed = hash_seed(recipe.seed, index, first)
         rt, choice = simulator.simulate_learned(np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
         at = torch.as_tensor(theta[rows])
-        y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.trials), at).numpy()
+        y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.trials), at)[0].numpy()
         _count(y, choice.reshape(-1, recipe.trials), share[rows], mean[rows])
     reduced = reduction.reduce(torch.as_tensor(theta)).float()
     return {"theta": reduced, "share": torch.from_numpy(share), "mean": torch.from_numpy(mean)}

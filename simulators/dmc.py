@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.crossing import crossing_of
+from hddm_sbi.crossing import UNSEEN, crossing_of
 from hddm_sbi.diffusion import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
@@ -106,6 +106,7 @@ SIMULATOR = Simulator(
     choices=(-1, 1),
     trial=trial,
     passage=_passage,
+    discretisation=UNSEEN,
     symmetries=Symmetries(
         shift="t0",
         scale="a",

@@ -224,7 +224,7 @@ def _simulator(n: int) -> Simulator:
         choices=tuple(range(n)),
         trial=None,
         accumulator=accumulator,
-        heavy_tailed=True,
+        tail="late",
         log_density=log_density,
         symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, exchanged="v"),
         citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",

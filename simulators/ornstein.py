@@ -7,7 +7,7 @@ from typing import Any
 
 import numba as nb
 
-from hddm_sbi.crossing import crossing_of
+from hddm_sbi.crossing import UNSEEN, crossing_of
 from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
@@ -70,6 +70,7 @@ SIMULATOR = Simulator(
     choices=(-1, 1),
     trial=trial,
     passage=_passage,
+    discretisation=UNSEEN,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "g": 2.0}, negated=("v",), complemented=("z",)
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numba as nb
@@ -69,8 +70,8 @@ def _reflected(s: float, slope: float, y: float, e: float, v: float) -> float:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _finishing_density(v: float, a: float, x0: float, fall: float, t: Array, panel: Array) -> Array:
-    """Density of one accumulator's finishing time on the grid t, by forward substitution (trapezoids)."""
+def _substitute(v: float, a: float, x0: float, fall: float, t: Array, panel: Array) -> Array:
+    """The density on the grid t, by forward substitution (trapezoids)."""
     f = np.zeros(len(t))
     for i in range(1, len(t)):
         s = a - fall * t[i]
@@ -81,6 +82,13 @@ def _finishing_density(v: float, a: float, x0: float, fall: float, t: Array, pan
             total += f[u] * panel[u] * _reflected(s, -fall, a - fall * t[u], t[i] - t[u], v)
         f[i] = max(free + 2.0 * _reflected(s, -fall, x0, t[i], v) - 2.0 * total, 0.0)
     return f
+
+
+@lru_cache(maxsize=16)
+def _finishing_density(v: float, a: float, x0: float, fall: float, end: float, n: int) -> Array:
+    """Density of one accumulator's finishing time on the grid up to `end`; of the others when one drift changes, that
+    of before."""
+    return _substitute(v, a, x0, fall, grid(end, n), 2.0 * end * np.arange(n + 1) / n**2)
 
 
 def _survival(t: Array, f: Array) -> Array:
@@ -98,10 +106,9 @@ def _passage(*theta: float, t_max: float) -> Passage:
     """Density of the first of the finishing times, by the equation above."""
     *drifts, a, z, _, angle = theta
     fall = math.tan(angle)
-    n = 1_000
-    t = grid(min(t_max, a / fall * (1.0 - 1e-6)) if fall > 0.0 else t_max, n)
-    panel = 2.0 * t[-1] * np.arange(n + 1) / n**2
-    densities = np.stack([_finishing_density(v, a, z * a, fall, t, panel) for v in drifts])
+    end, n = min(t_max, a / fall * (1.0 - 1e-6)) if fall > 0.0 else t_max, 1_000
+    t = grid(end, n)
+    densities = np.stack([_finishing_density(v, a, z * a, fall, end, n) for v in drifts])
     survivals = [_survival(t, f) for f in densities]
     for i, f in enumerate(densities):
         f *= np.prod(survivals[:i] + survivals[i + 1 :], axis=0)
@@ -133,6 +140,7 @@ def _simulator(n: int) -> Simulator:
         trial=None,
         accumulator=accumulator,
         passage=_passage,
+        discretisation="none but for paths that touch 0 and the threshold in one step, whose odds are 3e-7",
         symmetries=Symmetries(
             shift="t0", scale="a", scale_powers={"v": 1.0, "theta": 1.0}, tangents=("theta",), exchanged="v"
         ),

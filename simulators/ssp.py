@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from hddm_sbi.crossing import crossing_of
+from hddm_sbi.crossing import UNSEEN, crossing_of
 from hddm_sbi.diffusion import CONGRUENCY, NON_DECISION, THRESHOLD
 from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
@@ -124,6 +124,7 @@ SIMULATOR = Simulator(
     choices=(-1, 1),
     trial=trial,
     passage=_passage,
+    discretisation=UNSEEN,
     symmetries=Symmetries(shift="t0", scale="a", scale_powers={"p": 1.0, "rd": 2.0}, negated=("p",)),
     citation="White, Ratcliff & Starns (2011), Cogn. Psychol. 63:210",
 )

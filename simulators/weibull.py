@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.crossing import crossing_of
+from hddm_sbi.crossing import UNSEEN, crossing_of
 from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
 from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
@@ -79,8 +79,10 @@ SIMULATOR = Simulator(
     choices=(-1, 1),
     trial=trial,
     passage=_passage,
+    discretisation=UNSEEN,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "beta": -2.0}, negated=("v",), complemented=("z",)
     ),
+    collapse=lambda at: (1.0 / at["beta"], at["alpha"]),
     citation="Hawkins, Forstmann, Wagenmakers, Ratcliff & Brown (2015), J. Neurosci. 35:2476; Fengler et al. (2021)",
 )

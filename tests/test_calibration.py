@@ -103,7 +103,7 @@ def test_posterior_bias_is_the_shift_in_posterior_sds():
     assert twice["v"] == pytest.approx(2 * mean["v"], rel=1e-3)
     assert max(mean["a"], mean["z"], mean["t0"]) < 1e-3
     region = {name: calibration._POSTERIOR_MARGIN[name] for name in DDM.names}
-    theta = np.tile(calibration._uniform(DDM, region, 1, seed), (n, 1))
+    theta = np.tile(calibration.uniform(DDM, region, 1, seed), (n, 1))
     rt, choice = DDM.simulate(theta, 123)
     at = torch.tensor(theta, requires_grad=True)
     log_p = EXACT.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)

@@ -192,6 +192,13 @@ def test_card_whose_entries_make_no_sense(weights, changes):
     refusal(weights)
 
 
+@pytest.mark.parametrize("limits", [[-0.1, 2.5], [0.3, float("inf")], [2.5, 0.3], [0.3, 0.3], [float("nan"), 2.5]])
+def test_a_box_outside_the_support_of_the_model_is_refused(weights, limits):
+    """Of `z`, which is defined on [0, 1]."""
+    edit(weights, box={**{name: list(ends) for name, ends in DDM.box.items()}, "z": limits})
+    assert "box of 'z'" in refusal(weights)
+
+
 class Malicious:
     """Unpickling this would write a file."""
 

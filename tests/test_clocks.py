@@ -14,7 +14,7 @@ from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.reduction import Reduction
 
-NAMES = ("angle", "full_ddm")
+NAMES = ("angle", "full_ddm", "weibull", "levy")
 
 
 def untrained(name):
@@ -184,7 +184,7 @@ def test_operators_are_registered_as_torch_expects(name):
     rt, choice, theta = some_trials(name, 5, seed=8)
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.arange(5), 5, 2)
     reduction = likelihood.network.reduction
-    last = reduction.delay(theta) if name == "full_ddm" else reduction.closing(theta)
+    last = reduction.delay(theta) if name == "full_ddm" else reduction.clock(theta)
     inputs = [*likelihood.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta), last]
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
     lapses = (
@@ -193,7 +193,7 @@ def test_operators_are_registered_as_torch_expects(name):
         torch.from_numpy(trials.starts),
         torch.from_numpy(trials.rt),
     )
-    operator, flags = (delayed_cells, ()) if name == "full_ddm" else (mixture_cells, (False, False))
+    operator, flags = (delayed_cells, ()) if name == "full_ddm" else (mixture_cells, (False, reduction.tail))
     utilities = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(operator, (*inputs, *flags, *lapses), test_utils=utilities)
 
@@ -203,5 +203,5 @@ def test_a_delay_with_a_clock_is_refused():
 
     angle = load_simulator("angle")
     both = dataclasses.replace(angle, symmetries=dataclasses.replace(angle.symmetries, delay="theta", tangents=()))
-    with pytest.raises(InputError, match="it may not race, have a heavy tail or end at a time"):
+    with pytest.raises(InputError, match="it may not race, have a heavy tail or a clock"):
         Reduction(both)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from laws import FALSE_ALARM, chi_square_p, edges_of
 from scipy import stats
 
 import hddm_sbi as hs
@@ -37,26 +38,14 @@ def test_mean_and_choice_share_agree_with_the_closed_form(n):
     "theta", [(0.0, 1.0, 0.5, 0.0), (2.0, 0.7, 0.3, 0.2), (-4.5, 2.4, 0.85, 1.0), (0.1, 0.3, 0.1, 0.0)]
 )
 def test_distribution_agrees_with_the_density(theta):
-    """400 000 trials in 40 equally likely bins per choice, chi-square at a false-alarm rate of 1e-6 per theta."""
-    n, bins = 400_000, 40
-    rt, choice = SIMULATOR.simulate(np.tile(theta, (n, 1)), seed=11)
-    t = np.exp(np.linspace(np.log(1e-5), np.log(200.0), 60_001))
-    expected, observed = [], []
-    for c in (0, 1):
-        rows = torch.tensor(np.tile([*theta[:3], 0.0], (len(t), 1)))
-        density = EXACT.trial_log_prob(torch.tensor(t), torch.full((len(t),), c), rows).exp().numpy() * t
-        mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(np.log(t)))])
-        if mass[-1] * n < 20 * bins:
-            expected.append(mass[-1:] * n)
-            observed.append([np.sum(choice == c)])
-            continue
-        inner = np.interp(np.arange(1, bins) / bins * mass[-1], mass, t)
-        edges = np.concatenate([[0.0], inner, [np.inf]])
-        expected.append(np.full(bins, mass[-1] * n / bins))
-        observed.append(np.histogram(rt[choice == c] - theta[3], edges)[0])
-    expected, observed = np.concatenate(expected), np.concatenate(observed)
-    chi_square = np.sum((observed - expected) ** 2 / np.maximum(expected, 1.0))
-    assert chi_square < stats.chi2.isf(1e-6, len(expected) - 1)
+    """400 000 trials in up to 40 bins per choice, at the false-alarm rate of the laws, per theta."""
+    rows = np.tile(theta, (400_000, 1))
+    pilot, trials = (SIMULATOR.simulate(rows, seed) for seed in (11, 12))
+
+    def cdf(choice: int, t: np.ndarray) -> np.ndarray:
+        return EXACT.trial_cdf(torch.tensor(t), torch.full((len(t),), choice), torch.tensor(rows[: len(t)])).numpy()
+
+    assert chi_square_p(*trials, edges_of(*pilot, 2, bins=40), cdf) > FALSE_ALARM
 
 
 def test_exit_time_of_a_symmetric_interval():

@@ -1,4 +1,4 @@
-"""Diffusion models against their equations: simulators, closed forms and declared symmetries.
+"""Models against their equations: simulators, closed forms and declared symmetries of diffusions.
 
 The reference of every density is `passage.first_passage`, which shares nothing with the simulators; of the closed
 forms also mpmath, and of the Lévy model the exit laws of stable processes.
@@ -7,12 +7,13 @@ forms also mpmath, and of the Lévy model the exit laws of stable processes.
 import math
 from collections.abc import Callable
 
+import laws
 import mpmath
 import numpy as np
 import pytest
 import torch
-from scipy import special, stats
-from scipy.integrate import quad
+from laws import FALSE_ALARM, goodness_of_fit
+from scipy import special
 
 import hddm_sbi as hs
 from hddm_sbi.catalogue import names
@@ -29,7 +30,7 @@ def angle(v: float, a: float, z: float, theta: float) -> Diffusion:
 
 CLOSED = ("ddm_sdv", "angle")
 SOLVED = tuple(name for name in names() if hs.load_simulator(name).passage and hs.load_simulator(name).trial)
-NAMES = (*SOLVED, *CLOSED, "levy")
+RACES = tuple(name for name in names() if hs.load_simulator(name).passage and hs.load_simulator(name).accumulator)
 
 
 def exact_log_density(name: str, theta: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -66,13 +67,15 @@ def reference(name: str, theta: np.ndarray, t_max: float) -> Passage:
 
 def random_thetas(name: str, n: int, seed: int) -> np.ndarray:
     """n parameter sets, uniform in the box, with t0 = 0 and a condition's code at either of its two values."""
-    rng = np.random.default_rng(seed)
     simulator = hs.load_simulator(name)
-    theta = np.empty((n, len(simulator.parameters)))
-    for column, p in enumerate(simulator.parameters):
-        theta[:, column] = rng.choice([p.low, p.high], n) if p.given else rng.uniform(p.low, p.high, n)
+    theta = laws.random_thetas(simulator, n, seed)
     theta[:, simulator.names.index("t0")] = 0.0
     return theta
+
+
+def fit(name: str, theta: np.ndarray, n: int, seed: int) -> float:
+    """Smallest p-value of n trials of one theta (t0 = 0) against the reference."""
+    return goodness_of_fit(hs.load_simulator(name), theta, n, seed, lambda row, t_max: reference(name, row, t_max))
 
 
 # ---- the reference itself
@@ -125,38 +128,12 @@ def test_full_ddm_by_quadrature():
 # ---- simulators
 
 
-def goodness_of_fit(name: str, theta: np.ndarray, n: int, seed: int) -> tuple[float, float, float]:
-    """Two-sided p-values of mean and choice share, and of the chi-square over 30 equally likely bins per choice."""
-    rt, choice = hs.load_simulator(name).simulate(np.tile(theta, (n, 1)), seed)
-    passage = reference(name, theta, 1.05 * rt.max())
-    mass = passage.mass()
-    share = mass[1, -1]
-    mean = np.diff(mass.sum(0)) @ (passage.t[1:] + passage.t[:-1]) / 2
-    expected, observed = [], []
-    for c in (0, 1):
-        bins = 30 if mass[c, -1] * n > 600 else 1
-        edges = np.interp(np.arange(1, bins) / bins * mass[c, -1], mass[c], passage.t)
-        expected.append(np.diff(np.concatenate([[0.0], np.interp(edges, passage.t, mass[c]), mass[c, -1:]])) * n)
-        observed.append(np.histogram(rt[choice == c], np.concatenate([[0.0], edges, [np.inf]]))[0])
-    expected, observed = np.concatenate(expected), np.concatenate(observed)
-    # A choice of which less than one trial is expected tells nothing, and its bin is not chi-square distributed.
-    common = expected > 1.0
-    chi_square = np.sum((observed - expected)[common] ** 2 / expected[common])
-    # One trial more or less is no evidence against a share that expects fewer than one.
-    deviation = max(abs(choice.mean() - share) - 1 / n, 0.0)
-    return (
-        2 * stats.norm.sf(abs(rt.mean() - mean) / rt.std() * math.sqrt(n)),
-        2 * stats.norm.sf(deviation / math.sqrt(max(share * (1 - share), 1e-12) / n)),
-        stats.chi2.sf(chi_square, common.sum() - 1),
-    )
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "levy"])
+@pytest.mark.parametrize("name", [*SOLVED, *RACES, *CLOSED])
 @pytest.mark.parametrize(("n_thetas", "n"), [(3, 50_000), pytest.param(10, 1_000_000, marks=pytest.mark.slow)])
 def test_simulator_agrees_with_the_equation(name, n_thetas, n):
-    """Mean, choice share and distribution at random thetas, each at a false-alarm rate of 5.7e-7 (5 se)."""
+    """Mean, choice shares and distribution at random thetas, each at a false-alarm rate of 5.7e-7 (5 se)."""
     for k, theta in enumerate(random_thetas(name, n_thetas, seed=n_thetas)):
-        assert min(goodness_of_fit(name, theta, n, seed=k)) > 5.7e-7, (name, theta.tolist())
+        assert fit(name, theta, n, seed=k) > FALSE_ALARM, (name, theta.tolist())
 
 
 @pytest.mark.parametrize(
@@ -174,64 +151,7 @@ def test_simulator_agrees_with_the_equation(name, n_thetas, n):
 )
 def test_hard_cases(name, theta):
     """200 000 trials, false alarms as above."""
-    assert min(goodness_of_fit(name, np.array(theta), 200_000, seed=1)) > 5.7e-7
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_trials_end_everywhere_in_the_box_and_beyond_its_edges(name):
-    """300 thetas, a third of them corners of the box; parameters that may be 0 are 0 in some."""
-    simulator = hs.load_simulator(name)
-    theta = random_thetas(name, 300, seed=2)
-    low, high = np.array(list(simulator.box.values())).T
-    theta[:100] = np.where(np.random.default_rng(3).random((100, len(low))) < 0.5, low, high)
-    rt, choice = simulator.simulate(theta, seed=1)
-    assert np.isfinite(rt).all()
-    assert (rt > theta[:, simulator.names.index("t0")]).all()
-    assert set(choice) == {0, 1}
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_same_seed_same_bytes(name):
-    theta = np.tile(random_thetas(name, 1, seed=5), (17_000 if name != "levy" else 16_500, 1))
-    simulator = hs.load_simulator(name)
-    one, two = simulator.simulate(theta, 9), simulator.simulate(theta, 9, n_threads=2)
-    assert one[0].tobytes() == two[0].tobytes()
-    assert one[1].tobytes() == two[1].tobytes()
-    assert simulator.simulate(theta[:100], 10)[0].tobytes() != one[0][:100].tobytes()
-
-
-# ---- the Lévy model
-
-
-@pytest.mark.parametrize("alpha", [1.0, 1.3, 1.7, 2.0])
-def test_levy_exits_like_a_stable_process(alpha):
-    """40 000 trials from z = 0.2 without drift, mean and share within 5 se (false alarms 5.7e-7 each).
-
-    Mean exit time of the stable process with E exp(i k S) = exp(-|k|^alpha) from (-1, 1): (1 - x²)^(alpha / 2) /
-    Gamma(1 + alpha) (Getoor 1961); ours is slower by 2^(alpha / 2). Side: Blumenthal, Getoor & Ray (1961).
-    """
-    n, x = 40_000, -0.6
-    rt, choice = hs.load_simulator("levy").simulate(np.tile([0.0, 1.0, 0.2, 0.0, alpha], (n, 1)), seed=1)
-    mean = (2 * (1 - x * x)) ** (alpha / 2) / special.gamma(1 + alpha)
-    scale = 2 ** (1 - alpha) * special.gamma(alpha) / special.gamma(alpha / 2) ** 2
-    share = scale * quad(lambda u: (1 - u * u) ** (alpha / 2 - 1), -1, x)[0]
-    assert abs(rt.mean() - mean) < 5 * rt.std() / math.sqrt(n)
-    assert abs(choice.mean() - share) < 5 * math.sqrt(share * (1 - share) / n)
-
-
-def test_levy_of_stability_two_is_the_wiener_process():
-    """100 000 trials, Kolmogorov-Smirnov per choice at 1e-6 each, share within 5 se."""
-    n = 100_000
-    rt, choice = hs.load_simulator("levy").simulate(np.tile([1.5, 0.8, 0.4, 0.0, 2.0], (n, 1)), seed=1)
-    passage = first_passage(Diffusion(-0.16, constant(1.5), constant(0.8), constant(0.0)), 1.05 * rt.max())
-    mass = passage.mass()
-    share = mass[1, -1]
-    assert abs(choice.mean() - share) < 5 * math.sqrt(share * (1 - share) / n)
-    for c in (0, 1):
-        t = np.sort(rt[choice == c])
-        cdf = np.interp(t, passage.t, mass[c] / mass[c, -1])
-        distance = np.abs(cdf - np.arange(1, len(t) + 1) / len(t)).max()
-        assert distance < stats.kstwobign.isf(1e-6) / math.sqrt(len(t))
+    assert fit(name, np.array(theta), 200_000, seed=1) > FALSE_ALARM
 
 
 # ---- closed forms
@@ -359,7 +279,7 @@ def test_nothing_outside_the_support_of_the_angle_model():
 # ---- symmetries
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "levy"])
+@pytest.mark.parametrize("name", [*SOLVED, *CLOSED])
 def test_declared_symmetries_hold_in_the_equation(name):
     """The density at a theta and at its scaled and its mirrored image, 1e-6 of the peak (solver: 1 000 points)."""
     simulator = hs.load_simulator(name)
@@ -391,22 +311,3 @@ def test_declared_symmetries_hold_in_the_equation(name):
     ]
     reduced = reference(name, np.array(scaled), end / stretch)
     assert np.abs(reduced.density / stretch - original.density).max() < 1e-6 * peak
-
-
-def test_levy_scales():
-    """40 000 trials each of a theta and of the same in units of a: share within 5 se, and two-sample KS at 1e-6."""
-    n, a, alpha = 40_000, 2.0, 1.4
-    levy = hs.load_simulator("levy")
-    rt, choice = levy.simulate(np.tile([0.8, a, 0.3, 0.0, alpha], (n, 1)), seed=1)
-    reduced, other = levy.simulate(np.tile([0.8 * a ** (alpha - 1), 1.0, 0.3, 0.0, alpha], (n, 1)), seed=2)
-    assert abs(choice.mean() - other.mean()) < 5 * math.sqrt(2 * choice.var() / n)
-    assert stats.ks_2samp(rt, reduced * a**alpha).pvalue > 1e-6
-
-
-def test_levy_mirrors_its_choices():
-    """40 000 trials each of a theta and its mirror image: share within 5 se, and two-sample KS at 1e-6."""
-    n = 40_000
-    rt, choice = hs.load_simulator("levy").simulate(np.tile([0.8, 0.9, 0.3, 0.0, 1.4], (n, 1)), seed=1)
-    mirror, other = hs.load_simulator("levy").simulate(np.tile([-0.8, 0.9, 0.7, 0.0, 1.4], (n, 1)), seed=2)
-    assert abs(choice.mean() + other.mean() - 1) < 5 * math.sqrt(2 * choice.var() / n)
-    assert stats.ks_2samp(rt, mirror).pvalue > 1e-6

@@ -5,23 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy import integrate, stats
+from laws import FALSE_ALARM, LIKELIHOODS, by_name, chi_square_p, edges_of, random_thetas
+from scipy import integrate
 
 import hddm_sbi as hs
-from hddm_sbi.catalogue import load_simulator, names, weights_of
 from hddm_sbi.errors import InputError
 
-KINDS = [(name, kind) for name in names() for kind in ("exact", "neural")]
-KINDS = [
-    (name, kind)
-    for name, kind in KINDS
-    if (weights_of(name) if kind == "neural" else load_simulator(name).log_density) is not None
-]
-#: of every chi-square test.
-TEST_FAILURE_RATE = 1e-6
 
-
-@pytest.fixture(scope="module", params=KINDS, ids=[" ".join(each) for each in KINDS])
+@pytest.fixture(scope="module", params=LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
 def likelihood(request):
     name, kind = request.param
     return hs.load_likelihood(name, kind=kind)
@@ -29,11 +20,7 @@ def likelihood(request):
 
 def inner_theta(likelihood, n, seed):
     """n parameter sets in the inner 80 % of the model's box, by name."""
-    rng = np.random.default_rng(seed)
-    return {
-        p.name: rng.choice([p.low, p.high], n) if p.given else rng.uniform(*np.quantile([p.low, p.high], [0.1, 0.9]), n)
-        for p in likelihood.simulator.parameters
-    }
+    return by_name(likelihood.simulator, random_thetas(likelihood.simulator, n, seed, margin=0.1))
 
 
 def test_cdf_is_the_integral_of_the_density(likelihood):
@@ -66,10 +53,10 @@ def test_survival_and_choices_share_all_trials(likelihood):
 
 
 def test_quantile_inverts_the_cdf(likelihood):
-    theta = inner_theta(likelihood, 10, 3)
-    share = np.linspace(0.05, 0.95, 10)
+    theta = inner_theta(likelihood, 4, 3)
+    share = np.array([0.05, 0.3, 0.7, 0.95])
     for code in likelihood.simulator.choices:
-        codes = np.full(10, code)
+        codes = np.full(4, code)
         t = likelihood.quantile(share, codes, theta)
         of_choice = likelihood.choice_probabilities(theta).numpy()[:, likelihood.simulator.choices.index(code)]
         # Bisection of log decision time in [-14, 30] 60 times; rt - t0 loses digits where it is small.
@@ -78,26 +65,21 @@ def test_quantile_inverts_the_cdf(likelihood):
         likelihood.quantile([0.0], [likelihood.simulator.choices[0]], {k: v[:1] for k, v in theta.items()})
 
 
-def test_samples_follow_the_cdf(likelihood):
-    """100 000 trials of 2 parameter sets in up to 20 bins per choice, with edges from another sample; chi-square."""
-    n = 100_000
-    theta = inner_theta(likelihood, 2, 4)
-    for row in range(2):
-        one = {name: float(values[row]) for name, values in theta.items()}
-        pilot, trials = (likelihood.sample(one, n, seed=2 * row + k) for k in range(2))
-        expected, observed = [], []
-        for code in likelihood.simulator.choices:
-            first, rt = (table["rt"].to_numpy()[table["response"] == code] for table in (pilot, trials))
-            bins = int(np.clip(len(first) / 50, 1, 20))
-            inner = np.quantile(first, np.arange(1, bins) / bins) if bins > 1 else np.empty(0)
-            edges = np.concatenate([[0.0], inner, [np.inf]])
-            mass = likelihood.cdf(edges, np.full(len(edges), code), one).numpy()
-            expected += (n * np.diff(mass)).tolist()
-            observed += np.histogram(rt, edges)[0].tolist()
-        expected, observed = np.array(expected), np.array(observed)
-        large = expected > 5
-        chi_square = ((observed - expected)[large] ** 2 / expected[large]).sum()
-        assert chi_square < stats.chi2.isf(TEST_FAILURE_RATE, large.sum())
+@pytest.mark.parametrize("name", [name for name, kind in LIKELIHOODS if kind == "neural"])
+def test_samples_follow_the_cdf(name):
+    """100 000 trials of 2 parameter sets against the likelihood they come from. (A closed form has its samples from the
+    simulator, which is tested with the laws.)"""
+    likelihood, n = hs.load_likelihood(name), 100_000
+    choices = likelihood.simulator.choices
+    for seed, row in enumerate(random_thetas(likelihood.simulator, 2, 4, margin=0.1)):
+        at = torch.tensor(row).expand(n, -1)
+        pilot, trials = (likelihood.trial_sample(at, 2 * seed + k) for k in range(2))
+
+        def cdf(choice, t, row=row):
+            codes = np.full(len(t), choices[choice])
+            return likelihood.cdf(t, codes, by_name(likelihood.simulator, row)).numpy()
+
+        assert chi_square_p(*trials, edges_of(*pilot, len(choices)), cdf) > FALSE_ALARM
 
 
 def test_same_seed_same_sample(likelihood):
@@ -108,11 +90,11 @@ def test_same_seed_same_sample(likelihood):
 
 @pytest.mark.parametrize("quantity", ["survival", "choice_probabilities"])
 def test_gradients_by_theta(likelihood, quantity):
+    """Central differences by every parameter."""
     theta = inner_theta(likelihood, 3, 6)
-    name = likelihood.simulator.names[0]
     step = 1e-5
 
-    def value(at):
+    def value(name, at):
         at = {**theta, name: at}
         return (
             likelihood.survival(np.full(3, 1.5), at)
@@ -120,7 +102,9 @@ def test_gradients_by_theta(likelihood, quantity):
             else likelihood.choice_probabilities(at)[:, 0]
         )
 
-    at = torch.tensor(theta[name], requires_grad=True)
-    (gradient,) = torch.autograd.grad(value(at).sum(), at)
-    difference = value(theta[name] + step) - value(theta[name] - step)
-    np.testing.assert_allclose(gradient, difference / (2 * step), rtol=1e-5, atol=1e-8)
+    for p in likelihood.simulator.parameters:
+        if not p.given:
+            at = torch.tensor(theta[p.name], requires_grad=True)
+            (gradient,) = torch.autograd.grad(value(p.name, at).sum(), at)
+            difference = value(p.name, theta[p.name] + step) - value(p.name, theta[p.name] - step)
+            np.testing.assert_allclose(gradient, difference / (2 * step), rtol=1e-5, atol=1e-8, err_msg=p.name)

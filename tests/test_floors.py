@@ -14,7 +14,7 @@ PACKAGE = Path(hddm_sbi.__file__).parent
 FLOORS = [
     {"errors"},
     {"vecmath", "design", "passage", "kernels"},
-    {"simulator"},
+    {"simulator", "clock"},
     {"syntax", "trials", "crossing", "diffusion", "wiener"},
     {"formula"},
     {"simulators"},
@@ -26,7 +26,8 @@ FLOORS = [
     {"neural", "bridge"},
     {"checkpoint", "training", "calibration"},
     {"catalogue"},
-    {"predictor", "pretraining", "experiment"},
+    {"predictor", "simulated", "experiment"},
+    {"pretraining"},
     {"hierarchy"},
     {"start", "compiler", "idata", "posterior"},
     {"compile"},

@@ -201,6 +201,21 @@ def test_refusals_name_the_remedy(experiment, arguments, message):
         hs.HierarchicalModel(**given)
 
 
+@pytest.mark.parametrize(("name", "kind"), [("ddm", "neural"), ("lba3", "exact"), ("lba3", "neural")])
+def test_a_response_never_seen_is_fitted_and_one_of_another_coding_refused(name, kind):
+    simulator = hs.load_simulator(name)
+    middle = {p.name: sum(p.typical) / 2 for p in simulator.parameters}
+    data = hs.simulate(name, middle, 400, seed=1)
+    never, other = simulator.choices[0], max(simulator.choices) + 1
+    formula = f"{simulator.names[0]} ~ 1"
+    model = hs.HierarchicalModel(formula, data[data["response"] != never], simulator, kind)
+    value, gradient = model.density(model.density.start)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    with pytest.raises(hs.InputError, match=f"got {other} in row 7 "):
+        hs.HierarchicalModel(formula, data.assign(response=data["response"].where(data.index != 7, other)), name, kind)
+
+
 @pytest.mark.parametrize("bad", [{"draws": 0}, {"chains": 1.5}, {"method": "gibbs"}])
 def test_fit_checks_its_arguments(fitted, bad):
     with pytest.raises(hs.InputError):

@@ -114,7 +114,7 @@ def test_compiled_operator_is_registered_as_torch_expects():
     trials = sort(rt, choice, cell)
     reduction = NEURAL.network.reduction
     inputs = [*NEURAL.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta)]
-    inputs.append(reduction.closing(theta))
+    inputs.append(reduction.clock(theta))
     inputs = [x.detach().clone().requires_grad_() for x in inputs]
     starts, times = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
     torch.library.opcheck(

@@ -1,11 +1,14 @@
-"""Races with reflection and collapsing thresholds: simulator, equation, and what a network would learn of them."""
+"""Races with reflection and collapsing thresholds: their equation, and what a network would learn of them.
+
+That simulated trials follow the equation is tested beside that of the diffusions, in test_diffusions.py.
+"""
 
 import math
 
+import laws
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 import hddm_sbi as hs
 from hddm_sbi.exact import ExactLikelihood
@@ -16,15 +19,12 @@ from hddm_sbi.reduction import Reduction
 
 NAMES = ("race", "race3", "race4")
 RACE3 = hs.load_simulator("race3")
-#: of every statistical test: five standard errors.
-FALSE_ALARM = 5.7e-7
 
 
 def random_thetas(name, n, seed):
     """Uniform in the box, without non-decision time."""
     simulator = hs.load_simulator(name)
-    low, high = np.array(list(simulator.box.values())).T
-    theta = low + (high - low) * np.random.default_rng(seed).random((n, len(low)))
+    theta = laws.random_thetas(simulator, n, seed)
     theta[:, simulator.names.index("t0")] = 0.0
     return theta
 
@@ -74,53 +74,6 @@ def test_permuting_and_scaling(name):
     assert np.abs(np.roll(original.density, 1, axis=0) - permuted).max() < 1e-9 * peak
     reduced = simulator.passage(*scaled, t_max=end / a**2).density / a**2
     assert np.abs(reduced - original.density).max() < 1e-9 * peak
-
-
-# ---- the simulator
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("n_thetas", "n"), [(3, 50_000), pytest.param(10, 1_000_000, marks=pytest.mark.slow)])
-def test_trials_follow_the_equation(name, n_thetas, n):
-    """Chi-square over up to 20 equally likely bins per choice at random thetas, each at the false-alarm rate above."""
-    simulator = hs.load_simulator(name)
-    for k, theta in enumerate(random_thetas(name, n_thetas, seed=n_thetas)):
-        rt, choice = simulator.simulate(np.tile(theta, (n, 1)), seed=k)
-        passage = simulator.passage(*theta, t_max=1.05 * rt.max())
-        mass = passage.mass()
-        expected, observed = [], []
-        for c in simulator.choices:
-            bins = int(np.clip(mass[c, -1] * n / 50, 1, 20))
-            edges = np.interp(np.arange(1, bins) / bins * mass[c, -1], mass[c], passage.t)
-            ends = np.concatenate([[0.0], np.interp(edges, passage.t, mass[c]), mass[c, -1:]])
-            expected += (np.diff(ends) * n).tolist()
-            observed += np.histogram(rt[choice == c], np.concatenate([[0.0], edges, [np.inf]]))[0].tolist()
-        expected, observed = np.array(expected), np.array(observed)
-        common = expected > 5.0
-        chi_square = ((observed - expected)[common] ** 2 / expected[common]).sum()
-        assert stats.chi2.sf(chi_square, common.sum()) > FALSE_ALARM, (name, theta.tolist())
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_trials_end_before_the_thresholds_reach_zero(name):
-    """300 thetas, a third of them corners of the box."""
-    simulator = hs.load_simulator(name)
-    theta = random_thetas(name, 300, seed=2)
-    low, high = np.array(list(simulator.box.values())).T
-    theta[:100] = np.where(np.random.default_rng(3).random((100, len(low))) < 0.5, low, high)
-    rt, choice = simulator.simulate(theta, seed=1)
-    decision = rt - theta[:, simulator.names.index("t0")]
-    with np.errstate(divide="ignore"):
-        end = theta[:, simulator.names.index("a")] / np.tan(theta[:, -1])
-    assert (decision > 0).all()
-    assert (decision < end).all()
-    assert set(choice) == set(simulator.choices)
-
-
-def test_same_seed_same_bytes_on_any_number_of_threads():
-    theta = np.tile(random_thetas("race3", 1, seed=5), (40_000, 1))
-    one, two = (RACE3.simulate(theta, 5, n_threads=threads) for threads in (1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
 
 # ---- what a network would learn

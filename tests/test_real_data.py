@@ -96,12 +96,13 @@ def test_rr98_wiener_optima(published: Path):
 def test_rr98_full_diffusion_optima(published: Path):
     """rtdists' stored optima, whose integral over the start is numerical: 2e-4 per trial.
 
-    Its sz is absolute, ours relative. Ours agrees with quadrature of the closed form given the start to 1e-6 in all.
+    Its sz is absolute, ours relative. Ours agrees with quadrature of the closed form given the start to 1e-6 in all,
+    and the learned likelihood with ours to its target, .008 per trial.
     """
     trials = pd.read_csv(published / "rr98.csv")
     trials = trials[~trials["outlier"]]
     bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=False).to_numpy()
-    numerical = hs.load_likelihood("full_ddm", kind="numerical")
+    numerical, learned = (hs.load_likelihood("full_ddm", kind=kind) for kind in ("numerical", "neural"))
     given_start = hs.load_likelihood("ddm_sdv", kind="exact")
     nodes, weights = np.polynomial.legendre.leggauss(40)
     for row in pd.read_csv(published / "ref_rr98_full_diffusion_mle.csv").itertuples():
@@ -111,6 +112,9 @@ def test_rr98_full_diffusion_optima(published: Path):
         data = trials["rt"][rows], np.where(trials["response"][rows] == "light", 1, -1)
         ours = float(-torch.sum(numerical.log_prob(*data, {**theta, "sz": sz, "st0": 0.0})))
         assert ours == pytest.approx(row.objective, abs=2e-4 * rows.sum()), (row.id, row.instruction)
+        assert float(-torch.sum(learned.log_prob(*data, {**theta, "sz": sz, "st0": 0.0}))) == pytest.approx(
+            ours, abs=0.008 * rows.sum()
+        )
         starts = [given_start.log_prob(*data, {**theta, "z": row.z + sz * x / 2}) for x in nodes]
         by_start = torch.stack(starts) + torch.tensor(np.log(weights / 2))[:, None]
         assert ours == pytest.approx(float(-torch.logsumexp(by_start, 0).sum()), abs=1e-6)
@@ -142,14 +146,19 @@ def test_rr98_lba_optima(published: Path):
 
 
 def test_roitman_constant_and_collapsing_bounds(published: Path):
-    """PyDDM's optimum for monkey 1 (2 % lapses over [0, 2] s), and hundreds of nats for a bound that collapses."""
+    """PyDDM's optimum for monkey 1 (2 % lapses over [0, 2] s), and hundreds of nats for a bound that collapses.
+
+    The learned likelihoods agree to their targets, .002 and .003 per trial, where the drift is in their box: at the
+    highest coherence it is above 5.
+    """
     trials = pd.read_csv(published / "roitman.csv")
     trials = trials[(trials["monkey"] == 1) & trials["rt"].between(0.1, 1.65, inclusive="neither")]
     rt, coherence = trials["rt"].to_numpy(), trials["coh"].to_numpy()
     response = np.where(trials["correct"] == 1, 1, -1)
 
-    def loss(likelihood, per_coherence, **theta):
-        log_p = likelihood.log_prob(rt, response, {"v": per_coherence * coherence, "z": 0.5, **theta})
+    def loss(likelihood, per_coherence, rows=..., **theta):
+        v = per_coherence * coherence[rows]
+        log_p = likelihood.log_prob(rt[rows], response[rows], {"v": v, "z": 0.5, **theta})
         return -float(torch.logaddexp(np.log(0.98) + log_p, torch.tensor(np.log(0.02 / 4.0)).double()).sum())
 
     constant, collapsing = (hs.load_likelihood(name, kind="exact") for name in ("ddm", "angle"))
@@ -163,3 +172,12 @@ def test_roitman_constant_and_collapsing_bounds(published: Path):
         options={"maxiter": 600},
     )
     assert stored - found.fun > 300.0
+    k, a, t0, theta = found.x
+    for name, target, drift, rest in (
+        ("ddm", 0.002, 10.308, {"a": 0.746, "t0": 0.3079}),
+        ("angle", 0.003, k, {"a": a, "t0": t0, "theta": theta}),
+    ):
+        inside = drift * coherence <= 5.0
+        exact, learned = (loss(hs.load_likelihood(name, kind), drift, inside, **rest) for kind in ("exact", "neural"))
+        assert inside.mean() > 0.8
+        assert learned == pytest.approx(exact, abs=target * inside.sum())

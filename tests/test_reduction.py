@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hddm_sbi.catalogue import load_simulator
+from hddm_sbi.clock import collapse, log_time_on
 from hddm_sbi.errors import InputError
 from hddm_sbi.reduction import Reduction
 
@@ -40,14 +41,11 @@ def test_power_that_is_a_function_of_another_parameter():
 
 
 def test_choices_that_touch_each_other_see_themselves_first_and_the_others_in_order():
-    def trial(v0, v1, v2, A, B, t0, rng):
-        return 0.0, 0
-
-    reduction = Reduction(dataclasses.replace(LBA3, accumulator=None, trial=trial))
-    theta = torch.tensor([[1.0, 2.0, 3.0, 0.5, 1.0, 0.3]], dtype=torch.float64)
-    views = reduction.views(theta)
-    assert views.tolist() == [[[1.0, 3.0, 2.0, 0.5], [2.0, 3.0, 1.0, 0.5], [3.0, 2.0, 1.0, 0.5]]]
-    turned = theta[:, [2, 0, 1, 3, 4, 5]]
+    reduction = Reduction(load_simulator("lca3"))
+    theta = torch.tensor([[1.0, 2.0, 3.0, 2.0, 0.5, 0.3, 1.5, 0.25]], dtype=torch.float64)
+    views, shared = reduction.views(theta), [0.5, 6.0, 1.0]
+    assert views.tolist() == [[[2.0, 6.0, 4.0, *shared], [4.0, 6.0, 2.0, *shared], [6.0, 4.0, 2.0, *shared]]]
+    turned = theta[:, [2, 0, 1, 3, 4, 5, 6, 7]]
     assert torch.equal(reduction.views(turned), views[:, [2, 0, 1]])
 
 
@@ -59,15 +57,31 @@ def test_an_angle_enters_by_its_tangent():
     assert values == pytest.approx({"v": 3.0, "z": 0.3, "theta": 2.0 * np.tan(0.6)}, rel=1e-15)
 
 
-def test_heavy_coordinate_is_smooth_increasing_and_undone():
-    reduction = Reduction(LBA3)
+@pytest.mark.parametrize(("name", "outward"), [("lba3", 1.0), ("levy", -1.0)])
+def test_heavy_coordinate_is_smooth_increasing_and_undone(name, outward):
+    reduction = Reduction(load_simulator(name))
     y = torch.linspace(-30.0, 60.0, 9_001, dtype=torch.float64)
+    if outward < 0:
+        y = -y.flip(0)
     z, log_stretch = reduction.coordinate(y)
     assert (z.diff() > 0).all()
     torch.testing.assert_close(torch.exp(log_stretch)[1:-1], (z[2:] - z[:-2]) / 0.02, rtol=1e-5, atol=0)
     torch.testing.assert_close(reduction.log_time_at(z), y, rtol=1e-12, atol=1e-12)
-    assert float(z[0] - y[0]) == pytest.approx(0.0, abs=1e-12)
-    assert float(z[-1]) == pytest.approx(np.sqrt(1 + 2 * 60.0) - 1, rel=1e-12)
+    bent, straight = (-1, 0) if outward > 0 else (0, -1)
+    assert float(z[straight] - y[straight]) == pytest.approx(0.0, abs=1e-12)
+    assert float(z[bent]) == pytest.approx(outward * (np.sqrt(1 + 2 * 60.0) - 1), rel=1e-12)
+
+
+def test_clock_of_collapsing_bounds_is_smooth_increasing_and_undone():
+    """C and D of `clock.py` over shapes and times: D is the slope (1e-6), positive, and the time comes back (1e-12)."""
+    for power in (0.2, 0.3, 1.0, 2.7, 5.2):
+        log_t = torch.linspace(-12.0, 3.0, 3_001, dtype=torch.float64)
+        rate, shape = torch.full_like(log_t, 0.7), torch.full_like(log_t, power)
+        later, log_stretch = collapse(log_t, rate, shape)
+        y = log_t + later
+        assert (y.diff() > 0).all()
+        torch.testing.assert_close(torch.exp(log_stretch)[1:-1], (y[2:] - y[:-2]) / 0.01, rtol=2e-3, atol=0)
+        torch.testing.assert_close(log_time_on(y, rate, shape), log_t, rtol=0, atol=1e-12)
 
 
 def test_features_are_of_order_one_over_the_box():
