@@ -30,11 +30,12 @@ Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 class FlatDensity:
     """Unconstrained log density of a Pyro model over one flat vector.
 
-    names, shapes: of the sites, in the order of the vector. start: (n,) unconstrained. path: which of the equivalent
+    model: the Pyro model. names, shapes: of its sites, in the order of the vector. start: (n,) unconstrained. path: which of the equivalent
     evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or "eager" (Pyro itself, every
     time).
     """
 
+    model: Callable[[], None]
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     start: Array
@@ -51,6 +52,17 @@ class FlatDensity:
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient, (n,) -> (float, (n,))."""
         return self.evaluate(np.array(x, dtype=np.float64))
+
+    def not_finite(self) -> str:
+        """Which sites of the model are not finite at the start, or that only the gradient is not."""
+        sites = self.unflatten(torch.from_numpy(self.start))
+        constrained = {name: self.transforms[name].inv(value) for name, value in sites.items()}
+        with torch.no_grad(), pyro.validation_enabled(False):
+            trace = pyro.poutine.trace(pyro.poutine.condition(self.model, constrained)).get_trace()
+            trace.compute_log_prob()
+        sums = {name: float(node["log_prob_sum"]) for name, node in trace.nodes.items() if "log_prob_sum" in node}
+        found = [f"{name}: {value:g}" for name, value in sums.items() if not np.isfinite(value)]
+        return ", ".join(found) or "all sites are; the gradient is not"
 
     def unflatten(self, x: Tensor) -> dict[str, Tensor]:
         """Unconstrained sites from (..., n)."""
@@ -84,7 +96,7 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
         return log_density.detach(), gradient
 
     evaluate, taken = _fastest(differentiate, x0, path)
-    return FlatDensity(names, shapes, x0.numpy(), taken, potential, transforms, evaluate)
+    return FlatDensity(model, names, shapes, x0.numpy(), taken, potential, transforms, evaluate)
 
 
 def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Path]:

@@ -1,4 +1,4 @@
-"""Numba kernels behind torch operators: which function computes an operator, and how compiled code calls it."""
+"""Numba kernels behind torch operators: which function computes an operator, and how compiled code finds it."""
 
 from __future__ import annotations
 
@@ -47,3 +47,13 @@ def function_at(typing_context, where, function_type):  # type: ignore[no-untype
         return function._getvalue()
 
     return kind(types.int64, function_type), codegen
+
+
+@intrinsic
+def memory_at(typing_context, where):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The memory that begins at an address, for `carray`."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen

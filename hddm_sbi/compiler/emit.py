@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numba as nb
 import numpy as np
 import torch
+from numba import types
 from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 from numpy.typing import NDArray
@@ -26,33 +28,41 @@ from hddm_sbi.compiler.schedule import schedule
 
 Array = NDArray[np.float64]
 
-_SIGNATURE = "float64(float64[::1], float64[::1], int64[::1], float64[::1])"
+#: x, real constants, whole constants, gradient -> log density.
+SIGNATURE = types.float64(types.float64[::1], types.float64[::1], types.int64[::1], types.float64[::1])
 #: modules whose functions become part of the emitted one, which is therefore kept under their text as well.
 _PARTS = (elementary, kernels, vecmath)
 
 
-def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Callable[[Array], tuple[float, Array]]:
-    """The function a graph computes, vector -> (number, vector of the same length), without Python or its lock inside.
+@dataclass(frozen=True)
+class Compiled:
+    """A density as machine code: vector (n,) -> (number, gradient (n,)), without Python or its lock inside.
 
-    Any number of threads may call it at once. Raises UnknownOperationError.
+    Any number of threads may call it at once. reals, wholes: the constants it reads.
     """
+
+    function: Any
+    reals: Array
+    wholes: NDArray[np.int64]
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Log density and gradient."""
+        gradient = np.empty_like(x)
+        return self.function(x, self.reals, self.wholes, gradient), gradient
+
+
+def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Compiled:
+    """The function that a graph computes. Raises UnknownOperationError."""
     program, (log_density, gradient) = lower(graph, values)
     program.write(stored("g", 0, gradient.shape), gradient)
-    source = _source(program, log_density.element([]))
-    function = _compiled(source, program)
-    reals, wholes = _joined(program.reals, np.float64), _joined(program.wholes, np.int64)
-
-    def evaluate(x: Array) -> tuple[float, Array]:
-        slope = np.empty_like(x)
-        return function(x, reals, wholes, slope), slope
-
-    return evaluate
+    function = _compiled(_source(program, log_density.element([])), program)
+    return Compiled(function, _joined(program.reals, np.float64), _joined(program.wholes, np.int64))
 
 
 def _source(program: Program, result: str) -> str:
     lines = [f"w = np.empty({program.workspace})", *schedule(program.statements), f"return {result}"]
-    types = [f"# {name}: {kind}" for name, kind in program.function_types.items()]
-    return "\n".join([*types, "def density(x, f, k, g):", *(f"    {line}" for line in lines), ""])
+    kinds = [f"# {name}: {kind}" for name, kind in program.function_types.items()]
+    return "\n".join([*kinds, "def density(x, f, k, g):", *(f"    {line}" for line in lines), ""])
 
 
 def _joined(pieces: Sequence[Tensor], kind: type) -> NDArray[Any]:
@@ -69,10 +79,10 @@ def _compiled(source: str, program: Program) -> Any:
     exec(compile(source, str(path or "<density>"), "exec"), namespace)
     function = namespace["density"]
     try:
-        return nb.njit(_SIGNATURE, nogil=True, error_model="numpy", cache=path is not None)(function)
+        return nb.njit(SIGNATURE, nogil=True, error_model="numpy", cache=path is not None)(function)
     except Exception:
         # Whatever is wrong with the cache (a full disk, a broken file), compiling does not need it.
-        return nb.njit(_SIGNATURE, nogil=True, error_model="numpy")(function)
+        return nb.njit(SIGNATURE, nogil=True, error_model="numpy")(function)
 
 
 def _file(source: str) -> Path | None:
