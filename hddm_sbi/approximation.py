@@ -35,14 +35,15 @@ def laplace(density: FlatDensity, shape: tuple[int, ...], seed: int) -> Array:
 
     found = minimize(loss, density.start, jac=True, method="L-BFGS-B", options={"maxiter": 20_000, "maxfun": 50_000})
     steps = _STEP * np.eye(density.size)
-    curvature = np.array([loss(found.x + step)[1] - loss(found.x - step)[1] for step in steps]) / (2 * _STEP)
-    try:
-        factor = np.linalg.cholesky(0.5 * (curvature + curvature.T))
-    except np.linalg.LinAlgError:
+    with np.errstate(invalid="ignore"):
+        curvature = np.array([loss(found.x + step)[1] - loss(found.x - step)[1] for step in steps]) / (2 * _STEP)
+    symmetric = 0.5 * (curvature + curvature.T)
+    if not np.isfinite(symmetric).all() or np.linalg.eigvalsh(symmetric)[0] <= 0:
         raise InputError(
             "the posterior has no mode with a curvature (standard deviations of groups often run to zero): expected "
-            "one for method='laplace'; use method='nuts', or centered=False."
-        ) from None
+            "one for method='laplace'; use method='nuts'."
+        )
+    factor = np.linalg.cholesky(symmetric)
     normal = np.random.default_rng(seed).normal(size=(int(np.prod(shape)), density.size))
     return (found.x + np.linalg.solve(factor.T, normal.T).T).reshape(*shape, density.size)
 

@@ -19,6 +19,7 @@ from torch import Tensor, fx
 from hddm_sbi.compiler.emit import emit
 from hddm_sbi.compiler.graph import record, simplify
 from hddm_sbi.compiler.lowering import UnknownOperationError
+from hddm_sbi.errors import InputError
 
 Array = NDArray[np.float64]
 Path = Literal["compiled", "traced", "eager"]
@@ -30,9 +31,9 @@ Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 class FlatDensity:
     """Unconstrained log density of a Pyro model over one flat vector.
 
-    model: the Pyro model. names, shapes: of its sites, in the order of the vector. start: (n,) unconstrained. path: which of the equivalent
-    evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or "eager" (Pyro itself, every
-    time).
+    model: the Pyro model. names, shapes: of its sites, in the order of the vector. start: (n,) unconstrained. path:
+    which of the equivalent evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or
+    "eager" (Pyro itself, every time).
     """
 
     model: Callable[[], None]
@@ -53,17 +54,6 @@ class FlatDensity:
         """Log density and gradient, (n,) -> (float, (n,))."""
         return self.evaluate(np.array(x, dtype=np.float64))
 
-    def not_finite(self) -> str:
-        """Which sites of the model are not finite at the start, or that only the gradient is not."""
-        sites = self.unflatten(torch.from_numpy(self.start))
-        constrained = {name: self.transforms[name].inv(value) for name, value in sites.items()}
-        with torch.no_grad(), pyro.validation_enabled(False):
-            trace = pyro.poutine.trace(pyro.poutine.condition(self.model, constrained)).get_trace()
-            trace.compute_log_prob()
-        sums = {name: float(node["log_prob_sum"]) for name, node in trace.nodes.items() if "log_prob_sum" in node}
-        found = [f"{name}: {value:g}" for name, value in sums.items() if not np.isfinite(value)]
-        return ", ".join(found) or "all sites are; the gradient is not"
-
     def unflatten(self, x: Tensor) -> dict[str, Tensor]:
         """Unconstrained sites from (..., n)."""
         return _unflatten(x, self.names, self.shapes)
@@ -81,9 +71,13 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
     The potential is Pyro's own. Its operations are recorded once and compiled; a model with an operation that the
     compiler does not know runs as the recorded graph, and one that cannot be recorded runs in Pyro, with one warning
     that says why. `path` asks for less than that. What is compiled is in double precision throughout.
+    Raises InputError where the log density is not finite at `start`.
     """
     with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
-        _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
+        try:
+            _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
+        except ValueError as failure:
+            raise not_finite(model, start) from failure
     first = {name: transforms[name](trace.nodes[name]["value"].detach().double()) for name in sorted(transforms)}
     names, shapes = tuple(first), tuple(tuple(value.shape) for value in first.values())
     x0 = torch.cat([value.reshape(-1) for value in first.values()])
@@ -97,6 +91,19 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
 
     evaluate, taken = _fastest(differentiate, x0, path)
     return FlatDensity(model, names, shapes, x0.numpy(), taken, potential, transforms, evaluate)
+
+
+def not_finite(model: Callable[[], None], start: Mapping[str, Tensor]) -> InputError:
+    """The error that names the sites of a model that are not finite at the constrained values `start`."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        trace = pyro.poutine.trace(pyro.poutine.condition(model, dict(start))).get_trace()
+        trace.compute_log_prob()
+    sums = {name: float(node["log_prob_sum"]) for name, node in trace.nodes.items() if "log_prob_sum" in node}
+    found = [f"{name}: {value:g}" for name, value in sums.items() if not np.isfinite(value)]
+    return InputError(
+        f"the log density is not finite where sampling starts ({', '.join(found) or 'its gradient is not'}): check the "
+        "trials and the priors of those terms; a likelihood of your own must be finite for every trial."
+    )
 
 
 def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Path]:

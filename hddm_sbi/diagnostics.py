@@ -72,8 +72,7 @@ def warn_approximate(method: str) -> None:
 def warn_stopped(reason: str, chains: int, draws: int) -> None:
     """Say that sampling ended early, why, and what there is."""
     warnings.warn(
-        f"sampling ended early, {reason}: the {draws} draws of {chains} chain{'s' if chains > 1 else ''} made so far are "
-        "returned",
+        f"sampling ended early, {reason}: the {draws} draws made so far (chains: {chains}) are returned",
         ConvergenceWarning,
         stacklevel=5,
     )

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hddm_sbi.approximation import laplace, variational
-from hddm_sbi.compile import FlatDensity
+from hddm_sbi.compile import FlatDensity, not_finite
 from hddm_sbi.compiler.emit import Compiled
 from hddm_sbi.errors import InputError
 
@@ -92,20 +92,19 @@ def starting_point(density: FlatDensity, rng: np.random.Generator) -> Array:
         if np.isfinite(value) and np.isfinite(gradient).all():
             return x
         scale /= 2
-    raise InputError(
-        f"the log density or its gradient is not finite where sampling starts ({density.not_finite()}): check the "
-        "trials and the priors of those terms; a likelihood of your own must be finite for every trial."
-    )
+    start = {name: value.squeeze(0) for name, value in density.constrain(density.start[np.newaxis]).items()}
+    raise not_finite(density.model, start)
 
 
 class Chain(Protocol):
     """A density for one chain of nutpie, which gives nothing back when it is stopped early: so draws are kept here.
 
-    model: as nutpie takes it. draws: (steps, n), of which the first `made` are there.
+    model: as nutpie takes it. draws: (steps, n), of which the first `made` are there. failure: what the density raised.
     """
 
     model: Any
     draws: Array
+    failure: Exception | None
 
     @property
     def made(self) -> int:
@@ -119,10 +118,20 @@ class PythonChain:
         from nutpie.compiled_pyfunc import from_pyfunc
 
         self.draws, self.made = np.empty((steps, density.size)), 0
+        self.failure: Exception | None = None
+        self._density = density
         number = [np.dtype("float64")], [()], ["number"]
         self.model = from_pyfunc(
-            density.size, lambda: density, lambda *_: self._record, *number, make_initial_point_fn=initial
+            density.size, lambda: self._evaluate, lambda *_: self._record, *number, make_initial_point_fn=initial
         )
+
+    def _evaluate(self, x: Array) -> tuple[float, Array]:
+        try:
+            return self._density(x)
+        except Exception as failure:
+            # An exception inside nutpie would take the other chains with it.
+            self.failure = failure
+            return float("nan"), np.full_like(x, np.nan)
 
     def _record(self, x: Array) -> dict[str, Array]:
         self.draws[self.made] = x
@@ -131,7 +140,7 @@ class PythonChain:
 
 
 def chain_of(density: FlatDensity, steps: int) -> Chain:
-    """A compiled density by C functions, where this version of nutpie takes them as we give them; others from Python."""
+    """A compiled density by C functions, where this version of nutpie takes them as we do; others from Python."""
 
     def initial(seed: int) -> Array:
         return starting_point(density, np.random.default_rng(int(seed) % 2**63))
@@ -163,14 +172,11 @@ def nutpie_nuts(
     ]
     try:
         traces = _watched(samplers, kept, chains * (tune + draws), progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, RuntimeError) as failure:
         for sampler in samplers:
             sampler.cancel()
-        return _complete_part([chain.draws[: chain.made] for chain in kept], tune, "interrupted"), {}, "interrupted"
-    except RuntimeError as failure:
-        for sampler in samplers:
-            sampler.cancel()
-        reason = f"a chain failed ({str(failure).strip().splitlines()[0]})"
+        first_line = str(failure).strip().partition("\n")[0]
+        reason = "interrupted" if isinstance(failure, KeyboardInterrupt) else f"a chain failed ({first_line})"
         return _complete_part([chain.draws[: chain.made] for chain in kept], tune, reason), {}, reason
     stats = {
         ours: np.concatenate([trace.sample_stats[theirs].values for trace in traces]) for ours, theirs in _STATS.items()
@@ -191,6 +197,9 @@ def _watched(samplers: Sequence[Any], kept: Sequence[Chain], total: int, progres
                     traces.append(sampler.wait(timeout=_LOOK))
                     ended = True
                 bar.update(sum(chain.made for chain in kept) - bar.n)
+                failed = next((chain.failure for chain in kept if chain.failure is not None), None)
+                if failed is not None:
+                    raise RuntimeError(f"{type(failed).__name__}: {failed}") from failed
     return traces
 
 

@@ -189,8 +189,8 @@ class HierarchicalModel:
         far its means may still be off. progress: show a progress bar. log_likelihood: add the pointwise log likelihood
         (chains x draws x trials numbers).
         Returns ArviZ InferenceData with posterior, sample_stats, observed_data and constant_data. Ctrl-C, or a chain
-        that fails, returns the draws so far, with attrs["interrupted"] = 1. Warns (ConvergenceWarning) about what should
-        not be trusted yet.
+        that fails, returns the draws so far, with attrs["interrupted"] = 1. Warns (ConvergenceWarning) about what
+        should not be trusted yet.
         """
         if quick:
             draws, tune, chains = _QUICK_DRAWS, _QUICK_TUNE, _QUICK_CHAINS

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numba as nb
 import numpy as np
-from numba import types
+from numba import carray, cfunc, types  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 from nutpie import _lib
 from nutpie.sample import CompiledModel
@@ -27,15 +26,15 @@ _NUMBERS = types.CPointer(types.float64)
 _BAD_GRADIENT, _BAD_VALUE = 3, 4
 
 
-@nb.cfunc(types.int64(types.uint64, _NUMBERS, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
+@cfunc(types.int64(types.uint64, _NUMBERS, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
 def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    facts = nb.carray(facts_at, (_FACTS,), np.int64)
-    x, gradient = nb.carray(x_at, (n,)), nb.carray(gradient_at, (n,))
-    reals = nb.carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)
-    wholes = nb.carray(memory_at(facts[_WHOLES]), (facts[_N_WHOLES],), np.int64)
+    facts = carray(facts_at, (_FACTS,), np.int64)
+    x, gradient = carray(x_at, (n,)), carray(gradient_at, (n,))
+    reals = carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)  # type: ignore[call-arg]
+    wholes = carray(memory_at(facts[_WHOLES]), (facts[_N_WHOLES],), np.int64)
     density = function_at(facts[_CODE], _DENSITY)
     value = density(x, reals, wholes, gradient)
-    nb.carray(value_at, (1,))[0] = value
+    carray(value_at, (1,))[0] = value
     if not np.isfinite(value):
         return _BAD_VALUE
     for slope in gradient:
@@ -44,15 +43,15 @@ def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-unty
     return 0
 
 
-@nb.cfunc(types.int64(types.uint64, types.uint64, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
+@cfunc(types.int64(types.uint64, types.uint64, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
 def _record(n, n_expanded, x_at, expanded_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    facts = nb.carray(facts_at, (_FACTS,), np.int64)
-    x = nb.carray(x_at, (n,))
-    to = nb.carray(memory_at(facts[_DRAWS] + 8 * n * facts[_MADE]), (n,), np.float64)
+    facts = carray(facts_at, (_FACTS,), np.int64)
+    x = carray(x_at, (n,))
+    to = carray(memory_at(facts[_DRAWS] + 8 * n * facts[_MADE]), (n,), np.float64)  # type: ignore[call-arg]
     for i in range(n):
         to[i] = x[i]
     facts[_MADE] += 1
-    nb.carray(expanded_at, (1,))[0] = facts[_MADE]
+    carray(expanded_at, (1,))[0] = facts[_MADE]
     return 0
 
 
@@ -94,6 +93,7 @@ class NativeChain:
 
     def __init__(self, density: Compiled, n: int, steps: int, initial: Callable[[int], Array]) -> None:
         self.draws = np.empty((steps, n))
+        self.failure: Exception | None = None
         reals, wholes = density.reals, density.wholes
         constants = [reals.ctypes.data, len(reals), wholes.ctypes.data, len(wholes)]
         told = np.array([address(density.function, SIGNATURE), *constants, self.draws.ctypes.data, 0], np.int64)

@@ -31,6 +31,7 @@ FLOORS = [
     {"hierarchy"},
     {"start", "compiler", "idata", "posterior"},
     {"compile"},
+    {"approximation", "native"},
     {"inference", "diagnostics"},
     {"model"},
     {"predictive"},
