@@ -25,6 +25,9 @@ METHODS = get_args(Method)
 #: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.
 _JITTER = 0.1
 _JITTER_TRIES = 12
+#: up to so many parameters, a low-rank mass matrix learns from tuning how t0, a and v of groups move together: half the
+#: steps, twice the sample size. Beyond, it costs as much time as it saves (decision 008).
+_LOW_RANK_SIZE = 500
 #: seconds between looks at how far the chains are.
 _LOOK = 0.1
 #: ArviZ's name -> nutpie's name of what is reported about every draw.
@@ -164,8 +167,8 @@ def nutpie_nuts(
     starting_point(density, np.random.default_rng(seed))
     kept = [chain_of(density, tune + draws) for _ in range(chains)]
     seeds = np.random.SeedSequence(seed).generate_state(chains).tolist()
-    # The low-rank mass matrix learns how t0, a and v of a group move together: half the steps, twice the sample size.
-    options = {"draws": draws, "tune": tune, "chains": 1, "cores": 1, "low_rank_modified_mass_matrix": True}
+    options = {"draws": draws, "tune": tune, "chains": 1, "cores": 1}
+    options["low_rank_modified_mass_matrix"] = density.size <= _LOW_RANK_SIZE
     samplers = [
         nutpie.sample(chain.model, seed=chain_seed, progress_bar=False, blocking=False, **options)
         for chain, chain_seed in zip(kept, seeds, strict=True)

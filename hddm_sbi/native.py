@@ -17,9 +17,9 @@ from hddm_sbi.kernels import address, function_at, memory_at
 
 Array = NDArray[np.float64]
 
-# What the C functions are told, as whole numbers: where the density's machine code lies, where its constants lie and
-# how many they are, where draws are written, and how many have been.
-_CODE, _REALS, _N_REALS, _WHOLES, _N_WHOLES, _DRAWS, _MADE, _FACTS = range(8)
+# What the C functions are told, as whole numbers: where the density's machine code lies, where its constants and its
+# workspace lie and how long they are, where draws are written, and how many have been.
+_CODE, _REALS, _N_REALS, _WHOLES, _N_WHOLES, _WORKSPACE, _N_WORKSPACE, _DRAWS, _MADE, _FACTS = range(10)
 _DENSITY = types.FunctionType(SIGNATURE)
 _NUMBERS = types.CPointer(types.float64)
 #: codes after which nutpie gives up a trajectory, not the chain.
@@ -32,8 +32,9 @@ def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-unty
     x, gradient = carray(x_at, (n,)), carray(gradient_at, (n,))
     reals = carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)  # type: ignore[call-arg]
     wholes = carray(memory_at(facts[_WHOLES]), (facts[_N_WHOLES],), np.int64)
+    workspace = carray(memory_at(facts[_WORKSPACE]), (facts[_N_WORKSPACE],), np.float64)  # type: ignore[call-arg]
     density = function_at(facts[_CODE], _DENSITY)
-    value = density(x, reals, wholes, gradient)
+    value = density(x, reals, wholes, gradient, workspace)
     carray(value_at, (1,))[0] = value
     if not np.isfinite(value):
         return _BAD_VALUE
@@ -94,10 +95,11 @@ class NativeChain:
     def __init__(self, density: Compiled, n: int, steps: int, initial: Callable[[int], Array]) -> None:
         self.draws = np.empty((steps, n))
         self.failure: Exception | None = None
-        reals, wholes = density.reals, density.wholes
-        constants = [reals.ctypes.data, len(reals), wholes.ctypes.data, len(wholes)]
-        told = np.array([address(density.function, SIGNATURE), *constants, self.draws.ctypes.data, 0], np.int64)
-        self.model = NativeModel({}, n, told, initial, (density, self.draws))
+        # Every gradient in the same memory: to ask the system for it anew takes longer than to use it.
+        memory = density.reals, density.wholes, np.empty(density.workspace)
+        places = [number for array in memory for number in (array.ctypes.data, len(array))]
+        told = np.array([address(density.function, SIGNATURE), *places, self.draws.ctypes.data, 0], np.int64)
+        self.model = NativeModel({}, n, told, initial, (density, memory, self.draws))
 
     @property
     def made(self) -> int:

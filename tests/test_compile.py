@@ -358,7 +358,7 @@ def test_another_process_takes_the_machine_code_from_the_cache(tmp_path, monkeyp
     assert first == second
     assert first.startswith("compiled")
     (source,) = (tmp_path / "densities").glob("*.py")
-    assert "def density(x, f, k, g):" in source.read_text()
+    assert "def density(x, f, k, g, w):" in source.read_text()
     assert len(list(tmp_path.glob("densities_*/*.nbc"))) == 1
 
 

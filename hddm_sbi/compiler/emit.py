@@ -28,8 +28,9 @@ from hddm_sbi.compiler.schedule import schedule
 
 Array = NDArray[np.float64]
 
-#: x, real constants, whole constants, gradient -> log density.
-SIGNATURE = types.float64(types.float64[::1], types.float64[::1], types.int64[::1], types.float64[::1])
+_reals, _wholes = types.float64[::1], types.int64[::1]
+#: x, real constants, whole constants, gradient, workspace -> log density.
+SIGNATURE = types.float64(_reals, _reals, _wholes, _reals, _reals)
 #: modules whose functions become part of the emitted one, which is therefore kept under their text as well.
 _PARTS = (elementary, kernels, vecmath)
 
@@ -38,17 +39,19 @@ _PARTS = (elementary, kernels, vecmath)
 class Compiled:
     """A density as machine code: vector (n,) -> (number, gradient (n,)), without Python or its lock inside.
 
-    Any number of threads may call it at once. reals, wholes: the constants it reads.
+    Any number of threads may call it at once, each with a workspace of its own. reals, wholes: the constants it reads.
+    workspace: numbers that it writes in between.
     """
 
     function: Any
     reals: Array
     wholes: NDArray[np.int64]
+    workspace: int
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient."""
         gradient = np.empty_like(x)
-        return self.function(x, self.reals, self.wholes, gradient), gradient
+        return self.function(x, self.reals, self.wholes, gradient, np.empty(self.workspace)), gradient
 
 
 def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Compiled:
@@ -56,13 +59,14 @@ def emit(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> Compiled:
     program, (log_density, gradient) = lower(graph, values)
     program.write(stored("g", 0, gradient.shape), gradient)
     function = _compiled(_source(program, log_density.element([])), program)
-    return Compiled(function, _joined(program.reals, np.float64), _joined(program.wholes, np.int64))
+    reals, wholes = _joined(program.reals, np.float64), _joined(program.wholes, np.int64)
+    return Compiled(function, reals, wholes, program.workspace)
 
 
 def _source(program: Program, result: str) -> str:
-    lines = [f"w = np.empty({program.workspace})", *schedule(program.statements), f"return {result}"]
+    lines = [*schedule(program.statements), f"return {result}"]
     kinds = [f"# {name}: {kind}" for name, kind in program.function_types.items()]
-    return "\n".join([*kinds, "def density(x, f, k, g):", *(f"    {line}" for line in lines), ""])
+    return "\n".join([*kinds, "def density(x, f, k, g, w):", *(f"    {line}" for line in lines), ""])
 
 
 def _joined(pieces: Sequence[Tensor], kind: type) -> NDArray[Any]:
