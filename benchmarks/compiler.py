@@ -1,6 +1,6 @@
 """Compiler: milliseconds per gradient eager, traced and compiled, and effective samples per CPU second.
 
-40 subjects x 2 conditions of the demo's experiment. "besides the likelihood": the compiled gradient less its kernels.
+40 subjects x 2 conditions of the demo's experiment. "besides the likelihood": the same without any trials.
 `python -m benchmarks.compiler 1000 8000` for these numbers of trials only.
 """
 
@@ -9,7 +9,6 @@ import time
 import warnings
 from dataclasses import replace
 
-import numba as nb
 import numpy as np
 import torch
 
@@ -18,7 +17,6 @@ from benchmarks.timing import best_seconds
 from hddm_sbi import idata
 from hddm_sbi.compile import Path, flatten
 from hddm_sbi.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.kernels import KERNELS
 from hddm_sbi.likelihood import SortedTrials
 from hddm_sbi.start import start_values
 
@@ -39,19 +37,11 @@ def gradients(model: hs.HierarchicalModel) -> dict[str, float]:
     return {**row, "compile s": seconds}
 
 
-@nb.njit
-def idle(*arguments):
-    """A kernel that does nothing."""
-
-
 def besides_the_likelihood(model: hs.HierarchicalModel) -> float:
-    """Microseconds of a compiled gradient whose kernels do nothing."""
-    known = dict(KERNELS)
-    try:
-        KERNELS.update({name: replace(kernel, function=idle) for name, kernel in known.items()})
-        density = flatten(model.hierarchy, start_values(model.hierarchy, model._pooled))
-    finally:
-        KERNELS.update(known)
+    """Microseconds of a compiled gradient of the same cells without any trials, under a closed form."""
+    full = model.hierarchy.trials
+    none = replace(full, starts=np.zeros_like(full.starts), rt=full.rt[:0])
+    density = flatten(replace(model.hierarchy, trials=none), start_values(model.hierarchy, model._pooled))
     x = density.start + 0.05
     return best_seconds(lambda: density(x), 300) * 1e6
 
@@ -88,10 +78,11 @@ def main(sizes: tuple[int, ...] = TRIALS) -> None:
         for kind in ("exact", "neural"):
             model = hs.HierarchicalModel(FORMULAS, data, likelihood=kind)
             row = gradients(model)
+            besides = f"{besides_the_likelihood(model):.0f}" if kind == "exact" else "-"
             print(
                 f"{len(data):6d} trials, {kind:6s}: eager {row['eager']:6.2f}, traced {row['traced']:6.2f}, compiled "
                 f"{row['compiled']:7.4f} ms per gradient ({row['eager'] / row['compiled']:4.0f} times eager); besides "
-                f"the likelihood {besides_the_likelihood(model):3.0f} microseconds; record and compile "
+                f"the likelihood {besides} microseconds; record and compile "
                 f"{row['compile s']:.1f} CPU s"
             )
             rate, divergences = effective_samples(model)

@@ -74,9 +74,10 @@ def fit(size: str) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     steps = float(posterior["sample_stats"]["n_steps"].to_numpy().mean())
     print(
-        f"{len(data)} trials, {density.size} parameters: {built - began:.1f} s to build and compile, {gradient * 1e3:.2f} "
-        f"ms per gradient, {end - sampling:.0f} s to fit ({cpu:.0f} CPU s, {steps:.0f} steps per draw), {memory:.2f} GiB, "
-        f"effective samples of the population at least {ess:.0f} ({name}), Rhat at most {rhat:.3f}",
+        f"{len(data)} trials, {density.size} parameters: {built - began:.1f} s to build and compile, "
+        f"{gradient * 1e3:.2f} ms per gradient, {end - sampling:.0f} s to fit ({cpu:.0f} CPU s, {steps:.0f} steps per "
+        f"draw), {memory:.2f} GiB, effective samples of the population at least {ess:.0f} ({name}), Rhat at most "
+        f"{rhat:.3f}",
         flush=True,
     )
 
