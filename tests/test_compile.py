@@ -80,7 +80,9 @@ def formula_model(name):
     given = {p.name: code for p in simulator.parameters if p.given}
     data = hs.simulate(name, {**theta, **given}, n_trials=60, seed=1).assign(group=np.repeat(["x", "y"], 30), **given)
     formulas = {simulator.names[0]: "group"}
-    return hs.HierarchicalModel(formulas, data, name, untrained(simulator) if hs.catalogue.weights_of(name) is None else "neural")
+    return hs.HierarchicalModel(
+        formulas, data, name, untrained(simulator) if hs.catalogue.weights_of(name) is None else "neural"
+    )
 
 
 def untrained(simulator):

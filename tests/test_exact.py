@@ -192,7 +192,7 @@ def test_a_model_without_closed_form_says_so():
 @pytest.mark.parametrize("lapse", [0.0, 0.05])
 @pytest.mark.parametrize("kind", ["exact", "neural"])
 def test_sums_over_a_million_trials_are_accurate(kind, lapse):
-    """Against math.fsum, whose only rounding is the last: relative 1e-13, where a plain sum in order may reach 1e-10."""
+    """Against math.fsum, whose only rounding is the last: relative 1e-13; a plain sum in order may reach 1e-10."""
     n, theta = 1_000_000, torch.tensor([[1.0, 1.2, 0.45, 0.3]], dtype=torch.float64)
     likelihood = hs.load_likelihood("ddm", kind=kind)
     rt, choice = hs.load_simulator("ddm").simulate(theta.numpy().repeat(1_000, 0), seed=1)
