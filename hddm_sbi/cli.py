@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from functools import wraps
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from hddm_sbi.simulator import Simulator
 
 _INTERRUPTED = 130
+#: the result is whole, but not where it was to be.
+_ELSEWHERE = 1
 
 
 def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -55,7 +58,8 @@ def main() -> None:
 @click.option("--tune", type=click.IntRange(1), default=1000, show_default=True, help="Tuning steps per chain.")
 @click.option("--chains", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--seed", type=int, default=None, help="Same seed, same draws.")
-@click.option("--method", type=click.Choice(["nuts", "pyro-nuts"]), default="nuts", show_default=True)
+@click.option("--method", type=click.Choice(["nuts", "pyro-nuts", "svi", "laplace"]), default="nuts", show_default=True)
+@click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--rt-column", default="rt", show_default=True)
 @click.option("--response-column", default="response", show_default=True)
@@ -87,7 +91,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         response=options["response_column"],
     )
     click.echo(repr(model))
-    sampling = {name: options[name] for name in ("draws", "tune", "chains", "seed", "method")}
+    sampling = {name: options[name] for name in ("draws", "tune", "chains", "seed", "method", "quick")}
     _fit_and_write(model, output, progress=not quiet, **sampling)
 
 
@@ -102,15 +106,44 @@ def _fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> A
     click.echo(summary(model, posterior))
     for warning in caught:
         click.echo(f"Warning: {warning.message}", err=True)
-    posterior.to_netcdf(str(output))
+    written = _write(posterior, output)
     if posterior["posterior"].attrs["interrupted"]:
         sizes = posterior["posterior"].sizes
         click.echo(
-            f"Interrupted: the {sizes['draw']} draws of {sizes['chain']} chains made so far are in {output}.", err=True
+            f"Interrupted: the {sizes['draw']} draws of {sizes['chain']} chains made so far are in {written}.", err=True
         )
         sys.exit(_INTERRUPTED)
+    if written != output:
+        sys.exit(_ELSEWHERE)
     click.echo(f"Posterior written to {output}")
     return posterior
+
+
+def _write(posterior: Any, output: Path) -> Path:
+    """Write a posterior, whole or not at all; where that fails, into a temporary folder. Returns where it is."""
+    try:
+        return _write_whole(posterior, output)
+    except (OSError, RuntimeError) as failure:
+        rescued = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) / output.name
+        try:
+            _write_whole(posterior, rescued)
+        except (OSError, RuntimeError):
+            raise InputError(
+                f"the posterior could be written neither to {output} ({failure}) nor to {rescued.parent}: free some "
+                "space and fit again, or fit in Python, where the posterior stays in memory."
+            ) from failure
+        click.echo(f"Error: {output} could not be written ({failure}); the posterior is in {rescued}.", err=True)
+        return rescued
+
+
+def _write_whole(posterior: Any, path: Path) -> Path:
+    aside = path.with_name(f"{path.name}.part")
+    try:
+        posterior.to_netcdf(str(aside))
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
 
 
 def _check_writable(output: Path) -> None:

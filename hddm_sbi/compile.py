@@ -1,4 +1,4 @@
-"""A Pyro model as a function of one flat vector: its log density and gradient, traced once into a graph."""
+"""A Pyro model as a function of one flat vector: its log density and gradient, recorded once and compiled."""
 
 from __future__ import annotations
 
@@ -10,33 +10,40 @@ from typing import Literal
 import numpy as np
 import pyro
 import torch
+from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
-from torch import Tensor
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor, fx
 
-from hddm_sbi.graph import simplify
+from hddm_sbi.compiler.emit import emit
+from hddm_sbi.compiler.graph import record, simplify
+from hddm_sbi.compiler.lowering import UnknownOperationError
+from hddm_sbi.errors import InputError
 
 Array = NDArray[np.float64]
-Path = Literal["traced", "eager"]
+Path = Literal["compiled", "traced", "eager"]
+Evaluate = Callable[[Array], tuple[float, Array]]
+Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class FlatDensity:
     """Unconstrained log density of a Pyro model over one flat vector.
 
-    names, shapes: of the sites, in the order of the vector. start: (n,) unconstrained. path: which of the equivalent
-    evaluations runs: "traced" (a graph recorded once) or "eager" (Pyro itself, every time).
+    model: the Pyro model. names, shapes: of its sites, in the order of the vector. start: (n,) unconstrained. path:
+    which of the equivalent evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or
+    "eager" (Pyro itself, every time).
     """
 
+    model: Callable[[], None]
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     start: Array
     path: Path
     potential: Callable[[Mapping[str, Tensor]], Tensor]
     transforms: Mapping[str, torch.distributions.Transform]
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]]
+    evaluate: Evaluate
 
     @property
     def size(self) -> int:
@@ -45,8 +52,7 @@ class FlatDensity:
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient, (n,) -> (float, (n,))."""
-        log_density, gradient = self.evaluate(torch.tensor(x, dtype=torch.float64))
-        return float(log_density), gradient.numpy()
+        return self.evaluate(np.array(x, dtype=np.float64))
 
     def unflatten(self, x: Tensor) -> dict[str, Tensor]:
         """Unconstrained sites from (..., n)."""
@@ -59,48 +65,87 @@ class FlatDensity:
             return {name: self.transforms[name].inv(value) for name, value in self.unflatten(flat).items()}
 
 
-def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path = "traced") -> FlatDensity:
+def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path = "compiled") -> FlatDensity:
     """Flat density of a Pyro model, started at the constrained values `start`.
 
-    The potential is Pyro's own; `path="traced"` records its operations once with `make_fx`. A model that cannot be
-    recorded runs eagerly, with one warning that says why.
+    The potential is Pyro's own. Its operations are recorded once and compiled; a model with an operation that the
+    compiler does not know runs as the recorded graph, and one that cannot be recorded runs in Pyro, with one warning
+    that says why. `path` asks for less than that. What is compiled is in double precision throughout.
+    Raises InputError where the log density is not finite at `start`.
     """
     with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
-        _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
+        try:
+            _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
+        except ValueError as failure:
+            raise not_finite(model, start) from failure
     first = {name: transforms[name](trace.nodes[name]["value"].detach().double()) for name in sorted(transforms)}
     names, shapes = tuple(first), tuple(tuple(value.shape) for value in first.values())
     x0 = torch.cat([value.reshape(-1) for value in first.values()])
 
-    def evaluate(x: Tensor) -> tuple[Tensor, Tensor]:
+    def differentiate(x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.detach().requires_grad_(True)
         with pyro.validation_enabled(False):
             log_density = -potential(_unflatten(x, names, shapes))
         (gradient,) = torch.autograd.grad(log_density, x)
         return log_density.detach(), gradient
 
-    run, taken = _trace(evaluate, x0) if path == "traced" else (evaluate, path)
-    return FlatDensity(names, shapes, x0.numpy(), taken, potential, transforms, run)
+    evaluate, taken = _fastest(differentiate, x0, path)
+    return FlatDensity(model, names, shapes, x0.numpy(), taken, potential, transforms, evaluate)
 
 
-def _trace(
-    evaluate: Callable[[Tensor], tuple[Tensor, Tensor]], x0: Tensor
-) -> tuple[Callable[[Tensor], tuple[Tensor, Tensor]], Path]:
+def not_finite(model: Callable[[], None], start: Mapping[str, Tensor]) -> InputError:
+    """The error that names the sites of a model that are not finite at the constrained values `start`."""
+    with torch.no_grad(), pyro.validation_enabled(False):
+        trace = pyro.poutine.trace(pyro.poutine.condition(model, dict(start))).get_trace()
+        trace.compute_log_prob()
+    sums = {name: float(node["log_prob_sum"]) for name, node in trace.nodes.items() if "log_prob_sum" in node}
+    found = [f"{name}: {value:g}" for name, value in sums.items() if not np.isfinite(value)]
+    return InputError(
+        f"the log density is not finite where sampling starts ({', '.join(found) or 'its gradient is not'}): check the "
+        "trials and the priors of those terms; a likelihood of your own must be finite for every trial."
+    )
+
+
+def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Path]:
+    """The evaluation asked for, or the next fastest that the model allows."""
+    if path == "eager":
+        return _on_arrays(potential), "eager"
     try:
-        graph = simplify(make_fx(evaluate)(x0), x0)
+        graph = record(potential, x0)
+        values = simplify(graph, x0)
     except (RuntimeError, NotImplementedError, TypeError) as reason:
-        warnings.warn(f"the model runs eagerly, 5 to 10 times slower: it could not be traced ({reason})", stacklevel=3)
-        return evaluate, "eager"
-    with torch.inference_mode(), warnings.catch_warnings():
-        # TorchScript is deprecated, and still the quickest interpreter of a graph: no Python between operations.
-        warnings.simplefilter("ignore")
-        script = torch.jit.trace(graph, (x0,), check_trace=False)
+        _warn("the model runs eagerly, 100 times slower than compiled: it could not be traced", reason)
+        return _on_arrays(potential), "eager"
+    if path == "compiled":
+        try:
+            return emit(graph, values), "compiled"
+        except (UnknownOperationError, NumbaError) as reason:
+            _warn("the model runs as a graph, 30 times slower than compiled: it could not be compiled", reason)
+    return _on_arrays(_run(graph)), "traced"
+
+
+def _warn(message: str, reason: Exception) -> None:
+    first_line = str(reason).strip().partition("\n")[0]
+    warnings.warn(f"{message} ({first_line})", stacklevel=4)
+
+
+def _run(graph: fx.GraphModule) -> Potential:
+    """A graph, its operations run by torch one by one."""
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.inference_mode():
-            log_density, gradient = script(x)
+        with torch.no_grad():
+            log_density, gradient = graph(x)
         return log_density, gradient
 
-    return run, "traced"
+    return run
+
+
+def _on_arrays(potential: Potential) -> Evaluate:
+    def evaluate(x: Array) -> tuple[float, Array]:
+        log_density, gradient = potential(torch.from_numpy(x))
+        return float(log_density), gradient.numpy()
+
+    return evaluate
 
 
 def _unflatten(x: Tensor, names: tuple[str, ...], shapes: tuple[tuple[int, ...], ...]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.vecmath import mix_lapse, total_of, upper_tail
 
 Array = NDArray[np.float64]
@@ -222,3 +223,4 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 delayed_cells.register_autograd(_backward, setup_context=_save)
+KERNELS["hddm_sbi::delayed_cells"] = Kernel(_cells)

@@ -45,6 +45,39 @@ def warn(posterior: xr.Dataset, stats: Mapping[str, NDArray[np.generic]], chains
         warnings.warn(problem, ConvergenceWarning, stacklevel=5)
 
 
+def warn_quick(population: xr.Dataset, stats: Mapping[str, NDArray[np.generic]]) -> None:
+    """Say how far the means of a quick look's population parameters may be off, and what it cannot tell."""
+    name, ess = idata.worst_ess(population)
+    rhat_name, rhat = idata.worst_rhat(population)
+    diverging = int(np.sum(stats.get("diverging", 0)))
+    warnings.warn(
+        f"a quick look: the Monte Carlo error of population means is up to {ess**-0.5:.2f} posterior sds ({name}), and "
+        f"the largest Rhat is {rhat:.3f} ({rhat_name}), with {diverging} divergences: fit without quick=True for "
+        "results to report",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
+
+
+def warn_approximate(method: str) -> None:
+    """Warn that a normal approximation's error is unknown."""
+    warnings.warn(
+        f"method={method!r} is a normal approximation whose error no diagnostic shows: against NUTS, population means "
+        "were off by posterior sds (docs/benchmarks.md); for a fast answer that can be trusted, fit(quick=True)",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
+
+
+def warn_stopped(reason: str, chains: int, draws: int) -> None:
+    """Say that sampling ended early, why, and what there is."""
+    warnings.warn(
+        f"sampling ended early, {reason}: the {draws} draws made so far (chains: {chains}) are returned",
+        ConvergenceWarning,
+        stacklevel=5,
+    )
+
+
 def warn_at_edge(predictor: Predictor, values: NDArray[np.float64], cells: list[str]) -> None:
     """Warn where draws of one parameter press against the box. values: (draws, n_cells); cells: their descriptions."""
     eta = to_link(torch.as_tensor(values), predictor.link).numpy()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.vecmath import dot, mix_lapse, total_of
@@ -28,19 +29,19 @@ _DENSITY = types.FunctionType(types.void(_f8[::1], _i8, _f8[::1], _f8[::1], _f8[
 
 
 @nb.njit(
-    types.void(_DENSITY, _f8[:, ::1], _f8, _f8, _i8[::1], _i8, _f8[::1], _f8[::1], _f8[:, ::1], _f8[::1]),
+    types.void(_f8[:, ::1], _f8, _f8, _i8[::1], _i8, _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1]),
     cache=True,
     nogil=True,
     error_model="numpy",
 )
 def _cells(
-    density: Callable[..., None],
     theta: Array,
     lapse: float,
     lapse_density: float,
     starts: NDArray[np.int64],
     n_choices: int,
     rt: Array,
+    density: Callable[..., None],
     total: Array,
     grad: Array,
     grad_lapse: Array,
@@ -70,13 +71,13 @@ def _cells(
 
 
 @nb.njit(
-    types.void(_DENSITY, _f8[:, ::1], _i8[::1], _f8[::1], _f8[::1], _f8[:, ::1]),
+    types.void(_f8[:, ::1], _i8[::1], _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1]),
     cache=True,
     nogil=True,
     error_model="numpy",
 )
 def _trials(
-    density: Callable[..., None], theta: Array, choice: NDArray[np.int64], rt: Array, logp: Array, grad: Array
+    theta: Array, choice: NDArray[np.int64], rt: Array, density: Callable[..., None], logp: Array, grad: Array
 ) -> None:
     """Per trial: log p and its gradient, every trial with a theta of its own."""
     one, partial = np.empty(1), np.empty((theta.shape[1], 1))
@@ -87,7 +88,7 @@ def _trials(
 
 
 # A torch operator takes tensors, numbers and strings, so it names the model's kernel by a key.
-_KERNELS: dict[str, Callable[..., None]] = {}
+_DENSITIES: dict[str, Callable[..., None]] = {}
 _COUNTER = itertools.count()
 
 
@@ -98,13 +99,13 @@ def exact_cells(
     """Log likelihood of every cell, its gradient by theta, and by the lapse probability."""
     total, grad, grad_lapse = np.empty(len(theta)), np.empty(tuple(theta.shape)), np.empty(len(theta))
     _cells(
-        _KERNELS[kernel],
         theta.detach().contiguous().numpy(),
         float(lapse),
         lapse_density,
         starts.numpy(),
         n_choices,
         rt.numpy(),
+        _DENSITIES[kernel],
         total,
         grad,
         grad_lapse,
@@ -131,13 +132,14 @@ def _cells_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa:
 
 
 exact_cells.register_autograd(_cells_backward, setup_context=_save_gradients)
+KERNELS["hddm_sbi::exact_cells"] = Kernel(_cells, _DENSITIES, _DENSITY)
 
 
 @torch.library.custom_op("hddm_sbi::exact_trials", mutates_args=())
 def exact_trials(theta: Tensor, choice: Tensor, rt: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
     """Log density of every trial and its gradient by that trial's theta."""
     logp, grad = np.empty(len(rt)), np.empty(tuple(theta.shape))
-    _trials(_KERNELS[kernel], theta.detach().contiguous().numpy(), choice.numpy(), rt.numpy(), logp, grad)
+    _trials(theta.detach().contiguous().numpy(), choice.numpy(), rt.numpy(), _DENSITIES[kernel], logp, grad)
     return torch.from_numpy(logp), torch.from_numpy(grad)
 
 
@@ -152,6 +154,7 @@ def _trials_backward(ctx, upstream, _):  # type: ignore[no-untyped-def]  # noqa:
 
 
 exact_trials.register_autograd(_trials_backward, setup_context=_save_gradients)
+KERNELS["hddm_sbi::exact_trials"] = Kernel(_trials, _DENSITIES, _DENSITY)
 
 
 class ExactLikelihood(DecisionLikelihood):
@@ -167,7 +170,7 @@ class ExactLikelihood(DecisionLikelihood):
             raise InputError(f"{simulator.name!r} has no closed-form likelihood; use the learned one, kind='neural'.")
         super().__init__(simulator, simulator.support)
         self._kernel = f"{simulator.name}#{next(_COUNTER)}"
-        _KERNELS[self._kernel] = simulator.log_density
+        _DENSITIES[self._kernel] = simulator.log_density
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """See `DecisionLikelihood.trial_log_prob`."""

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hddm_sbi.compile import FlatDensity
+from hddm_sbi.approximation import laplace, variational
+from hddm_sbi.compile import FlatDensity, not_finite
+from hddm_sbi.compiler.emit import Compiled
+from hddm_sbi.errors import InputError
 
 Array = NDArray[np.float64]
-Method = Literal["nuts", "pyro-nuts"]
+Method = Literal["nuts", "pyro-nuts", "svi", "laplace"]
 METHODS = get_args(Method)
 
 #: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.
 _JITTER = 0.1
 _JITTER_TRIES = 12
+#: up to so many parameters, a low-rank mass matrix learns from tuning how t0, a and v of groups move together: half the
+#: steps, twice the sample size. Beyond, it costs as much time as it saves (decision 008).
+_LOW_RANK_SIZE = 500
+#: seconds between looks at how far the chains are.
+_LOOK = 0.1
 #: ArviZ's name -> nutpie's name of what is reported about every draw.
 _STATS = {
     "diverging": "diverging",
@@ -38,13 +47,13 @@ _STATS = {
 class Draws:
     """Unconstrained draws and what the sampler says about them.
 
-    x: (chains, draws, n). stats: name -> (chains, draws). interrupted: stopped by Ctrl-C before the last draw.
+    x: (chains, draws, n). stats: name -> (chains, draws). stopped: why, where sampling ended before the last draw.
     """
 
     x: Array
     stats: dict[str, NDArray[Any]]
     seconds: float
-    interrupted: bool = False
+    stopped: str = ""
 
 
 def sample(
@@ -58,15 +67,27 @@ def sample(
     method: Method,
     progress: bool,
 ) -> Draws:
-    """Posterior draws. The same seed gives the same draws; Ctrl-C keeps the draws so far."""
+    """Posterior draws. The same seed gives the same draws. Ctrl-C and a chain's failure keep the draws so far.
+
+    Raises InputError where the density is not finite at the start.
+    """
     began = time.perf_counter()
+    if method == "laplace":
+        x = laplace(density, (chains, draws), seed)
+        return Draws(x, {}, time.perf_counter() - began)
+    if method == "svi":
+        x = variational(density, model, (chains, draws), seed)
+        return Draws(x, {}, time.perf_counter() - began)
     run = nutpie_nuts if method == "nuts" else pyro_nuts
-    x, stats, interrupted = run(density, model, draws, tune, chains, seed, progress)
-    return Draws(x, stats, time.perf_counter() - began, interrupted)
+    x, stats, stopped = run(density, model, draws, tune, chains, seed, progress)
+    return Draws(x, stats, time.perf_counter() - began, stopped)
 
 
 def starting_point(density: FlatDensity, rng: np.random.Generator) -> Array:
-    """The model's starting values with jitter small enough that the density is finite there."""
+    """The model's starting values with jitter small enough that the density is finite there.
+
+    Raises InputError where it is not finite at the starting values themselves.
+    """
     scale = _JITTER
     for _ in range(_JITTER_TRIES):
         x = density.start + scale * rng.normal(size=density.size)
@@ -74,68 +95,120 @@ def starting_point(density: FlatDensity, rng: np.random.Generator) -> Array:
         if np.isfinite(value) and np.isfinite(gradient).all():
             return x
         scale /= 2
-    return density.start
+    start = {name: value.squeeze(0) for name, value in density.constrain(density.start[np.newaxis]).items()}
+    raise not_finite(density.model, start)
+
+
+class Chain(Protocol):
+    """A density for one chain of nutpie, which gives nothing back when it is stopped early: so draws are kept here.
+
+    model: as nutpie takes it. draws: (steps, n), of which the first `made` are there. failure: what the density raised.
+    """
+
+    model: Any
+    draws: Array
+    failure: Exception | None
+
+    @property
+    def made(self) -> int:
+        """Draws made so far."""
+
+
+class PythonChain:
+    """A density for one chain of nutpie, called from Python."""
+
+    def __init__(self, density: FlatDensity, steps: int, initial: Callable[[int], Array]) -> None:
+        from nutpie.compiled_pyfunc import from_pyfunc
+
+        self.draws, self.made = np.empty((steps, density.size)), 0
+        self.failure: Exception | None = None
+        self._density = density
+        number = [np.dtype("float64")], [()], ["number"]
+        self.model = from_pyfunc(
+            density.size, lambda: self._evaluate, lambda *_: self._record, *number, make_initial_point_fn=initial
+        )
+
+    def _evaluate(self, x: Array) -> tuple[float, Array]:
+        try:
+            return self._density(x)
+        except Exception as failure:
+            # An exception inside nutpie would take the other chains with it.
+            self.failure = failure
+            return float("nan"), np.full_like(x, np.nan)
+
+    def _record(self, x: Array) -> dict[str, Array]:
+        self.draws[self.made] = x
+        self.made += 1
+        return {"number": np.array(float(self.made))}
+
+
+def chain_of(density: FlatDensity, steps: int) -> Chain:
+    """A compiled density by C functions, where this version of nutpie takes them as we do; others from Python."""
+
+    def initial(seed: int) -> Array:
+        return starting_point(density, np.random.default_rng(int(seed) % 2**63))
+
+    if isinstance(density.evaluate, Compiled):
+        try:
+            from hddm_sbi.native import NativeChain
+
+            return NativeChain(density.evaluate, density.size, steps, initial)
+        except (ImportError, AttributeError, TypeError):
+            return PythonChain(density, steps, initial)
+    return PythonChain(density, steps, initial)
 
 
 def nutpie_nuts(
     density: FlatDensity, model: Callable[[], None], draws: int, tune: int, chains: int, seed: int, progress: bool
-) -> tuple[Array, dict[str, NDArray[Any]], bool]:
-    """NUTS of nutpie (nuts-rs) on the flat density."""
+) -> tuple[Array, dict[str, NDArray[Any]], str]:
+    """NUTS of nutpie (nuts-rs) on the flat density, every chain in a thread."""
     import nutpie
-    from nutpie.compiled_pyfunc import from_pyfunc
 
-    def initial(chain_seed: int) -> Array:
-        return starting_point(density, np.random.default_rng(int(chain_seed) % 2**63))
-
-    # nutpie gives nothing back when it is stopped early, so every draw is kept here as it is made.
-    kept: list[list[Array]] = []
-
-    def recorder(seed1: int, seed2: int, chain: int) -> Callable[[Array], dict[str, Array]]:
-        chain_draws: list[Array] = []
-        kept.append(chain_draws)
-
-        def record(x: Array) -> dict[str, Array]:
-            chain_draws.append(np.array(x))
-            return {"x": chain_draws[-1]}
-
-        return record
-
-    compiled = from_pyfunc(
-        density.size,
-        lambda: density,
-        recorder,
-        [np.dtype("float64")],
-        [(density.size,)],
-        ["x"],
-        dims={"x": ("unconstrained",)},
-        coords={"unconstrained": np.arange(density.size)},
-        make_initial_point_fn=initial,
-    )
-    # The low-rank mass matrix learns how t0, a and v of a group move together: half the steps, twice the sample size.
-    # All chains advance together, so that an interrupted run leaves chains of equal length.
-    sampler = nutpie.sample(
-        compiled,
-        draws=draws,
-        tune=tune,
-        chains=chains,
-        cores=chains,
-        seed=seed,
-        progress_bar=progress,
-        low_rank_modified_mass_matrix=True,
-        blocking=False,
-    )
+    starting_point(density, np.random.default_rng(seed))
+    kept = [chain_of(density, tune + draws) for _ in range(chains)]
+    seeds = np.random.SeedSequence(seed).generate_state(chains).tolist()
+    options = {"draws": draws, "tune": tune, "chains": 1, "cores": 1}
+    options["low_rank_modified_mass_matrix"] = density.size <= _LOW_RANK_SIZE
+    samplers = [
+        nutpie.sample(chain.model, seed=chain_seed, progress_bar=False, blocking=False, **options)
+        for chain, chain_seed in zip(kept, seeds, strict=True)
+    ]
     try:
-        trace = sampler.wait()
-    except KeyboardInterrupt:
-        sampler.cancel()
-        return _complete_part(kept, tune), {}, True
-    stats = {ours: trace.sample_stats[theirs].values for ours, theirs in _STATS.items()}
-    return trace.posterior["x"].values, stats, False
+        traces = _watched(samplers, kept, chains * (tune + draws), progress)
+    except (KeyboardInterrupt, RuntimeError) as failure:
+        for sampler in samplers:
+            sampler.cancel()
+        first_line = str(failure).strip().partition("\n")[0]
+        reason = "interrupted" if isinstance(failure, KeyboardInterrupt) else f"a chain failed ({first_line})"
+        return _complete_part([chain.draws[: chain.made] for chain in kept], tune, reason), {}, reason
+    stats = {
+        ours: np.concatenate([trace.sample_stats[theirs].values for trace in traces]) for ours, theirs in _STATS.items()
+    }
+    return np.stack([chain.draws[tune:] for chain in kept]), stats, ""
+
+
+def _watched(samplers: Sequence[Any], kept: Sequence[Chain], total: int, progress: bool) -> list[Any]:
+    """What nutpie returns once all chains have ended; meanwhile, how far they are."""
+    from tqdm import tqdm
+
+    traces = []
+    with tqdm(total=total, desc="NUTS", unit="draw", disable=not progress) as bar:
+        for sampler in samplers:
+            ended = False
+            while not ended:
+                with suppress(TimeoutError):
+                    traces.append(sampler.wait(timeout=_LOOK))
+                    ended = True
+                bar.update(sum(chain.made for chain in kept) - bar.n)
+                failed = next((chain.failure for chain in kept if chain.failure is not None), None)
+                if failed is not None:
+                    raise RuntimeError(f"{type(failed).__name__}: {failed}") from failed
+    return traces
 
 
 def pyro_nuts(
     density: FlatDensity, model: Callable[[], None], draws: int, tune: int, chains: int, seed: int, progress: bool
-) -> tuple[Array, dict[str, NDArray[Any]], bool]:
+) -> tuple[Array, dict[str, NDArray[Any]], str]:
     """Pyro's own NUTS on the Pyro model, chain after chain: slow, and an independent check of the fast path."""
     kept: list[list[Array]] = []
     diverging = np.zeros((chains, draws), dtype=bool)
@@ -144,8 +217,8 @@ def pyro_nuts(
             kept.append([])
             _pyro_chain(density, model, draws, tune, seed + chain, progress, kept[-1], diverging[chain])
     except KeyboardInterrupt:
-        return _complete_part(kept, tune), {}, True
-    return _complete_part(kept, tune), {"diverging": diverging}, False
+        return _complete_part(kept, tune, "interrupted"), {}, "interrupted"
+    return _complete_part(kept, tune, ""), {"diverging": diverging}, ""
 
 
 def _pyro_chain(
@@ -183,10 +256,12 @@ def _pyro_chain(
     diverging[mcmc.diagnostics()["divergences"]["chain 0"]] = True
 
 
-def _complete_part(kept: list[list[Array]], tune: int) -> Array:
+def _complete_part(kept: Sequence[Sequence[Array] | Array], tune: int, reason: str) -> Array:
     """Draws after tuning that every started chain has, (chains, draws, n)."""
     chains = [np.array(chain[tune:]) for chain in kept if len(chain) > tune]
-    if not chains:
+    if not chains and reason == "interrupted":
         raise KeyboardInterrupt("interrupted while tuning: there are no draws to keep yet")
+    if not chains:
+        raise InputError(f"{reason} while tuning: there are no draws to keep.")
     shortest = min(len(chain) for chain in chains)
     return np.stack([chain[:shortest] for chain in chains])

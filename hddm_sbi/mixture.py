@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.clock import add_collapse, collapse_gradient
+from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
 
 Array = NDArray[np.float64]
@@ -302,3 +303,4 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 mixture_cells.register_autograd(_backward, setup_context=_save)
+KERNELS["hddm_sbi::mixture_cells"] = Kernel(_cells)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hddm_sbi import catalogue, idata
 from hddm_sbi.compile import FlatDensity, flatten
-from hddm_sbi.diagnostics import warn, warn_at_edge
+from hddm_sbi.diagnostics import warn, warn_approximate, warn_at_edge, warn_quick, warn_stopped
 from hddm_sbi.errors import InputError
 from hddm_sbi.formula import build_designs, columns_used, parse_formulas
 from hddm_sbi.hierarchy import Hierarchy
@@ -26,7 +26,7 @@ from hddm_sbi.learning import train_likelihood
 from hddm_sbi.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.posterior import coordinates, log_likelihood, provenance, variables
 from hddm_sbi.predictor import build_predictor
-from hddm_sbi.priors import Priors, describe, parameter_priors, user_priors
+from hddm_sbi.priors import Priors, describe, in_double, parameter_priors, user_priors
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.start import choose_centring, pooled_fit, start_values
 from hddm_sbi.trials import check_codes, check_outcomes, check_trials
@@ -34,6 +34,8 @@ from hddm_sbi.trials import check_codes, check_outcomes, check_trials
 Array = NDArray[np.float64]
 
 _DEFAULT_MODEL = "ddm"
+#: chains, and steps of each, of a first look.
+_QUICK_CHAINS, _QUICK_TUNE, _QUICK_DRAWS = 2, 200, 300
 #: posterior draws, evenly spaced, that are checked for pressing against the box.
 _EDGE_DRAWS = 200
 #: probability of a lapse, where a model of rt and response is told nothing else.
@@ -178,17 +180,23 @@ class HierarchicalModel:
         seed: int | None = None,
         method: Method = "nuts",
         *,
+        quick: bool = False,
         progress: bool = True,
         log_likelihood: bool = False,
     ) -> Any:
         """Sample the posterior.
 
-        draws, tune: per chain. seed: same seed, same draws. method: "nuts" (nutpie on the traced model) or "pyro-nuts"
-        (Pyro's own, slow). progress: show a progress bar. log_likelihood: add the pointwise log likelihood
+        draws, tune: per chain. seed: same seed, same draws. method: "nuts" (nutpie on the compiled model), "pyro-nuts"
+        (Pyro's own, slow), or a normal approximation, which comes with a warning: "laplace" (at the mode, without
+        centring) or "svi" (Pyro's AutoNormal guide). quick: a first look, 2 chains of 200 + 300 steps, which says how
+        far its means may still be off. progress: show a progress bar. log_likelihood: add the pointwise log likelihood
         (chains x draws x trials numbers).
-        Returns ArviZ InferenceData with posterior, sample_stats, observed_data and constant_data. Ctrl-C returns the
-        draws so far, with attrs["interrupted"] = 1. Warns (ConvergenceWarning) about what should not be trusted yet.
+        Returns ArviZ InferenceData with posterior, sample_stats, observed_data and constant_data. Ctrl-C, or a chain
+        that fails, returns the draws so far, with attrs["interrupted"] = 1. Warns (ConvergenceWarning) about what
+        should not be trusted yet.
         """
+        if quick:
+            draws, tune, chains = _QUICK_DRAWS, _QUICK_TUNE, _QUICK_CHAINS
         for name, value, least in (("draws", draws, 1), ("tune", tune, 1), ("chains", chains, 1)):
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
@@ -197,9 +205,13 @@ class HierarchicalModel:
         if seed is not None and not isinstance(seed, int | np.integer):
             raise InputError(f"seed must be a whole number or None; got {seed!r}.")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        hierarchy, density = self.hierarchy, self.density
+        if method == "laplace":
+            hierarchy = self._uncentred()
+            density = flatten(hierarchy, start_values(hierarchy, self._pooled))
         drawn = sample(
-            self.density,
-            self.hierarchy,
+            density,
+            hierarchy,
             draws=draws,
             tune=tune,
             chains=chains,
@@ -207,14 +219,20 @@ class HierarchicalModel:
             method=method,
             progress=progress,
         )
-        facts = {"seed": seed, "tune": tune, "method": method}
-        return self._report(drawn, facts, log_likelihood)
+        facts = {"seed": seed, "tune": tune, "method": method, "quick": int(quick), "density": density.path}
+        return self._report(drawn, variables(hierarchy, density.constrain(drawn.x)), facts, log_likelihood)
 
-    def _report(self, drawn: Draws, facts: Mapping[str, Any], pointwise: bool) -> Any:
-        sites = self.density.constrain(drawn.x)
+    def _uncentred(self) -> Hierarchy:
+        """The same model without centring: where groups may not differ at all, only this one has a mode."""
+        terms = [g for p in self.hierarchy.predictors for g in p.groups]
+        return self.hierarchy.with_centring({g.name: g.population == "gamma" for g in terms})
+
+    def _report(
+        self, drawn: Draws, posterior: Mapping[str, NDArray[Any]], facts: Mapping[str, Any], pointwise: bool
+    ) -> Any:
         coords, dims = coordinates(self.hierarchy)
         groups: dict[str, dict[str, NDArray[Any]]] = {
-            "posterior": variables(self.hierarchy, sites),
+            "posterior": dict(posterior),
             "sample_stats": drawn.stats,
             "observed_data": {
                 outcome.name: outcome.labels(self.trials.values[:, k])
@@ -237,18 +255,24 @@ class HierarchicalModel:
             lapse_seconds=getattr(self.hierarchy.trials, "lapse_seconds", 0.0),
             priors=self.prior_table["prior"].to_dict(),
             centred={g.name: g.centred for p in self.hierarchy.predictors for g in p.groups},
-            density=self.density.path,
-            interrupted=int(drawn.interrupted),
+            interrupted=int(bool(drawn.stopped)),
             sampling_seconds=drawn.seconds,
             **facts,
         )
         result = idata.build({k: v for k, v in groups.items() if v}, coords, dims, attrs)
-        self._warn(result, drawn)
+        self._warn(result, drawn, facts)
         return self.with_log_likelihood(result) if pointwise else result
 
-    def _warn(self, result: Any, drawn: Draws) -> None:
+    def _warn(self, result: Any, drawn: Draws, facts: Mapping[str, Any]) -> None:
         chains, n = drawn.x.shape[:2]
-        warn(idata.dataset(result), drawn.stats, chains)
+        if drawn.stopped:
+            warn_stopped(drawn.stopped, chains, n)
+        if facts["method"] in ("svi", "laplace"):
+            warn_approximate(facts["method"])
+        elif facts["quick"]:
+            warn_quick(idata.dataset(result)[self.hierarchy.population_names], drawn.stats)
+        else:
+            warn(idata.dataset(result), drawn.stats, chains)
         thinned = np.linspace(0, chains * n - 1, min(_EDGE_DRAWS, chains * n)).astype(int)
         theta = self.theta(result, thinned)
         first = np.unique(self.cell, return_index=True)[1]
@@ -327,7 +351,7 @@ def _checked_lapse(lapse: float | TorchDistribution | None, simulator: Simulator
             f"{simulator.columns[0].name!r} know none: leave lapse out, or let the simulator lapse."
         )
     if isinstance(lapse, TorchDistributionMixin):
-        return lapse
+        return in_double(lapse)
     if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
         raise InputError(
             f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); "

@@ -46,10 +46,12 @@ class NeuralLikelihood(DecisionLikelihood):
         self.sha256, self._summary, self.card = sha256, summary, card
 
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.cell_log_prob`; the network runs once per cell."""
+        """See `Likelihood.cell_log_prob`; the network runs once per cell, and only for choices that were made there."""
         reduction = self.network.reduction
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
-        cells = *self.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta)
+        counts = torch.from_numpy(np.diff(trials.starts)).reshape(trials.n_cells, -1)
+        used = torch.ones_like(counts) if reduction.racing else (counts > 0).long()
+        cells = *self.network.mixture(theta, used), reduction.log_time_scale(theta), reduction.shift(theta)
         lapses = lapse, trials.lapse_density, starts, rt
         if reduction.delayed:
             return delayed_cells(*cells, reduction.delay(theta), *lapses)[0]

@@ -76,7 +76,20 @@ def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution
                 f"the prior of {name!r} must be a Pyro distribution, for instance pyro.distributions.Normal(0., 1.); "
                 f"got {prior!r}."
             )
-    return dict(priors)
+    return {name: in_double(prior) for name, prior in priors.items()}
+
+
+def in_double(prior: TorchDistribution) -> TorchDistribution:
+    """The same distribution in double precision, where its class is built from its parameters alone.
+
+    >>> in_double(dist.Normal(0.1, 3.0)).loc.dtype
+    torch.float64
+    """
+    names: Mapping[str, object] = prior.arg_constraints
+    try:
+        return type(prior)(**{name: getattr(prior, name).double() for name in names}) if names else prior
+    except (AttributeError, TypeError):
+        return prior
 
 
 def describe(prior: TorchDistribution) -> str:

@@ -147,3 +147,29 @@ def test_interrupt_writes_the_draws_so_far(trials, tmp_path: Path):
     assert "Interrupted" in errors
     posterior = az.from_netcdf(tmp_path / "fit.nc")
     assert posterior.posterior.sizes["draw"] > 1
+
+
+def test_a_full_disk_loses_nothing(trials, tmp_path: Path, monkeypatch):
+    """The first write fails as on a full disk: an older file stays, and the message says where the posterior is."""
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "fit.nc").write_text("older")
+    write = az.InferenceData.to_netcdf
+
+    def full(self, path, *arguments, **options):
+        if Path(path).parent == tmp_path:
+            Path(path).write_text("half")
+            raise OSError(28, "No space left on device")
+        return write(self, path, *arguments, **options)
+
+    monkeypatch.setattr(az.InferenceData, "to_netcdf", full)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 1
+    (rescued,) = (tmp_path / "elsewhere").glob("*/fit.nc")
+    assert "No space left on device" in result.stderr
+    assert str(rescued) in result.stderr
+    assert az.from_netcdf(rescued).posterior.sizes["draw"] == 40
+    assert (tmp_path / "fit.nc").read_text() == "older"
+    assert not list(tmp_path.glob("*.part"))

@@ -13,7 +13,7 @@ PACKAGE = Path(hddm_sbi.__file__).parent
 #: lowest first; a module may import from the lines above its own.
 FLOORS = [
     {"errors"},
-    {"vecmath", "design", "passage", "outcome"},
+    {"vecmath", "design", "passage", "outcome", "kernels"},
     {"blackbox"},
     {"simulator", "clock"},
     {"syntax", "trials", "crossing", "diffusion", "wiener", "declaration"},
@@ -22,7 +22,7 @@ FLOORS = [
     {"likelihood", "link", "cards"},
     {"priors"},
     {"reduction"},
-    {"delayed"},
+    {"delayed", "perceptron"},
     {"network", "exact", "numerical", "mixture", "repeats"},
     {"neural", "bridge"},
     {"estimators"},
@@ -33,8 +33,9 @@ FLOORS = [
     {"predictor", "simulated", "experiment"},
     {"pretraining"},
     {"hierarchy"},
-    {"start", "graph", "idata", "posterior"},
+    {"start", "compiler", "idata", "posterior"},
     {"compile"},
+    {"approximation", "native"},
     {"inference", "diagnostics"},
     {"model"},
     {"predictive"},
@@ -45,21 +46,32 @@ FLOORS = [
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
+#: the compiler's own floors, lowest first.
+COMPILER = [
+    {"lazy", "schedule", "elementary", "graph"},
+    {"program"},
+    {"lowering"},
+    {"pointwise", "views", "sums", "indexing"},
+    {"operations"},
+    {"emit"},
+]
 
-def imported_modules(path: Path) -> set[str]:
-    """Our own modules that a file imports anywhere, `if TYPE_CHECKING` included."""
-    found = set()
+
+def imported_modules(path: Path, package: str = "hddm_sbi") -> set[str]:
+    """Modules of our own, of one package, that a file imports anywhere, `if TYPE_CHECKING` included."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hddm_sbi":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = node.module == package
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} if inside else {node.module}
         elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("hddm_sbi.")}
-    return found
+            names |= {alias.name for alias in node.names}
+    return {name.removeprefix(f"{package}.").split(".")[0] for name in names if name.startswith(f"{package}.")}
 
 
 def test_every_module_has_a_floor():
     assert {path.stem for path in PACKAGE.glob("*.py")} <= set(FLOOR)
+    assert {path.stem for path in (PACKAGE / "compiler").glob("*.py")} == {"__init__"}.union(*COMPILER)
 
 
 def test_modules_import_from_lower_floors_only():
@@ -68,6 +80,15 @@ def test_modules_import_from_lower_floors_only():
     for path, name in files.items():
         for other in imported_modules(path):
             assert FLOOR[other] < FLOOR[name], f"{path.name} (floor {FLOOR[name]}) imports {other} ({FLOOR[other]})"
+
+
+def test_modules_of_the_compiler_import_from_lower_floors_only():
+    floor = {name: number for number, names in enumerate(COMPILER) for name in names}
+    for path in (PACKAGE / "compiler").glob("[!_]*.py"):
+        for other in imported_modules(path, "hddm_sbi.compiler"):
+            assert floor[other] < floor[path.stem], f"{path.name} imports {other}"
+        for other in imported_modules(path) - {"compiler"}:
+            assert FLOOR[other] < FLOOR["compiler"], f"{path.name} imports {other}"
 
 
 def test_import_is_light_and_changes_nothing():

@@ -7,16 +7,20 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 
 import hddm_sbi as hs
 from hddm_sbi import inference
-from hddm_sbi.compile import FlatDensity
+from hddm_sbi.approximation import laplace, variational
+from hddm_sbi.compile import FlatDensity, flatten
 from hddm_sbi.diagnostics import ConvergenceWarning
+from hddm_sbi.errors import InputError
 from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.native import NativeChain
 from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.reduction import Reduction
@@ -100,7 +104,7 @@ def test_same_seed_same_draws(experiment):
 def test_pyro_nuts_agrees_with_nuts(experiment):
     """Difference of two Monte-Carlo means below 5 standard errors (6e-7 per parameter), 200 draws of each."""
     model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
-    runs = [model.fit(draws=200, tune=150, chains=1, seed=2, method=m, progress=False) for m in inference.METHODS]
+    runs = [model.fit(draws=200, tune=150, chains=1, seed=2, method=m, progress=False) for m in ("nuts", "pyro-nuts")]
     for name in ("v_Intercept", "a_Intercept"):
         x, y = (run.posterior[name].values.reshape(-1) for run in runs)
         # Effective sizes of at least a fifth of the draws: NUTS on two nearly normal parameters.
@@ -109,14 +113,20 @@ def test_pyro_nuts_agrees_with_nuts(experiment):
     assert "diverging" in runs[1].sample_stats
 
 
-def interrupt_after(evaluations, monkeypatch):
-    """Ctrl-C at that evaluation of the density, traced or by Pyro: at the same draw on any machine."""
+def plain(experiment):
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    model.density  # noqa: B018 - compiled before evaluations are counted
+    return model
+
+
+def after(evaluations, happens, monkeypatch):
+    """Something happens at that evaluation of the density from Python: at the same draw on any machine."""
     count = itertools.count(1)
 
     def counted(function):
         def call(*arguments):
             if next(count) == evaluations:
-                _thread.interrupt_main()
+                happens()
             return function(*arguments)
 
         return call
@@ -125,16 +135,120 @@ def interrupt_after(evaluations, monkeypatch):
     monkeypatch.setattr(ExactLikelihood, "cell_log_prob", counted(ExactLikelihood.cell_log_prob))
 
 
+def interrupt_native_after(draws, monkeypatch):
+    made, done = NativeChain.made, []
+
+    def count(chain):
+        if made.fget(chain) > draws and not done:
+            done.append(True)
+            raise KeyboardInterrupt
+        return made.fget(chain)
+
+    monkeypatch.setattr(NativeChain, "made", property(count))
+
+
 @quick_fits
-@pytest.mark.parametrize("method", inference.METHODS)
-def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, method):
+@pytest.mark.parametrize("how", ["C functions", "Python", "pyro-nuts"])
+def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, how):
     """Ctrl-C in the middle of sampling: what was drawn after tuning comes back, and says so."""
-    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
-    model.density  # noqa: B018 - traced before evaluations are counted
-    interrupt_after(5_000, monkeypatch)
+    model = plain(experiment)
+    if how == "C functions":
+        interrupt_native_after(500, monkeypatch)
+    else:
+        monkeypatch.setattr(inference, "chain_of", lambda density, steps: python_chain(density, steps))
+        after(5_000, _thread.interrupt_main, monkeypatch)
+    method = "pyro-nuts" if how == "pyro-nuts" else "nuts"
     posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, method=method, progress=False)
     assert posterior.posterior.attrs["interrupted"] == 1
     assert 1 < posterior.posterior.sizes["draw"] < 100_000
+
+
+def python_chain(density, steps):
+    return inference.PythonChain(density, steps, lambda seed: density.start)
+
+
+def test_a_chain_that_fails_leaves_its_draws(experiment, monkeypatch):
+    def fail():
+        raise ArithmeticError("no such place")
+
+    model = plain(experiment)
+    monkeypatch.setattr(inference, "chain_of", lambda density, steps: python_chain(density, steps))
+    after(5_000, fail, monkeypatch)
+    with pytest.warns(ConvergenceWarning, match="a chain failed"):
+        posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, progress=False)
+    assert posterior.posterior.attrs["interrupted"] == 1
+    assert 1 < posterior.posterior.sizes["draw"] < 100_000
+
+
+@quick_fits
+def test_nutpie_draws_the_same_by_c_functions_and_from_python(experiment, monkeypatch):
+    model = plain(experiment)
+    native = model.fit(seed=1, **QUICK)
+    assert isinstance(inference.chain_of(model.density, 1), NativeChain)
+
+    def refuse(*_):
+        raise TypeError("another version of nutpie")
+
+    monkeypatch.setattr("hddm_sbi.native.NativeChain", refuse)
+    assert isinstance(inference.chain_of(model.density, 1), inference.PythonChain)
+    from_python = model.fit(seed=1, **QUICK)
+    for name in ("v_Intercept", "a_Intercept"):
+        assert native.posterior[name].values.tobytes() == from_python.posterior[name].values.tobytes()
+    assert native.sample_stats["n_steps"].equals(from_python.sample_stats["n_steps"])
+
+
+def test_a_density_that_is_not_a_number_is_refused_by_its_site(experiment, monkeypatch):
+    def broken(self, theta, trials, lapse):
+        return cell_log_prob(self, theta, trials, lapse) * float("nan")
+
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    cell_log_prob = ExactLikelihood.cell_log_prob
+    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", broken)
+    with pytest.raises(InputError, match=r"not finite where sampling starts.*trials: nan"):
+        model.fit(seed=1, **QUICK)
+
+
+def test_a_quick_look_states_its_error(experiment):
+    model = plain(experiment)
+    with pytest.warns(ConvergenceWarning, match="a quick look: the Monte Carlo error .* up to 0.[01]") as caught:
+        posterior = model.fit(seed=1, quick=True, progress=False)
+    assert len(caught) == 1
+    assert (posterior.posterior.sizes["chain"], posterior.posterior.sizes["draw"]) == (2, 300)
+    assert posterior.posterior.attrs["quick"] == 1
+
+
+@quick_fits
+@pytest.mark.parametrize("method", ["svi", "laplace"])
+def test_approximations_come_with_a_warning(experiment, method):
+    with pytest.warns(ConvergenceWarning, match="normal approximation whose error no diagnostic shows"):
+        posterior = plain(experiment).fit(draws=50, chains=2, seed=1, method=method, progress=False)
+    assert posterior.posterior["v_Intercept"].shape == (2, 50)
+
+
+def two_normals():
+    pyro.sample("x", dist.Normal(torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([0.5, 3.0])).to_event(1))
+
+
+@pytest.mark.parametrize("method", ["svi", "laplace"])
+def test_approximations_are_exact_for_independent_normals(method):
+    """Means and sds of 20 000 draws: 5 standard errors (6e-7 each); SVI's optimum is noisy, to a tenth of an sd."""
+    density = flatten(two_normals, {"x": torch.zeros(2, dtype=torch.float64)})
+    shape = (1, 20_000)
+    x = (laplace(density, shape, 1) if method == "laplace" else variational(density, two_normals, shape, 1))[0]
+    slack = 0.1 if method == "svi" else 0.0
+    for draws, mean, sd in zip(x.T, (1.0, -2.0), (0.5, 3.0), strict=True):
+        assert abs(draws.mean() - mean) < sd * (5 / np.sqrt(len(x)) + slack)
+        assert abs(draws.std() / sd - 1) < 5 / np.sqrt(2 * len(x)) + slack
+
+
+def test_a_posterior_without_a_mode_is_refused_by_laplace():
+    def flat():
+        pyro.sample("x", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+        pyro.factor("f", pyro.sample("y", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0)) ** 4)
+
+    density = flatten(flat, {"x": torch.tensor(0.0, dtype=torch.float64), "y": torch.tensor(2.0, dtype=torch.float64)})
+    with pytest.raises(InputError, match="no mode"):
+        laplace(density, (1, 10), 1)
 
 
 @quick_fits

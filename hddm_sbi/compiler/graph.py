@@ -1,30 +1,70 @@
-"""Simplify a traced graph of tensor operations: fold constants, drop operations that do nothing, share equal ones."""
+"""A function of one vector as a graph of tensor operations: recorded, and simplified."""
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._decomp import get_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
+
+#: compound operations, each a few simple ones.
+_COMPOUND = get_decompositions(
+    [
+        aten.addmm,
+        aten.addmv,
+        aten._log_softmax,
+        aten._log_softmax_backward_data,
+        aten._softmax,
+        aten._softmax_backward_data,
+        aten.log_sigmoid_forward,
+        aten.log_sigmoid_backward,
+        aten.logaddexp,
+        aten.logsumexp,
+        aten.masked_fill,
+        aten.diagonal_backward,
+    ]
+)
 
 #: operations that hand their first argument on unchanged once nothing is differentiated any more.
 _PASS_THROUGH = {aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default, aten.clone.default}
 #: operations that do nothing where the shape stays the same.
 _RESHAPES = {aten.expand.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default}
 #: results that depend on the shape of their argument only.
-_SHAPE_ONLY = {aten.zeros_like.default, aten.ones_like.default, aten.full_like.default, aten.new_zeros.default}
+_SHAPE_ONLY = {
+    aten.zeros_like.default,
+    aten.ones_like.default,
+    aten.full_like.default,
+    aten.empty_like.default,
+    aten.new_zeros.default,
+    aten.new_ones.default,
+    aten.new_full.default,
+    aten.new_empty.default,
+}
 
 #: operation -> second argument with which it does nothing.
 _NEUTRAL = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.pow.Tensor_Scalar: 1, aten.add.Tensor: 0, aten.sub.Tensor: 0}
 
 
-def simplify(graph: fx.GraphModule, example: Tensor) -> fx.GraphModule:
-    """The same function in fewer operations. In-place operations on folded values are left alone.
+def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) -> fx.GraphModule:
+    """The operations that a function applies to `example`, gradients included, none of them in place.
 
-    example: one input, for the values that do not depend on it.
+    Recorded twice: first what autograd does, then that again as pure functions, compound operations taken apart.
+    """
+    first = make_fx(function)(example)
+    pure = torch.func.functionalize(first, remove="mutations")
+    return make_fx(pure, decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
+
+
+def simplify(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
+    """Make it the same function in fewer operations. Constants are folded, idle operations dropped, equal ones shared.
+
+    example: one input, for the values that do not depend on it. Returns the value of every node at `example`.
     """
     values = _values(graph, example)
     _fold(graph, values)
@@ -32,7 +72,7 @@ def simplify(graph: fx.GraphModule, example: Tensor) -> fx.GraphModule:
     _share(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    return graph
+    return values
 
 
 class _Recorder(fx.Interpreter):
@@ -53,26 +93,15 @@ def _values(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
     return recorder.values
 
 
-def _mutated(graph: fx.GraphModule) -> set[fx.Node]:
-    """Nodes that an in-place operation writes to."""
-    return {
-        n.args[0]
-        for n in graph.graph.nodes
-        if n.op == "call_function" and getattr(n.target, "__name__", "").split(".")[0].endswith("_") and n.args
-        if isinstance(n.args[0], fx.Node)
-    }
-
-
 def _fold(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
     """Replace every result that does not depend on the input by its value."""
     dependent: set[fx.Node] = set()
-    mutated = _mutated(graph)
     for n in list(graph.graph.nodes):
         varies = n.op == "placeholder" or any(a in dependent for a in n.all_input_nodes)
         if varies and n.target not in _SHAPE_ONLY:
             dependent.add(n)
             continue
-        if n.op == "call_function" and isinstance(values[n], Tensor) and n not in mutated and not _writes(n):
+        if n.op == "call_function" and isinstance(values[n], Tensor):
             name = f"folded_{len(graph._buffers)}"
             graph.register_buffer(name, values[n])
             with graph.graph.inserting_before(n):
@@ -82,14 +111,9 @@ def _fold(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
             graph.graph.erase_node(n)
 
 
-def _writes(n: fx.Node) -> bool:
-    return getattr(n.target, "__name__", "").split(".")[0].endswith("_")
-
-
 def _drop(graph: fx.GraphModule, values: dict[fx.Node, Any]) -> None:
-    mutated = _mutated(graph)
     for n in list(graph.graph.nodes):
-        if n.op != "call_function" or n in mutated or (n.args and n.args[0] in mutated) or not _does_nothing(n, values):
+        if n.op != "call_function" or not _does_nothing(n, values):
             continue
         n.replace_all_uses_with(n.args[0])
         graph.graph.erase_node(n)
@@ -119,10 +143,9 @@ def _uniform(value: Any) -> float | None:
 
 def _share(graph: fx.GraphModule) -> None:
     """Compute equal expressions once."""
-    mutated = _mutated(graph)
     seen: dict[tuple[Any, ...], fx.Node] = {}
     for n in list(graph.graph.nodes):
-        if n.op != "call_function" or n in mutated or _writes(n) or n.target is operator.getitem:
+        if n.op != "call_function" or n.target is operator.getitem:
             continue
         key = (n.target, str(n.args), str(sorted(n.kwargs.items(), key=lambda item: item[0])))
         if key in seen:

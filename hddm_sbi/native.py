@@ -1,0 +1,107 @@
+"""The interface of nutpie that takes C functions: a compiled density, and draws written down as they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import carray, cfunc, types  # type: ignore[attr-defined]
+from numpy.typing import NDArray
+from nutpie import _lib
+from nutpie.sample import CompiledModel
+
+from hddm_sbi.compiler.emit import SIGNATURE, Compiled
+from hddm_sbi.kernels import address, function_at, memory_at
+
+Array = NDArray[np.float64]
+
+# What the C functions are told, as whole numbers: where the density's machine code lies, where its constants and its
+# workspace lie and how long they are, where draws are written, and how many have been.
+_CODE, _REALS, _N_REALS, _WHOLES, _N_WHOLES, _WORKSPACE, _N_WORKSPACE, _DRAWS, _MADE, _FACTS = range(10)
+_DENSITY = types.FunctionType(SIGNATURE)
+_NUMBERS = types.CPointer(types.float64)
+#: codes after which nutpie gives up a trajectory, not the chain.
+_BAD_GRADIENT, _BAD_VALUE = 3, 4
+
+
+@cfunc(types.int64(types.uint64, _NUMBERS, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
+def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    facts = carray(facts_at, (_FACTS,), np.int64)
+    x, gradient = carray(x_at, (n,)), carray(gradient_at, (n,))
+    reals = carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)  # type: ignore[call-arg]
+    wholes = carray(memory_at(facts[_WHOLES]), (facts[_N_WHOLES],), np.int64)
+    workspace = carray(memory_at(facts[_WORKSPACE]), (facts[_N_WORKSPACE],), np.float64)  # type: ignore[call-arg]
+    density = function_at(facts[_CODE], _DENSITY)
+    value = density(x, reals, wholes, gradient, workspace)
+    carray(value_at, (1,))[0] = value
+    if not np.isfinite(value):
+        return _BAD_VALUE
+    for slope in gradient:
+        if not np.isfinite(slope):
+            return _BAD_GRADIENT
+    return 0
+
+
+@cfunc(types.int64(types.uint64, types.uint64, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
+def _record(n, n_expanded, x_at, expanded_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    facts = carray(facts_at, (_FACTS,), np.int64)
+    x = carray(x_at, (n,))
+    to = carray(memory_at(facts[_DRAWS] + 8 * n * facts[_MADE]), (n,), np.float64)  # type: ignore[call-arg]
+    for i in range(n):
+        to[i] = x[i]
+    facts[_MADE] += 1
+    carray(expanded_at, (1,))[0] = facts[_MADE]
+    return 0
+
+
+@dataclass(frozen=True)
+class NativeModel(CompiledModel):
+    """One chain's model as nutpie takes it: C functions, and the memory that they are told of."""
+
+    n: int
+    told: NDArray[np.int64]
+    initial: Callable[[int], Array]
+    kept_alive: tuple[Any, ...]
+
+    @property
+    def n_dim(self) -> int:
+        """Length of a draw."""
+        return self.n
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of what nutpie itself stores: the number of the draw, because draws are kept here."""
+        return {"number": ()}
+
+    @property
+    def coords(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def _make_sampler(self, settings: Any, init_mean: Any, cores: int, *rest: Any) -> Any:
+        facts = self.told.ctypes.data
+        variables = _lib.PyVariable.new_variables(["number"], ["float64"], [()], {}, {})
+        density = _lib.LogpFunc(_evaluate.address, facts, self)
+        record = _lib.ExpandFunc(self.n, 1, _record.address, facts, self)
+        model = _lib.PyMcModel(density, record, variables, self.n, {}, {}, self.initial, None)
+        return _lib.PySampler.from_pymc(settings, cores, model, *rest)
+
+
+class NativeChain:
+    """A compiled density for one chain of nutpie. draws: (steps, n), filled as they are made."""
+
+    def __init__(self, density: Compiled, n: int, steps: int, initial: Callable[[int], Array]) -> None:
+        self.draws = np.empty((steps, n))
+        self.failure: Exception | None = None
+        # Every gradient in the same memory: to ask the system for it anew takes longer than to use it.
+        memory = density.reals, density.wholes, np.empty(density.workspace)
+        places = [number for array in memory for number in (array.ctypes.data, len(array))]
+        told = np.array([address(density.function, SIGNATURE), *places, self.draws.ctypes.data, 0], np.int64)
+        self.model = NativeModel({}, n, told, initial, (density, memory, self.draws))
+
+    @property
+    def made(self) -> int:
+        """Draws made so far."""
+        return int(self.model.told[_MADE])
