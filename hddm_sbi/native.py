@@ -32,7 +32,7 @@ def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-unty
     x, gradient = carray(x_at, (n,)), carray(gradient_at, (n,))
     reals = carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)  # type: ignore[call-arg]
     wholes = carray(memory_at(facts[_WHOLES]), (facts[_N_WHOLES],), np.int64)
-    workspace = carray(memory_at(facts[_WORKSPACE]), (facts[_N_WORKSPACE],), np.float64)  # type: ignore[call-arg]
+    workspace = carray(memory_at(facts[_WORKSPACE]), (facts[_N_WORKSPACE],), np.float64)
     density = function_at(facts[_CODE], _DENSITY)
     value = density(x, reals, wholes, gradient, workspace)
     carray(value_at, (1,))[0] = value
