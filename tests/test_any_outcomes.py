@@ -120,7 +120,8 @@ def test_several_kinds_at_once(learned_parcels):
     model = hs.HierarchicalModel("drift_rate ~ day", parcel_table(), likelihood=learned_parcels)
     assert model.prior_table.loc["w_Intercept", "link"] == "logit"
     assert model.prior_table.loc["drift_rate_day", "link"] == "identity"
-    assert model.density.path == "traced"
+    with pytest.warns(UserWarning, match="runs as a graph"):
+        assert model.density.path == "traced"
     posterior = model.fit(draws=30, tune=60, chains=2, seed=1, progress=False)
     assert set(posterior.observed_data["side"].values) == {"left", "right"}
     axes = plots.plot_predictive(model, posterior, by="day", n_draws=10)
@@ -190,9 +191,9 @@ def test_a_simulator_alone_is_trained_on_the_spot(monkeypatch, learned_cookies):
     assert model.likelihood is learned_cookies
 
 
-def test_the_traced_density_is_pyros(learned_cookies):
+def test_the_compiled_density_is_pyros(learned_cookies):
     model = hs.HierarchicalModel(FORMULA, DATA, likelihood=learned_cookies)
-    assert model.density.path == "traced"
+    assert model.density.path == "compiled"
     eager = flatten(model.pyro_model, model.density.constrain(model.density.start), path="eager")
     point = model.density.start + np.random.default_rng(1).normal(0, 0.1, model.density.size)
     for one, other in zip(model.density(point), eager(point), strict=True):

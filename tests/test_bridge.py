@@ -157,7 +157,7 @@ def test_the_fast_path_is_the_same_density(kind: str, size: int):
             pyro.sample("x", SBIToPyro(estimator, theta, index=index), obs=plain(x))
 
     start = {"theta": torch.full((G, 3), 0.5)}
-    fast, eager = flatten(model, start), flatten(model, start, path="eager")
+    fast, eager = (flatten(model, start, path=path) for path in ("traced", "eager"))
     assert fast.path == "traced"
     point = np.random.default_rng(2).normal(0.5, 0.3, G * 3)
     for a, b in zip(fast(point), eager(point), strict=True):

@@ -42,7 +42,7 @@ def test_recorded_potential_is_that_of_pyro(formula, centred):
     data = simulate_experiment(4, 15).trials
     model = hs.HierarchicalModel(formula, data, likelihood="exact", centered=centred)
     eager = flatten(model.hierarchy, start_values(model.hierarchy, model._pooled), path="eager")
-    assert (model.density.path, eager.path) == ("traced", "eager")
+    assert (model.density.path, eager.path) == ("compiled", "eager")
     rng = np.random.default_rng(3)
     for _ in range(5):
         x = model.density.start + 0.1 * rng.normal(size=model.density.size)
