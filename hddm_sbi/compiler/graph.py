@@ -57,8 +57,10 @@ def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) ->
     Recorded twice: first what autograd does, then that again as pure functions, compound operations taken apart.
     """
     first = make_fx(function)(example)
-    pure = torch.func.functionalize(first, remove="mutations")
-    return make_fx(pure, decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
+    constants = {**dict(first.named_parameters()), **dict(first.named_buffers())}
+    # Constants are inputs here, for only what comes from an input may be written to.
+    pure = torch.func.functionalize(lambda x, given: torch.func.functional_call(first, given, (x,)), remove="mutations")
+    return make_fx(lambda x: pure(x, constants), decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
 
 
 def simplify(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
