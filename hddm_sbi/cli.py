@@ -307,7 +307,10 @@ def _simulator_at(place: str) -> Simulator:
 @click.argument("model")
 @_plain_errors
 def check(model: str) -> None:
-    """Recompute the scores on a likelihood's card, and say whether it passes. MODEL: a name or a .safetensors file."""
+    """Recompute the scores on a likelihood's card, and say whether it passes. MODEL: a name or a .safetensors file.
+
+    Of a simulator of your own, which is not in the file, say how it did when it was trained.
+    """
     import json
 
     from hddm_sbi import catalogue, checkpoint

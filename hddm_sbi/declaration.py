@@ -55,7 +55,6 @@ def declare(
             choices=_codes(columns[1]) if decides else (),
             outcomes=() if decides else columns,
             symmetries=symmetries or Symmetries(),
-            discretisation="not known",
             run=function,
             vectorised=vectorised,
         )

@@ -153,8 +153,11 @@ def chain_of(density: FlatDensity, steps: int) -> Chain:
             from hddm_sbi.native import NativeChain
 
             return NativeChain(density.evaluate, density.size, steps, initial)
-        except (ImportError, AttributeError, TypeError):
-            return PythonChain(density, steps, initial)
+        except (ImportError, AttributeError, TypeError) as reason:
+            warnings.warn(
+                f"sampling calls Python, up to 1.5 times slower: nutpie takes C functions in another way ({reason})",
+                stacklevel=2,
+            )
     return PythonChain(density, steps, initial)
 
 

@@ -70,8 +70,8 @@ def _distinct(theta: Tensor) -> tuple[Tensor, Rows]:
     return rows, row.numpy()
 
 
-class EstimatorLikelihood(Likelihood):
-    """A likelihood of outcomes other than rt and response, learned from simulations by an sbi estimator.
+class _Learned(Likelihood):
+    """What likelihoods around an sbi estimator have in common.
 
     estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
     """
@@ -93,6 +93,21 @@ class EstimatorLikelihood(Likelihood):
     def sha256(self) -> str:
         """Of the file it was loaded from."""
         return self.card.sha256
+
+    def save(self, path: str | Path) -> None:
+        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
+        self.card = save_weights(self.density.estimator, self.card, Path(path))
+
+    def __repr__(self) -> str:
+        names = " ".join(self.simulator.names)
+        return f"{type(self).__name__}({self.simulator.name}: {names}, {self.card.summary()})"
+
+
+class EstimatorLikelihood(_Learned):
+    """A likelihood of outcomes other than rt and response, learned from simulations by an sbi estimator.
+
+    estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
+    """
 
     def arrange(self, values: Array, cell: Rows, n_cells: int, lapse_seconds: float = LAPSE_SECONDS) -> CellOutcomes:
         """See `Likelihood.arrange`. Raises InputError for counts beyond those of the simulations."""
@@ -142,37 +157,12 @@ class EstimatorLikelihood(Likelihood):
         self.density.encoding.check(values)
         return self.outcome_log_prob(torch.as_tensor(values), self._theta(theta, len(values)))
 
-    def save(self, path: str | Path) -> None:
-        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
-        self.card = save_weights(self.density.estimator, self.card, Path(path))
 
-    def __repr__(self) -> str:
-        return f"EstimatorLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}, {self.card.summary()})"
-
-
-class DecisionEstimatorLikelihood(DecisionLikelihood):
+class DecisionEstimatorLikelihood(_Learned, DecisionLikelihood):
     """A likelihood of rt and response, learned from simulations by MNLE; a shift is exact.
 
     Arguments as in `EstimatorLikelihood`.
     """
-
-    kind = "neural"
-
-    def __init__(
-        self,
-        simulator: Simulator,
-        estimator: Any,
-        encoding: Encoding,
-        box: Mapping[str, tuple[float, float]],
-        card: Card,
-    ) -> None:
-        super().__init__(simulator, box)
-        self.density, self.card = LearnedDensity(estimator, encoding), card
-
-    @property
-    def sha256(self) -> str:
-        """Of the file it was loaded from."""
-        return self.card.sha256
 
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """See `Likelihood.cell_log_prob`; the network runs once per cell."""
@@ -189,11 +179,3 @@ class DecisionEstimatorLikelihood(DecisionLikelihood):
         """See `DecisionLikelihood.trial_sample`."""
         values = self.density.sample(theta, seed)
         return values[:, 0], values[:, 1].astype(np.int64)
-
-    def save(self, path: str | Path) -> None:
-        """See `EstimatorLikelihood.save`."""
-        self.card = save_weights(self.density.estimator, self.card, Path(path))
-
-    def __repr__(self) -> str:
-        names = " ".join(self.simulator.names)
-        return f"DecisionEstimatorLikelihood({self.simulator.name}: {names}, {self.card.summary()})"

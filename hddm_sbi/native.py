@@ -58,12 +58,11 @@ def _record(n, n_expanded, x_at, expanded_at, facts_at):  # type: ignore[no-unty
 
 @dataclass(frozen=True)
 class NativeModel(CompiledModel):
-    """One chain's model as nutpie takes it: C functions, and the memory that they are told of."""
+    """One chain's model as nutpie takes it: what it made of our C functions, and what they are told."""
 
     n: int
     told: NDArray[np.int64]
-    initial: Callable[[int], Array]
-    kept_alive: tuple[Any, ...]
+    made_of: Any
 
     @property
     def n_dim(self) -> int:
@@ -81,16 +80,14 @@ class NativeModel(CompiledModel):
         return {}
 
     def _make_sampler(self, settings: Any, init_mean: Any, cores: int, *rest: Any) -> Any:
-        facts = self.told.ctypes.data
-        variables = _lib.PyVariable.new_variables(["number"], ["float64"], [()], {}, {})
-        density = _lib.LogpFunc(_evaluate.address, facts, self)
-        record = _lib.ExpandFunc(self.n, 1, _record.address, facts, self)
-        model = _lib.PyMcModel(density, record, variables, self.n, {}, {}, self.initial, None)
-        return _lib.PySampler.from_pymc(settings, cores, model, *rest)
+        return _lib.PySampler.from_pymc(settings, cores, self.made_of, *rest)
 
 
 class NativeChain:
-    """A compiled density for one chain of nutpie. draws: (steps, n), filled as they are made."""
+    """A compiled density for one chain of nutpie. draws: (steps, n), filled as they are made.
+
+    Raises AttributeError or TypeError where nutpie takes its C functions in another way.
+    """
 
     def __init__(self, density: Compiled, n: int, steps: int, initial: Callable[[int], Array]) -> None:
         self.draws = np.empty((steps, n))
@@ -99,7 +96,12 @@ class NativeChain:
         memory = density.reals, density.wholes, np.empty(density.workspace)
         places = [number for array in memory for number in (array.ctypes.data, len(array))]
         told = np.array([address(density.function, SIGNATURE), *places, self.draws.ctypes.data, 0], np.int64)
-        self.model = NativeModel({}, n, told, initial, (density, memory, self.draws))
+        kept_alive = density, memory, told, self.draws
+        variables = _lib.PyVariable.new_variables(["number"], ["float64"], [()], {}, {})
+        value = _lib.LogpFunc(_evaluate.address, told.ctypes.data, kept_alive)
+        record = _lib.ExpandFunc(n, 1, _record.address, told.ctypes.data, kept_alive)
+        made_of = _lib.PyMcModel(value, record, variables, n, {}, {}, initial, None)
+        self.model = NativeModel({}, n, told, made_of)
 
     @property
     def made(self) -> int:

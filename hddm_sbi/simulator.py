@@ -30,6 +30,10 @@ Tail = Literal["late", "early"]
 _BLOCK = 16_384
 
 
+#: `Simulator.discretisation` of a simulator without any.
+EXACT = "none: every trial is drawn from the model's law"
+
+
 @dataclass(frozen=True)
 class Prior:
     """A prior as plain data; `hddm_sbi.priors` turns it into a Pyro distribution.
@@ -143,7 +147,7 @@ class Simulator:
     closing: Callable[[Mapping[str, Any]], Any] | None = None
     collapse: Callable[[Mapping[str, Any]], tuple[Any, Any]] | None = None
     passage: Callable[..., Passage] | None = None
-    discretisation: str = "none: every trial is drawn from the model's law"
+    discretisation: str = "not known"
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
     run: Callable[..., Any] | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi.diffusion import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, Simulator, Symmetries
 from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = v dt + dW, x(0) = x0 = (2z - 1) a, response when |x| >= a - t tan(theta), rt = decision time t + t0.
@@ -82,5 +82,6 @@ SIMULATOR = Simulator(
     ),
     log_density=log_density,
     closing=lambda at: at["theta"].tan() / at["a"],
+    discretisation=EXACT,
     citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: the equations above the code",
 )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.vecmath import FAST
 from hddm_sbi.wiener import first_exit, log_driftless
 
@@ -91,6 +91,7 @@ SIMULATOR = Simulator(
         even_given_choice=("v",),
     ),
     log_density=log_density,
+    discretisation=EXACT,
     citation="Ratcliff & McKoon (2008), Neural Computation 20:873; Navarro & Fuss (2009), J. Math. Psychol. 53:222",
     literature_priors={"hddm": _HDDM},
 )

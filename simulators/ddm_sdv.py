@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi.diffusion import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, Simulator, Symmetries
 from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
@@ -57,5 +57,6 @@ SIMULATOR = Simulator(
         shift="t0", scale="a", scale_powers={"v": 1.0, "sv": 1.0}, negated=("v",), complemented=("z",)
     ),
     log_density=log_density,
+    discretisation=EXACT,
     citation="Ratcliff (1978), Psychol. Rev. 85:59; Tuerlinckx (2004), Behav. Res. Methods 36:702",
 )

@@ -11,7 +11,7 @@ import numpy as np
 
 from hddm_sbi.diffusion import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 from hddm_sbi.passage import Passage, grid
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when
@@ -79,5 +79,6 @@ SIMULATOR = Simulator(
         negated=("v",),
         complemented=("z",),
     ),
+    discretisation=EXACT,
     citation="Ratcliff & Rouder (1998), Psychol. Sci. 9:347; Ratcliff & Tuerlinckx (2002), Psychon. Bull. Rev. 9:438",
 )

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.vecmath import upper_tail
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
@@ -227,6 +227,7 @@ def _simulator(n: int) -> Simulator:
         tail="late",
         log_density=log_density,
         symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, exchanged="v"),
+        discretisation=EXACT,
         citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",
     )
 

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.vecmath import upper_tail
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
@@ -105,6 +105,7 @@ def _simulator(n: int) -> Simulator:
         accumulator=accumulator,
         log_density=log_density,
         symmetries=Symmetries(shift="t0", exchanged="m"),
+        discretisation=EXACT,
         citation="Heathcote & Love (2012), Frontiers in Psychology 3:292; Rouder et al. (2015), Psychometrika 80:491",
     )
 

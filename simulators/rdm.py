@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.vecmath import upper_tail
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
@@ -187,6 +187,7 @@ def _simulator(n: int) -> Simulator:
         accumulator=accumulator,
         log_density=log_density,
         symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, exchanged="v"),
+        discretisation=EXACT,
         citation="Tillman, Van Zandt & Logan (2020), Psychonomic Bulletin & Review 27:911",
     )
 
