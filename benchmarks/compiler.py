@@ -26,7 +26,7 @@ PATHS: tuple[Path, ...] = ("eager", "traced", "compiled")
 
 def gradients(model: hs.HierarchicalModel) -> dict[str, float]:
     """Milliseconds per gradient of every path, and the seconds that compiling took."""
-    start = start_values(model.hierarchy, model._pooled)
+    start = start_values(model.hierarchy, model._pilot)
     row = {}
     for path in PATHS:
         began = time.process_time()
@@ -41,7 +41,7 @@ def besides_the_likelihood(model: hs.HierarchicalModel) -> float:
     """Microseconds of a compiled gradient of the same cells without any trials, under a closed form."""
     full = model.hierarchy.trials
     none = replace(full, starts=np.zeros_like(full.starts), rt=full.rt[:0])
-    density = flatten(replace(model.hierarchy, trials=none), start_values(model.hierarchy, model._pooled))
+    density = flatten(replace(model.hierarchy, trials=none), start_values(model.hierarchy, model._pilot))
     x = density.start + 0.05
     return best_seconds(lambda: density(x), 300) * 1e6
 

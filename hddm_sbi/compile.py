@@ -50,6 +50,13 @@ class FlatDensity:
         """Length of the flat vector."""
         return len(self.start)
 
+    @property
+    def positions(self) -> dict[str, NDArray[np.int64]]:
+        """Where the numbers of every site stand in the vector, in the site's shape."""
+        sizes = [int(np.prod(shape)) for shape in self.shapes]
+        pieces = np.split(np.arange(self.size), np.cumsum(sizes)[:-1])
+        return {n: piece.reshape(shape) for n, shape, piece in zip(self.names, self.shapes, pieces, strict=True)}
+
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient, (n,) -> (float, (n,))."""
         return self.evaluate(np.array(x, dtype=np.float64))

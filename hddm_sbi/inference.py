@@ -17,6 +17,7 @@ from hddm_sbi.approximation import laplace, variational
 from hddm_sbi.compile import FlatDensity, not_finite
 from hddm_sbi.compiler.emit import Compiled
 from hddm_sbi.errors import InputError
+from hddm_sbi.whitening import Whitening
 
 Array = NDArray[np.float64]
 Method = Literal["nuts", "pyro-nuts", "svi", "laplace"]
@@ -25,9 +26,8 @@ METHODS = get_args(Method)
 #: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.
 _JITTER = 0.1
 _JITTER_TRIES = 12
-#: up to so many parameters, a low-rank mass matrix learns from tuning how t0, a and v of groups move together: half the
-#: steps, twice the sample size. Beyond, it costs as much time as it saves (decision 008).
-_LOW_RANK_SIZE = 500
+#: up to so many parameters, a low-rank mass matrix learns from tuning how coefficients of t0, a and v move together.
+_LOW_RANK_SIZE = 50
 #: seconds between looks at how far the chains are.
 _LOOK = 0.1
 #: ArviZ's name -> nutpie's name of what is reported about every draw.
@@ -66,8 +66,11 @@ def sample(
     seed: int,
     method: Method,
     progress: bool,
+    whitening: Whitening,
 ) -> Draws:
     """Posterior draws. The same seed gives the same draws. Ctrl-C and a chain's failure keep the draws so far.
+
+    whitening: the coordinates in which nutpie samples.
 
     Raises InputError where the density is not finite at the start.
     """
@@ -78,8 +81,10 @@ def sample(
     if method == "svi":
         x = variational(density, model, (chains, draws), seed)
         return Draws(x, {}, time.perf_counter() - began)
-    run = nutpie_nuts if method == "nuts" else pyro_nuts
-    x, stats, stopped = run(density, model, draws, tune, chains, seed, progress)
+    if method == "nuts":
+        x, stats, stopped = nutpie_nuts(density, whitening, draws, tune, chains, seed, progress)
+    else:
+        x, stats, stopped = pyro_nuts(density, model, draws, tune, chains, seed, progress)
     return Draws(x, stats, time.perf_counter() - began, stopped)
 
 
@@ -115,60 +120,61 @@ class Chain(Protocol):
 
 
 class PythonChain:
-    """A density for one chain of nutpie, called from Python."""
+    """A density for one chain of nutpie, called from Python, in whitened coordinates."""
 
-    def __init__(self, density: FlatDensity, steps: int, initial: Callable[[int], Array]) -> None:
+    def __init__(self, density: FlatDensity, whitening: Whitening, steps: int, initial: Callable[[int], Array]) -> None:
         from nutpie.compiled_pyfunc import from_pyfunc
 
         self.draws, self.made = np.empty((steps, density.size)), 0
         self.failure: Exception | None = None
-        self._density = density
+        self._density, self._whitening = density, whitening
         number = [np.dtype("float64")], [()], ["number"]
         self.model = from_pyfunc(
             density.size, lambda: self._evaluate, lambda *_: self._record, *number, make_initial_point_fn=initial
         )
 
-    def _evaluate(self, x: Array) -> tuple[float, Array]:
+    def _evaluate(self, y: Array) -> tuple[float, Array]:
         try:
-            return self._density(x)
+            value, gradient = self._density(self._whitening.unwhiten(y))
+            return value, self._whitening.gradient(gradient)
         except Exception as failure:
             # An exception inside nutpie would take the other chains with it.
             self.failure = failure
-            return float("nan"), np.full_like(x, np.nan)
+            return float("nan"), np.full_like(y, np.nan)
 
-    def _record(self, x: Array) -> dict[str, Array]:
-        self.draws[self.made] = x
+    def _record(self, y: Array) -> dict[str, Array]:
+        self.draws[self.made] = self._whitening.unwhiten(y)
         self.made += 1
         return {"number": np.array(float(self.made))}
 
 
-def chain_of(density: FlatDensity, steps: int) -> Chain:
+def chain_of(density: FlatDensity, whitening: Whitening, steps: int) -> Chain:
     """A compiled density by C functions, where this version of nutpie takes them as we do; others from Python."""
 
     def initial(seed: int) -> Array:
-        return starting_point(density, np.random.default_rng(int(seed) % 2**63))
+        return whitening.whiten(starting_point(density, np.random.default_rng(int(seed) % 2**63)))
 
     if isinstance(density.evaluate, Compiled):
         try:
             from hddm_sbi.native import NativeChain
 
-            return NativeChain(density.evaluate, density.size, steps, initial)
+            return NativeChain(density.evaluate, whitening, steps, initial)
         except (ImportError, AttributeError, TypeError) as reason:
             warnings.warn(
                 f"sampling calls Python, up to 1.5 times slower: nutpie takes C functions in another way ({reason})",
                 stacklevel=2,
             )
-    return PythonChain(density, steps, initial)
+    return PythonChain(density, whitening, steps, initial)
 
 
 def nutpie_nuts(
-    density: FlatDensity, model: Callable[[], None], draws: int, tune: int, chains: int, seed: int, progress: bool
+    density: FlatDensity, whitening: Whitening, draws: int, tune: int, chains: int, seed: int, progress: bool
 ) -> tuple[Array, dict[str, NDArray[Any]], str]:
-    """NUTS of nutpie (nuts-rs) on the flat density, every chain in a thread."""
+    """NUTS of nutpie (nuts-rs) on the flat density in whitened coordinates, every chain in a thread."""
     import nutpie
 
     starting_point(density, np.random.default_rng(seed))
-    kept = [chain_of(density, tune + draws) for _ in range(chains)]
+    kept = [chain_of(density, whitening, tune + draws) for _ in range(chains)]
     seeds = np.random.SeedSequence(seed).generate_state(chains).tolist()
     options = {"draws": draws, "tune": tune, "chains": 1, "cores": 1}
     options["low_rank_modified_mass_matrix"] = density.size <= _LOW_RANK_SIZE

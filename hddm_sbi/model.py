@@ -24,12 +24,15 @@ from hddm_sbi.hierarchy import Hierarchy
 from hddm_sbi.inference import METHODS, Draws, Method, sample
 from hddm_sbi.learning import train_likelihood
 from hddm_sbi.likelihood import LAPSE_SECONDS, Likelihood
+from hddm_sbi.pilot import pilot_fit
+from hddm_sbi.pooled import pooled_fit
 from hddm_sbi.posterior import coordinates, log_likelihood, provenance, variables
 from hddm_sbi.predictor import build_predictor
 from hddm_sbi.priors import Priors, describe, in_double, parameter_priors, user_priors
 from hddm_sbi.simulator import Simulator
-from hddm_sbi.start import choose_centring, pooled_fit, start_values
+from hddm_sbi.start import choose_centring, start_values
 from hddm_sbi.trials import check_codes, check_outcomes, check_trials
+from hddm_sbi.whitening import Whitening, whitening
 
 Array = NDArray[np.float64]
 
@@ -107,7 +110,7 @@ class HierarchicalModel:
         self._given = {p.name: check_codes(self.trials, p.name, (p.low, p.high)) for p in given}
         self.designs, self.cell = build_designs(self.formulas, self.trials.frame, list(self._given))
         self.hierarchy = self._hierarchy(priors)
-        self._pooled = pooled_fit(self.hierarchy)
+        self._pilot = pilot_fit(self.hierarchy, pooled_fit(self.hierarchy))
         self.hierarchy = self.hierarchy.with_centring(self._centring(centered))
 
     def _hierarchy(self, priors: Priors) -> Hierarchy:
@@ -140,7 +143,7 @@ class HierarchicalModel:
                 raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
 
     def _centring(self, centered: str | bool | Mapping[str, bool]) -> dict[str, bool]:
-        chosen = choose_centring(self.hierarchy, self._pooled)
+        chosen = choose_centring(self.hierarchy, self._pilot)
         if isinstance(centered, bool):
             return dict.fromkeys(chosen, centered)
         if isinstance(centered, str):
@@ -170,7 +173,13 @@ class HierarchicalModel:
     @cached_property
     def density(self) -> FlatDensity:
         """Flat unconstrained log density of the Pyro model, and where sampling starts."""
-        return flatten(self.hierarchy, start_values(self.hierarchy, self._pooled))
+        return flatten(self.hierarchy, start_values(self.hierarchy, self._pilot))
+
+    @cached_property
+    def whitening(self) -> Whitening:
+        """The coordinates in which NUTS samples: those in which the effects of a group are nearly independent."""
+        start = start_values(self.hierarchy, self._pilot)
+        return whitening(self.hierarchy, self._pilot, start, self.density.positions)
 
     def fit(
         self,
@@ -208,7 +217,7 @@ class HierarchicalModel:
         hierarchy, density = self.hierarchy, self.density
         if method == "laplace":
             hierarchy = self._uncentred()
-            density = flatten(hierarchy, start_values(hierarchy, self._pooled))
+            density = flatten(hierarchy, start_values(hierarchy, self._pilot))
         drawn = sample(
             density,
             hierarchy,
@@ -218,6 +227,7 @@ class HierarchicalModel:
             seed=seed,
             method=method,
             progress=progress,
+            whitening=self.whitening,
         )
         facts = {"seed": seed, "tune": tune, "method": method, "quick": int(quick), "density": density.path}
         return self._report(drawn, variables(hierarchy, density.constrain(drawn.x)), facts, log_likelihood)

@@ -14,12 +14,17 @@ from nutpie.sample import CompiledModel
 
 from hddm_sbi.compiler.emit import SIGNATURE, Compiled
 from hddm_sbi.kernels import address, function_at, memory_at
+from hddm_sbi.whitening import Whitening, unwhiten, whiten_gradient
 
 Array = NDArray[np.float64]
 
-# What the C functions are told, as whole numbers: where the density's machine code lies, where its constants and its
-# workspace lie and how long they are, where draws are written, and how many have been.
-_CODE, _REALS, _N_REALS, _WHOLES, _N_WHOLES, _WORKSPACE, _N_WORKSPACE, _DRAWS, _MADE, _FACTS = range(10)
+# What the C functions are told, as whole numbers: where the density's machine code lies, where its constants, its
+# workspace and the map of the coordinates lie and how long they are, where x and its gradient may be kept, where draws
+# are written, and how many have been.
+_CODE, _REALS, _N_REALS, _WHOLES, _N_WHOLES, _WORKSPACE, _N_WORKSPACE = range(7)
+_ROWS, _N_ROWS, _COLUMNS, _N_COLUMNS, _ENTRIES, _N_ENTRIES, _X, _N_X, _BY_X, _N_BY_X, _DRAWS, _MADE, _FACTS = range(
+    7, 20
+)
 _DENSITY = types.FunctionType(SIGNATURE)
 _NUMBERS = types.CPointer(types.float64)
 #: codes after which nutpie gives up a trajectory, not the chain.
@@ -27,14 +32,21 @@ _BAD_GRADIENT, _BAD_VALUE = 3, 4
 
 
 @cfunc(types.int64(types.uint64, _NUMBERS, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
-def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _evaluate(n, y_at, gradient_at, value_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     facts = carray(facts_at, (_FACTS,), np.int64)
-    x, gradient = carray(x_at, (n,)), carray(gradient_at, (n,))
-    reals = carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)  # type: ignore[call-arg]
+    y, gradient = carray(y_at, (n,)), carray(gradient_at, (n,))
+    x = carray(memory_at(facts[_X]), (n,), np.float64)  # type: ignore[call-arg]
+    by_x = carray(memory_at(facts[_BY_X]), (n,), np.float64)
+    rows = carray(memory_at(facts[_ROWS]), (n + 1,), np.int64)
+    columns = carray(memory_at(facts[_COLUMNS]), (facts[_N_COLUMNS],), np.int64)
+    entries = carray(memory_at(facts[_ENTRIES]), (facts[_N_ENTRIES],), np.float64)
+    reals = carray(memory_at(facts[_REALS]), (facts[_N_REALS],), np.float64)
     wholes = carray(memory_at(facts[_WHOLES]), (facts[_N_WHOLES],), np.int64)
     workspace = carray(memory_at(facts[_WORKSPACE]), (facts[_N_WORKSPACE],), np.float64)
     density = function_at(facts[_CODE], _DENSITY)
-    value = density(x, reals, wholes, gradient, workspace)
+    unwhiten(rows, columns, entries, y, x)
+    value = density(x, reals, wholes, by_x, workspace)
+    whiten_gradient(rows, columns, entries, by_x, gradient)
     carray(value_at, (1,))[0] = value
     if not np.isfinite(value):
         return _BAD_VALUE
@@ -45,12 +57,13 @@ def _evaluate(n, x_at, gradient_at, value_at, facts_at):  # type: ignore[no-unty
 
 
 @cfunc(types.int64(types.uint64, types.uint64, _NUMBERS, _NUMBERS, types.voidptr), cache=True)
-def _record(n, n_expanded, x_at, expanded_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _record(n, n_expanded, y_at, expanded_at, facts_at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     facts = carray(facts_at, (_FACTS,), np.int64)
-    x = carray(x_at, (n,))
-    to = carray(memory_at(facts[_DRAWS] + 8 * n * facts[_MADE]), (n,), np.float64)  # type: ignore[call-arg]
-    for i in range(n):
-        to[i] = x[i]
+    rows = carray(memory_at(facts[_ROWS]), (n + 1,), np.int64)  # type: ignore[call-arg]
+    columns = carray(memory_at(facts[_COLUMNS]), (facts[_N_COLUMNS],), np.int64)
+    entries = carray(memory_at(facts[_ENTRIES]), (facts[_N_ENTRIES],), np.float64)
+    to = carray(memory_at(facts[_DRAWS] + 8 * n * facts[_MADE]), (n,), np.float64)
+    unwhiten(rows, columns, entries, carray(y_at, (n,)), to)
     facts[_MADE] += 1
     carray(expanded_at, (1,))[0] = facts[_MADE]
     return 0
@@ -84,16 +97,20 @@ class NativeModel(CompiledModel):
 
 
 class NativeChain:
-    """A compiled density for one chain of nutpie. draws: (steps, n), filled as they are made.
+    """A compiled density for one chain of nutpie, in whitened coordinates. draws: (steps, n), unconstrained, filled as
+    they are made. initial: whitened starting point of a seed.
 
     Raises AttributeError or TypeError where nutpie takes its C functions in another way.
     """
 
-    def __init__(self, density: Compiled, n: int, steps: int, initial: Callable[[int], Array]) -> None:
+    def __init__(self, density: Compiled, whitening: Whitening, steps: int, initial: Callable[[int], Array]) -> None:
+        n = whitening.size
         self.draws = np.empty((steps, n))
         self.failure: Exception | None = None
         # Every gradient in the same memory: to ask the system for it anew takes longer than to use it.
-        memory = density.reals, density.wholes, np.empty(density.workspace)
+        its_own = density.reals, density.wholes, np.empty(density.workspace)
+        coordinates = whitening.row_starts, whitening.columns, whitening.entries, np.empty(n), np.empty(n)
+        memory = *its_own, *coordinates
         places = [number for array in memory for number in (array.ctypes.data, len(array))]
         told = np.array([address(density.function, SIGNATURE), *places, self.draws.ctypes.data, 0], np.int64)
         kept_alive = density, memory, told, self.draws

@@ -108,7 +108,7 @@ class GroupEffects:
             values[self.site] = pyro.sample(self.site, self._distribution(values))
 
     def _distribution(self, values: Values) -> TorchDistribution:
-        sigma = self._sigma(values)
+        sigma = self.sigma(values)
         if not self.centred:
             return dist.Normal(torch.zeros_like(sigma), torch.ones_like(sigma)).to_event(1)
         mean = self.mean(values)
@@ -124,7 +124,7 @@ class GroupEffects:
             return values[self.site] - self.mean(values).unsqueeze(-2)
         if self.correlated:
             return values[self.site] @ self._scale_tril(values).transpose(-1, -2)
-        return values[self.site] * self._sigma(values).unsqueeze(-2)
+        return values[self.site] * self.sigma(values).unsqueeze(-2)
 
     def reported_deviations(self, posterior: Values) -> Tensor:
         """u again, (..., n_levels, k), from the deviations that the posterior reports under `effect_names`."""
@@ -138,18 +138,19 @@ class GroupEffects:
         factor = values[f"{self.name}_cholesky"]
         return factor @ factor.transpose(-1, -2)
 
-    def _sigma(self, values: Values) -> Tensor:
+    def sigma(self, values: Values) -> Tensor:
+        """Standard deviation of every effect, (..., k)."""
         parts = [values[f"{name}_sigma"] for name in self.effect_names]
         return torch.cat(
             [s.unsqueeze(-1) if t.levels is None else s for s, t in zip(parts, self.terms, strict=True)], -1
         )
 
     def _scale_tril(self, values: Values) -> Tensor:
-        return self._sigma(values).unsqueeze(-1) * values[f"{self.name}_cholesky"]
+        return self.sigma(values).unsqueeze(-1) * values[f"{self.name}_cholesky"]
 
     def mean(self, values: Values) -> Tensor:
         """Population mean of every effect, (..., k); 0 where no common coefficient is one."""
-        sigma = self._sigma(values)
+        sigma = self.sigma(values)
         columns = [
             torch.zeros_like(sigma[..., 0]) if source is None else source[0].columns(values)[..., source[1]]
             for source in self.mean_of
@@ -185,12 +186,16 @@ class Predictor:
         """The parameter on the cells, (..., n_cells), from what the posterior reports."""
         return self._on_cells(posterior, [g.reported_deviations(posterior) for g in self.groups])
 
-    def _on_cells(self, values: Values, deviations: list[Tensor]) -> Tensor:
+    def linear(self, values: Values, deviations: list[Tensor]) -> Tensor:
+        """The linear predictor on the cells, (..., n_cells), from coefficients and deviations of every group term."""
         parts = [c.columns(values) @ c.matrix.T for c in self.common]
         for effects, u in zip(self.groups, deviations, strict=True):
             parts.append((u[..., effects.index, :] * effects.matrix).sum(-1))
         eta = sum(parts[1:], start=parts[0])
-        return onto_box(eta.expand(*eta.shape[:-1], self.n_cells), self.link, self.low, self.high)
+        return eta.expand(*eta.shape[:-1], self.n_cells)
+
+    def _on_cells(self, values: Values, deviations: list[Tensor]) -> Tensor:
+        return onto_box(self.linear(values, deviations), self.link, self.low, self.high)
 
     @property
     def coefficient_names(self) -> list[str]:

@@ -108,7 +108,7 @@ FORMULA_MODELS = [
 @pytest.mark.parametrize("name", FORMULA_MODELS)
 def test_all_paths_of_a_formula_model_agree(name):
     model = formula_model(name)
-    start = start_values(model.hierarchy, model._pooled)
+    start = start_values(model.hierarchy, model._pilot)
     compiled, traced, eager = (flatten(model.hierarchy, start, path) for path in ("compiled", "traced", "eager"))
     assert (compiled.path, traced.path, eager.path) == ("compiled", "traced", "eager")
     for x in points(compiled):

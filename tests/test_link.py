@@ -41,7 +41,7 @@ def test_recorded_potential_is_that_of_pyro(formula, centred):
     """Density and gradient at five random points, 1e-9 relative."""
     data = simulate_experiment(4, 15).trials
     model = hs.HierarchicalModel(formula, data, likelihood="exact", centered=centred)
-    eager = flatten(model.hierarchy, start_values(model.hierarchy, model._pooled), path="eager")
+    eager = flatten(model.hierarchy, start_values(model.hierarchy, model._pilot), path="eager")
     assert (model.density.path, eager.path) == ("compiled", "eager")
     rng = np.random.default_rng(3)
     for _ in range(5):

@@ -157,7 +157,7 @@ def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, how):
     if how == "C functions":
         interrupt_native_after(500, monkeypatch)
     else:
-        monkeypatch.setattr(inference, "chain_of", lambda density, steps: python_chain(density, steps))
+        monkeypatch.setattr(inference, "chain_of", python_chain)
         after(5_000, _thread.interrupt_main, monkeypatch)
     method = "pyro-nuts" if how == "pyro-nuts" else "nuts"
     posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, method=method, progress=False)
@@ -165,8 +165,8 @@ def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, how):
     assert 1 < posterior.posterior.sizes["draw"] < 100_000
 
 
-def python_chain(density, steps):
-    return inference.PythonChain(density, steps, lambda seed: density.start)
+def python_chain(density, coordinates, steps):
+    return inference.PythonChain(density, coordinates, steps, lambda seed: coordinates.whiten(density.start))
 
 
 def test_a_chain_that_fails_leaves_its_draws(experiment, monkeypatch):
@@ -174,7 +174,7 @@ def test_a_chain_that_fails_leaves_its_draws(experiment, monkeypatch):
         raise ArithmeticError("no such place")
 
     model = plain(experiment)
-    monkeypatch.setattr(inference, "chain_of", lambda density, steps: python_chain(density, steps))
+    monkeypatch.setattr(inference, "chain_of", python_chain)
     after(5_000, fail, monkeypatch)
     with pytest.warns(ConvergenceWarning, match="a chain failed"):
         posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, progress=False)
@@ -186,7 +186,7 @@ def test_a_chain_that_fails_leaves_its_draws(experiment, monkeypatch):
 def test_nutpie_draws_the_same_by_c_functions_and_from_python(experiment, monkeypatch):
     model = plain(experiment)
     native = model.fit(seed=1, **QUICK)
-    assert isinstance(inference.chain_of(model.density, 1), NativeChain)
+    assert isinstance(inference.chain_of(model.density, model.whitening, 1), NativeChain)
 
     def refuse(*_):
         raise TypeError("another version of nutpie")
