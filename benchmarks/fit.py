@@ -11,6 +11,9 @@ from hddm_sbi.compile import flatten
 from hddm_sbi.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.start import start_values
 
+TRIALS_PER_SUBJECT = (25, 100, 400, 1_600)
+#: slopes that do not differ between subjects, levels that do.
+WITH_SLOPES = ["v ~ condition + (condition||subject)", *FORMULAS[1:]]
 CENTRED = {"chosen per term": "auto", "all non-centred": False, "all centred": True}
 
 
@@ -22,17 +25,20 @@ def main() -> None:
     compiled, pyro = (best_seconds(lambda f=f: f(x)) * 1e3 for f in (model.density, eager))
     print(f"12 subjects x 2 conditions x 100 trials, neural: {compiled:.2f} ms per gradient")
     print(f"the same potential in eager Pyro: {pyro / compiled:.1f} times as long")
-    print("minimum effective sample size per second of sampling, exact likelihood, 2 chains x (400 + 400), seed 1:")
-    for n_trials in (25, 100, 400):
-        data = simulate_experiment(n_subjects=20, n_trials=n_trials, seed=1).trials
+    print("minimum effective sample size, exact likelihood, 2 chains x (400 + 400), seed 1:")
+    for n_trials in TRIALS_PER_SUBJECT:
+        data = simulate_experiment(n_subjects=20, n_trials=n_trials // 2, seed=1).trials
         for name, centred in CENTRED.items():
-            formulas = ["v ~ condition + (condition||subject)", *FORMULAS[1:]]
-            model = hs.HierarchicalModel(formulas, data, likelihood="exact", centered=centred)
+            model = hs.HierarchicalModel(WITH_SLOPES, data, likelihood="exact", centered=centred)
             posterior = model.fit(draws=400, tune=400, chains=2, seed=1, progress=False)
             _, ess = idata.worst_ess(idata.dataset(posterior))
-            diverging = int(np.sum(posterior["sample_stats"]["diverging"].to_numpy()))
+            stats = posterior["sample_stats"]
+            diverging, gradients = (int(np.sum(stats[name].to_numpy())) for name in ("diverging", "n_steps"))
             rate = ess / posterior["posterior"].attrs["sampling_seconds"]
-            print(f"  {n_trials:4d} trials per cell, {name:16s}: {rate:6.1f} per second ({diverging} divergences)")
+            print(
+                f"  {n_trials:4d} trials per subject, {name:16s}: {1e3 * ess / gradients:5.1f} per 1 000 gradients, "
+                f"{rate:6.1f} per second ({diverging} divergences)"
+            )
 
 
 if __name__ == "__main__":

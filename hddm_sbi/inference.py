@@ -17,7 +17,7 @@ from hddm_sbi.approximation import laplace, variational
 from hddm_sbi.compile import FlatDensity, not_finite
 from hddm_sbi.compiler.emit import Compiled
 from hddm_sbi.errors import InputError
-from hddm_sbi.whitening import Whitening
+from hddm_sbi.whitening import Whitening, unwhitened
 
 Array = NDArray[np.float64]
 Method = Literal["nuts", "pyro-nuts", "svi", "laplace"]
@@ -66,11 +66,11 @@ def sample(
     seed: int,
     method: Method,
     progress: bool,
-    whitening: Whitening,
+    whitening: Whitening | None = None,
 ) -> Draws:
     """Posterior draws. The same seed gives the same draws. Ctrl-C and a chain's failure keep the draws so far.
 
-    whitening: the coordinates in which nutpie samples.
+    whitening: the coordinates in which nutpie samples, instead of those of the density.
 
     Raises InputError where the density is not finite at the start.
     """
@@ -82,7 +82,9 @@ def sample(
         x = variational(density, model, (chains, draws), seed)
         return Draws(x, {}, time.perf_counter() - began)
     if method == "nuts":
-        x, stats, stopped = nutpie_nuts(density, whitening, draws, tune, chains, seed, progress)
+        x, stats, stopped = nutpie_nuts(
+            density, whitening or unwhitened(density.size), draws, tune, chains, seed, progress
+        )
     else:
         x, stats, stopped = pyro_nuts(density, model, draws, tune, chains, seed, progress)
     return Draws(x, stats, time.perf_counter() - began, stopped)

@@ -59,6 +59,11 @@ class Whitening:
         return y
 
 
+def unwhitened(n: int) -> Whitening:
+    """The identity: coordinates as they are."""
+    return Whitening(np.arange(n + 1), np.arange(n), np.ones(n))
+
+
 def whitening(
     hierarchy: Hierarchy, pilot: Pilot, start: Mapping[str, Tensor], positions: Mapping[str, Index]
 ) -> Whitening:

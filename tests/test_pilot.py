@@ -8,6 +8,7 @@ from scipy.sparse import csr_array
 import hddm_sbi as hs
 from hddm_sbi.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.pooled import LAPSE
+from hddm_sbi.whitening import unwhitened
 
 N_SUBJECTS = 100
 SDS = {"v": 0.4, "a": 0.15}
@@ -70,6 +71,12 @@ def test_coordinates_are_one_map_there_and_back(centered):
     np.testing.assert_allclose(coordinates.unwhiten(y), m @ y, rtol=1e-13)
     np.testing.assert_allclose(coordinates.gradient(by_x), m.T @ by_x, rtol=1e-13)
     np.testing.assert_allclose(coordinates.whiten(m @ y), y, rtol=1e-10)
+
+
+def test_a_model_without_groups_is_sampled_as_it_is():
+    coordinates = hs.HierarchicalModel("v ~ 1", table(SDS, 20, n_subjects=5), likelihood="exact").whitening
+    np.testing.assert_array_equal(dense(coordinates), np.eye(coordinates.size))
+    np.testing.assert_array_equal(dense(unwhitened(3)), np.eye(3))
 
 
 @pytest.mark.parametrize("centered", [True, False])
