@@ -31,13 +31,25 @@ _LOG_2PI_HALF = 0.9189385332046727
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _density(z: Array, log_w: Array, mean: Array, log_sd: Array, n: int, e: Array, q: Array, logp: Array) -> None:
+def _density(
+    z: Array,
+    log_w: Array,
+    mean: Array,
+    log_sd: Array,
+    per_sd: Array,
+    n: int,
+    e: Array,
+    q: Array,
+    largest: Array,
+    total: Array,
+    logp: Array,
+) -> None:
     """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q."""
-    largest, total = np.full(_BLOCK, -1e300), np.zeros(_BLOCK)
+    largest[:n], total[:n] = -1e300, 0.0
     for k in range(log_w.shape[0]):
-        per_sd, constant, m = math.exp(-log_sd[k]), log_w[k] - log_sd[k] - _LOG_2PI_HALF, mean[k]
+        constant, m, scale = log_w[k] - log_sd[k] - _LOG_2PI_HALF, mean[k], per_sd[k]
         for i in range(n):
-            e[k, i] = (z[i] - m) * per_sd
+            e[k, i] = (z[i] - m) * scale
             q[k, i] = constant - 0.5 * e[k, i] * e[k, i]
             largest[i] = max(largest[i], q[k, i])
     for k in range(log_w.shape[0]):
@@ -57,19 +69,21 @@ def _survival(
     z: Array,
     log_w: Array,
     mean: Array,
-    log_sd: Array,
+    per_sd: Array,
     n: int,
     e: Array,
     q: Array,
     h: Array,
+    largest: Array,
+    total: Array,
     logp: Array,
 ) -> None:
     """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S in e, q and h."""
-    largest, total = np.full(_BLOCK, -1e300), np.zeros(_BLOCK)
+    largest[:n], total[:n] = -1e300, 0.0
     for k in range(log_w.shape[0]):
-        per_sd, m = math.exp(-log_sd[k]), mean[k]
+        m, scale = mean[k], per_sd[k]
         for i in range(n):
-            e[k, i] = (z[i] - m) * per_sd
+            e[k, i] = (z[i] - m) * scale
             log_tail, h[k, i] = upper_tail(e[k, i])
             q[k, i] = log_w[k] + log_tail
             largest[i] = max(largest[i], q[k, i])
@@ -88,7 +102,7 @@ def _survival(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _accumulate(
-    log_sd: Array,
+    per_sd: Array,
     won: bool,
     e: Array,
     q: Array,
@@ -101,9 +115,8 @@ def _accumulate(
     slope: Array,
 ) -> None:
     """Add the block's gradients by one choice's log weight, mean and log sd, and to `slope` that by z."""
-    for k in range(log_sd.shape[0]):
-        per_sd = math.exp(-log_sd[k])
-        by_w, by_mean, by_sd = 0.0, 0.0, 0.0
+    for k in range(len(per_sd)):
+        by_w, by_mean, by_sd, scale = 0.0, 0.0, 0.0, per_sd[k]
         for i in range(n):
             r = q[k, i] * weight[i]
             # d log f / d mean = q e / sd; d log S / d mean = h / sd.
@@ -111,9 +124,9 @@ def _accumulate(
             by_w += r
             by_mean += by_e
             by_sd += by_e * e[k, i] - (r if won else 0.0)
-            slope[i] -= by_e * per_sd
+            slope[i] -= by_e * scale
         g_w[k] += by_w
-        g_mean[k] += by_mean * per_sd
+        g_mean[k] += by_mean * scale
         g_sd[k] += by_sd
 
 
@@ -193,6 +206,7 @@ def _cells(
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
     z, stretch, bend = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     logp, weight, slope = np.empty(_BLOCK), np.ones(_BLOCK), np.empty(_BLOCK)
+    largest, sums, per_sd = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((n_choices, n_components))
     log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
     log_odds = math.log1p(-lapse) - log_lapse
     for run in range(len(starts) - 1):
@@ -206,15 +220,21 @@ def _cells(
         if outside > 0:
             total[c] += outside * log_lapse
             g_lapse[c] += outside / lapse if lapse > 0.0 else 0.0
+        for j in range(n_choices):
+            if last > above and (j == winner or racing):
+                for k in range(n_components):
+                    shrunk = exp_negative(-abs(log_sd[c, j, k]))
+                    per_sd[j, k] = shrunk if log_sd[c, j, k] >= 0.0 else 1.0 / shrunk
         for first in range(above, last, _BLOCK):
             block = rt[first : min(first + _BLOCK, last)]
             n = len(block)
             _coordinate(block, t0[c], clock[c], s[c], tail, z, stretch, bend, logp)
             for j in range(n_choices):
                 if j == winner:
-                    _density(z, log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], logp)
+                    sds = log_sd[c, j], per_sd[j]
+                    _density(z, log_w[c, j], mean[c, j], *sds, n, e[j], q[j], largest, sums, logp)
                 elif racing:
-                    _survival(z, log_w[c, j], mean[c, j], log_sd[c, j], n, e[j], q[j], h[j], logp)
+                    _survival(z, log_w[c, j], mean[c, j], per_sd[j], n, e[j], q[j], h[j], largest, sums, logp)
             if lapse > 0.0:
                 total[c] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
                 regular = total_of(weight, n)
@@ -225,7 +245,7 @@ def _cells(
             for j in range(n_choices):
                 if j == winner or racing:
                     to = g_w[c, j], g_mean[c, j], g_sd[c, j]
-                    _accumulate(log_sd[c, j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
+                    _accumulate(per_sd[j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
             by_s, by_t0, by_closing = _by_time(block, t0[c], clock[c, 0], slope, stretch, bend, weight)
             g_s[c] += by_s
             g_t0[c] += by_t0
