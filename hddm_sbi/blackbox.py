@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.outcome import Outcome
+from hddm_sbi.tasks import run
 
 Array = NDArray[np.float64]
 
@@ -49,18 +49,12 @@ class BlackBox:
         """Name of the function."""
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
-    def run(self, theta: Array, seed: int | Sequence[int], n_workers: int = 1, progress: bool = False) -> Made:
+    def run(self, theta: Array, seed: int | Sequence[int], n_jobs: int | None = None, progress: bool = False) -> Made:
         """Outcomes of every row of theta (n, p). The same seed gives the same outcomes on any number of processes."""
         streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
-        jobs = [(theta[i * _BLOCK : (i + 1) * _BLOCK], stream) for i, stream in enumerate(streams)]
-        bar: dict[str, Any] = {"total": len(jobs), "desc": "simulate", "unit": "k", "disable": not progress}
-        if n_workers == 1 or len(jobs) < 2:
-            parts = [self._block(*job) for job in tqdm(jobs, **bar)]
-        else:
-            import joblib
-
-            workers = joblib.Parallel(n_jobs=n_workers, return_as="generator")
-            parts = list(tqdm(workers(joblib.delayed(self._block)(*job) for job in jobs), **bar))
+        rows = {f"rows from {i * _BLOCK}": theta[i * _BLOCK : (i + 1) * _BLOCK] for i in range(len(streams))}
+        blocks = {name: (block, stream) for (name, block), stream in zip(rows.items(), streams, strict=True)}
+        parts = run(self._block, blocks, n_jobs=n_jobs, unit="k", progress=progress).values()
         said = [message for part in parts for message in part.errors]
         return Made(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), tuple(said))
 

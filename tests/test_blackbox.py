@@ -60,7 +60,7 @@ def test_every_form_makes_the_same_outcomes(function, vectorised):
 
 def test_same_seed_same_outcomes_on_any_number_of_workers():
     simulator = hs.declare(**CHIPS)(by_row)
-    one, two = (simulator.simulate_outcomes(RATES, 1, n_workers=n).values for n in (1, 2))
+    one, two = (simulator.simulate_outcomes(RATES, 1, n_jobs=n).values for n in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 

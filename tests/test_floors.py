@@ -13,6 +13,7 @@ PACKAGE = Path(hddm_sbi.__file__).parent
 #: lowest first; a module may import from the lines above its own.
 FLOORS = [
     {"errors"},
+    {"tasks"},
     {"vecmath", "design", "passage", "outcome", "kernels"},
     {"blackbox"},
     {"simulator", "clock"},
