@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,19 @@ def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dim
     else:
         idata.add_groups({group: extra})
     return idata
+
+
+def write(idata: Any, path: Path) -> None:
+    """Write it as netCDF."""
+    idata.to_netcdf(str(path))
+
+
+def read(path: Path) -> Any:
+    """What was written, in memory, and the file closed."""
+    data = az.from_netcdf(str(path))
+    data.load()
+    data.close()
+    return data
 
 
 def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
