@@ -126,8 +126,8 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
         # Ties, as among counts, are broken at random.
         rank = below + rng.integers(0, equal + 1)
         for half, rows in halves.items():
-            p, distance = uniform(rank[rows])
-            yield p, f"{name}{half}", distance
+            p_value, distance = uniform(rank[rows])
+            yield p_value, f"{name}{half}", distance
 
 
 def _mass(likelihood: Likelihood, theta: Array) -> float | None:

@@ -79,8 +79,6 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
 
     fits: what `fit_models` returned, or posteriors with a pointwise log likelihood, by name.
     """
-    import arviz as az
-
     observed = {name: idata.dataset(posterior, "observed_data") for name, posterior in fits.items()}
     first, *others = observed
     for name in others:
@@ -88,7 +86,7 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
             raise InputError(
                 f"models can be compared on the same trials only; those of {name!r} are not those of {first!r}."
             )
-    return pd.DataFrame(az.compare(dict(fits)))
+    return idata.compare(fits)
 
 
 def fingerprint(model: HierarchicalModel) -> str:

@@ -80,6 +80,15 @@ def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def compare(fits: Mapping[str, Any]) -> pd.DataFrame:
+    """ArviZ's comparison of posteriors with a pointwise log likelihood, by name."""
+    with warnings.catch_warnings():
+        # ArviZ 0.23 sorts tables in a way that pandas 3.1 will not allow for ever.
+        warnings.filterwarnings("ignore", "The inplace keyword", DeprecationWarning)
+        table: Any = az.compare(dict(fits))
+    return pd.DataFrame(table)
+
+
 def _constants_allowed() -> np.errstate:
     """The diagonal of a correlation matrix is constant, so its diagnostics are 0 / 0; they come out as nan, unsaid."""
     return np.errstate(invalid="ignore", divide="ignore")

@@ -16,6 +16,8 @@ DRAWS = 99
 FALSE_ALARMS = 1e-3
 #: bins of ranks, the largest number that leaves five ranks in each; of fewer ranks nothing is said.
 _BINS, _PER_BIN = (20, 10, 5), 5
+#: fewer tables than these say nothing of a posterior.
+FEWEST = 10
 
 
 def uniform(rank: Ranks) -> tuple[float, float]:
@@ -36,8 +38,9 @@ def uniform(rank: Ranks) -> tuple[float, float]:
 class Calibration:
     """What the ranks of a coefficient say.
 
-    shift: mean of truth - posterior mean, in posterior sds. spread: sd of the same, which is 1; above, the posterior is
-    too narrow, below, too wide. p_value: of three tests (shift, spread, shape), corrected for their number.
+    shift: mean of truth - posterior mean, in posterior sds. spread: sd of the same, which should be 1; above, the
+    posterior is too narrow, below, too wide. p_value: of three tests, of shift, spread and shape, corrected for
+    their number.
     """
 
     shift: float
@@ -48,16 +51,20 @@ class Calibration:
 def calibration(rank: Ranks) -> Calibration:
     """By the normal scores of the ranks, z = Phi^-1((rank + 1/2) / (DRAWS + 1)), normal where the posterior is right.
 
-    Sum z and sum z² (Cook, Gelman & Rubin 2006) look for what uniformity of ranks alone finds late: a wrong place or
-    width. Mean and variance under uniformity are exact; the law of the sum of squares is a chi-squared of those two.
+    Their mean and their spread (after Cook, Gelman & Rubin 2006) look for what uniformity of ranks alone finds late: a
+    wrong place or width. The variance under uniformity is exact; the law of the sum of squares is the chi-squared of
+    the same mean and variance.
     """
     n, scores = len(rank), norm.ppf((np.arange(DRAWS + 1) + 0.5) / (DRAWS + 1))
     variance = float(np.mean(scores**2))
     z = scores[rank] / np.sqrt(variance)
+    if n < FEWEST:
+        return Calibration(float(z.mean()), float("nan"), 1.0)
+    # The variance of z², which is 2 for a normal z.
     excess = float(np.mean(scores**4)) / variance**2 - 1
-    degrees = 2 * n / excess
-    squares = float((z**2).sum()) * degrees / n
+    degrees = 2 * (n - 1) / excess
+    spread = float(z.std(ddof=1))
     p_shift = 2 * float(norm.sf(abs(z.mean()) * np.sqrt(n)))
-    p_spread = 2 * min(float(chi2.cdf(squares, degrees)), float(chi2.sf(squares, degrees)))
+    p_spread = 2 * min(float(chi2.cdf(degrees * spread**2, degrees)), float(chi2.sf(degrees * spread**2, degrees)))
     p_shape, _ = uniform(rank)
-    return Calibration(float(z.mean()), float(np.sqrt((z**2).mean())), min(1.0, 3 * min(p_shift, p_spread, p_shape)))
+    return Calibration(float(z.mean()), spread, min(1.0, 3 * min(p_shift, p_spread, p_shape)))

@@ -29,6 +29,8 @@ from hddm_sbi.tasks import Store, folder_for, run
 
 Array = NDArray[np.float64]
 Truth = Mapping[str, Array]
+#: what is kept of a fitted table, as JSON knows it: by coefficient, and of the whole fit; or why there is none.
+Table = dict[str, Any]
 
 _INTERVAL = (0.03, 0.97)  # the central 94 %
 #: name of the data's log likelihood among the coefficients. Of a posterior that took no notice of the data the ranks of
@@ -182,13 +184,21 @@ def _fitted(
     recipe = {"model": fingerprint(model), "truths": digest, "seed": seed, **asdict(sampling)}
     given = {f"table-{index:05d}": (model, truth, seed, index, sampling) for index, truth in truths.items()}
     with folder_for(folder, recipe) as kept:
-        store: Store[xr.Dataset] = Store(kept, ".nc", xr.Dataset.to_netcdf, xr.load_dataset)
-        tables = list(run(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress).values())
-    return _together(tables)
+        store: Store[Table] = Store(kept, ".json", _write, _read)
+        tables = run(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress)
+    return _together(dict(zip(truths, tables.values(), strict=True)))
 
 
-def _table(model: HierarchicalModel, truth: Truth, seed: int, index: int, sampling: Sampling) -> xr.Dataset:
-    """One table simulated at the truth and fitted; empty, with the reason, where it could not be."""
+def _write(table: Table, path: Path) -> None:
+    path.write_text(json.dumps(table))
+
+
+def _read(path: Path) -> Table:
+    return dict(json.loads(path.read_text()))
+
+
+def _table(model: HierarchicalModel, truth: Truth, seed: int, index: int, sampling: Sampling) -> Table:
+    """One table simulated at the truth and fitted; the reason, where it could not be."""
     try:
         theta, lapse = _theta(model, truth)
         replica = model.with_outcomes(simulate_table(model, theta, lapse, [seed, index], by_simulator=True))
@@ -209,8 +219,8 @@ def _table(model: HierarchicalModel, truth: Truth, seed: int, index: int, sampli
         if stopped:
             raise InputError(f"{stopped}.")
     except InputError as refusal:
-        return xr.Dataset(attrs={"index": index, "failed": str(refusal)})
-    return _compared(replica, truth, posterior).assign_attrs(index=index, failed="")
+        return {"failed": str(refusal)}
+    return _compared(replica, truth, posterior)
 
 
 def _theta(model: HierarchicalModel, values: Truth) -> tuple[Array, float]:
@@ -219,7 +229,7 @@ def _theta(model: HierarchicalModel, values: Truth) -> tuple[Array, float]:
     return at, float(values["lapse"]) if "lapse" in values else float(model.lapse)
 
 
-def _compared(model: HierarchicalModel, truth: Truth, posterior: Any) -> xr.Dataset:
+def _compared(model: HierarchicalModel, truth: Truth, posterior: Any) -> Table:
     """The truth beside its posterior, by coefficient."""
     drawn = idata.dataset(posterior)
     names, population, true, draws = [], [], [], []
@@ -234,7 +244,8 @@ def _compared(model: HierarchicalModel, truth: Truth, posterior: Any) -> xr.Data
     level, levels = _log_likelihoods(model, truth, posterior, thin)
     low, high = np.quantile(all_draws, _INTERVAL, axis=0)
     level_low, level_high = np.quantile(levels, _INTERVAL)
-    columns = {
+    worst = drawn[model.hierarchy.population_names]
+    by_coefficient = {
         "truth": [*all_true, level],
         "rank": [*(all_draws[thin] < all_true).sum(0), (levels < level).sum()],
         "mean": [*all_draws.mean(0), levels.mean()],
@@ -242,16 +253,14 @@ def _compared(model: HierarchicalModel, truth: Truth, posterior: Any) -> xr.Data
         "low": [*low, level_low],
         "high": [*high, level_high],
     }
-    worst = drawn[model.hierarchy.population_names]
-    return xr.Dataset(
-        {
-            **{name: ("coefficient", np.array(column)) for name, column in columns.items()},
-            "rhat": idata.worst_rhat(worst)[1] if drawn.sizes["chain"] > 1 else np.nan,
-            "ess": idata.worst_ess(worst)[1],
-            "divergences": _divergences(posterior),
-        },
-        {"coefficient": [*names, LOG_LIKELIHOOD], "population": ("coefficient", [*population, True])},
-    )
+    return {
+        "coefficient": [*names, LOG_LIKELIHOOD],
+        "population": [*population, True],
+        **{name: np.array(column).tolist() for name, column in by_coefficient.items()},
+        "rhat": idata.worst_rhat(worst)[1] if drawn.sizes["chain"] > 1 else float("nan"),
+        "ess": idata.worst_ess(worst)[1],
+        "divergences": _divergences(posterior),
+    }
 
 
 def _flat(model: HierarchicalModel, drawn: xr.Dataset) -> dict[str, dict[str, int]]:
@@ -297,19 +306,17 @@ def _seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def _together(tables: list[xr.Dataset]) -> xr.Dataset:
+def _together(tables: Mapping[int, Table]) -> xr.Dataset:
     """All tables that have a fit; what is wrong with the others is told."""
-    failed = {int(table.attrs["index"]): table.attrs["failed"] for table in tables if table.attrs["failed"]}
-    fitted = [table for table in tables if not table.attrs["failed"]]
+    failed = {index: table["failed"] for index, table in tables.items() if "failed" in table}
+    fitted = {index: table for index, table in tables.items() if "failed" not in table}
     if failed:
         first = next(iter(failed.values()))
         message = f"{len(failed)} of {len(tables)} simulated tables could not be fitted, the first because: {first}"
         if not fitted:
             raise InputError(message)
         warnings.warn(f"{message} What is said holds for the others.", ReplicaWarning, stacklevel=4)
-    index = xr.DataArray([int(table.attrs["index"]) for table in fitted], dims="table", name="table")
-    joined = xr.concat([table.drop_attrs() for table in fitted], index)
-    poor = int((joined["ess"] < DRAWS).sum())
+    poor = sum(table["ess"] < DRAWS for table in fitted.values())
     if poor:
         warnings.warn(
             f"in {poor} of {len(fitted)} fits the smallest effective sample size is below {DRAWS}: ranks among "
@@ -317,4 +324,18 @@ def _together(tables: list[xr.Dataset]) -> xr.Dataset:
             ReplicaWarning,
             stacklevel=4,
         )
-    return joined.assign_attrs(failed=json.dumps(failed), draws_ranked=DRAWS)
+    first_table = next(iter(fitted.values()))
+
+    def column(name: str) -> NDArray[Any]:
+        return np.array([table[name] for table in fitted.values()])
+
+    return xr.Dataset(
+        {name: (("table", "coefficient"), column(name)) for name in ("truth", "rank", "mean", "sd", "low", "high")}
+        | {name: ("table", column(name)) for name in ("rhat", "ess", "divergences")},
+        {
+            "table": list(fitted),
+            "coefficient": first_table["coefficient"],
+            "population": ("coefficient", first_table["population"]),
+        },
+        {"failed": json.dumps(failed), "draws_ranked": DRAWS},
+    )

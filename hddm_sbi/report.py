@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from hddm_sbi import idata
 from hddm_sbi.model import HierarchicalModel
-from hddm_sbi.ranks import FALSE_ALARMS, calibration
+from hddm_sbi.ranks import FALSE_ALARMS, FEWEST, Calibration, calibration
+from hddm_sbi.replicas import LOG_LIKELIHOOD
 
 
 def summary(model: HierarchicalModel, posterior: Any) -> str:
@@ -37,15 +38,24 @@ def sbc_summary(tables: xr.Dataset) -> tuple[pd.DataFrame, str]:
     }
     columns = {name: [getattr(one, name) for one in found.values()] for name in ("shift", "spread", "p_value")}
     summary = pd.DataFrame(columns, index=pd.Index(found, name="coefficient"))
-    p = min(1.0, float(summary["p_value"].min()) * len(summary))
-    worst = min(found, key=lambda name: found[name].p_value)
-    n = tables.sizes["table"]
+    return summary, _sbc_verdict(found, tables.sizes["table"])
+
+
+def _sbc_verdict(found: Mapping[str, Calibration], n: int) -> str:
+    if n < FEWEST:
+        return f"{n} simulated tables say nothing of a posterior's calibration: take 100 or more."
+    p_values = {name: min(1.0, one.p_value * len(found)) for name, one in found.items()}
+    # What is wrong with a coefficient says more than what is wrong with the likelihood of the data.
+    worst = min(p_values, key=lambda name: (p_values[name] >= FALSE_ALARMS, name == LOG_LIKELIHOOD, p_values[name]))
+    p = p_values[worst]
     if p >= FALSE_ALARMS:
-        verdict = f"Good: the truths of {n} simulated tables have the ranks that they should have (p = {p:.2g})."
+        return f"Good: the truths of {n} simulated tables have the ranks that they should have (p = {p:.2g})."
+    if worst == LOG_LIKELIHOOD:
+        what = "draws do not fit the data as well as the truth does: too much or too little notice is taken of the data"
     else:
-        wrong = f"off by {-found[worst].shift:.2f} posterior sds, and {_width(found[worst].spread)}"
-        verdict = f"Miscalibrated: the posterior of {worst} is {wrong} (p = {p:.1g}, {n} simulated tables)."
-    return summary, verdict
+        off = f"off by {-found[worst].shift:.2f} of its sds, and {_width(found[worst].spread)}"
+        what = f"the posterior of {worst} is {off}"
+    return f"Miscalibrated: {what} (p = {p:.1g}, {n} simulated tables)."
 
 
 def _width(spread: float) -> str:
@@ -60,6 +70,7 @@ def recovery_summary(tables: xr.Dataset) -> pd.DataFrame:
     inside = (tables["low"] <= tables["truth"]) & (tables["truth"] <= tables["high"])
     with np.errstate(invalid="ignore", divide="ignore"):
         correlation = xr.corr(tables["mean"], tables["truth"], "table")
+        correlation = correlation.where(tables["truth"].max("table") > tables["truth"].min("table"))
     columns = {
         "bias": error.mean("table"),
         "rmse": (error**2).mean("table") ** 0.5,

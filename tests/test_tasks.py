@@ -1,22 +1,17 @@
-"""Independent tasks on any backend of joblib: the same results, nothing lost, never done twice."""
+"""Independent tasks: kept as they end, never done twice, and where they are said when a run ends early."""
 
 from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager, nullcontext
 
 import joblib
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from seeded import fails_at_3, interrupted_at_3, killed_always, killed_once, normal, recorded
+from seeded import fails_at_3, interrupted_at_3, killed_always, normal, recorded
 
 from hddm_sbi import tasks
-from hddm_sbi.catalogue import load_simulator
 from hddm_sbi.errors import InputError
 from hddm_sbi.tasks import Store, WorkerWarning, folder_for, run
-from hddm_sbi.training import Recipe, simulate_histograms
 
-DDM = load_simulator("ddm")
-RECIPE = Recipe(thetas=80, trials=100, bins=12, shard=20, seed=7)
 SEEDS = {f"seed-{seed}": (seed,) for seed in range(6)}
 
 
@@ -30,53 +25,6 @@ def with_folder(folder):
 
 def same(one, other):
     return list(one) == list(other) and all(np.array_equal(one[name]["x"], other[name]["x"]) for name in one)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """Dask's, of 2 worker processes."""
-    distributed = pytest.importorskip("distributed")
-    with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as made,
-        distributed.Client(made),
-    ):
-        yield made
-
-
-@contextmanager
-def backend(name, request):
-    if name == "dask":
-        request.getfixturevalue("cluster")
-    with nullcontext() if name == "serial" else joblib.parallel_config(backend=name, n_jobs=2):
-        yield
-
-
-BACKENDS = pytest.mark.parametrize("name", ["serial", "loky", "dask"])
-
-
-@BACKENDS
-def test_histograms_are_the_same_bytes_on_every_backend(name, request, tmp_path):
-    simulate_histograms(DDM, RECIPE, tmp_path / "serial", progress=False)
-    with backend(name, request):
-        simulate_histograms(DDM, RECIPE, tmp_path / name, progress=False)
-    for path in (tmp_path / "serial").iterdir():
-        assert path.read_bytes() == (tmp_path / name / path.name).read_bytes()
-
-
-@BACKENDS
-def test_every_backend_gives_the_same_results_in_the_same_order(name, request):
-    with backend(name, request):
-        assert same(run(normal, SEEDS, progress=False), {key: normal(*given) for key, given in SEEDS.items()})
-
-
-@pytest.mark.parametrize("name", ["loky", "dask"])
-def test_a_killed_worker_loses_nothing(name, request, tmp_path):
-    """loky says so and we begin again what was lost; dask does that by itself."""
-    said = pytest.warns(WorkerWarning, match="a worker died") if name == "loky" else nullcontext()
-    with backend(name, request), said:
-        made = run(killed_once, with_folder(tmp_path), arrays(tmp_path), progress=False)
-    assert (tmp_path / "killed").exists()
-    assert same(made, {key: normal(*given) for key, given in SEEDS.items()})
 
 
 def test_a_task_that_always_kills_ends_the_run_and_says_where_the_others_are(tmp_path):
