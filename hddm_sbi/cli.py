@@ -231,7 +231,12 @@ def models() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Of a simulator of your own.")
 @click.option("--budget", type=float, default=None, help="Seconds that fitting a simulator of your own may take.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
-@click.option("--runs", type=click.Path(path_type=Path), default=None, help="Folder of states. [default: runs/MODEL]")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder that keeps what is done. [default: runs/MODEL; none for a simulator of your own]",
+)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--n-jobs", type=int, default=1, show_default=True, help="Processes that simulate; -1: one per core.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each, in a shipped model.")
@@ -255,7 +260,7 @@ def train(
     of your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
     """
     if ".py:" in model:
-        _train_own(model, simulations, seed, budget, output, n_jobs)
+        _train_own(model, simulations, seed, budget, output, runs, n_jobs)
         return
     output = output or Path(f"{model}.safetensors")
     _check_writable(output)
@@ -269,7 +274,13 @@ def train(
 
 
 def _train_own(
-    place: str, simulations: int | None, seed: int, budget: float | None, output: Path | None, n_jobs: int
+    place: str,
+    simulations: int | None,
+    seed: int,
+    budget: float | None,
+    output: Path | None,
+    runs: Path | None,
+    n_jobs: int,
 ) -> None:
     """Train the likelihood of a simulator in a Python file."""
     from hddm_sbi.learning import TrainingWarning, train_likelihood
@@ -279,7 +290,7 @@ def _train_own(
     _check_writable(output)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrainingWarning)
-        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_jobs=n_jobs)
+        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_jobs=n_jobs, folder=runs)
     for warning in caught:
         if issubclass(warning.category, TrainingWarning):
             click.echo(f"Warning: {warning.message}", err=True)

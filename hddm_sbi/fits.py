@@ -19,7 +19,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.inference import Method
 from hddm_sbi.model import HierarchicalModel
 from hddm_sbi.priors import describe
-from hddm_sbi.tasks import Store, folder_for, run
+from hddm_sbi.tasks import Store, folder_for, run, same_recipe
 
 #: what a file may be called on any system.
 _FILE_NAME = re.compile(r"[\w][\w .+-]*")
@@ -53,7 +53,8 @@ def fit_models(
     sampling = {"draws": draws, "tune": tune, "chains": chains, "seed": seed, "method": method}
     recipe = {"models": {name: fingerprint(model) for name, model in models.items()}, **sampling}
     given = {name: (model, draws, tune, chains, seed, method) for name, model in models.items()}
-    with folder_for(folder, recipe) as kept:
+    with folder_for(folder) as kept:
+        same_recipe(kept, recipe)
         store: Store[Any] = Store(kept, ".nc", idata.write, idata.read)
         fits = run(_fit, given, store, n_jobs=n_jobs, unit="models", progress=progress)
     for name, posterior in fits.items():

@@ -25,7 +25,7 @@ from hddm_sbi.model import HierarchicalModel
 from hddm_sbi.posterior import coordinates, variables
 from hddm_sbi.predictive import simulate_table
 from hddm_sbi.ranks import DRAWS
-from hddm_sbi.tasks import Store, folder_for, run
+from hddm_sbi.tasks import Store, folder_for, run, same_recipe
 
 Array = NDArray[np.float64]
 Truth = Mapping[str, Array]
@@ -183,7 +183,8 @@ def _fitted(
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
     recipe = {"model": fingerprint(model), "truths": digest, "seed": seed, **asdict(sampling)}
     given = {f"table-{index:05d}": (model, truth, seed, index, sampling) for index, truth in truths.items()}
-    with folder_for(folder, recipe) as kept:
+    with folder_for(folder) as kept:
+        same_recipe(kept, recipe)
         store: Store[Table] = Store(kept, ".json", _write, _read)
         tables = run(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress)
     return _together(dict(zip(truths, tables.values(), strict=True)))

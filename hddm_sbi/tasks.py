@@ -68,22 +68,23 @@ class Store(Generic[Result]):
 
 
 @contextmanager
-def folder_for(folder: Path | str | None, recipe: Mapping[str, object]) -> Iterator[Path]:
-    """The folder of a run, made where need be; None: a temporary one, which outlives the run only where it fails.
-
-    recipe: what decides the results, as JSON knows it. Raises InputError where the folder holds another run's.
-    """
+def folder_for(folder: Path | str | None) -> Iterator[Path]:
+    """The folder of a run, made where need be; None: a temporary one, which outlives the run only where it fails."""
     chosen = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) if folder is None else Path(folder)
     chosen.mkdir(parents=True, exist_ok=True)
-    path = chosen / "recipe.json"
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(recipe)):
-        raise InputError(
-            f"{str(chosen)!r} holds a run with another recipe ({path.name}); choose another folder or remove it."
-        )
-    path.write_text(json.dumps(recipe, indent=1))
     yield chosen
     if folder is None:
         shutil.rmtree(chosen)
+
+
+def same_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
+    """Write down what decides the results, as JSON knows it. Raises InputError where the folder holds another run's."""
+    path = folder / "recipe.json"
+    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(recipe)):
+        raise InputError(
+            f"{str(folder)!r} holds a run with another recipe ({path.name}); choose another folder or remove it."
+        )
+    path.write_text(json.dumps(recipe, indent=1))
 
 
 def run(

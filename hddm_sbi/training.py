@@ -20,7 +20,7 @@ from tqdm import tqdm
 from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
-from hddm_sbi.tasks import Store, folder_for, run
+from hddm_sbi.tasks import Store, run, same_recipe
 
 Array = NDArray[np.float64]
 Watch = Callable[[MixtureNetwork], bool]
@@ -61,9 +61,10 @@ def train(
     watch: sees the mean network every 500 steps, and ends the fit by returning True.
     """
     architecture = architecture or Architecture()
-    with folder_for(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()}):
-        data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
-        return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
+    folder.mkdir(parents=True, exist_ok=True)
+    same_recipe(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
+    data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
+    return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
 
 
 def _declared(simulator: Simulator) -> dict[str, list[float]]:

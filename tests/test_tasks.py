@@ -10,7 +10,7 @@ from seeded import fails_at_3, interrupted_at_3, killed_always, normal, recorded
 
 from hddm_sbi import tasks
 from hddm_sbi.errors import InputError
-from hddm_sbi.tasks import Store, WorkerWarning, folder_for, run
+from hddm_sbi.tasks import Store, WorkerWarning, folder_for, run, same_recipe
 
 SEEDS = {f"seed-{seed}": (seed,) for seed in range(6)}
 
@@ -88,17 +88,18 @@ def test_a_result_that_cannot_be_written_leaves_no_file(tmp_path):
 
 def test_a_folder_is_of_one_recipe(tmp_path):
     for _ in range(2):
-        with folder_for(tmp_path / "a", {"seed": 1, "box": (0, 1)}) as folder:
+        with folder_for(tmp_path / "a") as folder:
             assert folder == tmp_path / "a"
-    with pytest.raises(InputError, match="holds a run with another recipe"), folder_for(tmp_path / "a", {"seed": 2}):
-        pass
+            same_recipe(folder, {"seed": 1, "box": (0, 1)})
+    with pytest.raises(InputError, match="holds a run with another recipe"):
+        same_recipe(tmp_path / "a", {"seed": 2})
 
 
 def test_a_temporary_folder_outlives_only_a_run_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(tasks.tempfile, "tempdir", str(tmp_path))
-    with folder_for(None, {}) as folder:
+    with folder_for(None) as folder:
         assert folder.parent == tmp_path
     assert not folder.exists()
-    with pytest.raises(ValueError, match="unlucky"), folder_for(None, {}) as folder:
+    with pytest.raises(ValueError, match="unlucky"), folder_for(None) as folder:
         run(fails_at_3, with_folder(tmp_path), arrays(folder), progress=False)
     assert len(list(folder.glob("*.safetensors"))) == 3
