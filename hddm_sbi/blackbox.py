@@ -66,7 +66,7 @@ class BlackBox:
         rows = {f"rows-{i * _BLOCK:09d}": theta[i * _BLOCK : (i + 1) * _BLOCK] for i in range(len(streams))}
         blocks = {name: (block, stream) for (name, block), stream in zip(rows.items(), streams, strict=True)}
         store = None if folder is None else Store(folder, ".npz", Made.write, Made.read)
-        parts = run(self._block, blocks, store, n_jobs=n_jobs, unit="k", progress=progress).values()
+        parts = run(self._block, blocks, store, n_jobs=n_jobs, unit="blocks", progress=progress).values()
         said = [message for part in parts for message in part.errors]
         return Made(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), tuple(said))
 

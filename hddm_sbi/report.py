@@ -51,7 +51,11 @@ def _sbc_verdict(found: Mapping[str, Calibration], n: int) -> str:
     if p >= FALSE_ALARMS:
         return f"Good: the truths of {n} simulated tables have the ranks that they should have (p = {p:.2g})."
     if worst == LOG_LIKELIHOOD:
-        what = "draws do not fit the data as well as the truth does: too much or too little notice is taken of the data"
+        closely = found[worst].shift < 0
+        what = (
+            f"draws fit the data {'better' if closely else 'worse'} than the truth does, as if there were "
+            f"{'more' if closely else 'less'} data than there are"
+        )
     else:
         off = f"off by {-found[worst].shift:.2f} of its sds, and {_width(found[worst].spread)}"
         what = f"the posterior of {worst} is {off}"

@@ -111,7 +111,7 @@ def run(
     """
     done: dict[str, Any] = {}
     left = {name: given for name, given in tasks.items() if store is None or not store.path(name).exists()}
-    bar = {"total": len(tasks), "initial": len(tasks) - len(left), "unit": f" {unit}", "disable": not progress}
+    bar = {"desc": unit, "total": len(tasks), "initial": len(tasks) - len(left), "disable": not progress}
     # What is one task in all is not worth a process; what is left of many may be what killed one.
     processes = n_jobs if len(tasks) > 1 else 1
     try:

@@ -75,7 +75,7 @@ def test_sbc_of_a_right_posterior_is_good(model, fits_are):
         ({"power": 1 / 9}, "rate_Intercept .* times too wide"),
         ({"shift": 1.5}, r"rate_Intercept is off by 1\.[1-7].* and (0|1)\.\d+ times too"),
         ({"shift": -1.5}, r"rate_Intercept is off by -1\.[1-7].* and (0|1)\.\d+ times too"),
-        ({"power": 0.0}, "draws do not fit the data as well"),
+        ({"power": 0.0}, "draws fit the data worse than the truth does, as if there were less data"),
     ],
 )
 def test_sbc_of_a_wrong_posterior_is_not(model, fits_are, wrong, said):
@@ -234,11 +234,21 @@ class Tempered(Poisson):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::hddm_sbi.replicas.ReplicaWarning")
-@pytest.mark.parametrize(("power", "verdict"), [(1, "Good"), (6, "too narrow"), (1 / 6, "too wide")])
-def test_sbc_with_the_sampler(power, verdict):
-    """100 tables; a right likelihood fails once in 1 000 runs."""
-    hierarchical = hs.HierarchicalModel("rate ~ 1 + (1|location)", bake(), likelihood=Tempered(power))
-    assert verdict in report.sbc_summary(hs.run_sbc(hierarchical, 100, progress=False))[1]
+@pytest.mark.parametrize(
+    ("formula", "power", "said"),
+    [
+        ("rate ~ 1", 1, "^Good"),
+        ("rate ~ 1", 9, "rate_Intercept .* too narrow"),
+        ("rate ~ 1", 1 / 9, "rate_Intercept .* too wide"),
+        ("rate ~ 1 + (1|location)", 1, "^Good"),
+        # What is not known of the population of few groups hardly changes with the trials; the groups' data tell.
+        ("rate ~ 1 + (1|location)", 6, "as if there were more data"),
+    ],
+)
+def test_sbc_with_the_sampler(formula, power, said):
+    """60 tables; a right likelihood fails once in 1 000 runs."""
+    model = hs.HierarchicalModel(formula, bake(), likelihood=Tempered(power))
+    assert re.search(said, report.sbc_summary(hs.run_sbc(model, 60, progress=False))[1])
 
 
 @pytest.mark.slow
