@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from hddm_sbi.catalogue import load_likelihood, load_simulator, models, simulate
     from hddm_sbi.declaration import declare, parameter
     from hddm_sbi.errors import InputError
+    from hddm_sbi.fits import compare_models, fit_models
     from hddm_sbi.learning import train_likelihood
     from hddm_sbi.model import HierarchicalModel
     from hddm_sbi.outcome import Outcome
+    from hddm_sbi.replicas import recover_parameters, run_sbc
     from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
@@ -32,11 +34,15 @@ _HOME = {
     "SBIToPyro": "bridge",
     "Simulator": "simulator",
     "Symmetries": "simulator",
+    "compare_models": "fits",
     "declare": "declaration",
+    "fit_models": "fits",
     "load_likelihood": "catalogue",
     "load_simulator": "catalogue",
     "models": "catalogue",
     "parameter": "declaration",
+    "recover_parameters": "replicas",
+    "run_sbc": "replicas",
     "simulate": "catalogue",
     "train_likelihood": "learning",
 }
@@ -50,11 +56,15 @@ __all__ = [
     "SBIToPyro",
     "Simulator",
     "Symmetries",
+    "compare_models",
     "declare",
+    "fit_models",
     "load_likelihood",
     "load_simulator",
     "models",
     "parameter",
+    "recover_parameters",
+    "run_sbc",
     "simulate",
     "train_likelihood",
 ]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.outcome import Outcome
+from hddm_sbi.tasks import Store, run
 
 Array = NDArray[np.float64]
 
@@ -49,18 +50,23 @@ class BlackBox:
         """Name of the function."""
         return str(getattr(self.function, "__name__", type(self.function).__name__))
 
-    def run(self, theta: Array, seed: int | Sequence[int], n_workers: int = 1, progress: bool = False) -> Made:
-        """Outcomes of every row of theta (n, p). The same seed gives the same outcomes on any number of processes."""
-        streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
-        jobs = [(theta[i * _BLOCK : (i + 1) * _BLOCK], stream) for i, stream in enumerate(streams)]
-        bar: dict[str, Any] = {"total": len(jobs), "desc": "simulate", "unit": "k", "disable": not progress}
-        if n_workers == 1 or len(jobs) < 2:
-            parts = [self._block(*job) for job in tqdm(jobs, **bar)]
-        else:
-            import joblib
+    def run(
+        self,
+        theta: Array,
+        seed: int | Sequence[int],
+        n_jobs: int | None = None,
+        progress: bool = False,
+        folder: Path | None = None,
+    ) -> Made:
+        """Outcomes of every row of theta (n, p). The same seed gives the same outcomes on any number of processes.
 
-            workers = joblib.Parallel(n_jobs=n_workers, return_as="generator")
-            parts = list(tqdm(workers(joblib.delayed(self._block)(*job) for job in jobs), **bar))
+        folder: keeps every block of rows as soon as it is there; blocks that are there are not run.
+        """
+        streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
+        rows = {f"rows-{i * _BLOCK:09d}": theta[i * _BLOCK : (i + 1) * _BLOCK] for i in range(len(streams))}
+        blocks = {name: (block, stream) for (name, block), stream in zip(rows.items(), streams, strict=True)}
+        store = None if folder is None else Store(folder, ".npz", Made.write, Made.read)
+        parts = run(self._block, blocks, store, n_jobs=n_jobs, unit="blocks", progress=progress).values()
         said = [message for part in parts for message in part.errors]
         return Made(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), tuple(said))
 
@@ -161,6 +167,17 @@ class Made:
     def failed(self) -> NDArray[np.bool_]:
         """Rows without an outcome."""
         return np.asarray(np.isnan(self.values).any(1))
+
+    def write(self, path: Path) -> None:
+        """Write it as numpy's arrays."""
+        with path.open("wb") as file:
+            np.savez(file, values=self.values, errors=np.array(self.errors, dtype=np.str_))
+
+    @staticmethod
+    def read(path: Path) -> Made:
+        """What was written."""
+        with np.load(path) as arrays:
+            return Made(arrays["values"], tuple(arrays["errors"].tolist()))
 
     def statement(self) -> str:
         """How many simulations failed and why, in one sentence; "" where none did."""

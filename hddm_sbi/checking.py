@@ -11,18 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import chi2, kstwo
 
 from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.ranks import DRAWS, FALSE_ALARMS, uniform
 
 Array = NDArray[np.float64]
 
-#: draws of the likelihood among which a simulated outcome has its rank, and bins of these ranks.
-_DRAWS, _BINS = 99, 20
 #: simulations that are ranked, and how many parameter sets stand for "no parameters" in the baseline.
 _RANKED, _BASELINE = 2_000, 100
-#: an honest likelihood fails the ranks in this share of checks.
-_FALSE_ALARMS = 1e-3
 #: how far the total mass may be from 1, and at how many parameter sets it is summed.
 _MASS, _MASS_SETS = 1e-3, 20
 #: quadrature over a continuous outcome: this many standard deviations to either side of its median.
@@ -51,7 +47,7 @@ class Check:
     @property
     def passed(self) -> bool:
         """Whether nothing speaks against the likelihood."""
-        return self.p_value >= _FALSE_ALARMS and (self.mass is None or abs(self.mass - 1) <= _MASS)
+        return self.p_value >= FALSE_ALARMS and (self.mass is None or abs(self.mass - 1) <= _MASS)
 
     def verdict(self) -> str:
         """The check in words."""
@@ -59,8 +55,8 @@ class Check:
             f"Held-out log score {self.log_score:.3f} per outcome, {self.information:.3f} nats more than without the "
             "parameters."
         )
-        resolution = math.sqrt(-0.5 * math.log(_FALSE_ALARMS / 2) / self.ranked)
-        if self.p_value >= _FALSE_ALARMS:
+        resolution = math.sqrt(-0.5 * math.log(FALSE_ALARMS / 2) / self.ranked)
+        if self.p_value >= FALSE_ALARMS:
             ranks = (
                 f"{self.ranked} simulated outcomes lie among its own draws as they should (p = {self.p_value:.2g}): "
                 f"distribution functions are right to about {resolution:.1%}."
@@ -111,7 +107,7 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
     """p-value, description and distance of every test: each outcome, and the log density of all of them; everywhere,
     and where a parameter is low or high."""
     rng = np.random.default_rng(seed)
-    repeated = torch.as_tensor(np.repeat(theta, _DRAWS, axis=0))
+    repeated = torch.as_tensor(np.repeat(theta, DRAWS, axis=0))
     own = likelihood.outcome_sample(repeated, seed)
     with torch.no_grad():
         density = likelihood.outcome_log_prob(torch.as_tensor(values), torch.as_tensor(theta)).numpy()
@@ -125,24 +121,13 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
         halves |= {f" where {p.name} is low": theta[:, column] <= middle}
         halves |= {f" where {p.name} is high": theta[:, column] > middle}
     for name, (simulated, drawn) in statistics.items():
-        below = (drawn.reshape(n, _DRAWS) < simulated[:, None]).sum(1)
-        equal = (drawn.reshape(n, _DRAWS) == simulated[:, None]).sum(1)
+        below = (drawn.reshape(n, DRAWS) < simulated[:, None]).sum(1)
+        equal = (drawn.reshape(n, DRAWS) == simulated[:, None]).sum(1)
         # Ties, as among counts, are broken at random.
         rank = below + rng.integers(0, equal + 1)
         for half, rows in halves.items():
-            yield _uniform(rank[rows], f"{name}{half}")
-
-
-def _uniform(rank: NDArray[np.int64], where: str) -> tuple[float, str, float]:
-    """Ranks 0 ... _DRAWS against equal shares, by chi-squared and by the largest distance of distribution functions."""
-    n = len(rank)
-    if n < 5 * _BINS:
-        return 1.0, where, 0.0
-    counts = np.bincount(rank * _BINS // (_DRAWS + 1), minlength=_BINS)
-    chi_squared = float(chi2.sf(((counts - n / _BINS) ** 2).sum() / (n / _BINS), _BINS - 1))
-    cumulated = np.bincount(rank, minlength=_DRAWS + 1).cumsum() / n
-    distance = float(np.abs(cumulated - np.arange(1, _DRAWS + 2) / (_DRAWS + 1)).max())
-    return min(1.0, 2 * min(chi_squared, float(kstwo.sf(distance, n)))), where, distance
+            p_value, distance = uniform(rank[rows])
+            yield p_value, f"{name}{half}", distance
 
 
 def _mass(likelihood: Likelihood, theta: Array) -> float | None:

@@ -25,20 +25,24 @@ _ELSEWHERE = 1
 
 
 def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Input errors become one message and exit code 2; an interrupt exit code 130."""
+    """Input errors become one message and exit code 2; an interrupt exit code 130. Notes say what is kept."""
 
     @wraps(command)
     def run(*args: object, **options: object) -> None:
         try:
             command(*args, **options)
         except InputError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(" ".join([f"Error: {error}", *_notes(error)]), err=True)
             sys.exit(2)
         except KeyboardInterrupt as stop:
-            click.echo(f"Interrupted{': ' + str(stop) if str(stop) else ''}.", err=True)
+            click.echo(" ".join([f"Interrupted{': ' + str(stop) if str(stop) else ''}.", *_notes(stop)]), err=True)
             sys.exit(_INTERRUPTED)
 
     return run
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -227,9 +231,15 @@ def models() -> None:
 @click.option("--seed", type=int, default=1, show_default=True, help="Of a simulator of your own.")
 @click.option("--budget", type=float, default=None, help="Seconds that fitting a simulator of your own may take.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
-@click.option("--runs", type=click.Path(path_type=Path), default=None, help="Folder of states. [default: runs/MODEL]")
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder that keeps what is done. [default: runs/MODEL; none for a simulator of your own]",
+)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For simulation.")
+@click.option("--n-jobs", type=int, default=1, show_default=True, help="Processes that simulate; -1: one per core.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each, in a shipped model.")
 @click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")
 @_plain_errors
 def train(
@@ -240,6 +250,7 @@ def train(
     output: Path | None,
     runs: Path | None,
     device: str,
+    n_jobs: int,
     threads: int,
     quick: bool,
 ) -> None:
@@ -249,7 +260,7 @@ def train(
     of your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
     """
     if ".py:" in model:
-        _train_own(model, simulations, seed, budget, output, threads)
+        _train_own(model, simulations, seed, budget, output, runs, n_jobs)
         return
     output = output or Path(f"{model}.safetensors")
     _check_writable(output)
@@ -258,12 +269,18 @@ def train(
 
     recipe = Recipe(thetas=2_000, trials=1_000, steps=500, shard=1_000) if quick else None
     folder = runs or Path("runs") / (f"{model}-quick" if quick else model)
-    card = train_likelihood_of(model, output, folder, recipe, device=device, n_threads=threads)
+    card = train_likelihood_of(model, output, folder, recipe, device=device, n_jobs=n_jobs, n_threads=threads)
     click.echo(f"{output}: {card.summary()}, sha256 {card.sha256[:12]}")
 
 
 def _train_own(
-    place: str, simulations: int | None, seed: int, budget: float | None, output: Path | None, workers: int
+    place: str,
+    simulations: int | None,
+    seed: int,
+    budget: float | None,
+    output: Path | None,
+    runs: Path | None,
+    n_jobs: int,
 ) -> None:
     """Train the likelihood of a simulator in a Python file."""
     from hddm_sbi.learning import TrainingWarning, train_likelihood
@@ -273,7 +290,7 @@ def _train_own(
     _check_writable(output)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrainingWarning)
-        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_workers=workers)
+        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_jobs=n_jobs, folder=runs)
     for warning in caught:
         if issubclass(warning.category, TrainingWarning):
             click.echo(f"Warning: {warning.message}", err=True)

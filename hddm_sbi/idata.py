@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,10 +60,32 @@ def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dim
     return idata
 
 
+def write(idata: Any, path: Path) -> None:
+    """Write it as netCDF."""
+    idata.to_netcdf(str(path))
+
+
+def read(path: Path) -> Any:
+    """What was written, in memory, and the file closed."""
+    data = az.from_netcdf(str(path))
+    data.load()
+    data.close()
+    return data
+
+
 def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
     """ArviZ's summary of some variables."""
     with _constants_allowed():
         table: Any = az.summary(idata, var_names=list(names))
+    return pd.DataFrame(table)
+
+
+def compare(fits: Mapping[str, Any]) -> pd.DataFrame:
+    """ArviZ's comparison of posteriors with a pointwise log likelihood, by name."""
+    with warnings.catch_warnings():
+        # ArviZ 0.23 sorts tables in a way that pandas 3.1 will not allow for ever.
+        warnings.filterwarnings("ignore", "The inplace keyword", DeprecationWarning)
+        table: Any = az.compare(dict(fits))
     return pd.DataFrame(table)
 
 

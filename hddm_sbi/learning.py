@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -30,6 +30,7 @@ from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.proposal import Priors, countable, design, parameters_of, propose, with_boxes
 from hddm_sbi.simulator import Simulator
+from hddm_sbi.tasks import folder_for, same_recipe
 from hddm_sbi.training import Recipe, hash_seed, train
 
 Array = NDArray[np.float64]
@@ -58,7 +59,8 @@ def train_likelihood(
     outcomes: Mapping[str, str | tuple[object, ...]] | None = None,
     vectorised: bool = False,
     shape: EstimatorShape | None = None,
-    n_workers: int = 1,
+    n_jobs: int | None = None,
+    folder: Path | str | None = None,
     progress: bool = True,
 ) -> Learned:
     """Learn log p(outcomes | parameters) from simulations, check it, and say how good it is.
@@ -70,12 +72,14 @@ def train_likelihood(
         of the simulator's parameters. A learned likelihood holds inside its boxes only.
     n_simulations: default 100 000; a million of a vectorised function whose one outcome is discrete, for there the fit
         takes no longer; 10 million for a compiled decision model with symmetries.
-    seed: same seed, same likelihood, on any number of workers.
+    seed: same seed, same likelihood, on any number of processes.
     budget: seconds the fit may take (not the simulations); where it ends the fit, a seed no longer decides it all.
 
     Other arguments
-    outcomes, vectorised: of a plain function; see `hs.declare`. shape: sizes of the estimator. n_workers: processes
-    that simulate. progress: show bars, and print the verdict.
+    outcomes, vectorised: of a plain function; see `hs.declare`. shape: sizes of the estimator. n_jobs: processes
+    that simulate; None for as many as `joblib.parallel_config` says, or one. folder: keeps simulations as they are
+    made, and the same call goes on from there; another function needs another folder. progress: show bars, and print
+    the verdict.
 
     Decision models that declare symmetries get the reduced mixture network of the shipped models. Everything else gets
     an estimator of sbi, trained by sbi: a table for counts and categories, a mixture or spline flow for continuous
@@ -92,7 +96,7 @@ def train_likelihood(
         raise InputError(f"n_simulations must be a whole number of at least {_FEWEST}; got {n_simulations!r}.")
     if budget is not None and not budget > 0:
         raise InputError(f"budget must be a number of seconds above 0, or None; got {budget!r}.")
-    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_workers, progress)
+    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_jobs, folder, progress)
     likelihood, statement = _train_mixture(job) if reduced else _train_estimator(job, shape or EstimatorShape())
     _tell(likelihood, job, statement)
     return likelihood
@@ -107,7 +111,8 @@ class Job:
     n_simulations: int
     seed: int
     seconds: float
-    n_workers: int
+    n_jobs: int | None
+    folder: Path | str | None
     progress: bool
 
     def card(self, architecture: Mapping[str, Any], recipe: Mapping[str, Any], validation: tuple[float, ...]) -> Card:
@@ -164,7 +169,7 @@ def _reducible(simulator: Simulator) -> bool:
 def _fresh(job: Job, n: int) -> tuple[Made, Array]:
     """n simulations for the check, and where they were made (n, p)."""
     theta = propose(job.simulator, job.prior, n, hash_seed(job.seed, 1))
-    return job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), job.n_workers), theta
+    return job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), job.n_jobs), theta
 
 
 # ---- any outcomes: an sbi estimator
@@ -174,7 +179,7 @@ def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikeliho
     held = int(np.clip(_CHECKED * job.n_simulations, *_CHECKED_RANGE))
     unseen, unseen_theta = _fresh(job, held)
     theta = design(job.simulator, job.prior, job.n_simulations - held, job.seed)
-    seen = job.simulator.simulate_outcomes(theta, job.seed, job.n_workers, job.progress)
+    seen = job.simulator.simulate_outcomes(theta, job.seed, job.n_jobs, job.progress, _folder(job, theta))
     made = Made(np.concatenate([unseen.values, seen.values]), unseen.errors + seen.errors)
     values, theta = _succeeded(made, np.concatenate([unseen_theta, theta]))
     encoding = Encoding.of(job.simulator, values, theta)
@@ -206,6 +211,17 @@ def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikeliho
     found = check(likelihood, values[:held], theta[:held], job.seed)
     likelihood.card = replace(card, scores=found.scores())
     return likelihood, made.statement()
+
+
+def _folder(job: Job, theta: Array) -> Path | None:
+    """Where simulations at theta are kept, if they are to be."""
+    if job.folder is None:
+        return None
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    at = hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
+    same_recipe(folder, {"model": job.simulator.name, "seed": job.seed, "simulations": len(theta), "theta": at})
+    return folder
 
 
 def _succeeded(made: Made, theta: Array) -> tuple[Array, Array]:
@@ -246,17 +262,17 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
         validation.append(-float(log_p.mean()))
         return time.monotonic() > deadline
 
-    with tempfile.TemporaryDirectory() as folder:
+    with folder_for(job.folder) as folder:
         network = train(
             job.simulator,
             recipe,
-            Path(folder),
+            folder,
             architecture,
-            n_threads=job.n_workers,
+            n_jobs=job.n_jobs,
             progress=job.progress,
             watch=watch,
         )
-        failed = _failed(Path(folder), recipe)
+        failed = _failed(folder, recipe)
     facts = {**asdict(recipe), "failed": failed, "cut_short": time.monotonic() > deadline}
     card = job.card(architecture.as_dict(), facts, tuple(validation))
     likelihood = NeuralLikelihood(job.simulator, network, job.simulator.box, card=card)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +33,7 @@ from hddm_sbi.predictor import build_predictor
 from hddm_sbi.priors import Priors, describe, in_double, parameter_priors, user_priors
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.start import choose_centring, start_values
-from hddm_sbi.trials import check_codes, check_outcomes, check_trials
+from hddm_sbi.trials import Trials, check_codes, check_outcomes, check_trials
 from hddm_sbi.whitening import Whitening, whitening
 
 Array = NDArray[np.float64]
@@ -43,6 +45,8 @@ _QUICK_CHAINS, _QUICK_TUNE, _QUICK_DRAWS = 2, 200, 300
 _EDGE_DRAWS = 200
 #: probability of a lapse, where a model of rt and response is told nothing else.
 _LAPSE = 0.05
+#: cached properties that belong to one table and one process.
+_OF_THE_DATA = ("density", "whitening")
 
 
 class HierarchicalModel:
@@ -95,6 +99,7 @@ class HierarchicalModel:
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *(p.name for p in given)]))
         self._predictors = predictors
         names = (rt, response) if self.simulator.decides else [o.name for o in self.simulator.outcomes]
+        self._columns = tuple(names)
         outcomes = [column for column in names if column in predictors]
         if outcomes:
             raise InputError(f"{outcomes[0]!r} is what the model explains; it cannot be a predictor in a formula.")
@@ -110,8 +115,36 @@ class HierarchicalModel:
         self._given = {p.name: check_codes(self.trials, p.name, (p.low, p.high)) for p in given}
         self.designs, self.cell = build_designs(self.formulas, self.trials.frame, list(self._given))
         self.hierarchy = self._hierarchy(priors)
+        self._centered = centered
+        self._start()
+
+    def _start(self) -> None:
         self._pilot = pilot_fit(self.hierarchy, pooled_fit(self.hierarchy))
-        self.hierarchy = self.hierarchy.with_centring(self._centring(centered))
+        self.hierarchy = self.hierarchy.with_centring(self._centring(self._centered))
+
+    def with_outcomes(self, values: Array) -> HierarchicalModel:
+        """The same model of other outcomes, of a simulated table for instance, in the same design and with the same law
+        of lapses.
+
+        values: (n, k), a column for each of `simulator.columns`; categories by their position.
+        """
+        labels = {
+            name: outcome.labels(values[:, k])
+            for k, (name, outcome) in enumerate(zip(self._columns, self.simulator.columns, strict=True))
+        }
+        other, old = copy(self), self.hierarchy.trials
+        for name in _OF_THE_DATA:
+            other.__dict__.pop(name, None)
+        other.trials = Trials(values, self.trials.frame.assign(**labels))
+        seconds = getattr(old, "lapse_seconds", self._lapse_seconds)
+        arranged = self.likelihood.arrange(values, self.cell, old.n_cells, seconds)
+        other.hierarchy = replace(self.hierarchy, trials=arranged)
+        other._start()
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the compiled density, which belongs to its process."""
+        return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_DATA}
 
     def _hierarchy(self, priors: Priors) -> Hierarchy:
         n_cells = int(self.cell.max()) + 1
@@ -266,6 +299,7 @@ class HierarchicalModel:
             priors=self.prior_table["prior"].to_dict(),
             centred={g.name: g.centred for p in self.hierarchy.predictors for g in p.groups},
             interrupted=int(bool(drawn.stopped)),
+            stopped=drawn.stopped,
             sampling_seconds=drawn.seconds,
             **facts,
         )
@@ -302,7 +336,7 @@ class HierarchicalModel:
         name = "_".join(outcome.name for outcome in self.simulator.columns)
         return idata.add_group(posterior, "log_likelihood", {name: pointwise.reshape(*shape, -1)}, ["trial"])
 
-    def theta(self, posterior: Any, draws: Array | None = None) -> Array:
+    def theta(self, posterior: Any, draws: NDArray[np.int64] | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p).
 
         posterior: what `fit` returned. draws: positions in the chains laid end to end; None for all.

@@ -51,15 +51,14 @@ def plot_predictive(
         return _outcome_panels(model, predicted, by, bins)
     shown, edges, x = _signed_times(model, predicted, bins)
     levels = list(dict.fromkeys(frame[by]))
-    axes = _panels(len(levels) * len(shown), columns=3 if len(shown) == 1 else len(shown))
-    panels = [(level, response) for level in levels for response in shown]
-    for ax, (level, response) in zip(axes, panels, strict=True):
+    axes = panels(len(levels) * len(shown), columns=3 if len(shown) == 1 else len(shown))
+    for ax, (level, response) in zip(axes, itertools.product(levels, shown), strict=True):
         rows = (frame[by] == level).to_numpy()
         observed, simulated = shown[response]
         _compare(ax, observed[rows], simulated[:, rows], edges)
         ax.axvline(0.0, color="k", lw=0.5)
         ax.set_title(f"{by} = {level}{response}", fontsize="medium")
-    _label_outer(axes, x, "density (1/s)")
+    label_outer(axes, x, "density (1/s)")
     two = len(model.simulator.choices) == 2
     axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if two else "upper right")
     return axes
@@ -89,7 +88,7 @@ def _outcome_panels(model: HierarchicalModel, predicted: Predicted, by: str, bin
     """One row of panels per level, one column per outcome."""
     frame, outcomes = model.trials.frame, model.simulator.columns
     levels = list(dict.fromkeys(frame[by]))
-    axes = _panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
+    axes = panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
     for panel, (level, (k, outcome)) in enumerate(itertools.product(levels, enumerate(outcomes))):
         rows, ax = (frame[by] == level).to_numpy(), axes[panel]
         _compare(ax, model.trials.values[rows, k], predicted.values[:, rows, k], _edges(model, outcome, k, bins))
@@ -165,7 +164,7 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, truth: Mapping[str, 
         raise InputError(f"truth names {unknown}, which the posterior has not; it has {sorted(map(str, variables))}.")
     known = model.simulator.names
     names = [name for name in known if any(_parameter_of(key, known) == name for key in truth)]
-    axes = _panels(len(names), columns=4, share=False)
+    axes = panels(len(names), columns=4, share=False)
     for ax, name in zip(axes, names, strict=True):
         hits, count = 0, 0
         for key in (key for key in truth if _parameter_of(key, known) == name):
@@ -185,10 +184,10 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, truth: Mapping[str, 
                 label=key.removeprefix(f"{name}_"),
             )
             hits, count = hits + int(((true >= low) & (true <= high)).sum()), count + len(true)
-        _diagonal(ax)
+        diagonal(ax)
         ax.set_title(f"{_axis_label(model, name)}: {hits} of {count} inside", fontsize="medium")
         ax.legend(fontsize="x-small", frameon=False)
-    _label_outer(axes, "true value", "posterior mean and 94 % interval")
+    label_outer(axes, "true value", "posterior mean and 94 % interval")
     return axes
 
 
@@ -198,7 +197,8 @@ def _density(values: Array, edges: Array) -> Array:
     return np.asarray(counts / (len(values) * np.diff(edges)))
 
 
-def _panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
+def panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
+    """n axes of one figure, (n,)."""
     columns = min(n, columns)
     rows = -(-n // columns)
     figure = plt.figure(figsize=(3.4 * columns + 0.4, 2.3 * rows + 0.5), layout="constrained")
@@ -208,13 +208,15 @@ def _panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
     return np.asarray(axes[:n])
 
 
-def _label_outer(axes: AxesArray, x: str, y: str) -> None:
+def label_outer(axes: AxesArray, x: str, y: str) -> None:
+    """Name the axes once for all panels."""
     figure = axes[0].figure
     figure.supxlabel(x, fontsize="medium")
     figure.supylabel(y, fontsize="medium")
 
 
-def _diagonal(ax: Axes) -> None:
+def diagonal(ax: Axes) -> None:
+    """Draw the line of equality, and show it whole."""
     low, high = (f(*ax.get_xlim(), *ax.get_ylim()) for f in (min, max))
     ax.plot([low, high], [low, high], color="k", lw=0.6, zorder=0)
     ax.set_xlim(low, high)

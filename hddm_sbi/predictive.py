@@ -1,7 +1,8 @@
-"""What a fitted model predicts: simulated copies of the observed table, one per posterior draw."""
+"""What a model predicts: simulated copies of the observed table, at given parameters or one per posterior draw."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from hddm_sbi import idata
+from hddm_sbi.errors import InputError
 from hddm_sbi.model import HierarchicalModel
+
+Array = NDArray[np.float64]
+
+#: how often an outcome is simulated before it is given up.
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -42,16 +49,40 @@ def posterior_predictive(model: HierarchicalModel, posterior: Any, n_draws: int 
     draws = np.linspace(0, total - 1, min(n_draws, total)).astype(int)
     theta = model.theta(posterior, draws)
     lapse = variables["lapse"].to_numpy().reshape(-1)[draws] if "lapse" in variables else [model.lapse] * len(draws)
-    n = len(model.trials)
-    values = np.empty((len(draws), n, len(model.simulator.columns)))
-    for i in range(len(draws)):
-        values[i] = model.likelihood.draw(torch.as_tensor(theta[i][model.cell]), [seed, i])
-        if lapse[i] > 0:
-            rng = np.random.default_rng([seed, i, 1])
-            lapses = rng.random(n) < lapse[i]
-            values[i, lapses, 0] = rng.uniform(0, 1 / _rate_of_lapses(model), lapses.sum())
-            values[i, lapses, 1] = rng.integers(len(model.simulator.choices), size=lapses.sum())
-    return Predicted(values)
+    return Predicted(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(draws))]))
+
+
+def simulate_table(
+    model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], *, by_simulator: bool = False
+) -> Array:
+    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included.
+
+    By `Likelihood.draw`; by_simulator: by the simulator where it is here, be it a slow Python function. Outcomes that
+    fail are simulated again, for a likelihood is that of outcomes given that there is one.
+    """
+    if by_simulator and model.simulator.here:
+        values = _simulated(model, theta[model.cell], seed)
+    else:
+        values = model.likelihood.draw(torch.as_tensor(theta[model.cell]), seed)
+    if lapse > 0:
+        rng = np.random.default_rng([*seed, 1])
+        lapses = rng.random(len(values)) < lapse
+        values[lapses, 0] = rng.uniform(0, 1 / _rate_of_lapses(model), lapses.sum())
+        values[lapses, 1] = rng.integers(len(model.simulator.choices), size=lapses.sum())
+    return values
+
+
+def _simulated(model: HierarchicalModel, theta: Array, seed: Sequence[int]) -> Array:
+    values = model.simulator.simulate_outcomes(theta, seed).values
+    for attempt in range(1, _ATTEMPTS):
+        failed = np.isnan(values).any(1)
+        if not failed.any():
+            return values
+        values[failed] = model.simulator.simulate_outcomes(theta[failed], [*seed, attempt]).values
+    raise InputError(
+        f"{model.simulator.name!r} has failed {_ATTEMPTS} times for some trials: it gives no outcome where the prior "
+        "says parameters may be; narrow the priors."
+    )
 
 
 def _rate_of_lapses(model: HierarchicalModel) -> float:

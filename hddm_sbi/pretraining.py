@@ -80,6 +80,7 @@ def train_likelihood_of(
     chosen: Recipe | None = None,
     *,
     device: str = "cpu",
+    n_jobs: int | None = None,
     n_threads: int = 1,
     progress: bool = True,
 ) -> checkpoint.Card:
@@ -91,7 +92,7 @@ def train_likelihood_of(
     simulator = catalogue.load_simulator(name)
     planned, sizes = plan(simulator)
     used = chosen or planned
-    network = train(simulator, used, runs, sizes, device=device, n_threads=n_threads, progress=progress)
+    network = train(simulator, used, runs, sizes, device=device, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
     card = checkpoint.Card(
         model=name,
         parameters=simulator.names,

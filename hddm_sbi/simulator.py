@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numba as nb
@@ -285,17 +286,22 @@ class Simulator:
         return self._run(_trials(n, p - n), self.trial, self.parameters, theta, seed, n_threads)
 
     def simulate_outcomes(
-        self, theta: Array, seed: int | Sequence[int], n_workers: int = 1, progress: bool = False
+        self,
+        theta: Array,
+        seed: int | Sequence[int],
+        n_jobs: int | None = None,
+        progress: bool = False,
+        folder: Path | None = None,
     ) -> Made:
         """Outcomes of every row of theta, in the order of `columns`; simulations that fail are told (see `Made`).
 
-        n_workers: processes for a Python function, threads for a kernel. All else as in `simulate`.
+        n_jobs, folder: of a Python function, see `BlackBox.run`; a kernel needs neither. All else as in `simulate`.
         """
         if self.run is None:
-            return Made(np.stack(self.simulate(theta, seed, n_workers), -1))
+            return Made(np.stack(self.simulate(theta, seed), -1))
         theta = np.ascontiguousarray(theta, dtype=np.float64)
         self._check(theta, self.parameters)
-        return self.black_box(self.run).run(theta, seed, n_workers, progress)
+        return self.black_box(self.run).run(theta, seed, n_jobs, progress, folder)
 
     def simulate_learned(
         self, theta: Array, seed: int | Sequence[int], n_threads: int = 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,10 +17,10 @@ from scipy.stats import qmc
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.errors import InputError
 from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
+from hddm_sbi.tasks import Store, run, same_recipe
 
 Array = NDArray[np.float64]
 Watch = Callable[[MixtureNetwork], bool]
@@ -51,31 +50,25 @@ def train(
     architecture: Architecture | None = None,
     *,
     device: str = "cpu",
+    n_jobs: int | None = None,
     n_threads: int = 1,
     progress: bool = True,
     watch: Watch | None = None,
 ) -> MixtureNetwork:
     """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there.
 
+    n_jobs: processes that simulate, as in `tasks.run`; n_threads: of each. Neither changes the weights.
     watch: sees the mean network every 500 steps, and ends the fit by returning True.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     architecture = architecture or Architecture()
-    _same_recipe(folder / "recipe.json", {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
-    data = simulate_histograms(simulator, recipe, folder, n_threads=n_threads, progress=progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    same_recipe(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
+    data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
     return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
 
 
 def _declared(simulator: Simulator) -> dict[str, list[float]]:
     return {p.name: [p.low, p.high] for p in simulator.learned}
-
-
-def _same_recipe(path: Path, recipe: dict[str, object]) -> None:
-    if path.exists() and json.loads(path.read_text()) != recipe:
-        raise InputError(
-            f"{str(path.parent)!r} holds a run with another recipe ({path.name}); choose another folder or remove it."
-        )
-    path.write_text(json.dumps(recipe, indent=1))
 
 
 # ---- simulations, compressed
@@ -103,7 +96,13 @@ def design(simulator: Simulator, n: int, seed: int) -> Array:
 
 
 def simulate_histograms(
-    simulator: Simulator, recipe: Recipe, folder: Path, *, n_threads: int = 1, progress: bool = True
+    simulator: Simulator,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    n_jobs: int | None = None,
+    n_threads: int = 1,
+    progress: bool = True,
 ) -> dict[str, Tensor]:
     """Simulations of every designed theta, counted in bins of log reduced decision time: one file per shard.
 
@@ -112,17 +111,12 @@ def simulate_histograms(
     """
     reduction = Reduction(simulator)
     theta = design(simulator, recipe.thetas, recipe.seed)
-    parts = []
-    starts = range(0, recipe.thetas, recipe.shard)
-    for index, first in enumerate(tqdm(starts, desc="simulate", disable=not progress)):
-        path = folder / f"histograms-{index:04d}.safetensors"
-        if not path.exists():
-            rows = theta[first : first + recipe.shard]
-            shard = _histogram_shard(simulator, reduction, rows, recipe, index, n_threads)
-            partial = path.with_suffix(".part")
-            save_file(shard, partial)
-            partial.rename(path)
-        parts.append(load_file(path))
+    shards = {
+        f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)
+        for index, first in enumerate(range(0, recipe.thetas, recipe.shard))
+    }
+    store: Store[dict[str, Tensor]] = Store(folder, ".safetensors", save_file, load_file)
+    parts = list(run(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress).values())
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -60,8 +60,28 @@ def test_every_form_makes_the_same_outcomes(function, vectorised):
 
 def test_same_seed_same_outcomes_on_any_number_of_workers():
     simulator = hs.declare(**CHIPS)(by_row)
-    one, two = (simulator.simulate_outcomes(RATES, 1, n_workers=n).values for n in (1, 2))
+    one, two = (simulator.simulate_outcomes(RATES, 1, n_jobs=n).values for n in (1, 2))
     np.testing.assert_array_equal(one, two)
+
+
+def test_blocks_that_are_kept_are_not_made_again(tmp_path):
+    """A function that fails at high rates, and later everywhere, when it is asked for the last block only."""
+
+    @hs.declare(**CHIPS)
+    def burnt(rate, rng):
+        if rate > 15 or (tmp_path / "no more").exists():
+            raise ValueError("the oven is on fire")
+        return rng.poisson(rate)
+
+    first = burnt.simulate_outcomes(RATES, 1, folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"rows-00000{k}000.npz" for k in range(3)]
+    (tmp_path / "no more").touch()
+    (tmp_path / "rows-000002000.npz").unlink()
+    again = burnt.simulate_outcomes(RATES, 1, folder=tmp_path)
+    np.testing.assert_array_equal(again.values[:2_000], first.values[:2_000])
+    assert again.failed[2_000:].all()
+    assert again.errors[: (RATES[:2_000] > 15).sum()] == first.errors[: (RATES[:2_000] > 15).sum()]
+    assert set(first.errors) == {"ValueError: the oven is on fire"}
 
 
 def test_rows_do_not_depend_on_what_follows():

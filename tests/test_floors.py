@@ -13,7 +13,8 @@ PACKAGE = Path(hddm_sbi.__file__).parent
 #: lowest first; a module may import from the lines above its own.
 FLOORS = [
     {"errors"},
-    {"vecmath", "design", "passage", "outcome", "kernels"},
+    {"tasks"},
+    {"vecmath", "ranks", "design", "passage", "outcome", "kernels"},
     {"blackbox"},
     {"simulator", "clock"},
     {"syntax", "trials", "crossing", "diffusion", "wiener", "declaration"},
@@ -40,8 +41,10 @@ FLOORS = [
     {"approximation", "native"},
     {"inference", "diagnostics"},
     {"model"},
-    {"predictive"},
+    {"predictive", "fits"},
+    {"replicas"},
     {"plots"},
+    {"table_plots"},
     {"report"},
     {"cli", "__init__"},
     {"__main__"},

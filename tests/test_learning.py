@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from factory import Poisson, cookies
 from scipy import stats
 
 import hddm_sbi as hs
-from hddm_sbi import checkpoint
+from hddm_sbi import checkpoint, learning
 from hddm_sbi.checking import check
 from hddm_sbi.declaration import as_json
 from hddm_sbi.errors import InputError
@@ -404,3 +405,42 @@ def test_a_likelihood_of_another_model_is_refused(learned_cookies, learned_coin,
         hs.load_likelihood(path, simulator=coin)
     with pytest.raises(InputError, match="simulator= goes with the path"):
         hs.load_likelihood("ddm", simulator=coin)
+
+
+def test_simulations_in_a_folder_are_made_once(tmp_path, monkeypatch):
+    """Training that is interrupted in its fit goes on to the same likelihood without the simulator."""
+    whole = trained(cookies, 2_000)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learning, "fit_estimator", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trained(cookies, 2_000, folder=tmp_path)
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("rows-*.npz")}
+    assert len(before) == 2
+    again = trained(cookies, 2_000, folder=tmp_path)
+    assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("rows-*.npz")}
+    values, theta = torch.arange(20.0).double().unsqueeze(-1), torch.linspace(1, 19, 20).double().unsqueeze(-1)
+    assert torch.equal(whole.outcome_log_prob(values, theta), again.outcome_log_prob(values, theta))
+    with pytest.raises(InputError, match="another recipe"):
+        trained(cookies, 2_000, folder=tmp_path, seed=2)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_symmetric_models_are_trained_in_the_folder(kept, tmp_path, monkeypatch):
+    """Or in a temporary one, which is left where it is when training is interrupted."""
+    folders = []
+
+    def interrupted(simulator, recipe, folder, *_, **__):
+        folders.append(folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "train", interrupted)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        trained(hs.load_simulator("ddm"), 1_000, folder=tmp_path / "kept" if kept else None, shape=None)
+    (folder,) = folders
+    assert folder.is_dir()
+    assert (folder == tmp_path / "kept") is kept
