@@ -228,7 +228,7 @@ def models() -> None:
 @click.option("--budget", type=float, default=None, help="Seconds that fitting a simulator of your own may take.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
 @click.option("--runs", type=click.Path(path_type=Path), default=None, help="Folder of states. [default: runs/MODEL]")
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="Where the fit runs: cpu or cuda.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For simulation.")
 @click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")
 @_plain_errors
@@ -249,7 +249,7 @@ def train(
     of your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
     """
     if ".py:" in model:
-        _train_own(model, simulations, seed, budget, output, threads)
+        _train_own(model, simulations, seed, budget, output, threads, device)
         return
     output = output or Path(f"{model}.safetensors")
     _check_writable(output)
@@ -263,7 +263,13 @@ def train(
 
 
 def _train_own(
-    place: str, simulations: int | None, seed: int, budget: float | None, output: Path | None, workers: int
+    place: str,
+    simulations: int | None,
+    seed: int,
+    budget: float | None,
+    output: Path | None,
+    workers: int,
+    device: str,
 ) -> None:
     """Train the likelihood of a simulator in a Python file."""
     from hddm_sbi.learning import TrainingWarning, train_likelihood
@@ -273,7 +279,7 @@ def _train_own(
     _check_writable(output)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrainingWarning)
-        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_workers=workers)
+        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_workers=workers, device=device)
     for warning in caught:
         if issubclass(warning.category, TrainingWarning):
             click.echo(f"Warning: {warning.message}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 import warnings
@@ -30,7 +31,7 @@ from hddm_sbi.network import Architecture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.proposal import Priors, countable, design, parameters_of, propose, with_boxes
 from hddm_sbi.simulator import Simulator
-from hddm_sbi.training import Recipe, hash_seed, train
+from hddm_sbi.training import Recipe, check_device, hash_seed, train
 
 Array = NDArray[np.float64]
 Learned = EstimatorLikelihood | DecisionEstimatorLikelihood | NeuralLikelihood
@@ -59,6 +60,7 @@ def train_likelihood(
     vectorised: bool = False,
     shape: EstimatorShape | None = None,
     n_workers: int = 1,
+    device: str = "cpu",
     progress: bool = True,
 ) -> Learned:
     """Learn log p(outcomes | parameters) from simulations, check it, and say how good it is.
@@ -75,7 +77,7 @@ def train_likelihood(
 
     Other arguments
     outcomes, vectorised: of a plain function; see `hs.declare`. shape: sizes of the estimator. n_workers: processes
-    that simulate. progress: show bars, and print the verdict.
+    that simulate. device: where the fit runs, "cpu" or "cuda". progress: show bars, and print the verdict.
 
     Decision models that declare symmetries get the reduced mixture network of the shipped models. Everything else gets
     an estimator of sbi, trained by sbi: a table for counts and categories, a mixture or spline flow for continuous
@@ -92,7 +94,8 @@ def train_likelihood(
         raise InputError(f"n_simulations must be a whole number of at least {_FEWEST}; got {n_simulations!r}.")
     if budget is not None and not budget > 0:
         raise InputError(f"budget must be a number of seconds above 0, or None; got {budget!r}.")
-    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_workers, progress)
+    check_device(device)
+    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_workers, device, progress)
     likelihood, statement = _train_mixture(job) if reduced else _train_estimator(job, shape or EstimatorShape())
     _tell(likelihood, job, statement)
     return likelihood
@@ -108,6 +111,7 @@ class Job:
     seed: int
     seconds: float
     n_workers: int
+    device: str
     progress: bool
 
     def card(self, architecture: Mapping[str, Any], recipe: Mapping[str, Any], validation: tuple[float, ...]) -> Card:
@@ -191,6 +195,7 @@ def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikeliho
         encoded,
         seed=job.seed,
         seconds=job.seconds,
+        device=job.device,
         progress=job.progress,
     )
     architecture = {
@@ -240,6 +245,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
     validation, deadline = [], time.monotonic() + job.seconds
 
     def watch(network: MixtureNetwork) -> bool:
+        network = copy.deepcopy(network).cpu()
         with torch.no_grad():
             mixture = network.mixture(at.float())
             log_p = network.log_prob(fresh[:, 0].float(), fresh[:, 1].long(), at.float(), mixture)
@@ -252,6 +258,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
             recipe,
             Path(folder),
             architecture,
+            device=job.device,
             n_threads=job.n_workers,
             progress=job.progress,
             watch=watch,

@@ -3,7 +3,9 @@
 Every contender fits one chain, on one core, in a process of its own with every cache empty: milliseconds per gradient,
 least bulk effective sample size per second of sampling (tuning included) and per second in all (from starting Python to
 the last draw, compiling included), and peak memory. Seconds are CPU seconds, so that other work on the machine hardly
-matters. Where time is up, that is said, and the draws so far count. `python -m benchmarks.peers --hssm PYTHON --network ddm.onnx --cavanagh cavanagh.csv`; see `--help`.
+matters. Where time is up, that is said, and the draws so far count. See `--help`:
+
+    python -m benchmarks.peers --hssm PYTHON --network ddm.onnx --cavanagh cavanagh.csv
 """
 
 import argparse
