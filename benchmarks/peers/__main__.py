@@ -34,12 +34,30 @@ SUBJECTS = 40
 OURS = "hddm_sbi"
 #: samplers that cannot be asked to end early.
 BLIND = ("nuts", "numpyro", "nutpie")
+#: of HSSM.
+SAMPLERS = ("pymc", "numpyro", "nutpie")
 Row = dict[str, float | str]
+COLUMNS = ["trials", "contender", "learned", "draws", "ms", "ess", "sampling", "total", "GiB", "note"]
+#: column -> its heading in the docs.
+SHOWN = {
+    "trials": "trials",
+    "contender": "contender",
+    "draws": "draws",
+    "ms": "ms per gradient",
+    "ess": "least ESS",
+    "rate": "per s of sampling",
+    "rate in all": "per s in all",
+    "ours rate": "ours, times",
+    "ours rate in all": "in all, times",
+    "GiB": "GiB",
+    "note": "",
+}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """module: what is run, by which python. steps: tuning and draws."""
+    """module: what is run, by which python. steps: tuning and draws. learned: whether its likelihood is, rather than a
+    closed form. file: that it is read from."""
 
     name: str
     module: str
@@ -47,6 +65,7 @@ class Contender:
     likelihood: str
     sampler: str
     steps: tuple[int, int]
+    learned: bool
     file: str = ""
 
 
@@ -63,23 +82,22 @@ def contenders(given: argparse.Namespace, estimator: Path) -> Iterator[Contender
     """All that can run here; the reason of those that cannot is printed."""
     here = sys.executable
     for kind in ("exact", "neural"):
-        yield Contender(f"{OURS}, {kind}", "in_package", here, kind, "nuts", tuple(given.ours))
-    yield Contender("Pyro NUTS, exact", "in_pyro", here, "exact", "plain", tuple(given.pyro))
-    yield Contender("Pyro NUTS jit_compile, exact", "in_pyro", here, "exact", "jit", tuple(given.pyro))
-    yield Contender("Pyro NUTS, sbi's MNLE", "in_pyro", here, "", "plain", tuple(given.sbi), str(estimator))
+        yield Contender(f"{OURS}, {kind}", "in_package", here, kind, "nuts", tuple(given.ours), kind == "neural")
+    yield Contender("Pyro NUTS, exact", "in_pyro", here, "exact", "plain", tuple(given.pyro), False)
+    yield Contender("Pyro NUTS jit_compile, exact", "in_pyro", here, "exact", "jit", tuple(given.pyro), False)
+    yield Contender("Pyro NUTS, sbi's MNLE", "in_pyro", here, "", "plain", tuple(given.sbi), True, str(estimator))
     if given.hssm is None or not given.hssm.exists():
         print(f"skipped HSSM: there is no {given.hssm or 'python given; name one by --hssm'}")
         return
-    for sampler in ("pymc", "numpyro", "nutpie"):
-        yield Contender(f"HSSM {sampler}, analytical", "in_hssm", str(given.hssm), "", sampler, tuple(given.steps_hssm))
+    steps, python = tuple(given.steps_hssm), str(given.hssm)
+    for sampler in SAMPLERS:
+        yield Contender(f"HSSM {sampler}, analytical", "in_hssm", python, "", sampler, steps, False)
     if given.network is None or not given.network.exists():
         print(f"skipped HSSM's network: there is no {given.network or 'file given; name one by --network'}")
         return
     network = str(given.network.resolve())
-    for sampler in ("pymc", "numpyro", "nutpie"):
-        yield Contender(
-            f"HSSM {sampler}, network", "in_hssm", str(given.hssm), "", sampler, tuple(given.steps_hssm), network
-        )
+    for sampler in SAMPLERS:
+        yield Contender(f"HSSM {sampler}, network", "in_hssm", python, "", sampler, steps, True, network)
 
 
 def tables(given: argparse.Namespace, folder: Path) -> Iterator[Data]:
@@ -131,7 +149,8 @@ def compete(contender: Contender, data: Data, seconds: float, core: int) -> Row:
         facts = heard(Path(cache, "said").read_text())
         last_line = Path(cache, "errors").read_text().strip().rpartition("\n")[2]
         errors.close()
-    row: Row = {"trials": data.name, "contender": contender.name, **facts, "GiB": used.ru_maxrss / 2**20, "note": ""}
+    row: Row = {"trials": data.name, "contender": contender.name, "learned": contender.learned, **facts}
+    row |= {"GiB": used.ru_maxrss / 2**20, "note": ""}
     if process.returncode in (-signal.SIGKILL, -signal.SIGXCPU) and "ess" not in facts:
         row["note"] = f"stopped after {limit} s"
     elif process.returncode > 0:
@@ -143,33 +162,38 @@ def compete(contender: Contender, data: Data, seconds: float, core: int) -> Row:
 
 
 def results(rows: list[Row]) -> pd.DataFrame:
-    """One row per contender and table, with rates of effective samples, and how many times as fast the best of ours
-    with the same kind of likelihood (exact or learned) is in each."""
-    table = pd.DataFrame(rows)
-    for column in ("ms", "ess", "sampling", "total", "draws"):
-        table[column] = table.get(column, np.nan)
-    table["ESS/s"], table["ESS/s in all"] = table["ess"] / table["sampling"], table["ess"] / table["total"]
+    """Rates of effective samples, and how many times as high ours is under the same kind of likelihood, closed form or
+    learned."""
+    table = pd.DataFrame(rows).reindex(columns=COLUMNS)
+    table["rate"], table["rate in all"] = table["ess"] / table["sampling"], table["ess"] / table["total"]
     ours = table["contender"].str.startswith(OURS)
-    for rate in ("ESS/s", "ESS/s in all"):
-        best = table[ours].groupby("trials")[rate].min()
-        table[f"{rate}: {OURS}'s slower is"] = (table["trials"].map(best) / table[rate]).where(~ours)
+    mine = table[ours].set_index(["trials", "learned"])
+    for rate in ("rate", "rate in all"):
+        best = [mine[rate].get((row["trials"], row["learned"]), np.nan) for _, row in table.iterrows()]
+        table[f"ours {rate}"] = (best / table[rate]).where(~ours)
     return table
 
 
 def markdown(table: pd.DataFrame) -> str:
     """The table of docs/benchmarks.md."""
-    shown = {
-        "trials": "trials", "contender": "contender", "draws": "draws", "ms": "ms per gradient", "ess": "least ESS",
-        "ESS/s": "per s of sampling", "ESS/s in all": "per s in all", f"ESS/s: {OURS}'s slower is": "ours, times",
-        f"ESS/s in all: {OURS}'s slower is": "ours in all, times", "GiB": "GiB", "note": "",
-    }  # fmt: skip
-    lines = ["| " + " | ".join(shown.values()) + " |", "|" + "---|" * len(shown)]
+    lines = ["| " + " | ".join(SHOWN.values()) + " |", "|" + "---|" * len(SHOWN)]
     for _, row in table.iterrows():
-        cells = [
-            row[c] if isinstance(row[c], str) else "-" if pd.isna(row[c]) else f"{float(f'{row[c]:.2g}'):g}"
-            for c in shown
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        cells = [row[column] for column in SHOWN]
+        texts = [c if isinstance(c, str) else "-" if pd.isna(c) else f"{float(f'{c:.2g}'):g}" for c in cells]
+        lines.append("| " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
+def nearest(table: pd.DataFrame) -> str:
+    """Which contender comes nearest to ours."""
+    lines = []
+    for rate, said in (("ours rate", "of sampling"), ("ours rate in all", "in all")):
+        if table[rate].notna().any():
+            row = table.loc[table[rate].idxmin()]
+            lines.append(
+                f"ours makes at least {row[rate]:.1f} times the effective samples per second {said} "
+                f"({row['contender']}; {row['trials']})"
+            )
     return "\n".join(lines)
 
 
@@ -213,7 +237,8 @@ def main() -> None:
         pairs = [(c, data) for data in tables(given, folder) for c in every]
         print(f"{len(pairs)} fits", flush=True)
         rows = list(pool.map(lambda pair: on_a_core(*pair), pairs))
-    print("\n" + markdown(results(rows)))
+    table = results(rows)
+    print(f"\n{markdown(table)}\n\n{nearest(table)}")
 
 
 if __name__ == "__main__":

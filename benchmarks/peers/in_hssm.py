@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
-
-#: gradients that are timed.
-TIMED = 20
+from benchmarks.peers.task import TIMED, Task, cpu, least_bulk_ess, milliseconds, say
 
 
 class Clock:
@@ -31,15 +28,6 @@ class Clock:
             raise KeyboardInterrupt
 
 
-def seconds_each(gradient: Any) -> float:
-    """CPU seconds of one of so many gradients, after one that is not counted."""
-    gradient()
-    began = cpu()
-    for _ in range(TIMED):
-        gradient()
-    return (cpu() - began) / TIMED
-
-
 def time_numpyro(model: Any) -> None:
     """A gradient compiled as NumPyro's: its own count leaves out tuning."""
     import jax
@@ -49,7 +37,7 @@ def time_numpyro(model: Any) -> None:
     start = model.initial_point()
     gradient = jax.jit(jax.value_and_grad(get_jaxified_logp(model)))
     x = [np.asarray(start[variable.name]) for variable in model.value_vars]
-    say(ms=1e3 * seconds_each(lambda: jax.block_until_ready(gradient(x))))
+    say(ms=milliseconds(lambda: jax.block_until_ready(gradient(x))))
 
 
 def time_nutpie(compiled: Any) -> None:
@@ -60,7 +48,7 @@ def time_nutpie(compiled: Any) -> None:
         compiled.compiled_logp_func.address
     )
     places = [array.ctypes.data for array in (x, slope, value, compiled.user_data)]
-    say(ms=1e3 * seconds_each(lambda: function(len(x), *places)))
+    say(ms=milliseconds(lambda: function(len(x), *places)))
 
 
 class Timed:

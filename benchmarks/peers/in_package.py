@@ -5,8 +5,7 @@ import warnings
 import torch
 
 import hddm_sbi as hs
-from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
-from benchmarks.timing import best_seconds
+from benchmarks.peers.task import Task, cpu, least_bulk_ess, milliseconds, say
 from hddm_sbi import idata
 from hddm_sbi.trials import read_table
 
@@ -22,7 +21,7 @@ def main(task: Task) -> None:
     variables = {str(name): array.to_numpy() for name, array in idata.dataset(posterior).data_vars.items()}
     say(ess=least_bulk_ess(variables))
     x = density.start + 0.05
-    say(ms=1e3 * best_seconds(lambda: density(x), 50))
+    say(ms=milliseconds(lambda: density(x)))
 
 
 if __name__ == "__main__":
