@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import roots_legendre
 
 from hddm_sbi.likelihood import Likelihood
 from hddm_sbi.ranks import DRAWS, FALSE_ALARMS, uniform
@@ -21,9 +23,8 @@ Array = NDArray[np.float64]
 _RANKED, _BASELINE = 2_000, 100
 #: how far the total mass may be from 1, and at how many parameter sets it is summed.
 _MASS, _MASS_SETS = 1e-3, 20
-#: quadrature over a continuous outcome: this many standard deviations to either side of its median.
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4_000)
-_REACH = 15.0
+#: quadrature over a continuous outcome: so many points, this many standard deviations to either side of its median.
+_POINTS, _REACH = 4_000, 15.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,14 @@ def _line(likelihood: Likelihood, theta: torch.Tensor, column: int) -> tuple[Arr
     positive = outcome.kind == "positive"
     y = np.log(draws - offset) if positive else draws
     reach = _REACH * float(y.std())
-    nodes = float(np.median(y)) + reach * _NODES
-    log_weight = np.log(reach * _WEIGHTS)
+    points, weights = _gauss_legendre()
+    nodes = float(np.median(y)) + reach * points
+    log_weight = np.log(reach * weights)
     return (offset + np.exp(nodes), log_weight + nodes) if positive else (nodes, log_weight)
+
+
+@cache
+def _gauss_legendre() -> tuple[Array, Array]:
+    """Points and weights on [-1, 1]; by scipy, whose tridiagonal solver takes 0.3 s where numpy's dense one takes 5."""
+    points, weights = roots_legendre(_POINTS)
+    return points, weights

@@ -237,7 +237,7 @@ def models() -> None:
     default=None,
     help="Folder that keeps what is done. [default: runs/MODEL; none for a simulator of your own]",
 )
-@click.option("--device", default="cpu", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="Where the fit runs: cpu or cuda.")
 @click.option("--n-jobs", type=int, default=1, show_default=True, help="Processes that simulate; -1: one per core.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each, in a shipped model.")
 @click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")
@@ -260,7 +260,7 @@ def train(
     of your own made with `hs.declare`. Example: hddm-sbi train my_model.py:simulator -n 100000 -o my_model.safetensors
     """
     if ".py:" in model:
-        _train_own(model, simulations, seed, budget, output, runs, n_jobs)
+        _train_own(model, simulations, seed, budget, output, runs, n_jobs, device)
         return
     output = output or Path(f"{model}.safetensors")
     _check_writable(output)
@@ -281,6 +281,7 @@ def _train_own(
     output: Path | None,
     runs: Path | None,
     n_jobs: int,
+    device: str,
 ) -> None:
     """Train the likelihood of a simulator in a Python file."""
     from hddm_sbi.learning import TrainingWarning, train_likelihood
@@ -290,7 +291,9 @@ def _train_own(
     _check_writable(output)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrainingWarning)
-        likelihood = train_likelihood(simulator, None, simulations, seed, budget, n_jobs=n_jobs, folder=runs)
+        likelihood = train_likelihood(
+            simulator, None, simulations, seed, budget, n_jobs=n_jobs, folder=runs, device=device
+        )
     for warning in caught:
         if issubclass(warning.category, TrainingWarning):
             click.echo(f"Warning: {warning.message}", err=True)

@@ -128,7 +128,8 @@ class OneHot(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(n, k + rest) -> (n, sum of sizes + rest)."""
         indicators = [
-            (x[..., i, None] == torch.arange(size, dtype=x.dtype)).to(x.dtype) for i, size in enumerate(self.sizes)
+            (x[..., i, None] == torch.arange(size, dtype=x.dtype, device=x.device)).to(x.dtype)
+            for i, size in enumerate(self.sizes)
         ]
         return torch.cat([*indicators, x[..., len(self.sizes) :]], -1)
 

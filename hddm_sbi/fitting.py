@@ -120,6 +120,7 @@ def fit_estimator(
     *,
     seed: int,
     seconds: float = float("inf"),
+    device: str = "cpu",
     progress: bool = True,
 ) -> Fitted:
     """Train an estimator on encoded outcomes (n, ...) at conditions (n, width).
@@ -145,6 +146,7 @@ def fit_estimator(
                 trainer = trainers(
                     density_estimator=lambda *_, begun=estimator: begun,
                     tracker=SilentTracker(),
+                    device=device,
                     show_progress_bars=False,
                 )
                 trainer.passes, trainer.deadline, trainer.bar = stage.passes, deadline, bar
@@ -156,7 +158,7 @@ def fit_estimator(
                     stop_after_epochs=max(3, stage.epochs // 6),
                 )
                 validation += trainer.summary["validation_loss"]
-    return Fitted(estimator, tuple(validation), time.monotonic() > deadline)
+    return Fitted(estimator.to("cpu"), tuple(validation), time.monotonic() > deadline)
 
 
 def _stages(n: int, counted: bool) -> list[_Stage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import time
 import warnings
@@ -31,7 +32,7 @@ from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.proposal import Priors, countable, design, parameters_of, propose, with_boxes
 from hddm_sbi.simulator import Simulator
 from hddm_sbi.tasks import folder_for, same_recipe
-from hddm_sbi.training import Recipe, hash_seed, train
+from hddm_sbi.training import Recipe, check_device, hash_seed, train
 
 Array = NDArray[np.float64]
 Learned = EstimatorLikelihood | DecisionEstimatorLikelihood | NeuralLikelihood
@@ -61,6 +62,7 @@ def train_likelihood(
     shape: EstimatorShape | None = None,
     n_jobs: int | None = None,
     folder: Path | str | None = None,
+    device: str = "cpu",
     progress: bool = True,
 ) -> Learned:
     """Learn log p(outcomes | parameters) from simulations, check it, and say how good it is.
@@ -78,8 +80,8 @@ def train_likelihood(
     Other arguments
     outcomes, vectorised: of a plain function; see `hs.declare`. shape: sizes of the estimator. n_jobs: processes
     that simulate; None for as many as `joblib.parallel_config` says, or one. folder: keeps simulations as they are
-    made, and the same call goes on from there; another function needs another folder. progress: show bars, and print
-    the verdict.
+    made, and the same call goes on from there; another function needs another folder. device: where the fit runs,
+    "cpu" or "cuda". progress: show bars, and print the verdict.
 
     Decision models that declare symmetries get the reduced mixture network of the shipped models. Everything else gets
     an estimator of sbi, trained by sbi: a table for counts and categories, a mixture or spline flow for continuous
@@ -96,7 +98,8 @@ def train_likelihood(
         raise InputError(f"n_simulations must be a whole number of at least {_FEWEST}; got {n_simulations!r}.")
     if budget is not None and not budget > 0:
         raise InputError(f"budget must be a number of seconds above 0, or None; got {budget!r}.")
-    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_jobs, folder, progress)
+    check_device(device)
+    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_jobs, folder, device, progress)
     likelihood, statement = _train_mixture(job) if reduced else _train_estimator(job, shape or EstimatorShape())
     _tell(likelihood, job, statement)
     return likelihood
@@ -113,6 +116,7 @@ class Job:
     seconds: float
     n_jobs: int | None
     folder: Path | str | None
+    device: str
     progress: bool
 
     def card(self, architecture: Mapping[str, Any], recipe: Mapping[str, Any], validation: tuple[float, ...]) -> Card:
@@ -196,6 +200,7 @@ def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikeliho
         encoded,
         seed=job.seed,
         seconds=job.seconds,
+        device=job.device,
         progress=job.progress,
     )
     architecture = {
@@ -256,6 +261,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
     validation, deadline = [], time.monotonic() + job.seconds
 
     def watch(network: MixtureNetwork) -> bool:
+        network = copy.deepcopy(network).cpu()
         with torch.no_grad():
             mixture = network.mixture(at.float())
             log_p = network.log_prob(fresh[:, 0].float(), fresh[:, 1].long(), at.float(), mixture)
@@ -268,6 +274,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
             recipe,
             folder,
             architecture,
+            device=job.device,
             n_jobs=job.n_jobs,
             progress=job.progress,
             watch=watch,

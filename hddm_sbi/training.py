@@ -17,6 +17,7 @@ from scipy.stats import qmc
 from torch import Tensor
 from tqdm import tqdm
 
+from hddm_sbi.errors import InputError
 from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.reduction import Reduction
 from hddm_sbi.simulator import Simulator
@@ -58,13 +59,31 @@ def train(
     """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there.
 
     n_jobs: processes that simulate, as in `tasks.run`; n_threads: of each. Neither changes the weights.
-    watch: sees the mean network every 500 steps, and ends the fit by returning True.
+    device: where the fit runs, "cpu" or "cuda"; simulations always run on the CPU. watch: sees the mean network every
+    500 steps, and ends the fit by returning True.
     """
+    check_device(device)
     architecture = architecture or Architecture()
     folder.mkdir(parents=True, exist_ok=True)
     same_recipe(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
     return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
+
+
+def check_device(device: str) -> None:
+    """Raises InputError where torch cannot train on `device`."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        wanted = torch.device("meta")
+    if wanted.type not in ("cpu", "cuda"):
+        raise InputError(f"device must be 'cpu', 'cuda', or one of several GPUs, as 'cuda:1'; got {device!r}.")
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted.type == "cuda" and (wanted.index or 0) >= there:
+        raise InputError(
+            f"device={device!r} needs a GPU, but torch {torch.__version__} finds {there or 'none'}: train on 'cpu', or "
+            "install the build of torch for your GPU and its driver."
+        )
 
 
 def _declared(simulator: Simulator) -> dict[str, list[float]]:

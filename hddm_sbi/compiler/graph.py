@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch._decomp import get_decompositions
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
@@ -56,11 +58,16 @@ def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) ->
 
     Recorded twice: first what autograd does, then that again as pure functions, compound operations taken apart.
     """
-    first = make_fx(function)(example)
-    constants = {**dict(first.named_parameters()), **dict(first.named_buffers())}
-    # Constants are inputs here, for only what comes from an input may be written to.
-    pure = torch.func.functionalize(lambda x, given: torch.func.functional_call(first, given, (x,)), remove="mutations")
-    return make_fx(lambda x: pure(x, constants), decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
+    # The shape of every result is noted by a FakeTensorMode; unless told one, torch makes it anew every
+    # time, which doubles the time of recording.
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        first = make_fx(function)(example)
+        constants = {**dict(first.named_parameters()), **dict(first.named_buffers())}
+        # Constants are inputs here, for only what comes from an input may be written to.
+        pure = torch.func.functionalize(
+            lambda x, given: torch.func.functional_call(first, given, (x,)), remove="mutations"
+        )
+        return make_fx(lambda x: pure(x, constants), decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
 
 
 def simplify(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:

@@ -1,0 +1,61 @@
+"""sbi's MNLE for the drift-diffusion model, and our Pyro model with it as the likelihood, by `to_pyro_distribution`.
+
+`python -m benchmarks.peers.in_sbi FILE` trains it: a mixture of normals of log rt, the fastest that sbi has.
+"""
+
+import sys
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pyro
+import torch
+
+import hddm_sbi as hs
+from benchmarks.peers.task import cpu
+from hddm_sbi.bridge import SilentTracker, validation_kept
+from hddm_sbi.hierarchy import Hierarchy
+
+SIMULATIONS, BATCH, EPOCHS = 50_000, 500, 15
+
+
+def train(file: str) -> None:
+    """From simulations uniform in the box of our likelihood."""
+    with validation_kept():
+        from sbi.inference import MNLE
+        from sbi.neural_nets import likelihood_nn
+    warnings.simplefilter("ignore")
+    torch.manual_seed(1)
+    ddm = hs.load_simulator("ddm")
+    low, high = np.array(list(hs.load_likelihood("ddm").box.values())).T
+    theta = low + (high - low) * np.random.default_rng(1).random((SIMULATIONS, len(low)))
+    rt, choice = ddm.simulate(theta, 1)
+    build = likelihood_nn("mnle", flow_model="mdn", log_transform_x=True)
+    trainer = MNLE(density_estimator=build, tracker=SilentTracker(), show_progress_bars=False)
+    trainer.append_simulations(torch.tensor(theta).float(), torch.tensor(np.stack([rt, choice], 1)).float())
+    torch.save(trainer.train(training_batch_size=BATCH, max_num_epochs=EPOCHS), file)
+
+
+def observed_by(file: str, hierarchy: Hierarchy) -> Callable[[], None]:
+    """The same Pyro model, its trials observed by the estimator in a file; it has no lapses."""
+    with validation_kept():
+        from sbi.utils.pyroutils import to_pyro_distribution
+    estimator = torch.load(file, weights_only=False)
+    trials = hierarchy.trials
+    x, cell = torch.as_tensor(trials.values).float(), torch.as_tensor(trials.cell)
+
+    def model() -> None:
+        values: dict[str, torch.Tensor] = {}
+        sizes = {effects.factor: len(effects.levels) for p in hierarchy.predictors for effects in p.groups}
+        plates = {factor: pyro.plate(factor, size, dim=-1) for factor, size in sizes.items()}
+        on_cells = {p.name: p.sample(values, plates) for p in hierarchy.predictors}
+        theta = hierarchy._stack(on_cells)[cell].float()
+        with pyro.plate("trial", len(x)):
+            pyro.sample("trials", to_pyro_distribution(estimator, theta), obs=x)
+
+    return model
+
+
+if __name__ == "__main__":
+    train(sys.argv[1])
+    print(f"sbi's MNLE: {SIMULATIONS} simulations, {EPOCHS} epochs, {cpu():.0f} CPU s, not counted below")
