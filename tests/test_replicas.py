@@ -164,12 +164,13 @@ def test_the_same_model_of_other_outcomes():
     """Density and start are those of a model built from a table with those outcomes; the first model is as it was."""
     experiment, other = (simulate_experiment(3, 8, seed=seed) for seed in (1, 2))
     model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact")
-    before = model.trials.values.copy()
+    before, _ = model.trials.values.copy(), model.whitening
     built = hs.HierarchicalModel(FORMULAS, other.trials, likelihood="exact")
     swapped = model.with_outcomes(built.trials.values)
     pd.testing.assert_frame_equal(swapped.trials.frame, built.trials.frame)
-    one, two = (flatten(m.hierarchy, start_values(m.hierarchy, m._pooled), "eager") for m in (swapped, built))
+    one, two = (flatten(m.hierarchy, start_values(m.hierarchy, m._pilot), "eager") for m in (swapped, built))
     np.testing.assert_array_equal(one.start, two.start)
+    np.testing.assert_array_equal(swapped.whitening.entries, built.whitening.entries)
     x = one.start + 0.1 * np.random.default_rng(1).normal(size=one.size)
     assert one(x)[0] == two(x)[0]
     np.testing.assert_array_equal(model.trials.values, before)

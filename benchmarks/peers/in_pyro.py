@@ -64,7 +64,7 @@ def main(task: Task) -> None:
     described = hs.HierarchicalModel(list(task.formulas), read_table(task.table), likelihood=likelihood)
     hierarchy = described.hierarchy
     model = observed_by(task.file, hierarchy) if task.file else hierarchy
-    density = flatten(model, start_values(hierarchy, described._pooled), "eager")
+    density = flatten(model, start_values(hierarchy, described._pilot), "eager")
     first = density.unflatten(torch.as_tensor(starting_point(density, np.random.default_rng(task.seed))))
     with gradients_counted() as counted:
         began = cpu()
