@@ -13,11 +13,11 @@ def ranks(n, shift=0.0, width=1.0, seed=1):
     return (draws < truth).sum(1)
 
 
-@pytest.mark.parametrize("n", [25, 100, 1_000])
+@pytest.mark.parametrize("n", [25, 100])
 def test_an_honest_posterior_fails_as_often_as_is_said(n):
-    """Of 2 000 checks at 1 %, at most 1 % plus 5 binomial standard errors (3e-7 false alarms) fail, and some do."""
-    p_values = np.array([calibration(ranks(n, seed=seed)).p_value for seed in range(2_000)])
-    assert 0 < (p_values < 0.01).mean() < 0.01 + 5 * np.sqrt(0.01 * 0.99 / 2_000)
+    """Of 1 000 checks at 1 %, at most 1 % plus 5 binomial standard errors (3e-7 false alarms) fail, and some do."""
+    p_values = np.array([calibration(ranks(n, seed=seed)).p_value for seed in range(1_000)])
+    assert 0 < (p_values < 0.01).mean() < 0.01 + 5 * np.sqrt(0.01 * 0.99 / 1_000)
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,15 @@ def fits_are(monkeypatch):
 
 def test_sbc_of_a_right_posterior_is_good(model, fits_are):
     fits_are()
-    tables = hs.run_sbc(model, 100, progress=False)
+    tables = hs.run_sbc(model, 60, progress=False)
     summary, verdict = report.sbc_summary(tables)
-    assert verdict.startswith("Good: the truths of 100 simulated tables")
+    assert verdict.startswith("Good: the truths of 60 simulated tables")
     assert summary.index.tolist() == ["rate_Intercept", "log_likelihood"]
     # Truths are draws of the prior: their mean within 5 standard errors (6e-7 false alarms).
     prior = model.hierarchy.predictors[0].common[0].prior
     truth = tables["truth"].sel(coefficient="rate_Intercept").to_numpy()
-    assert abs(truth.mean() - float(prior.mean)) < 5 * float(prior.stddev) / np.sqrt(100)
-    assert len(np.unique(truth)) == 100
+    assert abs(truth.mean() - float(prior.mean)) < 5 * float(prior.stddev) / np.sqrt(60)
+    assert len(np.unique(truth)) == 60
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_sbc_of_a_right_posterior_is_good(model, fits_are):
 def test_sbc_of_a_wrong_posterior_is_not(model, fits_are, wrong, said):
     """Of one that is the prior, no notice taken of the data, the ranks of the coefficient are uniform."""
     fits_are(**wrong)
-    summary, verdict = report.sbc_summary(hs.run_sbc(model, 60, progress=False))
+    summary, verdict = report.sbc_summary(hs.run_sbc(model, 40, progress=False))
     assert verdict.startswith("Miscalibrated")
     assert re.search(said, verdict), verdict
     if wrong.get("power") == 0.0:
