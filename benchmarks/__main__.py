@@ -1,6 +1,7 @@
 """Run every benchmark in turn.
 
-`python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale`, `.published` run alone.
+`python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale` and `.published` run
+alone.
 """
 
 import platform
