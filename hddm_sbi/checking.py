@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import roots_legendre
+from scipy.stats import norm
 
 from hddm_sbi.likelihood import Likelihood
 from hddm_sbi.ranks import DRAWS, FALSE_ALARMS, uniform
@@ -21,6 +22,8 @@ Array = NDArray[np.float64]
 
 #: simulations that are ranked, and how many parameter sets stand for "no parameters" in the baseline.
 _RANKED, _BASELINE = 2_000, 100
+#: a shift of the mean of ranks, in its standard errors, that passes.
+_UNSEEN = float(norm.isf(FALSE_ALARMS / 2))
 #: how far the total mass may be from 1, and at how many parameter sets it is summed.
 _MASS, _MASS_SETS = 1e-3, 20
 #: quadrature over a continuous outcome: so many points, this many standard deviations to either side of its median.
@@ -60,7 +63,8 @@ class Check:
         if self.p_value >= FALSE_ALARMS:
             ranks = (
                 f"{self.ranked} simulated outcomes lie among its own draws as they should (p = {self.p_value:.2g}): "
-                f"distribution functions are right to about {resolution:.1%}."
+                f"distribution functions are right to about {resolution:.1%}, and a posterior from n outcomes may be off "
+                f"by {_UNSEEN:.1f} sqrt(n / {self.ranked}) of its sds before they show it."
             )
         else:
             ranks = (
