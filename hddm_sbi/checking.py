@@ -63,8 +63,8 @@ class Check:
         if self.p_value >= FALSE_ALARMS:
             ranks = (
                 f"{self.ranked} simulated outcomes lie among its own draws as they should (p = {self.p_value:.2g}): "
-                f"distribution functions are right to about {resolution:.1%}, and a posterior from n outcomes may be off "
-                f"by {_UNSEEN:.1f} sqrt(n / {self.ranked}) of its sds before they show it."
+                f"distribution functions are right to about {resolution:.1%}, and a posterior from n outcomes may be "
+                f"off by {_UNSEEN:.1f} sqrt(n / {self.ranked}) of its sds before they show it."
             )
         else:
             ranks = (
