@@ -39,7 +39,7 @@ FLOORS = [
     {"approximation", "native"},
     {"inference", "diagnostics"},
     {"model"},
-    {"predictive", "fits"},
+    {"predictive", "fits", "truths"},
     {"replicas"},
     {"plots"},
     {"table_plots"},
