@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyro
 import torch
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hddm_sbi import idata
 from hddm_sbi.diagnostics import ConvergenceWarning
@@ -22,13 +21,13 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.fits import fingerprint
 from hddm_sbi.inference import METHODS, Method
 from hddm_sbi.model import HierarchicalModel
-from hddm_sbi.posterior import coordinates, variables
+from hddm_sbi.posterior import coordinates
 from hddm_sbi.predictive import simulate_table
 from hddm_sbi.ranks import DRAWS
 from hddm_sbi.tasks import Store, folder_for, run, same_recipe
+from hddm_sbi.truths import Truth, checked_truth, posterior_draws, prior_draw
 
 Array = NDArray[np.float64]
-Truth = Mapping[str, Array]
 #: what is kept of a fitted table, as JSON knows it: by coefficient, and of the whole fit; or why there is none.
 Table = dict[str, Any]
 
@@ -80,15 +79,15 @@ def run_sbc(
 
     model: whose design, priors and likelihood are checked; its outcomes are not looked at. n_tables: what so many can
     find stands at `report.sbc_summary`. draws, tune, chains, method: of every fit, as in `model.fit`. folder: keeps
-    every fitted table, and a run that was stopped goes on from there. n_jobs: processes, as in `tasks.run`: the same
-    seed, the same numbers on any number of them.
+    every fitted table: a run that was stopped goes on from there, and so does one with more tables. n_jobs: processes,
+    as in `tasks.run`: the same seed, the same numbers on any number of them.
 
     Returns, by table and coefficient: truth, rank, and of the posterior mean, sd, low and high (central 94 %); by
     table: the worst rhat and ess, and the number of divergences. Among the coefficients is log_likelihood, that of the
     data. Of lapses, responses slower than `lapse_seconds` make the law of the fit slightly another (see
     `HierarchicalModel`): lapse=0 is exact.
     """
-    truths = {index: _prior_draw(model, _seed(seed, index, 0)) for index in range(_checked(n_tables))}
+    truths = {index: prior_draw(model, _seed(seed, index, 0)) for index in range(_checked(n_tables))}
     return _fitted(model, truths, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
 
 
@@ -114,11 +113,11 @@ def recover_parameters(
     """
     n = _checked(n_tables)
     if truth is None:
-        truths = {index: _prior_draw(model, _seed(seed, index, 0)) for index in range(n)}
+        truths = {index: prior_draw(model, _seed(seed, index, 0)) for index in range(n)}
     elif isinstance(truth, Mapping) and not hasattr(truth, "posterior"):
-        truths = dict.fromkeys(range(n), _checked_truth(model, truth))
+        truths = dict.fromkeys(range(n), checked_truth(model, truth))
     else:
-        truths = _posterior_draws(model, truth, n)
+        truths = posterior_draws(model, truth, n)
     return _fitted(model, truths, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
 
 
@@ -126,48 +125,6 @@ def _checked(n_tables: int) -> int:
     if isinstance(n_tables, bool) or not isinstance(n_tables, int) or n_tables < 1:
         raise InputError(f"n_tables must be a whole number of at least 1; got {n_tables!r}.")
     return n_tables
-
-
-# ---- truths
-
-
-def _prior_draw(model: HierarchicalModel, seed: int) -> Truth:
-    """One draw of every coefficient and deviation from the prior."""
-    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
-        trace = pyro.poutine.trace(model.hierarchy).get_trace()
-    sites: dict[str, torch.Tensor] = {
-        name: torch.as_tensor(node["value"]) for name, node in trace.nodes.items() if node["type"] == "sample"
-    }
-    return {name: np.asarray(value) for name, value in variables(model.hierarchy, sites).items()}
-
-
-def _posterior_draws(model: HierarchicalModel, posterior: Any, n: int) -> dict[int, Truth]:
-    flat = idata.dataset(posterior).stack(sample=("chain", "draw")).transpose("sample", ...)
-    chosen = np.linspace(0, flat.sizes["sample"] - 1, n).astype(int)
-    return {
-        index: _checked_truth(model, {str(name): array.to_numpy()[draw] for name, array in flat.data_vars.items()})
-        for index, draw in enumerate(chosen)
-    }
-
-
-def _checked_truth(model: HierarchicalModel, truth: Mapping[str, ArrayLike]) -> Truth:
-    """The same as arrays, if they are those of this model. Raises InputError otherwise."""
-    expected = _prior_draw(model, 0)
-    if set(truth) != set(expected):
-        missing, unknown = sorted(set(expected) - set(truth)), sorted(set(truth) - set(expected))
-        raise InputError(
-            f"truth must give every coefficient and deviation of the model, {sorted(expected)}; it lacks "
-            f"{missing or 'none'}, and names {unknown or 'none'} that are not there."
-        )
-    given = {name: np.asarray(truth[name], dtype=np.float64) for name in expected}
-    for name, value in given.items():
-        if value.shape != expected[name].shape:
-            raise InputError(f"truth[{name!r}] must have the shape {expected[name].shape}; got {value.shape}.")
-    return given
-
-
-# ---- tables, each simulated and fitted
 
 
 def _fitted(
@@ -179,15 +136,21 @@ def _fitted(
     n_jobs: int | None,
     progress: bool,
 ) -> xr.Dataset:
-    told = {index: {name: value.tolist() for name, value in truth.items()} for index, truth in truths.items()}
-    digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    recipe = {"model": fingerprint(model), "truths": digest, "seed": seed, **asdict(sampling)}
-    given = {f"table-{index:05d}": (model, truth, seed, index, sampling) for index, truth in truths.items()}
+    recipe = {"model": fingerprint(model), "seed": seed, **asdict(sampling)}
+    given = {
+        f"table-{index:05d}-{_digest(truth)}": (model, truth, seed, index, sampling) for index, truth in truths.items()
+    }
     with folder_for(folder) as kept:
         same_recipe(kept, recipe)
         store: Store[Table] = Store(kept, ".json", _write, _read)
         tables = run(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress)
     return _together(dict(zip(truths, tables.values(), strict=True)))
+
+
+def _digest(truth: Truth) -> str:
+    """Part of a table's name, so that a folder may get more tables, but none of another truth under the same name."""
+    told = {name: value.tolist() for name, value in truth.items()}
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
 
 
 def _write(table: Table, path: Path) -> None:

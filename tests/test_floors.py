@@ -41,7 +41,7 @@ FLOORS = [
     {"approximation", "native"},
     {"inference", "diagnostics"},
     {"model"},
-    {"predictive", "fits"},
+    {"predictive", "fits", "truths"},
     {"replicas"},
     {"plots"},
     {"table_plots"},
