@@ -26,8 +26,9 @@ METHODS = get_args(Method)
 #: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.
 _JITTER = 0.1
 _JITTER_TRIES = 12
-#: up to so many parameters, a low-rank mass matrix learns from tuning how coefficients of t0, a and v move together.
-_LOW_RANK_SIZE = 50
+#: up to so many parameters, a low-rank mass matrix learns from tuning what whitening leaves: how common coefficients go
+#: with the effects of all groups at once. Beyond, it costs as much time as it saves (decision 003).
+_LOW_RANK_SIZE = 500
 #: seconds between looks at how far the chains are.
 _LOOK = 0.1
 #: ArviZ's name -> nutpie's name of what is reported about every draw.
