@@ -227,7 +227,7 @@ def main() -> None:
     print(f"{platform.machine()}, Python {platform.python_version()}, one core each of {given.cores}")
     with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(len(given.cores)) as pool:
         folder = Path(name)
-        estimator = folder / "mnle.pt"
+        estimator = folder / "mnle.safetensors"
         every = [c for c in contenders(given, estimator) if given.only in c.name]
         if any(c.file == str(estimator) for c in every):
             subprocess.run([sys.executable, "-m", "benchmarks.peers.in_sbi", str(estimator)], check=True, cwd=ROOT)

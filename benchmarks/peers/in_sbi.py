@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pyro
 import torch
+from safetensors.torch import load_file, save_file
 
 import hddm_sbi as hs
 from benchmarks.peers.task import cpu
@@ -19,28 +20,40 @@ from hddm_sbi.hierarchy import Hierarchy
 SIMULATIONS, BATCH, EPOCHS = 50_000, 500, 15
 
 
-def train(file: str) -> None:
-    """From simulations uniform in the box of our likelihood."""
-    with validation_kept():
-        from sbi.inference import MNLE
-        from sbi.neural_nets import likelihood_nn
-    warnings.simplefilter("ignore")
-    torch.manual_seed(1)
+def simulated() -> tuple[torch.Tensor, torch.Tensor]:
+    """Parameters uniform in the box of our likelihood, and their trials."""
     ddm = hs.load_simulator("ddm")
     low, high = np.array(list(hs.load_likelihood("ddm").box.values())).T
     theta = low + (high - low) * np.random.default_rng(1).random((SIMULATIONS, len(low)))
     rt, choice = ddm.simulate(theta, 1)
-    build = likelihood_nn("mnle", flow_model="mdn", log_transform_x=True)
-    trainer = MNLE(density_estimator=build, tracker=SilentTracker(), show_progress_bars=False)
-    trainer.append_simulations(torch.tensor(theta).float(), torch.tensor(np.stack([rt, choice], 1)).float())
-    torch.save(trainer.train(training_batch_size=BATCH, max_num_epochs=EPOCHS), file)
+    return torch.tensor(theta).float(), torch.tensor(np.stack([rt, choice], 1)).float()
+
+
+def builder() -> Callable[..., torch.nn.Module]:
+    with validation_kept():
+        from sbi.neural_nets import likelihood_nn
+    return likelihood_nn("mnle", flow_model="mdn", log_transform_x=True)
+
+
+def train(file: str) -> None:
+    """Its weights, trained on those simulations, into a file."""
+    with validation_kept():
+        from sbi.inference import MNLE
+    warnings.simplefilter("ignore")
+    torch.manual_seed(1)
+    trainer = MNLE(density_estimator=builder(), tracker=SilentTracker(), show_progress_bars=False)
+    trainer.append_simulations(*simulated())
+    estimator = trainer.train(training_batch_size=BATCH, max_num_epochs=EPOCHS)
+    # Its parts share tensors, which safetensors keeps apart.
+    save_file({name: value.detach().clone() for name, value in estimator.state_dict().items()}, file)
 
 
 def observed_by(file: str, hierarchy: Hierarchy) -> Callable[[], None]:
     """The same Pyro model, its trials observed by the estimator in a file; it has no lapses."""
     with validation_kept():
         from sbi.utils.pyroutils import to_pyro_distribution
-    estimator = torch.load(file, weights_only=False)
+    estimator = builder()(*simulated())
+    estimator.load_state_dict(load_file(file))
     trials = hierarchy.trials
     x, cell = torch.as_tensor(trials.values).float(), torch.as_tensor(trials.cell)
 
