@@ -6,11 +6,8 @@ import math
 
 import numba as nb
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.vecmath import mix_lapse, total_of, upper_tail
 
 Array = NDArray[np.float64]
@@ -122,7 +119,7 @@ def _accumulate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _cells(
+def delayed_cells(
     log_w: Array,
     mean: Array,
     log_sd: Array,
@@ -172,55 +169,3 @@ def _cells(
             g_s[c] += by_s
             g_t0[c] += by_t0
             g_delay[c] += by_delay
-
-
-@torch.library.custom_op("hddm_sbi::delayed_cells", mutates_args=())
-def delayed_cells(
-    log_w: Tensor,
-    mean: Tensor,
-    log_sd: Tensor,
-    s: Tensor,
-    t0: Tensor,
-    delay: Tensor,
-    lapse: Tensor,
-    lapse_density: float,
-    starts: Tensor,
-    rt: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0, delay and lapse."""
-    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0, delay)]
-    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, t0, t0)]
-    _cells(*inputs, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
-    total, g_w, g_mean, g_sd, g_s, g_t0, g_delay, g_lapse = (torch.from_numpy(x) for x in outputs)
-    return total, g_w, g_mean, g_sd, g_s, g_t0, g_delay, g_lapse
-
-
-@delayed_cells.register_fake
-def _(
-    log_w: Tensor,
-    mean: Tensor,
-    log_sd: Tensor,
-    s: Tensor,
-    t0: Tensor,
-    delay: Tensor,
-    lapse: Tensor,
-    lapse_density: float,
-    starts: Tensor,
-    rt: Tensor,
-) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, t0, t0))
-
-
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output[1:])
-
-
-def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-    g_w, g_mean, g_sd, *by_cell, g_lapse = ctx.saved_tensors
-    wide = upstream.unsqueeze(-1).unsqueeze(-1)
-    by_lapse = (upstream * g_lapse).sum()
-    return wide * g_w, wide * g_mean, wide * g_sd, *(upstream * g for g in by_cell), by_lapse, None, None, None
-
-
-delayed_cells.register_autograd(_backward, setup_context=_save)
-KERNELS["hddm_sbi::delayed_cells"] = Kernel(_cells)

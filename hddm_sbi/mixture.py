@@ -6,12 +6,9 @@ import math
 
 import numba as nb
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hddm_sbi.clock import add_collapse, collapse_gradient
-from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
 
 Array = NDArray[np.float64]
@@ -178,7 +175,7 @@ def _coordinate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _cells(
+def mixture_cells(
     log_w: Array,
     mean: Array,
     log_sd: Array,
@@ -255,72 +252,3 @@ def _cells(
                 g_t0[c] += by_t0
                 g_clock[c, 1] += by_rate
                 g_clock[c, 2] += by_power
-
-
-@torch.library.custom_op("hddm_sbi::mixture_cells", mutates_args=())
-def mixture_cells(
-    log_w: Tensor,
-    mean: Tensor,
-    log_sd: Tensor,
-    s: Tensor,
-    t0: Tensor,
-    clock: Tensor,
-    racing: bool,
-    tail: int,
-    lapse: Tensor,
-    lapse_density: float,
-    starts: Tensor,
-    rt: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Log likelihood of every cell, then its gradients by log_w, mean, log_sd, s, t0, clock and lapse."""
-    inputs = [x.detach().contiguous().numpy() for x in (log_w, mean, log_sd, s, t0, clock)]
-    outputs = [np.zeros(tuple(x.shape)) for x in (t0, log_w, mean, log_sd, s, t0, clock, t0)]
-    _cells(*inputs, racing, tail, float(lapse), lapse_density, starts.numpy(), rt.numpy(), *outputs)  # type: ignore[call-arg, arg-type]
-    total, g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse = (torch.from_numpy(x) for x in outputs)
-    return total, g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
-
-
-@mixture_cells.register_fake
-def _(
-    log_w: Tensor,
-    mean: Tensor,
-    log_sd: Tensor,
-    s: Tensor,
-    t0: Tensor,
-    clock: Tensor,
-    racing: bool,
-    tail: int,
-    lapse: Tensor,
-    lapse_density: float,
-    starts: Tensor,
-    rt: Tensor,
-) -> tuple[Tensor, ...]:
-    return tuple(torch.empty_like(x) for x in (t0, log_w, mean, log_sd, s, t0, clock, t0))
-
-
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output[1:])
-
-
-def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-    g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse = ctx.saved_tensors
-    wide = upstream.unsqueeze(-1).unsqueeze(-1)
-    by_lapse = (upstream * g_lapse).sum()
-    return (
-        wide * g_w,
-        wide * g_mean,
-        wide * g_sd,
-        upstream * g_s,
-        upstream * g_t0,
-        upstream.unsqueeze(-1) * g_clock,
-        None,
-        None,
-        by_lapse,
-        None,
-        None,
-        None,
-    )
-
-
-mixture_cells.register_autograd(_backward, setup_context=_save)
-KERNELS["hddm_sbi::mixture_cells"] = Kernel(_cells)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hddm_sbi.delayed import NARROW, SHORTEST
-from hddm_sbi.perceptron import packed, perceptron
+from hddm_sbi.neural_cells import LOG_SDS
 from hddm_sbi.reduction import Reduction
 
 _LOG_2PI_HALF = 0.9189385332046727
@@ -33,6 +33,11 @@ class Architecture:
     choice_depth: int = 2
     location: float = -0.5
     spread: float = 1.1
+
+    @property
+    def scale(self) -> tuple[float, float, float]:
+        """location, spread, and log spread, in single precision as the weights were trained."""
+        return self.location, self.spread, float(torch.tensor(self.spread).log())
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers, for the card."""
@@ -105,35 +110,23 @@ class MixtureNetwork(nn.Module):
             flat = torch.zeros(1 + len(reduction.names))
             self.score = _perceptron(n, flat, architecture.choice_hidden, architecture.choice_depth)
 
-    def forward(self, views: Tensor, used: Tensor | None = None) -> Mixture:
-        """Views (n, c, r) -> a mixture for each of them, (n, c, k).
-
-        used: (n, c) int64, 0 where nobody will look at the mixture. Then weights are fixed numbers, and the perceptrons
-        run as kernels, without torch.
-        """
-        weight, mean, log_sd = _run(self.density, self.reduction.density_features(views), used).chunk(3, -1)
+    def forward(self, views: Tensor) -> Mixture:
+        """Views (n, c, r) -> a mixture for each of them, (n, c, k)."""
+        weight, mean, log_sd = self.density(self.reduction.density_features(views)).chunk(3, -1)
         log_weight = torch.log_softmax(weight, -1)
         if not self.reduction.racing:
-            everywhere = None if used is None else torch.ones_like(used)
-            log_weight = log_weight + self.log_choice(views, everywhere).unsqueeze(-1)
-        spread = self.architecture.spread
-        return Mixture(
-            log_weight,
-            self.architecture.location + spread * mean,
-            log_sd.clamp(-6.0, 3.0) + float(torch.tensor(spread).log()),
-        )
+            log_weight = log_weight + self.log_choice(views).unsqueeze(-1)
+        location, spread, log_spread = self.architecture.scale
+        return Mixture(log_weight, location + spread * mean, log_sd.clamp(*LOG_SDS) + log_spread)
 
-    def log_choice(self, views: Tensor, used: Tensor | None = None) -> Tensor:
-        """Log choice probabilities, (n, n_choices, r) -> (n, n_choices); used: see `forward`."""
-        h = _run(self.score, self.reduction.choice_features(views), used)
+    def log_choice(self, views: Tensor) -> Tensor:
+        """Log choice probabilities, (n, n_choices, r) -> (n, n_choices)."""
+        h = self.score(self.reduction.choice_features(views))
         return torch.log_softmax(h[..., 0] + (h[..., 1:] * views).sum(-1), -1)
 
-    def mixture(self, theta: Tensor, used: Tensor | None = None) -> Mixture:
-        """Mixture over log reduced decision time for every row of theta and every choice, (n, n_choices, k).
-
-        used: (n, n_choices), see `forward`.
-        """
-        mixture: Mixture = self(self.reduction.views(theta), used)
+    def mixture(self, theta: Tensor) -> Mixture:
+        """Mixture over log reduced decision time for every row of theta and every choice, (n, n_choices, k)."""
+        mixture: Mixture = self(self.reduction.views(theta))
         return mixture
 
     def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
@@ -228,15 +221,6 @@ def _log_between(low: Tensor, high: Tensor) -> Tensor:
     a, b = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
     tail, beyond = torch.special.log_ndtr(-a), torch.special.log_ndtr(torch.where(narrow, -a - 1.0, -b))
     return torch.where(narrow, by_quadrature, tail + torch.log1p(-torch.exp(beyond - tail)))
-
-
-def _run(layers: nn.Sequential, x: Tensor, used: Tensor | None) -> Tensor:
-    """Outputs of a perceptron, (..., in) -> (..., out); by its kernel where `used` (...,) says which are wanted."""
-    if used is None:
-        outputs: Tensor = layers(x)
-        return outputs
-    rows = perceptron(x.reshape(-1, x.shape[-1]), used.reshape(-1), *packed(layers))
-    return rows.reshape(*x.shape[:-1], -1)
 
 
 def _perceptron(n_in: int, start: Tensor, hidden: int, depth: int) -> nn.Sequential:

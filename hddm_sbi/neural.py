@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.cards import Card, save_weights
-from hddm_sbi.delayed import delayed_cells
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihood import DecisionLikelihood, SortedTrials
-from hddm_sbi.mixture import mixture_cells
 from hddm_sbi.network import Mixture, MixtureNetwork
+from hddm_sbi.neural_cells import neural_cells
+from hddm_sbi.perceptron import packed
 from hddm_sbi.simulator import Simulator
 
 #: rows of theta that go through the network at a time where every trial has its own.
@@ -47,15 +47,28 @@ class NeuralLikelihood(DecisionLikelihood):
 
     def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """See `Likelihood.cell_log_prob`; the network runs once per cell, and only for choices that were made there."""
-        reduction = self.network.reduction
-        starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
-        counts = torch.from_numpy(np.diff(trials.starts)).reshape(trials.n_cells, -1)
-        used = torch.ones_like(counts) if reduction.racing else (counts > 0).long()
-        cells = *self.network.mixture(theta, used), reduction.log_time_scale(theta), reduction.shift(theta)
-        lapses = lapse, trials.lapse_density, starts, rt
-        if reduction.delayed:
-            return delayed_cells(*cells, reduction.delay(theta), *lapses)[0]
-        return mixture_cells(*cells, reduction.clock(theta), reduction.racing, reduction.tail, *lapses)[0]
+        network, reduction = self.network, self.network.reduction
+        views = reduction.views(theta)
+        nothing = views.new_empty(0), [0]
+        return neural_cells(
+            views,
+            reduction.density_features(views),
+            reduction.choice_features(views),
+            *packed(network.density),
+            *(nothing if reduction.racing else packed(network.score)),
+            *network.architecture.scale,
+            reduction.log_time_scale(theta),
+            reduction.shift(theta),
+            reduction.clock(theta),
+            reduction.delay(theta),
+            reduction.racing,
+            reduction.delayed,
+            reduction.tail,
+            lapse,
+            trials.lapse_density,
+            torch.from_numpy(trials.starts),
+            torch.from_numpy(trials.rt),
+        )[0]
 
     def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
         """See `DecisionLikelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row

@@ -1,4 +1,4 @@
-"""Kernels of a perceptron with fixed weights, forwards and backwards, for many rows at a time."""
+"""A perceptron with fixed weights, forwards and backwards, for a block of rows at a time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from hddm_sbi.kernels import KERNELS, Kernel
 from hddm_sbi.vecmath import FAST, exp_negative
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 #: rows that go through the layers together, side by side in vectors of so many lanes; activations fit the first cache.
-_BLOCK = 16
+BLOCK = 16
 _LANES = 8
 
 # h_0 = x, h_l = silu(W_l h_{l-1} + b_l), y = W_L h_{L-1} + b_L; silu(u) = u s, s = 1 / (1 + exp(-u)).
-# Of a block, activations stand as (units, rows). Backwards, they are computed again: that is cheaper than keeping them.
+# Of a block, activations stand as (units, rows).
 
 
 def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -31,7 +30,7 @@ def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     Written in LLVM's own terms: all n_outputs x 16 sums stay in vector registers while the inputs pass by. Loops in
     Numba write them to memory after every input and are three times slower.
     """
-    vectors, lanes = _BLOCK // _LANES, ir.VectorType(ir.DoubleType(), _LANES)
+    vectors, lanes = BLOCK // _LANES, ir.VectorType(ir.DoubleType(), _LANES)
     undefined, first = (
         ir.Constant(lanes, ir.Undefined),
         ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES),
@@ -55,7 +54,7 @@ def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
 
             def row(array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
                 start = builder.bitcast(
-                    builder.gep(array.data, [builder.mul(position, _word(_BLOCK))]), lanes.as_pointer()
+                    builder.gep(array.data, [builder.mul(position, _word(BLOCK))]), lanes.as_pointer()
                 )
                 return [builder.gep(start, [_word(v)]) for v in range(vectors)]
 
@@ -110,7 +109,7 @@ def _layer(weight: Array, bias: Array, x: Array, y: Array) -> None:
 def _activate(u: Array, slope: Array, n: int) -> None:
     """silu(u) in place, and its derivative s (1 + u (1 - s))."""
     for j in range(n):
-        for b in range(_BLOCK):
+        for b in range(BLOCK):
             x = u[j, b]
             e = exp_negative(-abs(x))
             s = (1.0 if x >= 0.0 else e) / (1.0 + e)
@@ -119,18 +118,8 @@ def _activate(u: Array, slope: Array, n: int) -> None:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _rows(used: Index) -> Index:
-    """Positions of the rows that are used, the last repeated until the blocks are full."""
-    rows = np.flatnonzero(used)
-    full = np.empty(-(-len(rows) // _BLOCK) * _BLOCK, np.int64)
-    for i in range(len(full)):
-        full[i] = rows[min(i, len(rows) - 1)]
-    return full
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(weights: Array, sizes: Index, h: Array, slope: Array) -> None:
-    """All layers of a block: h (layers + 1, units, rows), its first filled; slope (layers - 1, units, rows)."""
+def forward(weights: Array, sizes: Index, h: Array, slope: Array) -> None:
+    """All layers of a block: h (layers + 1, units, BLOCK), its first filled; slope (layers - 1, units, BLOCK)."""
     at, last = 0, len(sizes) - 2
     for layer in range(last + 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -143,23 +132,24 @@ def _forward(weights: Array, sizes: Index, h: Array, slope: Array) -> None:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _outputs(x: Array, used: Index, weights: Array, sizes: Index, y: Array) -> None:
-    """Outputs of the rows that are used."""
-    rows, units, n_out = _rows(used), sizes.max(), sizes[-1]
-    h, slope = np.empty((len(sizes), units, _BLOCK)), np.empty((len(sizes), units, _BLOCK))
-    for first in range(0, len(rows), _BLOCK):
-        block = rows[first : first + _BLOCK]
-        for b in range(_BLOCK):
-            for j in range(x.shape[1]):
-                h[0, j, b] = x[block[b], j]
-        _forward(weights, sizes, h, slope)
-        for b in range(_BLOCK):
-            for j in range(n_out):
-                y[block[b], j] = h[-1, j, b]
+def backward(turned: Array, sizes: Index, zeros: Array, h: Array, slope: Array) -> None:
+    """What `forward` filled, backwards: h's last holds the gradient by the outputs, its first gets that by the inputs.
+
+    turned: `transposed` weights. zeros: (units,).
+    """
+    at = len(turned)
+    for layer in range(len(sizes) - 2, -1, -1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        at -= (n_in + 1) * n_out
+        _layer(turned[at : at + n_in * n_out].reshape((n_in, n_out)), zeros, h[layer + 1], h[layer])
+        if layer > 0:
+            for j in range(n_in):
+                for b in range(BLOCK):
+                    h[layer, j, b] *= slope[layer - 1, j, b]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _transposed(weights: Array, sizes: Index) -> Array:
+def transposed(weights: Array, sizes: Index) -> Array:
     """Every layer's matrix as (in, out), where `weights` has (out, in) and the bias."""
     turned, at = np.empty(len(weights)), 0
     for layer in range(len(sizes) - 1):
@@ -171,80 +161,8 @@ def _transposed(weights: Array, sizes: Index) -> Array:
     return turned
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _gradients(upstream: Array, x: Array, used: Index, weights: Array, sizes: Index, by_x: Array) -> None:
-    """Gradient by x of the sum of upstream * outputs, of the rows that are used."""
-    rows, units, n_out = _rows(used), sizes.max(), sizes[-1]
-    h, slope = np.empty((len(sizes), units, _BLOCK)), np.empty((len(sizes), units, _BLOCK))
-    turned, zeros = _transposed(weights, sizes), np.zeros(units)
-    for first in range(0, len(rows), _BLOCK):
-        block = rows[first : first + _BLOCK]
-        for b in range(_BLOCK):
-            for j in range(x.shape[1]):
-                h[0, j, b] = x[block[b], j]
-        _forward(weights, sizes, h, slope)
-        for b in range(_BLOCK):
-            for j in range(n_out):
-                h[-1, j, b] = upstream[block[b], j]
-        at = len(weights)
-        for layer in range(len(sizes) - 2, -1, -1):
-            n_in, n_up = sizes[layer], sizes[layer + 1]
-            at -= (n_in + 1) * n_up
-            _layer(turned[at : at + n_in * n_up].reshape((n_in, n_up)), zeros, h[layer + 1], h[layer])
-            if layer > 0:
-                for j in range(n_in):
-                    for b in range(_BLOCK):
-                        h[layer, j, b] *= slope[layer - 1, j, b]
-        for b in range(_BLOCK):
-            for j in range(x.shape[1]):
-                by_x[block[b], j] = h[0, j, b]
-
-
-@torch.library.custom_op("hddm_sbi::perceptron", mutates_args=())
-def perceptron(x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
-    """Outputs (m, out) of rows x (m, in), 0 where `used` (m,) is 0.
-
-    weights: of every layer the matrix (out, in) and the bias, laid end to end. sizes: (layers + 1,).
-    """
-    y = np.zeros((len(x), sizes[-1]))
-    _outputs(*(t.detach().contiguous().numpy() for t in (x, used, weights)), np.array(sizes), y)  # type: ignore[call-arg]
-    return torch.from_numpy(y)
-
-
-@perceptron.register_fake
-def _(x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
-    return x.new_empty(len(x), sizes[-1])
-
-
-@torch.library.custom_op("hddm_sbi::perceptron_backward", mutates_args=())
-def perceptron_backward(upstream: Tensor, x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
-    """Gradient (m, in) by x of the sum of upstream * outputs, upstream (m, out); 0 where `used` is 0."""
-    by_x = np.zeros((len(x), sizes[0]))
-    _gradients(*(t.detach().contiguous().numpy() for t in (upstream, x, used, weights)), np.array(sizes), by_x)  # type: ignore[call-arg]
-    return torch.from_numpy(by_x)
-
-
-@perceptron_backward.register_fake
-def _(upstream: Tensor, x: Tensor, used: Tensor, weights: Tensor, sizes: list[int]) -> Tensor:
-    return torch.empty_like(x)
-
-
-def _save(ctx, inputs, output):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    *tensors, ctx.sizes = inputs
-    ctx.save_for_backward(*tensors)
-
-
-def _backward(ctx, upstream):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    return perceptron_backward(upstream, *ctx.saved_tensors, ctx.sizes), None, None, None
-
-
-perceptron.register_autograd(_backward, setup_context=_save)
-KERNELS["hddm_sbi::perceptron"] = Kernel(_outputs)
-KERNELS["hddm_sbi::perceptron_backward"] = Kernel(_gradients)
-
-
 def packed(layers: nn.Sequential) -> tuple[Tensor, list[int]]:
-    """Weights and sizes of linear layers with SiLU between them, as `perceptron` takes them."""
+    """Weights and sizes of linear layers with SiLU between them, as the kernels take them."""
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     weights = torch.cat([part.detach().reshape(-1) for layer in linear for part in (layer.weight, layer.bias)])
     return weights, [linear[0].in_features, *(layer.out_features for layer in linear)]

@@ -6,10 +6,8 @@ import torch
 from scipy.stats import norm
 
 from hddm_sbi.catalogue import load_simulator
-from hddm_sbi.delayed import delayed_cells
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihood import SortedTrials
-from hddm_sbi.mixture import mixture_cells
 from hddm_sbi.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.reduction import Reduction
@@ -176,26 +174,6 @@ def test_no_density_once_the_bounds_have_met():
     (gradient,) = torch.autograd.grad(value[1], theta)
     assert torch.isfinite(gradient).all()
     assert likelihood.trial_survival(rt, theta.detach()).tolist()[2:] == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_operators_are_registered_as_torch_expects(name):
-    likelihood = LIKELIHOODS[name]
-    rt, choice, theta = some_trials(name, 5, seed=8)
-    trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.arange(5), 5, 2)
-    reduction = likelihood.network.reduction
-    last = reduction.delay(theta) if name == "full_ddm" else reduction.clock(theta)
-    inputs = [*likelihood.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta), last]
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    lapses = (
-        torch.tensor(0.05, dtype=torch.float64),
-        trials.lapse_density,
-        torch.from_numpy(trials.starts),
-        torch.from_numpy(trials.rt),
-    )
-    operator, flags = (delayed_cells, ()) if name == "full_ddm" else (mixture_cells, (False, reduction.tail))
-    utilities = ("test_schema", "test_faketensor", "test_autograd_registration")
-    torch.library.opcheck(operator, (*inputs, *flags, *lapses), test_utils=utilities)
 
 
 def test_a_delay_with_a_clock_is_refused():

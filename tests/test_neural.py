@@ -10,7 +10,6 @@ from scipy.stats import chi2
 from hddm_sbi.catalogue import load_likelihood, load_simulator
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihood import SortedTrials
-from hddm_sbi.mixture import mixture_cells
 
 DDM = load_simulator("ddm")
 NEURAL, EXACT = load_likelihood("ddm"), load_likelihood("ddm", kind="exact")
@@ -107,21 +106,6 @@ def test_order_and_ties_of_trials_do_not_matter():
     one = NEURAL.cell_log_prob(theta, sort(rt, choice, cell), lapse)
     other = NEURAL.cell_log_prob(theta, sort(rt[backwards], choice[backwards], cell[backwards]), lapse)
     assert torch.equal(one, other)
-
-
-def test_compiled_operator_is_registered_as_torch_expects():
-    rt, choice, cell, theta = table()
-    trials = sort(rt, choice, cell)
-    reduction = NEURAL.network.reduction
-    inputs = [*NEURAL.network.mixture(theta), reduction.log_time_scale(theta), reduction.shift(theta)]
-    inputs.append(reduction.clock(theta))
-    inputs = [x.detach().clone().requires_grad_() for x in inputs]
-    starts, times = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
-    torch.library.opcheck(
-        mixture_cells,
-        (*inputs, False, False, torch.tensor(0.05, dtype=torch.float64), trials.lapse_density, starts, times),
-        test_utils=("test_schema", "test_faketensor", "test_autograd_registration"),
-    )
 
 
 def test_density_is_zero_at_and_below_the_non_decision_time():
