@@ -50,39 +50,46 @@ def _power_of(t: float, rate: float, power: float) -> tuple[float, float]:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def add_collapse(t: Array, t0: float, rate: float, power: float, y: Array, logp: Array) -> None:
-    """Add C to y and log D to logp, of a block of response times."""
-    for i in range(t.shape[0]):
-        _, s = _power_of(t[i] - t0, rate, power)
-        g, q = 1.0 + power + 2.0 * power * s, exp_negative(-2.0 * s)
+def add_collapse(d: Array, rate: Array, power: Array, n: int, y: Array, logp: Array) -> None:
+    """Add C to y and log D to logp, of the first n decision times."""
+    for i in range(n):
+        p = power[i]
+        _, s = _power_of(d[i], rate[i], p)
+        g, q = 1.0 + p + 2.0 * p * s, exp_negative(-2.0 * s)
         a = 1.0 + (g - 1.0) * q
-        slope = 2.0 - 2.0 * power / g + 2.0 * q * (power + 1.0 - g) / a
+        slope = 2.0 - 2.0 * p / g + 2.0 * q * (p + 1.0 - g) / a
         y[i] += 2.0 * s + log_positive(a / g)
-        logp[i] += log_positive(1.0 + power * s * slope)
+        logp[i] += log_positive(1.0 + p * s * slope)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def collapse_gradient(
-    t: Array, t0: float, rate: float, power: float, by_y: Array, weight: Array
-) -> tuple[float, float, float]:
-    """What C and log D add to a block's gradients by t0, rate and power: by_y is that by y, weight that by logp."""
-    by_t0, by_rate, by_power = 0.0, 0.0, 0.0
-    for i in range(t.shape[0]):
-        d = t[i] - t0
-        log_ratio, s = _power_of(d, rate, power)
-        g, q = 1.0 + power + 2.0 * power * s, exp_negative(-2.0 * s)
-        a, n = 1.0 + (g - 1.0) * q, 2.0 * q * (power + 1.0 - g)
-        n_by_s = -4.0 * q * (2.0 * power + 1.0 - g)
-        by_s = 2.0 - 2.0 * power / g + n / a
-        by_s_s = 4.0 * power * power / (g * g) + n_by_s / a - n * n / (a * a)
+def add_collapse_gradient(
+    d: Array,
+    rate: Array,
+    power: Array,
+    n: int,
+    by_y: Array,
+    weight: Array,
+    by_d: Array,
+    by_rate: Array,
+    by_power: Array,
+) -> None:
+    """Add what C and log D contribute to gradients by d, rate and power: by_y is that by y, weight that by logp."""
+    for i in range(n):
+        p = power[i]
+        log_ratio, s = _power_of(d[i], rate[i], p)
+        g, q = 1.0 + p + 2.0 * p * s, exp_negative(-2.0 * s)
+        a, m = 1.0 + (g - 1.0) * q, 2.0 * q * (p + 1.0 - g)
+        m_by_s = -4.0 * q * (2.0 * p + 1.0 - g)
+        by_s = 2.0 - 2.0 * p / g + m / a
+        by_s_s = 4.0 * p * p / (g * g) + m_by_s / a - m * m / (a * a)
         g_by_power = 1.0 + 2.0 * s
-        by_s_power = 2.0 * power * g_by_power / (g * g) - 2.0 / g - 4.0 * s * q / a - n * g_by_power * q / (a * a)
-        stretch = 1.0 + power * s * by_s
-        stretch_by_s = power * (by_s + s * by_s_s)
-        by_log = by_y[i] * (stretch - 1.0) + weight[i] * stretch_by_s / stretch * power * s
-        by_t0 -= by_log / d
-        by_rate += by_log
+        by_s_power = 2.0 * p * g_by_power / (g * g) - 2.0 / g - 4.0 * s * q / a - m * g_by_power * q / (a * a)
+        stretch = 1.0 + p * s * by_s
+        stretch_by_s = p * (by_s + s * by_s_s)
+        by_log = by_y[i] * (stretch - 1.0) + weight[i] * stretch_by_s / stretch * p * s
+        by_d[i] += by_log / d[i]
+        by_rate[i] += by_log / rate[i]
         change = by_s * s * log_ratio + g_by_power * (q / a - 1.0 / g)
-        stretch_change = stretch_by_s * s * log_ratio + s * (by_s + power * by_s_power)
-        by_power += by_y[i] * change + weight[i] * stretch_change / stretch
-    return by_t0, by_rate / rate, by_power
+        stretch_change = stretch_by_s * s * log_ratio + s * (by_s + p * by_s_power)
+        by_power[i] += by_y[i] * change + weight[i] * stretch_change / stretch

@@ -6,12 +6,15 @@ import math
 
 import numba as nb
 import numpy as np
+from numba import types
+from numba.extending import overload
 from numpy.typing import NDArray
 
-from hddm_sbi.clock import add_collapse, collapse_gradient
+from hddm_sbi.clock import add_collapse, add_collapse_gradient
 from hddm_sbi.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
 
 Array = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 _BLOCK = 128
 _LOG_2PI_HALF = 0.9189385332046727
@@ -25,6 +28,18 @@ _LOG_2PI_HALF = 0.9189385332046727
 #
 # Heavy tails, P(rt > t) ~ 1/t, are exponential in y. With w = log(1 + e^y), z = y - w + (1 + 2w)^1/2 - 1 goes from y to
 # (2y)^1/2, where such a tail is that of a normal; `tail` is 1 where the late tail is so, -1 where the early one is.
+
+
+def _at(parameter: float | Array, i: int) -> float:
+    """A parameter of trial i: a number where all trials share it, one of many where each has its own."""
+    return parameter if isinstance(parameter, float) else float(parameter[i])
+
+
+@overload(_at)
+def _(parameter, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    if isinstance(parameter, types.Array):
+        return lambda parameter, i: parameter[i]
+    return lambda parameter, i: parameter
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -41,13 +56,16 @@ def _density(
     total: Array,
     logp: Array,
 ) -> None:
-    """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q."""
+    """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q.
+
+    Parameters (k,), or of every trial its own (k, trials).
+    """
     largest[:n], total[:n] = -1e300, 0.0
     for k in range(log_w.shape[0]):
-        constant, m, scale = log_w[k] - log_sd[k] - _LOG_2PI_HALF, mean[k], per_sd[k]
+        w, m, sd, scale = log_w[k], mean[k], log_sd[k], per_sd[k]
         for i in range(n):
-            e[k, i] = (z[i] - m) * scale
-            q[k, i] = constant - 0.5 * e[k, i] * e[k, i]
+            e[k, i] = (z[i] - _at(m, i)) * _at(scale, i)
+            q[k, i] = (_at(w, i) - _at(sd, i) - _LOG_2PI_HALF) - 0.5 * e[k, i] * e[k, i]
             largest[i] = max(largest[i], q[k, i])
     for k in range(log_w.shape[0]):
         for i in range(n):
@@ -128,38 +146,78 @@ def _accumulate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _accumulate_each(
+    per_sd: Array, e: Array, q: Array, weight: Array, n: int, g_w: Array, g_mean: Array, g_sd: Array, slope: Array
+) -> None:
+    """The same of a density whose trials have parameters of their own: gradients (k, trials)."""
+    for k in range(len(per_sd)):
+        for i in range(n):
+            r = q[k, i] * weight[i]
+            by_e = r * e[k, i]
+            g_w[k, i] += r
+            g_mean[k, i] += by_e * per_sd[k, i]
+            g_sd[k, i] += by_e * e[k, i] - r
+            slope[i] -= by_e * per_sd[k, i]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _per_sd(log_sd: float) -> float:
+    """exp(-log_sd)."""
+    shrunk = exp_negative(-abs(log_sd))
+    return shrunk if log_sd >= 0.0 else 1.0 / shrunk
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _by_time(
-    rt: Array, t0: float, r: float, slope: Array, stretch: Array, bend: Array, weight: Array
-) -> tuple[float, float, float]:
-    """The block's gradients by s, t0 and r, from that by z, which is left as that by y in `slope`."""
-    by_s, by_t0, by_r = 0.0, 0.0, 0.0
-    for i in range(rt.shape[0]):
-        d = rt[i] - t0
-        left = 1.0 - r * d
+    d: Array,
+    clock: Array,
+    n: int,
+    slope: Array,
+    stretch: Array,
+    bend: Array,
+    weight: Array,
+    by_d: Array,
+    by_clock: Array,
+) -> None:
+    """Gradients by d and clock (3, trials), from that by z, which is left as that by y, and minus s, in `slope`."""
+    for i in range(n):
+        r = clock[0, i]
+        left = 1.0 - r * d[i]
         by_y = slope[i] * stretch[i] + weight[i] * bend[i]
         slope[i] = by_y
-        by_s -= by_y
-        by_t0 -= (by_y - weight[i]) / (d * left) + 2.0 * weight[i] * r / left
-        by_r += (by_y + weight[i]) * d / left
-    return by_s, by_t0, by_r
+        by_d[i] = (by_y - weight[i]) / (d[i] * left) + 2.0 * weight[i] * r / left
+        by_clock[0, i] = (by_y + weight[i]) * d[i] / left
+        by_clock[1, i] = by_clock[2, i] = 0.0
+    if _any_positive(clock[1], n):
+        add_collapse_gradient(d, clock[1], clock[2], n, slope, weight, by_d, by_clock[1], by_clock[2])
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _any_positive(x: Array, n: int) -> bool:
+    largest = 0.0
+    for i in range(n):
+        largest = max(largest, x[i])
+    return largest > 0.0
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _coordinate(
-    rt: Array, t0: float, clock: Array, s: float, tail: int, z: Array, stretch: Array, bend: Array, logp: Array
+    d: Array, s: Array, clock: Array, tail: int, n: int, z: Array, stretch: Array, bend: Array, logp: Array
 ) -> None:
-    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins."""
-    n, r = rt.shape[0], clock[0]
+    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins.
+
+    d, s (trials,), clock (3, trials).
+    """
     for i in range(n):
-        log_d = log_positive(rt[i] - t0)
-        z[i], stretch[i], bend[i], logp[i] = log_d - s, 1.0, 0.0, -log_d
-    if r > 0.0:
+        log_d = log_positive(d[i])
+        z[i], stretch[i], bend[i], logp[i] = log_d - s[i], 1.0, 0.0, -log_d
+    if _any_positive(clock[0], n):
         for i in range(n):
-            log_left = log_positive(1.0 - r * (rt[i] - t0))
+            log_left = log_positive(1.0 - clock[0, i] * d[i])
             z[i] -= log_left
             logp[i] -= log_left
-    if clock[1] > 0.0:
-        add_collapse(rt, t0, clock[1], clock[2], z, logp)
+    if _any_positive(clock[1], n):
+        add_collapse(d, clock[1], clock[2], n, z, logp)
     if tail != 0:
         for i in range(n):
             y = tail * z[i]
@@ -186,7 +244,7 @@ def mixture_cells(
     tail: int,
     lapse: float,
     lapse_density: float,
-    starts: NDArray[np.int64],
+    starts: Index,
     rt: Array,
     total: Array,
     g_w: Array,
@@ -197,11 +255,15 @@ def mixture_cells(
     g_clock: Array,
     g_lapse: Array,
 ) -> None:
-    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
+    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros).
+
+    Mixtures (cells, choices, k).
+    """
     n_choices, n_components = log_w.shape[1], log_w.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
-    z, stretch, bend = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    d, scale, clocks, by_clocks = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((3, _BLOCK)), np.empty((3, _BLOCK))
+    z, stretch, bend, by_d = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
     logp, weight, slope = np.empty(_BLOCK), np.ones(_BLOCK), np.empty(_BLOCK)
     largest, sums, per_sd = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((n_choices, n_components))
     log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
@@ -220,12 +282,15 @@ def mixture_cells(
         for j in range(n_choices):
             if last > above and (j == winner or racing):
                 for k in range(n_components):
-                    shrunk = exp_negative(-abs(log_sd[c, j, k]))
-                    per_sd[j, k] = shrunk if log_sd[c, j, k] >= 0.0 else 1.0 / shrunk
+                    per_sd[j, k] = _per_sd(log_sd[c, j, k])
+        for i in range(min(last - above, _BLOCK)):
+            scale[i] = s[c]
+            clocks[0, i], clocks[1, i], clocks[2, i] = clock[c, 0], clock[c, 1], clock[c, 2]
         for first in range(above, last, _BLOCK):
-            block = rt[first : min(first + _BLOCK, last)]
-            n = len(block)
-            _coordinate(block, t0[c], clock[c], s[c], tail, z, stretch, bend, logp)
+            n = min(_BLOCK, last - first)
+            for i in range(n):
+                d[i] = rt[first + i] - t0[c]
+            _coordinate(d, scale, clocks, tail, n, z, stretch, bend, logp)
             for j in range(n_choices):
                 if j == winner:
                     sds = log_sd[c, j], per_sd[j]
@@ -243,12 +308,87 @@ def mixture_cells(
                 if j == winner or racing:
                     to = g_w[c, j], g_mean[c, j], g_sd[c, j]
                     _accumulate(per_sd[j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
-            by_s, by_t0, by_closing = _by_time(block, t0[c], clock[c, 0], slope, stretch, bend, weight)
-            g_s[c] += by_s
-            g_t0[c] += by_t0
-            g_clock[c, 0] += by_closing
-            if clock[c, 1] > 0.0:
-                by_t0, by_rate, by_power = collapse_gradient(block, t0[c], clock[c, 1], clock[c, 2], slope, weight)
-                g_t0[c] += by_t0
-                g_clock[c, 1] += by_rate
-                g_clock[c, 2] += by_power
+            _by_time(d, clocks, n, slope, stretch, bend, weight, by_d, by_clocks)
+            g_s[c] -= total_of(slope, n)
+            g_t0[c] -= total_of(by_d, n)
+            for part in range(3):
+                g_clock[c, part] += total_of(by_clocks[part], n)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def mixture_rows(
+    log_w: Array,
+    mean: Array,
+    log_sd: Array,
+    cell: Index,
+    first: Index,
+    last: Index,
+    s: Array,
+    t0: Array,
+    clock: Array,
+    tail: int,
+    lapse: float,
+    lapse_density: float,
+    rt: Array,
+    total: Array,
+    g_w: Array,
+    g_mean: Array,
+    g_sd: Array,
+    g_s: Array,
+    g_t0: Array,
+    g_clock: Array,
+    g_lapse: Array,
+) -> None:
+    """The same of rows of few trials, side by side, where choices do not race: mixtures (k, at least rows).
+
+    cell: of every row. first, last: its trials in rt.
+    """
+    n, (n_components, width) = len(cell), log_w.shape
+    e, q, per_sd = np.empty((n_components, width)), np.empty((n_components, width)), np.empty((n_components, width))
+    d, scale, clocks, by_clocks = np.empty(width), np.empty(width), np.empty((3, width)), np.empty((3, width))
+    z, stretch, bend, by_d = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    logp, weight, slope = np.empty(width), np.empty(width), np.empty(width)
+    largest, sums, inside = np.empty(width), np.empty(width), np.empty(width, np.bool_)
+    log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
+    log_odds, most = math.log1p(-lapse) - log_lapse, 0
+    for k in range(n_components):
+        for i in range(n):
+            per_sd[k, i] = _per_sd(log_sd[k, i])
+    for i in range(n):
+        c, most = cell[i], max(most, last[i] - first[i])
+        scale[i], clocks[0, i], clocks[1, i], clocks[2, i] = s[c], clock[c, 0], clock[c, 1], clock[c, 2]
+    for trial in range(most):
+        for i in range(n):
+            there, c = first[i] + trial < last[i], cell[i]
+            d[i] = rt[first[i] + trial] - t0[c] if there else 0.0
+            # At or below t0, and once the bounds have met, there is no density, only a lapse.
+            inside[i] = d[i] > 0.0 and clocks[0, i] * d[i] < 1.0
+            if not inside[i]:
+                # Any decision time will do: its weight is 0.
+                d[i] = 0.5 / clocks[0, i] if clocks[0, i] > 0.0 else 1.0
+                if there:
+                    total[c] += log_lapse
+                    g_lapse[c] += 1.0 / lapse if lapse > 0.0 else 0.0
+        _coordinate(d, scale, clocks, tail, n, z, stretch, bend, logp)
+        _density(z, log_w, mean, log_sd, per_sd, n, e, q, largest, sums, logp)
+        if lapse > 0.0:
+            mix_lapse(logp, weight, n, log_odds)
+        for i in range(n):
+            c = cell[i]
+            if not inside[i]:
+                weight[i] = 0.0
+            elif lapse > 0.0:
+                total[c] += log_lapse + logp[i]
+                g_lapse[c] += (1.0 - weight[i]) / lapse - weight[i] / (1.0 - lapse)
+            else:
+                total[c] += logp[i]
+                weight[i] = 1.0
+            slope[i] = 0.0
+        _accumulate_each(per_sd, e, q, weight, n, g_w, g_mean, g_sd, slope)
+        _by_time(d, clocks, n, slope, stretch, bend, weight, by_d, by_clocks)
+        for i in range(n):
+            c = cell[i]
+            g_s[c] -= slope[i]
+            g_t0[c] -= by_d[i]
+            for part in range(3):
+                g_clock[c, part] += by_clocks[part, i]

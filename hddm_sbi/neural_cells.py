@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hddm_sbi.delayed import delayed_cells
 from hddm_sbi.kernels import KERNELS, Kernel
-from hddm_sbi.mixture import mixture_cells
+from hddm_sbi.mixture import mixture_cells, mixture_rows
 from hddm_sbi.perceptron import BLOCK, backward, forward, transposed
 from hddm_sbi.vecmath import FAST, exp_negative, log_positive
 
@@ -19,6 +19,8 @@ Index = NDArray[np.int64]
 
 #: least and largest log sd of a component, before it is stretched.
 LOG_SDS = (-6.0, 3.0)
+#: rows of no more trials than this are taken side by side.
+_FEW = 6
 
 # Cells go through in blocks, so that activations and mixtures stay in the second cache from the way out to the way
 # back. A row of the density's perceptron is a choice that was made in a cell; where choices race, every choice. Of its
@@ -98,14 +100,15 @@ def _scored_back(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _rows(starts: Index, n_choices: int, racing: bool, cell: Index, choice: Index) -> int:
-    """Fills in the cells and choices of a block that need a mixture; how many they are."""
-    n = 0
+def _rows(starts: Index, n_choices: int, racing: bool, cell: Index, choice: Index) -> tuple[int, int]:
+    """Fills in the cells and choices of a block that need a mixture; how many they are, and their most trials."""
+    n, most = 0, 0
     for run in range(len(starts) - 1):
-        if racing or starts[run + 1] > starts[run]:
+        trials = starts[run + 1] - starts[run]
+        if racing or trials > 0:
             cell[n], choice[n] = run // n_choices, run % n_choices
-            n += 1
-    return n
+            n, most = n + 1, max(most, trials)
+    return n, most
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -120,9 +123,9 @@ def _mixed(
     slope: Array,
     share: Array,
     log_p: Array,
-    mixtures: Array,
+    mixture: Array,
 ) -> None:
-    """Mixtures (3, cells, choices, k) of some rows: log weight, mean, log sd. share (k, BLOCK): of the components."""
+    """Mixtures (3, k, BLOCK) of some rows: log weight, mean, log sd. share (k, BLOCK): of the components."""
     n, k, log_total = len(cell), len(share), np.empty(BLOCK)
     location, spread, log_spread = scale
     for b in range(BLOCK):
@@ -132,16 +135,19 @@ def _mixed(
     forward(weights, sizes, h, slope)
     out = h[-1]
     _shares(out, k, share, log_total)
-    for b in range(n):
-        for i in range(k):
-            mixtures[0, cell[b], choice[b], i] = out[i, b] - log_total[b] + log_p[cell[b], choice[b]]
-            mixtures[1, cell[b], choice[b], i] = location + spread * out[k + i, b]
-            mixtures[2, cell[b], choice[b], i] = log_spread + min(max(out[2 * k + i, b], LOG_SDS[0]), LOG_SDS[1])
+    for b in range(BLOCK):
+        row = min(b, n - 1)
+        log_total[b] -= log_p[cell[row], choice[row]]
+    for i in range(k):
+        for b in range(BLOCK):
+            mixture[0, i, b] = out[i, b] - log_total[b]
+            mixture[1, i, b] = location + spread * out[k + i, b]
+            mixture[2, i, b] = log_spread + min(max(out[2 * k + i, b], LOG_SDS[0]), LOG_SDS[1])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _mixed_back(
-    g_mixtures: Array,
+    g_mixture: Array,
     cell: Index,
     choice: Index,
     turned: Array,
@@ -155,19 +161,76 @@ def _mixed_back(
     g_density_x: Array,
 ) -> None:
     """Gradients of some rows by features of the density and by log choice probabilities, from those by the mixtures."""
-    k, out, spread = len(share), h[-1], scale[1]
-    for b in range(len(cell)):
-        by_w, by_mean, by_sd = g_mixtures[:, cell[b], choice[b]]
-        together = by_w.sum()
-        by_log_p[cell[b], choice[b]] = together
-        for i in range(k):
-            out[i, b] = by_w[i] - share[i, b] * together
-            out[k + i, b] = spread * by_mean[i]
-            out[2 * k + i, b] = by_sd[i] if LOG_SDS[0] <= out[2 * k + i, b] <= LOG_SDS[1] else 0.0
+    k, out, spread, together = len(share), h[-1], scale[1], np.zeros(BLOCK)
+    for i in range(k):
+        for b in range(BLOCK):
+            together[b] += g_mixture[0, i, b]
+    for i in range(k):
+        for b in range(BLOCK):
+            free = LOG_SDS[0] <= out[2 * k + i, b] <= LOG_SDS[1]
+            out[i, b] = g_mixture[0, i, b] - share[i, b] * together[b]
+            out[k + i, b] = spread * g_mixture[1, i, b]
+            out[2 * k + i, b] = g_mixture[2, i, b] if free else 0.0
     backward(turned, sizes, zeros, h, slope)
     for b in range(len(cell)):
+        by_log_p[cell[b], choice[b]] = together[b]
         for j in range(g_density_x.shape[2]):
             g_density_x[cell[b], choice[b], j] = h[0, j, b]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _trials(
+    cell: Index,
+    choice: Index,
+    most: int,
+    mixture: Array,
+    s: Array,
+    t0: Array,
+    clock: Array,
+    delay: Array,
+    racing: bool,
+    delayed: bool,
+    tail: int,
+    lapse: float,
+    lapse_density: float,
+    starts: Index,
+    rt: Array,
+    by_cell: Array,
+    g_by_cell: Array,
+    total: Array,
+    g_mixture: Array,
+    g_s: Array,
+    g_t0: Array,
+    g_clock: Array,
+    g_delay: Array,
+    g_lapse: Array,
+) -> None:
+    """Adds the trials of a block, whose mixtures (parts, 3, k, BLOCK) are made: few of a row side by side, else run by
+    run, from by_cell (3, cells, choices, k)."""
+    if most <= _FEW and not (racing or delayed):
+        for first in range(0, len(cell), BLOCK):
+            at = cell[first : first + BLOCK]
+            run = at * by_cell.shape[2] + choice[first : first + BLOCK]
+            w, m, sd = mixture[first // BLOCK]
+            g_w, g_mean, g_sd = g_mixture[first // BLOCK]
+            place = at, starts[run], starts[run + 1], s, t0, clock
+            to = g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
+            mixture_rows(w, m, sd, *place, tail, lapse, lapse_density, rt, total, *to)
+        return
+    n = len(s)
+    for row in range(len(cell)):
+        by_cell[:, cell[row], choice[row]] = mixture[row // BLOCK, :, :, row % BLOCK]
+    g_by_cell[:] = 0.0
+    w, m, sd = by_cell[0, :n], by_cell[1, :n], by_cell[2, :n]
+    g_w, g_mean, g_sd = g_by_cell[0, :n], g_by_cell[1, :n], g_by_cell[2, :n]
+    if delayed:
+        to = g_w, g_mean, g_sd, g_s, g_t0, g_delay, g_lapse
+        delayed_cells(w, m, sd, s, t0, delay, lapse, lapse_density, starts, rt, total, *to)
+    else:
+        to = g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
+        mixture_cells(w, m, sd, s, t0, clock, racing, tail, lapse, lapse_density, starts, rt, total, *to)
+    for row in range(len(cell)):
+        g_mixture[row // BLOCK, :, :, row % BLOCK] = g_by_cell[:, cell[row], choice[row]]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -207,43 +270,37 @@ def _cells(
     n_cells, n_choices = views.shape[:2]
     k, scale = density_sizes[-1] // 3, (location, spread, log_spread)
     units, score_units = density_sizes.max(), score_sizes.max()
-    h, score_h = (
-        np.empty((n_choices, len(density_sizes), units, BLOCK)),
-        np.empty((n_choices, len(score_sizes), score_units, BLOCK)),
-    )
+    h = np.empty((n_choices, len(density_sizes), units, BLOCK))
+    score_h = np.empty((n_choices, len(score_sizes), score_units, BLOCK))
     slope, score_slope = np.empty_like(h), np.empty_like(score_h)
     turned, score_turned = transposed(density_weights, density_sizes), transposed(score_weights, score_sizes)
     zeros, score_zeros = np.zeros(units), np.zeros(score_units)
     share, choice_share = np.empty((n_choices, k, BLOCK)), np.empty((n_choices, BLOCK))
     log_p, by_log_p = np.zeros((BLOCK, n_choices)), np.zeros((BLOCK, n_choices))
-    shape = 3, BLOCK, n_choices, k
-    mixtures, g_mixtures = np.empty(shape), np.empty(shape)
+    # Mixtures side by side, as the perceptron makes them, and by cell and choice.
+    mixture, g_mixture = np.empty((n_choices, 3, k, BLOCK)), np.empty((n_choices, 3, k, BLOCK))
+    by_cell, g_by_cell = np.empty((3, BLOCK, n_choices, k)), np.empty((3, BLOCK, n_choices, k))
     cell, choice = np.empty(BLOCK * n_choices, np.int64), np.empty(BLOCK * n_choices, np.int64)
-    for first in range(0, n_cells, BLOCK):
-        n = min(BLOCK, n_cells - first)
-        at = slice(first, first + n)
-        runs = starts[first * n_choices : (first + n) * n_choices + 1]
+    for start in range(0, n_cells, BLOCK):
+        n = min(BLOCK, n_cells - start)
+        at = slice(start, start + n)
+        runs = starts[start * n_choices : (start + n) * n_choices + 1]
         if not racing:
             score = score_weights, score_sizes, score_h, score_slope
             _scored(score_x[at], views[at], *score, choice_share, log_p)
-        n_rows = _rows(runs, n_choices, racing, cell, choice)
-        for part in range(-(-n_rows // BLOCK)):
-            mine = slice(part * BLOCK, min((part + 1) * BLOCK, n_rows))
+        by_log_p[:], g_mixture[:] = 0.0, 0.0
+        n_rows, most = _rows(runs, n_choices, racing, cell, choice)
+        for first in range(0, n_rows, BLOCK):
+            part, mine = first // BLOCK, slice(first, min(first + BLOCK, n_rows))
             density = density_weights, density_sizes, scale, h[part], slope[part], share[part]
-            _mixed(density_x[at], cell[mine], choice[mine], *density, log_p, mixtures)
-        g_mixtures[:] = 0.0
-        given = mixtures[0, :n], mixtures[1, :n], mixtures[2, :n], s[at], t0[at]
-        to = g_mixtures[0, :n], g_mixtures[1, :n], g_mixtures[2, :n], g_s[at], g_t0[at]
-        lapses = lapse, lapse_density, runs, rt, total[at]
-        if delayed:
-            delayed_cells(*given, delay[at], *lapses, *to, g_delay[at], g_lapse[at])
-        else:
-            mixture_cells(*given, clock[at], racing, tail, *lapses, *to, g_clock[at], g_lapse[at])
-        by_log_p[:] = 0.0
-        for part in range(-(-n_rows // BLOCK)):
-            mine = slice(part * BLOCK, min((part + 1) * BLOCK, n_rows))
+            _mixed(density_x[at], cell[mine], choice[mine], *density, log_p, mixture[part])
+        place = s[at], t0[at], clock[at], delay[at], racing, delayed, tail, lapse, lapse_density, runs, rt
+        to = g_mixture, g_s[at], g_t0[at], g_clock[at], g_delay[at], g_lapse[at]
+        _trials(cell[:n_rows], choice[:n_rows], most, mixture, *place, by_cell, g_by_cell, total[at], *to)
+        for first in range(0, n_rows, BLOCK):
+            part, mine = first // BLOCK, slice(first, min(first + BLOCK, n_rows))
             back = turned, density_sizes, scale, zeros, h[part], slope[part], share[part]
-            _mixed_back(g_mixtures, cell[mine], choice[mine], *back, by_log_p, g_density_x[at])
+            _mixed_back(g_mixture[part], cell[mine], choice[mine], *back, by_log_p, g_density_x[at])
         if not racing:
             score_back = score_turned, score_sizes, score_zeros, score_h, score_slope
             _scored_back(by_log_p, choice_share, views[at], *score_back, g_views[at], g_score_x[at])

@@ -142,14 +142,15 @@ def upper_tail(x: float) -> tuple[float, float]:
 def mix_lapse(logp: Array, weight: Array, n: int, log_odds: float) -> float:
     """The lapse mixture of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)).
 
-    d = logp + log_odds, log_odds = log[(1 - l) / (l u)]. Returns the sum and fills in every trial's weight
-    exp(d) / (1 + exp(d)): the probability that it was no lapse, and the factor on its gradient.
+    d = logp + log_odds, log_odds = log[(1 - l) / (l u)]. Leaves it in logp, returns the sum, and fills in every trial's
+    weight exp(d) / (1 + exp(d)): the probability that it was no lapse, and the factor on its gradient.
     """
     total = 0.0
     for i in range(n):
         d = logp[i] + log_odds
         e = exp_negative(-abs(d))
-        total += max(d, 0.0) + log_positive(1.0 + e)
+        logp[i] = max(d, 0.0) + log_positive(1.0 + e)
+        total += logp[i]
         weight[i] = (1.0 if d >= 0.0 else e) / (1.0 + e)
     return total
 
