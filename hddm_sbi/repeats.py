@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -100,11 +101,16 @@ def _gaussians(estimator: MixtureDensityEstimator, x: Tensor, rows: Tensor, row:
 
 def _zuko(estimator: ZukoFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
     """sbi repeats the embedded condition for every outcome; the flow itself broadcasts."""
-    return _side_by_side(lambda y, c: estimator.net(c).log_prob(y), x, estimator.embedding_net(rows), row)
+    embedded = estimator.embedding_net(rows)
+    steps = _zuko_steps(estimator, embedded)
+    if steps is None:
+        return _side_by_side(lambda y, c: estimator.net(c).log_prob(y), x, embedded, row)
+    return _through(steps, x, row)
 
 
 def _nflows(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
-    return (_spline_flow if _is_spline(estimator) else _one_by_one)(estimator, x, rows, row)
+    steps = _nflows_steps(estimator, rows)
+    return _one_by_one(estimator, x, rows, row) if steps is None else _through(steps, x, row)
 
 
 def _side_by_side(log_prob: Callable[[Tensor, Tensor], Tensor], x: Tensor, rows: Tensor, row: Rows) -> Tensor:
@@ -193,61 +199,111 @@ def _ratio(estimator: RatioEstimator, x: Tensor, rows: Tensor, row: Rows) -> Ten
     return estimator.net(torch.cat(embedded, -1)).squeeze(-1)
 
 
+@dataclass(frozen=True)
+class _Spline:
+    """Monotonic rational-quadratic splines of rows, the identity outside: knots, their values, slopes there, (r, k)."""
+
+    x: Tensor
+    y: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """y = scale x + shift."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+#: a flow of one number: maps that depend on the condition only, one after the other, to a standard normal.
+Steps = list["_Spline | _Affine"]
+
+
+def _zuko_steps(estimator: ZukoFlow, embedded: Tensor) -> Steps | None:
+    """sbi's `zuko_nsf` of one number; None for other flows."""
+    from torch.distributions import AffineTransform
+    from zuko.transforms import MonotonicRQSTransform
+
+    if estimator.input_shape.numel() > 1:
+        return None
+    steps: Steps = []
+    for transform in estimator.net(embedded).transform.transforms:
+        spline = getattr(transform, "base", transform)
+        if isinstance(spline, MonotonicRQSTransform):
+            steps.append(_Spline(spline.horizontal[:, 0], spline.vertical[:, 0], spline.derivatives[:, 0]))
+        elif isinstance(transform, AffineTransform):
+            steps.append(_Affine(torch.as_tensor(transform.scale), torch.as_tensor(transform.loc)))
+        else:
+            return None
+    return steps
+
+
+def _nflows_steps(estimator: NFlowsFlow, rows: Tensor) -> Steps | None:
+    """sbi's `nsf` of one number; None for other flows."""
+    from nflows.transforms import (  # type: ignore[import-untyped]
+        PiecewiseRationalQuadraticCouplingTransform,
+        PointwiseAffineTransform,
+    )
+
+    leaves = _leaves(estimator.net._transform)
+    known = (PointwiseAffineTransform, PiecewiseRationalQuadraticCouplingTransform)
+    if estimator.input_shape.numel() > 1 or not all(isinstance(leaf, known) for leaf in leaves):
+        return None
+    embedded = estimator.embedding_net(rows)
+    return [
+        _Affine(leaf._scale, leaf._shift)
+        if isinstance(leaf, PointwiseAffineTransform)
+        else _nflows_spline(leaf, leaf.transform_net(None, embedded))
+        for leaf in leaves
+    ]
+
+
 def _leaves(transform: torch.nn.Module) -> list[Any]:
     """The transforms of an nflows flow in the order they are applied."""
     parts = getattr(transform, "_transforms", None)
     return [transform] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
 
 
-def _is_spline(estimator: NFlowsFlow) -> bool:
-    """Whether this is sbi's `nsf` of one number: affine maps and splines that depend on the condition only."""
-    from nflows.transforms import (  # type: ignore[import-untyped]
-        PiecewiseRationalQuadraticCouplingTransform,
-        PointwiseAffineTransform,
-    )
-
-    known = (PointwiseAffineTransform, PiecewiseRationalQuadraticCouplingTransform)
-    leaves = _leaves(estimator.net._transform)
-    return estimator.input_shape.numel() == 1 and all(isinstance(leaf, known) for leaf in leaves)
-
-
-def _spline_flow(estimator: NFlowsFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
-    """Log density of a flow of splines: knots once per row, one bin per outcome.
-
-    nflows computes every knot for every outcome, and picks outcomes by value, which cannot be traced.
-    """
-    embedded = estimator.embedding_net(rows)
-    y, slope, place = x.reshape(-1), x.new_ones(len(x)), torch.tensor(row)
-    for transform in _leaves(estimator.net._transform):
-        if hasattr(transform, "transform_net"):
-            y, more = _spline(transform, transform.transform_net(None, embedded), y, place)
-            slope = slope * more
-        else:
-            out, log_slope = transform(y.unsqueeze(-1))
-            y, slope = out.squeeze(-1), slope * log_slope.exp()
-    return slope.log() - 0.5 * y * y - 0.5 * math.log(2 * math.pi)
-
-
-def _spline(transform: Any, raw: Tensor, x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """Monotonic rational-quadratic spline and its slope (Durkan et al. 2019, eqs. 4 and 5).
-
-    raw: (r, 3 k - 1), widths, heights and inner slopes of k bins before normalisation. With xi = (x - x0) / width,
-    s = height / width, slopes d0 and d1 at the ends of the bin, b = s - d0, c = d0 + d1 - 2 s,
-    y = y0 + height xi (b xi + d0) / (s + c xi (1 - xi)), dy/dx = s^2 (c xi^2 + 2 b xi + d0) / (s + c xi (1 - xi))^2.
-    Beyond +-tail_bound lies one more bin on either side, the identity.
-    """
+def _nflows_spline(transform: Any, raw: Tensor) -> _Spline:
+    """raw: (r, 3 k - 1), widths, heights and inner slopes of k bins before normalisation."""
     k, bound, scale = transform.num_bins, transform.tail_bound, math.sqrt(transform.transform_net.hidden_features)
     smallest = raw.new_tensor([[transform.min_bin_width], [transform.min_bin_height]])
     share = smallest + (1 - smallest * k) * (raw[:, : 2 * k] / scale).unflatten(-1, (2, k)).softmax(-1)
-    size = 2 * bound * share
-    knots = functional.pad(size.cumsum(-1), (1, 0)) - bound
-    width, height, x0, y0 = size[:, 0], size[:, 1], knots[:, 0, :-1], knots[:, 1, :-1]
-    d = functional.pad(transform.min_derivative + functional.softplus(raw[:, 2 * k :]), (1, 1), value=1.0)
-    s, d0 = height / width, d[:, :-1]
-    inside = torch.stack([1 / width, -x0 / width, y0, height, s, d0, s - d0, d0 + d[:, 1:] - 2 * s])
-    identity = raw.new_tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]).reshape(-1, 1, 1).expand(-1, len(raw), 1)
+    knots = functional.pad(2 * bound * share.cumsum(-1), (1, 0)) - bound
+    slope = functional.pad(transform.min_derivative + functional.softplus(raw[:, 2 * k :]), (1, 1), value=1.0)
+    return _Spline(knots[:, 0], knots[:, 1], slope)
+
+
+def _through(steps: Steps, x: Tensor, row: Rows) -> Tensor:
+    """Log density of a flow of one number, (n,): splines once per row, one bin per outcome.
+
+    nflows and zuko look at every knot for every outcome, and nflows picks outcomes by value, which cannot be traced.
+    """
+    y, slope, place = x.reshape(-1), x.new_ones(len(x)), torch.tensor(row)
+    for step in steps:
+        if isinstance(step, _Spline):
+            y, more = _bend(step, y, place)
+            slope = slope * more
+        else:
+            y, slope = y * step.scale + step.shift, slope * step.scale.abs()
+    return slope.log() - 0.5 * y * y - 0.5 * math.log(2 * math.pi)
+
+
+def _bend(spline: _Spline, x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """A spline and its slope (Durkan et al. 2019, eqs. 4 and 5).
+
+    With xi = (x - x0) / width, s = height / width, slopes d0 and d1 at the ends of the bin, b = s - d0,
+    c = d0 + d1 - 2 s: y = y0 + height xi (b xi + d0) / (s + c xi (1 - xi)),
+    dy/dx = s^2 (c xi^2 + 2 b xi + d0) / (s + c xi (1 - xi))^2. On either side lies one more bin, the identity.
+    """
+    width, height = spline.x.diff(dim=-1), spline.y.diff(dim=-1)
+    x0, y0, d0 = spline.x[:, :-1], spline.y[:, :-1], spline.slope[:, :-1]
+    s = height / width
+    inside = torch.stack([1 / width, -x0 / width, y0, height, s, d0, s - d0, d0 + spline.slope[:, 1:] - 2 * s])
+    identity = x.new_tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]).reshape(-1, 1, 1).expand(-1, len(x0), 1)
     bins = torch.cat([identity, inside, identity], -1)
-    chosen = _bin(knots[:, 0].detach(), x.detach(), row, bound)
+    chosen = _bin(spline.x.detach(), x.detach(), row)
     per_width, start, y0, height, s, d0, b, c = bins.flatten(1).index_select(1, chosen)
     xi = start + per_width * x
     rising = b * xi
@@ -256,8 +312,10 @@ def _spline(transform: Any, raw: Tensor, x: Tensor, row: Tensor) -> tuple[Tensor
     return y0 + height * xi * (rising + d0) / bottom, steep * steep * ((c * xi + b) * xi + rising + d0)
 
 
-def _bin(knots: Tensor, x: Tensor, row: Tensor, bound: float) -> Tensor:
-    """Bin of every x among those of its row, all rows laid end to end; k + 1 knots of a row make k + 2 bins."""
+def _bin(knots: Tensor, x: Tensor, row: Tensor) -> Tensor:
+    """Bin of every x among those of its row, all rows laid end to end. Of a row k knots, the first and
+    last the same in all, make k + 1 bins."""
+    bound = knots[0, -1]
     start = 4 * bound * torch.arange(len(knots), dtype=torch.float64)
     ends = (knots + start.unsqueeze(-1)).reshape(-1)
     sought = x.clamp(-1.5 * bound, 1.5 * bound) + start.index_select(0, row)
