@@ -223,7 +223,7 @@ Steps = list["_Spline | _Affine"]
 def _zuko_steps(estimator: ZukoFlow, embedded: Tensor) -> Steps | None:
     """sbi's `zuko_nsf` of one number; None for other flows."""
     from torch.distributions import AffineTransform
-    from zuko.transforms import MonotonicRQSTransform
+    from zuko.transforms import MonotonicRQSTransform  # type: ignore[import-untyped]
 
     if estimator.input_shape.numel() > 1:
         return None
