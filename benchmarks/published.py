@@ -18,7 +18,7 @@ from torch import Tensor
 
 import hddm_sbi as hs
 from hddm_sbi import calibration, catalogue
-from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.likelihood import DecisionLikelihood
 from hddm_sbi.simulator import Simulator
 
 N_THETAS, N_PER_THETA, N_SETS, TRIALS_PER_SET, SEED = 200, 1_000, 8, 10_000, 5
@@ -133,7 +133,7 @@ NOT_COMPARED = """Not compared, because the models differ:
     where the spotlight shrinks by at most 1 item/s; ours begins at 2 items/s."""
 
 
-class PublishedLikelihood(Likelihood):
+class PublishedLikelihood(DecisionLikelihood):
     """A perceptron with tanh: (parameters, rt, response) -> log density."""
 
     kind = "HSSM"
@@ -158,7 +158,7 @@ class PublishedLikelihood(Likelihood):
         return x[:, 0]
 
 
-def mass(likelihood: Likelihood, theta: np.ndarray, later: np.ndarray) -> np.ndarray:
+def mass(likelihood: DecisionLikelihood, theta: np.ndarray, later: np.ndarray) -> np.ndarray:
     """Total mass of every row of theta: trapezoids over 4 000 decision times up to LONGEST, and `later` (n,) beyond."""
     t = torch.tensor(np.geomspace(1e-4, LONGEST, 4_000))
     shift = likelihood.simulator.names.index("t0")
@@ -180,7 +180,7 @@ def missing(published: Published, folder: Path) -> str | None:
     return None
 
 
-def reference_of(name: str) -> Likelihood | None:
+def reference_of(name: str) -> DecisionLikelihood | None:
     """The closed form of a model, else its equation, else None."""
     simulator = hs.load_simulator(name)
     if simulator.log_density is not None:
@@ -188,20 +188,20 @@ def reference_of(name: str) -> Likelihood | None:
     return None if simulator.passage is None else hs.load_likelihood(name, kind="numerical")
 
 
-def thetas(ours: Likelihood, box: Region, n: int) -> np.ndarray:
+def thetas(ours: DecisionLikelihood, box: Region, n: int) -> np.ndarray:
     """Up to n rows, uniform in that part of the box whose trials are seldom given up, by our likelihood."""
     several = calibration.uniform(ours.simulator, box, 4 * n, SEED)
     return several[later_than(GIVEN_UP, ours, several) < FREQUENT][:n]
 
 
-def later_than(seconds: float, ours: Likelihood, theta: np.ndarray) -> np.ndarray:
+def later_than(seconds: float, ours: DecisionLikelihood, theta: np.ndarray) -> np.ndarray:
     """P(decision time > seconds) of every row of theta, by our likelihood."""
     at = torch.tensor(theta)
     with torch.no_grad():
         return ours.trial_survival(at[:, ours.simulator.names.index("t0")] + seconds, at).numpy()
 
 
-def log_prob(likelihood: Likelihood, trials: tuple[Tensor, Tensor, Tensor]) -> np.ndarray:
+def log_prob(likelihood: DecisionLikelihood, trials: tuple[Tensor, Tensor, Tensor]) -> np.ndarray:
     with torch.no_grad():
         return likelihood.trial_log_prob(*trials).numpy()
 
@@ -212,7 +212,7 @@ def with_se(of_trials: np.ndarray, n_thetas: int) -> tuple[float, float]:
     return float(of_thetas.mean()), float(of_thetas.std() / math.sqrt(n_thetas))
 
 
-def bias(likelihood: Likelihood, reference: Likelihood, n_sets: int) -> dict[str, float]:
+def bias(likelihood: DecisionLikelihood, reference: DecisionLikelihood, n_sets: int) -> dict[str, float]:
     """Posterior bias by parameter; none where a parameter is held at a number."""
     if not n_sets or any(low == high for low, high in likelihood.box.values()):
         return {}
