@@ -70,7 +70,7 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
 def scores_by_simulation(
     likelihood: DecisionLikelihood,
     *,
-    n_thetas: int = 25,
+    n_thetas: int = 100,
     n_per_theta: int = 2_000_000,
     n_sets: int = 16,
     n_trials: int = 10_000,
