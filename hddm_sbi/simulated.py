@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Array = NDArray[np.float64]
 _ENDS = np.arange(-4.5, 4.55, 0.1)
 #: trials whose scores give the information of one trial.
 _INFORMATION_TRIALS = 50_000
+#: of the posterior of a shift: points of the grid, how unlikely its ends are (log), and how many times the simulations.
+_GRID, _UNLIKELY, _MORE = 400, 15.0, 4
 
 
 def divergence(likelihood: DecisionLikelihood, theta: Array, n_trials: int, seed: int) -> float:
@@ -27,21 +30,36 @@ def divergence(likelihood: DecisionLikelihood, theta: Array, n_trials: int, seed
     sum (p - q)² / 2q over bins, q the probability that the likelihood gives a bin: KL to second order in p/q - 1. Its
     estimate from counts is unbiased; its standard deviation is about sqrt(n_bins / 2) / n_trials.
     """
-    simulator = likelihood.simulator
-    rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed)
-    learned, counts = [], []
-    for c, share in enumerate(_choice_probabilities(likelihood, theta)):
-        if share == 0.0:
-            learned.append(np.zeros(1))
-            counts.append(np.array([np.count_nonzero(choice == c)]))
-            continue
-        ends = np.concatenate([[-np.inf], _bin_ends(likelihood, theta, c), [np.inf]])
-        counts.append(np.histogram(rt[choice == c], ends)[0])
-        learned.append(share * np.diff(np.concatenate([[0.0], ndtr(_ENDS), [1.0]])))
-    q, p = np.concatenate(learned), np.concatenate(counts) / n_trials
+    bins = _histogram(likelihood, theta, *likelihood.simulator.simulate(np.tile(theta, (n_trials, 1)), seed))
+    q = np.concatenate([b.learned for b in bins])
+    p = np.concatenate([b.counts for b in bins]) / n_trials
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = ((p - q) ** 2 - p * (1.0 - p) / (n_trials - 1)) / (2.0 * q)
     return float(np.where((q == 0.0) & (p == 0.0), 0.0, terms).sum())
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Of one choice: where bins end but the last (seconds), trials in them, and probabilities by the likelihood."""
+
+    ends: Array
+    counts: NDArray[np.int64]
+    learned: Array
+
+
+def _histogram(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> list[_Bins]:
+    """Of every choice; one bin where the likelihood gives it no probability."""
+    at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
+    found = []
+    for c, share in enumerate(likelihood.choice_probabilities(at)[0].numpy()):
+        if share == 0.0:
+            found.append(_Bins(np.empty(0), np.array([np.count_nonzero(choice == c)]), np.zeros(1)))
+            continue
+        code = np.full(len(_ENDS), likelihood.simulator.choices[c])
+        ends = likelihood.quantile(ndtr(_ENDS), code, at).numpy()
+        counts = np.histogram(rt[choice == c], np.concatenate([[-np.inf], ends, [np.inf]]))[0]
+        found.append(_Bins(ends, counts, share * np.diff(np.concatenate([[0.0], ndtr(_ENDS), [1.0]]))))
+    return found
 
 
 def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> Array:
@@ -67,6 +85,52 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
     return np.asarray(np.abs(covariance @ mean_score) / np.sqrt(np.diag(covariance) / n_trials))
 
 
+def shift_bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> float:
+    """|posterior mean of the shift - that under the simulator's own law|, in posterior sds, all else given.
+
+    For a shift that the density does not vanish at: the fastest of n_trials decides it, no expansion at a mode does.
+    Both posteriors are those of the same trials, on a grid. The law is the likelihood times what a histogram of
+    n_simulated trials says it is off by, log-linear between bins; that leaves sqrt(n_trials / n_simulated) sds.
+    """
+    simulator = likelihood.simulator
+    column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)
+    bins = _histogram(likelihood, theta, *simulator.simulate(np.tile(theta, (n_simulated, 1)), seed))
+    rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed + 1)
+
+    def learned(grid: Array) -> Array:
+        at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n_trials)
+        at[:, column] = grid
+        trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
+        with torch.no_grad():
+            return likelihood.cell_log_prob(torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)).numpy()
+
+    def off(grid: Array) -> Array:
+        total = np.zeros(len(grid))
+        for c in np.unique(choice):
+            ends, middles = bins[c].ends - theta[column], (bins[c].ends[1:] + bins[c].ends[:-1]) / 2 - theta[column]
+            places = np.log(np.concatenate([ends[:1], middles, ends[-1:]]))
+            log_ratio = np.log((bins[c].counts + 0.5) / (bins[c].learned * n_simulated + 0.5))
+            total += np.interp(np.log(rt[choice == c] - grid[:, np.newaxis]), places, log_ratio).sum(1)
+        return total
+
+    earliest = rt.min() - likelihood.box[simulator.names[column]][0]
+    grid = np.sort(rt.min() - np.geomspace(1e-9, earliest, _GRID))
+    log_p = learned(grid)
+    likely = grid[log_p > log_p.max() - _UNLIKELY]
+    grid = np.linspace(likely[0], likely[-1], _GRID)
+    log_p = learned(grid)
+    (mean, _), (own_mean, own_sd) = _moments(grid, log_p), _moments(grid, log_p + off(grid))
+    return abs(mean - own_mean) / own_sd
+
+
+def _moments(x: Array, log_p: Array) -> tuple[float, float]:
+    """Mean and sd of a density on an even grid."""
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    mean = float(p @ x)
+    return mean, float(np.sqrt(p @ (x - mean) ** 2))
+
+
 def scores_by_simulation(
     likelihood: DecisionLikelihood,
     *,
@@ -79,7 +143,8 @@ def scores_by_simulation(
     """Scores of a card, over the whole box; no reference but the simulator is needed.
 
     n_thetas x n_per_theta simulated trials for KL, as many per set for the posterior bias at n_trials. Instead of the
-    mean absolute error of log p there is the root of its mean square, sqrt(2 KL) per theta, which is larger.
+    mean absolute error of log p there is the root of its mean square, sqrt(2 KL) per theta, which is larger. A shift
+    that the density does not vanish at has its bias with all else given, and the others have theirs with it given.
     """
     whole: Region = dict(likelihood.box)
     simulator = likelihood.simulator
@@ -88,6 +153,12 @@ def scores_by_simulation(
     sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
     bias = np.stack([bias_at(likelihood, at, n_trials, n_per_theta, seed + 1000 + k) for k, at in enumerate(sets)])
     names = _regular(simulator)
+    if len(names) < len([p for p in simulator.parameters if not p.given]):
+        names.append(str(simulator.symmetries.shift))
+        of_shift = [
+            shift_bias_at(likelihood, at, n_trials, _MORE * n_per_theta, seed + 2000 + k) for k, at in enumerate(sets)
+        ]
+        bias = np.column_stack([bias, of_shift])
     return {
         "KL": float(kl.mean()),
         "KL_se": float(kl.std() / np.sqrt(n_thetas)),
@@ -111,15 +182,3 @@ def _regular(simulator: Simulator) -> list[str]:
     fastest trial decides at a rate of 1 / n_trials and which is known, for the others, as if it were given."""
     shift = simulator.symmetries.shift if simulator.tail == "early" else None
     return [p.name for p in simulator.parameters if not p.given and p.name != shift]
-
-
-def _choice_probabilities(likelihood: DecisionLikelihood, theta: Array) -> Array:
-    at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
-    return likelihood.choice_probabilities(at)[0].numpy()
-
-
-def _bin_ends(likelihood: DecisionLikelihood, theta: Array, choice: int) -> Array:
-    """Times before which a trial of this choice has probability Phi(_ENDS), (len(_ENDS),)."""
-    at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
-    code = likelihood.simulator.choices[choice]
-    return likelihood.quantile(ndtr(_ENDS), np.full(len(_ENDS), code), at).numpy()

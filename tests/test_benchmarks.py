@@ -1,4 +1,4 @@
-"""Benchmarks are not run by the tests, but they must not rot: what they import is there, what they subclass is whole."""
+"""Benchmarks are not run by the tests, but they must not rot: what they import is there, what they subclass whole."""
 
 import importlib
 import pkgutil
