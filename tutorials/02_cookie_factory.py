@@ -79,7 +79,8 @@ def table_of_counts(log_rate, counts):
 estimator = None
 with torch.random.fork_rng():
     torch.manual_seed(1)
-    # Large steps first, then smaller ones on larger batches: the noise of the gradient goes down with both.
+    # Large steps first, then smaller ones on larger batches: the noise of the gradient goes down with both. Five passes
+    # of each are enough, though sbi, which waits for the validation score to stop rising, warns that it did not.
     for batch, step in [(500, 5e-3), (1_000, 1e-3), (5_000, 3e-4)]:
         build = table_of_counts if estimator is None else lambda *_, trained=estimator: trained
         trainer = NLE(density_estimator=build, tracker=SilentTracker(), show_progress_bars=False)
