@@ -295,28 +295,27 @@ def _bend(spline: _Spline, x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
 
     With xi = (x - x0) / width, s = height / width, slopes d0 and d1 at the ends of the bin, b = s - d0,
     c = d0 + d1 - 2 s: y = y0 + height xi (b xi + d0) / (s + c xi (1 - xi)),
-    dy/dx = s^2 (c xi^2 + 2 b xi + d0) / (s + c xi (1 - xi))^2. On either side lies one more bin, the identity.
+    dy/dx = s^2 (c xi^2 + 2 b xi + d0) / (s + c xi (1 - xi))^2.
     """
-    width, height = spline.x.diff(dim=-1), spline.y.diff(dim=-1)
-    x0, y0, d0 = spline.x[:, :-1], spline.y[:, :-1], spline.slope[:, :-1]
-    s = height / width
-    inside = torch.stack([1 / width, -x0 / width, y0, height, s, d0, s - d0, d0 + spline.slope[:, 1:] - 2 * s])
-    identity = x.new_tensor([1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0]).reshape(-1, 1, 1).expand(-1, len(x0), 1)
-    bins = torch.cat([identity, inside, identity], -1)
-    chosen = _bin(spline.x.detach(), x.detach(), row)
-    per_width, start, y0, height, s, d0, b, c = bins.flatten(1).index_select(1, chosen)
-    xi = start + per_width * x
+    knot, inside = _bin(spline.x.detach(), x.detach(), row)
+    ends = torch.stack([spline.x, spline.y, spline.slope]).flatten(1)
+    (x0, y0, d0), (x1, y1, d1) = ends.index_select(1, knot), ends.index_select(1, knot + 1)
+    width, height = x1 - x0, y1 - y0
+    s, xi = height / width, (x - x0) / width
+    b, c = s - d0, d0 + d1 - 2 * s
     rising = b * xi
     bottom = s + c * (xi - xi * xi)
     steep = s / bottom
-    return y0 + height * xi * (rising + d0) / bottom, steep * steep * ((c * xi + b) * xi + rising + d0)
+    y, slope = y0 + height * xi * (rising + d0) / bottom, steep * steep * ((c * xi + b) * xi + rising + d0)
+    return torch.where(inside, y, x), torch.where(inside, slope, 1.0)
 
 
-def _bin(knots: Tensor, x: Tensor, row: Tensor) -> Tensor:
-    """Bin of every x among those of its row, all rows laid end to end. Of a row k knots, the first and
-    last the same in all, make k + 1 bins."""
-    bound = knots[0, -1]
+def _bin(knots: Tensor, x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """The knot before every x among those of its row, all rows laid end to end, and whether it lies between the first
+    and the last of them, which are the same in all rows."""
+    k, bound = knots.shape[1], knots[0, -1]
     start = 4 * bound * torch.arange(len(knots), dtype=torch.float64)
     ends = (knots + start.unsqueeze(-1)).reshape(-1)
     sought = x.clamp(-1.5 * bound, 1.5 * bound) + start.index_select(0, row)
-    return torch.searchsorted(ends, sought, right=True) + row
+    before = torch.searchsorted(ends, sought, right=True) - 1 - k * row
+    return k * row + before.clamp(0, k - 2), (x.abs() < bound)
