@@ -1,9 +1,10 @@
 """Scale: minutes, memory and effective samples of whole fits from a thousand to a million trials, exact likelihood.
 
 Every size in a process of its own. `python -m benchmarks.scale 1000` for that many subjects of as many trials only;
-`python -m benchmarks.scale covariate` for the covariate of every trial.
+`python -m benchmarks.scale covariate` for the covariate of every trial. All of them write the figure docs/scale.png.
 """
 
+import json
 import resource
 import subprocess
 import sys
@@ -47,8 +48,8 @@ def every_trial_its_own(n: int = 100_000, n_subjects: int = 40, seed: int = 1) -
     return hs.simulate("ddm", theta, seed=seed).assign(subject=subject.astype(str), load=load)
 
 
-def fit(size: str) -> None:
-    """Fit and print one line: trials, seconds of building, compiling and sampling, memory, effective samples."""
+def fit(size: str) -> dict[str, float | str]:
+    """Facts about one fit: seconds of building, compiling and sampling, memory, effective samples."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     covariate = size == "covariate"
@@ -70,27 +71,63 @@ def fit(size: str) -> None:
     end, cpu = time.perf_counter(), time.process_time() - cpu
     population = idata.dataset(posterior)[model.hierarchy.population_names]
     name, ess = idata.worst_ess(population)
-    _, rhat = idata.worst_rhat(population)
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    steps = float(posterior["sample_stats"]["n_steps"].to_numpy().mean())
-    print(
-        f"{len(data)} trials, {density.size} parameters: {built - began:.1f} s to build and compile, "
-        f"{gradient * 1e3:.2f} ms per gradient, {end - sampling:.0f} s to fit ({cpu:.0f} CPU s, {steps:.0f} steps per "
-        f"draw), {memory:.2f} GiB, effective samples of the population at least {ess:.0f} ({name}), Rhat at most "
-        f"{rhat:.3f}",
-        flush=True,
-    )
+    return {
+        "trials": len(data),
+        "parameters": density.size,
+        "build": built - began,
+        "gradient": gradient,
+        "fit": end - sampling,
+        "cpu": cpu,
+        "steps": float(posterior["sample_stats"]["n_steps"].to_numpy().mean()),
+        "GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "ess": ess,
+        "least": name,
+        "rhat": idata.worst_rhat(population)[1],
+    }
+
+
+def figure(rows: list[dict[str, float]], path: Path) -> None:
+    """Seconds and memory of whole fits against trials."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    trials = [row["trials"] for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    left.loglog(trials, [row["build"] + row["fit"] for row in rows], "o-", label="build, compile and fit")
+    left.loglog(trials, [row["fit"] for row in rows], "o-", label=f"fit, {CHAINS} x ({TUNE} + {DRAWS})")
+    left.axhline(600, color="grey", linestyle=":", label="10 minutes")
+    left.set(xlabel="trials", ylabel="seconds")
+    left.legend(frameon=False)
+    right.semilogx(trials, [row["GiB"] for row in rows], "o-", color="tab:green")
+    right.axhline(4, color="grey", linestyle=":", label="4 GiB")
+    right.set(xlabel="trials", ylabel="peak memory, GiB", ylim=(0, 4.4))
+    right.legend(frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=120)
 
 
 def main(sizes: tuple[str, ...] = (*map(str, SIZES), "covariate")) -> None:
+    root, rows = Path(__file__).parents[1], []
     for size in sizes:
-        subprocess.run(
-            [sys.executable, "-m", "benchmarks.scale", "--one", size], check=True, cwd=Path(__file__).parents[1]
+        command = [sys.executable, "-m", "benchmarks.scale", "--one", size]
+        said = subprocess.run(command, check=True, cwd=root, stdout=subprocess.PIPE, text=True).stdout
+        row = json.loads(said.splitlines()[-1])
+        print(
+            "{trials} trials, {parameters} parameters: {build:.1f} s to build and compile, {ms:.2f} ms per gradient, "
+            "{fit:.0f} s to fit ({cpu:.0f} CPU s, {steps:.0f} steps per draw), {GiB:.2f} GiB, effective samples of the "
+            "population at least {ess:.0f} ({least}), Rhat at most {rhat:.3f}".format(ms=row["gradient"] * 1e3, **row),
+            flush=True,
         )
+        rows += [row] if size != "covariate" else []
+    if len(rows) == len(SIZES):
+        figure(rows, root / "docs" / "scale.png")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--one"]:
-        fit(sys.argv[2])
+        print(json.dumps(fit(sys.argv[2])))
     else:
         main(tuple(sys.argv[1:]) or (*map(str, SIZES), "covariate"))
