@@ -88,15 +88,18 @@ def _gaussians(estimator: MixtureDensityEstimator, x: Tensor, rows: Tensor, row:
     hidden = net._hidden_net(estimator.embedding_net(rows))
     root = functional.softplus(net._unconstrained_diagonal_layer(hidden))
     log_weight = net._logits_layer(hidden).log_softmax(-1) + root.log() - 0.5 * math.log(2 * math.pi)
-    parts = torch.stack([log_weight, net._means_layer(hidden), (root * root + net._epsilon).sqrt()])
-    if len(rows) != len(row) or not np.array_equal(row, np.arange(len(row))):
-        parts = parts.index_select(1, torch.tensor(row))
+    parts = torch.stack([log_weight, net._means_layer(hidden), (root * root + net._epsilon).sqrt()], 1)
     y, log_stretch = x, 0.0
     if estimator.has_input_transform:
         y = (x - estimator._transform_shift) / estimator._transform_scale
         log_stretch = -estimator._transform_scale.log().sum()
-    e = (y - parts[1]) * parts[2]
-    return torch.logsumexp(parts[0] - 0.5 * e * e, -1) + log_stretch
+
+    def log_prob(y: Tensor, parts: Tensor) -> Tensor:
+        log_weight, mean, per_sd = parts.unbind(1)
+        e = (y - mean) * per_sd
+        return torch.logsumexp(log_weight - 0.5 * e * e, -1)
+
+    return _side_by_side(log_prob, y, parts, row) + log_stretch
 
 
 def _zuko(estimator: ZukoFlow, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
@@ -183,14 +186,20 @@ def mixed_log_density(
     net = estimator.discrete_net.net
     code = [_codes(values, discrete[:, i]) for i, values in enumerate(net.categorical_values_per_var)]
     sizes = (len(rows), *(len(values) for values in net.categorical_values_per_var))
-    pair = np.ravel_multi_index((row, *code), sizes)
-    _, first, same = np.unique(pair, return_index=True, return_inverse=True)
+    first, same = _alike(np.ravel_multi_index((row, *code), sizes).tobytes())
     log_p = log_density(estimator.discrete_net, discrete, rows, row)
     combined = torch.cat([discrete[first], estimator.condition_embedding(rows)[row[first]]], -1)
     if not estimator.log_transform_input:
         return log_p + log_density(estimator.continuous_net, continuous, combined, same)
     y = torch.log(continuous)
     return log_p + log_density(estimator.continuous_net, y, combined, same) - y.sum(-1)
+
+
+@lru_cache(maxsize=32)
+def _alike(labels: bytes) -> tuple[Rows, Rows]:
+    """Of whole numbers: where each is found first, and which of these every one is like."""
+    _, first, same = np.unique(np.frombuffer(labels, dtype=np.int64), return_index=True, return_inverse=True)
+    return first, same
 
 
 def _ratio(estimator: RatioEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
