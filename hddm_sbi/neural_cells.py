@@ -211,15 +211,19 @@ def _trials(
         for first in range(0, len(cell), BLOCK):
             at = cell[first : first + BLOCK]
             run = at * by_cell.shape[2] + choice[first : first + BLOCK]
-            w, m, sd = mixture[first // BLOCK]
-            g_w, g_mean, g_sd = g_mixture[first // BLOCK]
+            part = first // BLOCK
+            w, m, sd = mixture[part, 0], mixture[part, 1], mixture[part, 2]
+            g_w, g_mean, g_sd = g_mixture[part, 0], g_mixture[part, 1], g_mixture[part, 2]
             place = at, starts[run], starts[run + 1], s, t0, clock
             to = g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
             mixture_rows(w, m, sd, *place, tail, lapse, lapse_density, rt, total, *to)
         return
     n = len(s)
+    # Element by element: to assign a slice takes Numba seconds to compile.
     for row in range(len(cell)):
-        by_cell[:, cell[row], choice[row]] = mixture[row // BLOCK, :, :, row % BLOCK]
+        for part in range(3):
+            for k in range(by_cell.shape[3]):
+                by_cell[part, cell[row], choice[row], k] = mixture[row // BLOCK, part, k, row % BLOCK]
     g_by_cell[:] = 0.0
     w, m, sd = by_cell[0, :n], by_cell[1, :n], by_cell[2, :n]
     g_w, g_mean, g_sd = g_by_cell[0, :n], g_by_cell[1, :n], g_by_cell[2, :n]
@@ -230,7 +234,9 @@ def _trials(
         to = g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
         mixture_cells(w, m, sd, s, t0, clock, racing, tail, lapse, lapse_density, starts, rt, total, *to)
     for row in range(len(cell)):
-        g_mixture[row // BLOCK, :, :, row % BLOCK] = g_by_cell[:, cell[row], choice[row]]
+        for part in range(3):
+            for k in range(by_cell.shape[3]):
+                g_mixture[row // BLOCK, part, k, row % BLOCK] = g_by_cell[part, cell[row], choice[row], k]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
