@@ -160,10 +160,10 @@ def compete(contender: Contender, data: Data, seconds: float, core: int) -> Row:
     row |= {"GiB": used.ru_maxrss / 2**20, "note": ""}
     if process.returncode in (-signal.SIGKILL, -signal.SIGXCPU) and "ess" not in facts:
         row["note"] = f"stopped after {limit} s"
+    elif facts.get("stopped"):
+        row["note"] = f"stopped after {seconds:.0f} s" + (", too few draws" if process.returncode > 0 else "")
     elif process.returncode > 0:
         row["note"] = f"failed: {last_line[:120]}"
-    elif facts.get("stopped"):
-        row["note"] = f"stopped after {seconds:.0f} s"
     print("   ", {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}, flush=True)
     return row
 
