@@ -43,6 +43,22 @@ def _(parameter, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def normalise(q: Array, n: int, largest: Array, total: Array, logp: Array) -> None:
+    """From logs q_k and the largest of them to shares of sum_k exp(q_k), in place; adds the log of that sum to logp."""
+    total[:n] = 0.0
+    for k in range(q.shape[0]):
+        for i in range(n):
+            q[k, i] = exp_negative(q[k, i] - largest[i])
+            total[i] += q[k, i]
+    for i in range(n):
+        logp[i] += largest[i] + log_positive(total[i])
+        total[i] = 1.0 / total[i]
+    for k in range(q.shape[0]):
+        for i in range(n):
+            q[k, i] *= total[i]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _density(
     z: Array,
     log_w: Array,
@@ -60,23 +76,14 @@ def _density(
 
     Parameters (k,), or of every trial its own (k, trials).
     """
-    largest[:n], total[:n] = -1e300, 0.0
+    largest[:n] = -1e300
     for k in range(log_w.shape[0]):
         w, m, sd, scale = log_w[k], mean[k], log_sd[k], per_sd[k]
         for i in range(n):
             e[k, i] = (z[i] - _at(m, i)) * _at(scale, i)
             q[k, i] = (_at(w, i) - _at(sd, i) - _LOG_2PI_HALF) - 0.5 * e[k, i] * e[k, i]
             largest[i] = max(largest[i], q[k, i])
-    for k in range(log_w.shape[0]):
-        for i in range(n):
-            q[k, i] = exp_negative(q[k, i] - largest[i])
-            total[i] += q[k, i]
-    for i in range(n):
-        logp[i] += largest[i] + log_positive(total[i])
-        total[i] = 1.0 / total[i]
-    for k in range(log_w.shape[0]):
-        for i in range(n):
-            q[k, i] *= total[i]
+    normalise(q, n, largest, total, logp)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -94,7 +101,7 @@ def _survival(
     logp: Array,
 ) -> None:
     """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S in e, q and h."""
-    largest[:n], total[:n] = -1e300, 0.0
+    largest[:n] = -1e300
     for k in range(log_w.shape[0]):
         m, scale = mean[k], per_sd[k]
         for i in range(n):
@@ -102,16 +109,9 @@ def _survival(
             log_tail, h[k, i] = upper_tail(e[k, i])
             q[k, i] = log_w[k] + log_tail
             largest[i] = max(largest[i], q[k, i])
+    normalise(q, n, largest, total, logp)
     for k in range(log_w.shape[0]):
         for i in range(n):
-            q[k, i] = exp_negative(q[k, i] - largest[i])
-            total[i] += q[k, i]
-    for i in range(n):
-        logp[i] += largest[i] + log_positive(total[i])
-        total[i] = 1.0 / total[i]
-    for k in range(log_w.shape[0]):
-        for i in range(n):
-            q[k, i] *= total[i]
             h[k, i] *= q[k, i]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba as nb
 import numpy as np
 import torch
@@ -10,9 +12,9 @@ from torch import Tensor
 
 from hddm_sbi.delayed import delayed_cells
 from hddm_sbi.kernels import KERNELS, Kernel
-from hddm_sbi.mixture import mixture_cells, mixture_rows
+from hddm_sbi.mixture import mixture_cells, mixture_rows, normalise
 from hddm_sbi.perceptron import BLOCK, backward, forward, transposed
-from hddm_sbi.vecmath import FAST, exp_negative, log_positive
+from hddm_sbi.vecmath import FAST
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
@@ -32,20 +34,13 @@ _FEW = 6
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def _shares(x: Array, n: int, share: Array, log_total: Array) -> None:
     """Softmax over the first n rows of x (rows, BLOCK), and log sum of exp."""
-    largest, total = np.full(BLOCK, -1e300), np.zeros(BLOCK)
+    largest = np.full(BLOCK, -1e300)
     for k in range(n):
         for b in range(BLOCK):
+            share[k, b] = x[k, b]
             largest[b] = max(largest[b], x[k, b])
-    for k in range(n):
-        for b in range(BLOCK):
-            share[k, b] = exp_negative(x[k, b] - largest[b])
-            total[b] += share[k, b]
-    for b in range(BLOCK):
-        log_total[b] = largest[b] + log_positive(total[b])
-        total[b] = 1.0 / total[b]
-    for k in range(n):
-        for b in range(BLOCK):
-            share[k, b] *= total[b]
+    log_total[:] = 0.0
+    normalise(share, BLOCK, largest, np.empty(BLOCK), log_total)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -352,29 +347,8 @@ def neural_cells(
 
 
 @neural_cells.register_fake
-def _(
-    views: Tensor,
-    density_x: Tensor,
-    score_x: Tensor,
-    density_weights: Tensor,
-    density_sizes: list[int],
-    score_weights: Tensor,
-    score_sizes: list[int],
-    location: float,
-    spread: float,
-    log_spread: float,
-    s: Tensor,
-    t0: Tensor,
-    clock: Tensor,
-    delay: Tensor,
-    racing: bool,
-    delayed: bool,
-    tail: int,
-    lapse: Tensor,
-    lapse_density: float,
-    starts: Tensor,
-    rt: Tensor,
-) -> tuple[Tensor, ...]:
+def _(views: Tensor, density_x: Tensor, score_x: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    s, t0, clock = given[7:10]
     return tuple(torch.empty_like(x) for x in (t0, views, density_x, score_x, s, t0, clock, t0, t0))
 
 
