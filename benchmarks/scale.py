@@ -1,7 +1,7 @@
 """Scale: minutes, memory and effective samples of whole fits from a thousand to a million trials, exact likelihood.
 
 Every size in a process of its own. `python -m benchmarks.scale 1000` for that many subjects of as many trials only;
-`python -m benchmarks.scale covariate` for the covariate of every trial. All of them write the figure docs/scale.png.
+`python -m benchmarks.scale covariate` for the covariate of every trial. A run of all sizes draws docs/scale.png.
 """
 
 import json

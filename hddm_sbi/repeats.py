@@ -332,4 +332,4 @@ def _bin(knots: Tensor, x: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     ends = (knots + start.unsqueeze(-1)).reshape(-1)
     sought = x.clamp(-1.5 * bound, 1.5 * bound) + start.index_select(0, row)
     before = torch.searchsorted(ends, sought, right=True) - 1 - k * row
-    return k * row + before.clamp(0, k - 2), (x.abs() < bound)
+    return k * row + before.clamp(0, k - 2), x.abs() < bound

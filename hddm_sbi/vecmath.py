@@ -44,7 +44,7 @@ def _double(typing_context, x):  # type: ignore[no-untyped-def]  # noqa: ANN001,
 
 
 #: multiply-adds may be fused, which leaves half the operations of a polynomial; sums keep their order, for
-#: (x + ROUND) - ROUND must stay.
+#: (x + ROUND) - ROUND must stay. Given everywhere, for a callee inherits unset flags from its first caller.
 _FUSED = {"contract"}
 
 

@@ -10,14 +10,14 @@ from hddm_sbi.likelihood import SortedTrials
 from hddm_sbi.neural import NeuralLikelihood
 from hddm_sbi.neural_cells import neural_cells
 
-#: plain, collapsing, delayed, with an early and a late heavy tail, three choices that see each other, racing choices.
-NAMES = ("ddm", "weibull", "full_ddm", "levy", "race3", "lba3")
+#: plain, collapsing, delayed, with an early heavy tail; three choices that see each other; that race, with a late one.
+NAMES = ("ddm", "weibull", "full_ddm", "levy", "lca3", "race3", "lba3")
 #: trials of every choice in cells, repeated over more cells than the kernel takes at a time.
 SIZES = {"one trial each": (0, 1), "few": (0, 1, 2, 3, 0, 5), "many": (0, 1, 150, 0, 40)}
 
 
 def table(likelihood, sizes, n_cells, seed=1):
-    """Sorted trials and theta: rt from far below the onset to the far tail."""
+    """Sorted trials and theta: rt from below the onset to twice what is drawn."""
     rng = np.random.default_rng(seed)
     low, high = np.array(list(likelihood.box.values())).T
     theta = torch.as_tensor(low + (high - low) * rng.uniform(0.05, 0.95, (n_cells, len(low))))
