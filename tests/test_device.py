@@ -6,10 +6,11 @@ from click.testing import CliRunner
 from factory import cookies
 
 import hddm_sbi as hs
-from hddm_sbi.catalogue import load_simulator
+from hddm_sbi.catalogue import load_simulator, names
 from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
-from hddm_sbi.network import Architecture
+from hddm_sbi.network import Architecture, MixtureNetwork
+from hddm_sbi.reduction import Reduction
 from hddm_sbi.training import Recipe, _loss, check_device, fit, simulate_histograms
 
 DDM = load_simulator("ddm")
@@ -41,6 +42,26 @@ def test_same_loss_on_a_gpu(tmp_path):
 def test_train_likelihood_on_a_gpu(simulator):
     likelihood = hs.train_likelihood(simulator, n_simulations=20_000, seed=1, device="cuda", progress=False)
     assert likelihood.card.scores["passed"]
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_step_of_the_fit_keeps_to_one_device(name):
+    """On torch's device without memory, which refuses operands from the CPU as a GPU does."""
+    network = MixtureNetwork(Reduction(load_simulator(name)), Architecture(hidden=8)).to("meta")
+    n_choices = 1 if network.reduction.racing else network.reduction.n_choices
+    batch = {
+        "theta": torch.zeros(5, len(network.reduction.names), device="meta"),
+        "share": torch.zeros(5, n_choices, 7, device="meta"),
+        "mean": torch.zeros(5, n_choices, 7, device="meta"),
+    }
+    loss = _loss(network, batch)
+    loss.backward()
+    assert {loss.device.type, *(parameter.grad.device.type for parameter in network.parameters())} == {"meta"}
+
+
+def test_operands_from_the_cpu_are_refused():
+    with pytest.raises(RuntimeError, match="not on the expected device meta"):
+        torch.zeros(3, device="meta") + torch.zeros(3)
 
 
 @needs_none
