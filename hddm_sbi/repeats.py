@@ -33,8 +33,6 @@ Evaluation = Callable[[Any, Tensor, Tensor, Rows], Tensor]
 _NETWORK_COST = 8
 #: log of a density that is 0 in any precision, and finite.
 _LEAST = -1e30
-#: where the bins between some knots begin and end.
-_ENDS = slice(None, -1), slice(1, None)
 
 
 def log_density(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
@@ -99,12 +97,13 @@ def _gaussians(estimator: MixtureDensityEstimator, x: Tensor, rows: Tensor, row:
         log_stretch = -estimator._transform_scale.log().sum()
 
     def log_prob(y: Tensor, parts: Tensor) -> Tensor:
-        log_weight, mean, per_sd = parts.unbind(1)
-        e = (y - mean) * per_sd
+        # Components first, so that outcomes lie next to each other.
+        log_weight, mean, per_sd = parts.permute(1, 2, 0).unsqueeze(2).contiguous()
+        e = (y.squeeze(-1) - mean) * per_sd
         terms = torch.addcmul(log_weight, e, e, value=-0.5)
         # torch.logsumexp looks for infinities, which takes as long again.
-        largest = terms.detach().amax(-1, keepdim=True).clamp(min=_LEAST)
-        return (terms - largest).exp().sum(-1).log() + largest.squeeze(-1)
+        largest = terms.detach().amax(0).clamp(min=_LEAST)
+        return (terms - largest).exp().sum(0).log() + largest
 
     return _side_by_side(log_prob, y, parts, row) + log_stretch
 
@@ -309,19 +308,48 @@ def _through(flow: _Flow, x: Tensor, row: Rows) -> Tensor:
     nflows and zuko look at every knot for every outcome, and nflows picks outcomes by value, which cannot be traced.
     """
     y, slope, place = x.reshape(-1), x.new_ones(len(x)), torch.tensor(row)
-    splines = zip(flow.splines.x.detach(), _bins(flow.splines), strict=True)
+    knots = _extended(flow.splines)
+    of_all_bins = knots[0, 0].numel() < len(x)
+    table = _coefficients(knots[..., :-1], knots[..., 1:]) if of_all_bins else knots
+    splines = zip(flow.splines.x.detach(), table.flatten(2).unbind(1), strict=True)
     for step in flow.steps:
         if step is None:
-            knots, bins = next(splines)
-            y, more = _bend(bins.index_select(1, _bin(knots, y.detach(), place)), y)
+            edges, columns = next(splines)
+            at = _bin(edges, y.detach(), place) + table.shape[-1] * place
+            bins = columns.index_select(1, at)
+            y, more = _bend(bins if of_all_bins else _coefficients(bins, columns.index_select(1, at + 1)), y)
             slope = slope * more
         else:
             y, slope = y * step.scale + step.shift, slope * step.scale.abs()
     return slope.log() - 0.5 * y * y - 0.5 * math.log(2 * math.pi)
 
 
+def _extended(splines: _Splines) -> Tensor:
+    """x, y and slope of the knots, (3, m, r, k + 2), with one more at either end: from there on y = x, as the outer
+    slopes are 1."""
+    knots = torch.stack([splines.x, splines.y, splines.slope])
+    further = knots.new_tensor([1.0, 1.0, 0.0]).reshape(3, 1, 1, 1)
+    return torch.cat([knots[..., :1] - further, knots, knots[..., -1:] + further], -1)
+
+
+def _bin(edges: Tensor, x: Tensor, row: Tensor) -> Tensor:
+    """Which of the extended knots of its row, edges (r, k), comes before every x (n,); the first for all that are
+    smaller."""
+    # Over the knots of all rows, laid end to end, the search takes six times as long.
+    return torch.searchsorted(edges.index_select(0, row), x.unsqueeze(-1), right=True).squeeze(-1)
+
+
+def _coefficients(begin: Tensor, end: Tensor) -> Tensor:
+    """Of bins between knots (3, ...): x0, y0, d0, B, G, G / s and w of `_bend`, (7, ...)."""
+    (x0, y0, d0), (x1, y1, d1) = begin, end
+    w = x1 - x0
+    s = (y1 - y0) / w
+    g = (d0 + d1 - 2.0 * s) / (w * w)
+    return torch.stack([x0, y0, d0, (s - d0) / w, g, g / s, w])
+
+
 def _bend(bins: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """A spline and its slope, for every x (n,) the bin it is in (7, n) (Durkan et al. 2019, eqs. 4 and 5).
+    """A spline and its slope at every x (n,), by the coefficients of its bin (7, n) (Durkan et al. 2019, eqs. 4 and 5).
 
     A bin begins at x0, y0 and is w wide and h high; s = h / w, d0 and d1 are the slopes at its ends, u = x - x0,
     B = (s - d0) / w, G = (d0 + d1 - 2 s) / w^2, q = 1 + G / s u (w - u):
@@ -331,23 +359,3 @@ def _bend(bins: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     u = x - x0
     bent, q = b * u + d0, 1.0 + bow * u * (w - u)
     return y0 + u * bent / q, ((g * u + b) * u + bent) / (q * q)
-
-
-def _bins(splines: _Splines) -> Tensor:
-    """x0, y0, d0, B, G, G / s and w of every bin of `_bend`, rows laid end to end, (m, 7, r (k + 1)): also of the bins
-    before the first knot and after the last, where y = x."""
-    (x0, y0, d0), (x1, y1, d1) = ([at[..., end] for at in (splines.x, splines.y, splines.slope)] for end in _ENDS)
-    w = x1 - x0
-    s = (y1 - y0) / w
-    g = (d0 + d1 - 2.0 * s) / (w * w)
-    inner = torch.stack([x0, y0, d0, (s - d0) / w, g, g / s, w], 1)
-    identity = inner.new_zeros(7, 1, inner.shape[-1] + 2)
-    identity[2, :, [0, -1]] = 1.0
-    return (functional.pad(inner, (1, 1)) + identity).flatten(2)
-
-
-def _bin(knots: Tensor, x: Tensor, row: Tensor) -> Tensor:
-    """The bin of every x, as `_bins` lays them, by the knots of its row."""
-    # Over all rows laid end to end the search takes six times as long.
-    place = torch.searchsorted(knots.index_select(0, row), x.unsqueeze(-1), right=True).squeeze(-1)
-    return place + row * (knots.shape[1] + 1)
