@@ -65,7 +65,7 @@ def test_sbi_trains_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_estimator_matches_the_shipped_likelihood_with_its_weights():
     likelihood = hs.load_likelihood("ddm")
     with validation_kept():
-        build = estimator_builder(likelihood.simulator)
+        build = estimator_builder(likelihood.simulator, likelihood.network.architecture)
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3], [-2.0, 0.7, 0.4, 0.2]], dtype=torch.float64)
     x = torch.tensor([[0.6, 1.0], [0.9, -1.0]], dtype=torch.float64)
     estimator = build(theta, x).double()
@@ -341,7 +341,7 @@ def test_what_is_not_a_likelihood_is_refused():
 
 def test_the_shipped_network_as_a_pyro_distribution():
     likelihood = hs.load_likelihood("ddm")
-    build = estimator_builder(likelihood.simulator)
+    build = estimator_builder(likelihood.simulator, likelihood.network.architecture)
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3], [-2.0, 0.7, 0.4, 0.2]], dtype=torch.float64)
     x = torch.tensor([[0.6, 1.0], [0.9, -1.0], [0.7, 1.0]], dtype=torch.float64)
     estimator = build(theta, x).double()
