@@ -145,17 +145,24 @@ def test_density_and_gradient_are_those_of_sbi(kind: str, size: int):
         torch.testing.assert_close(SBIToPyro(estimator, rows[index]).log_prob(plain(x)), theirs, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", ["nsf", "zuko_nsf"])
-def test_splines_of_one_number_end_where_those_of_sbi_do(kind: str):
-    """Beyond the outermost knots, which lie 3 (nflows) and 5 (zuko) standard deviations out, y = x."""
+@pytest.mark.parametrize("times", [1, 20])
+@pytest.mark.parametrize("kind", ["nsf", "zuko_nsf", "mnle_nsf", "mnle_zuko_nsf"])
+def test_splines_of_one_number_end_where_those_of_sbi_do(kind: str, times: int):
+    """Beyond the outermost knots, which lie 3 (nflows) and 5 (zuko) standard deviations out, y = x; with fewer outcomes
+    than the conditions have bins, and with more."""
     from sbi.utils.pyroutils import to_pyro_distribution
 
     estimator, x = make(kind, 1)
-    far = x.mean() + x.std() * torch.tensor([[-40.0], [-8.0], [-4.0], [-2.0], [0.0], [2.0], [4.0], [8.0], [40.0]])
+    away = torch.tensor([-40.0, -8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0, 40.0]).repeat(times)
+    far = x[torch.arange(len(away)) % len(x)].clone()
+    seen = x[:, 0].log() if kind.startswith("mnle") else x[:, 0]
+    far[:, 0] = seen.mean() + seen.std() * away
+    if kind.startswith("mnle"):
+        far[:, 0] = far[:, 0].exp()
     rows = conditions()[0][:2]
     index = torch.arange(len(far)) % 2
-    theirs = to_pyro_distribution(estimator, rows[index]).log_prob(far.double())
-    ours = SBIToPyro(estimator, rows, index=index).log_prob(far.double().squeeze(-1))
+    theirs = to_pyro_distribution(estimator, rows[index]).log_prob(far)
+    ours = SBIToPyro(estimator, rows, index=index).log_prob(plain(far))
     torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-7)
     gradients = [torch.autograd.grad(log_p.sum(), rows, retain_graph=True)[0] for log_p in (ours, theirs)]
     torch.testing.assert_close(*gradients, rtol=1e-7, atol=1e-8)
