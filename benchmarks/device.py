@@ -1,4 +1,4 @@
-"""Training: steps of Adam per second on the CPU and, where torch finds one, on a GPU.
+"""Training: steps of the fit per second on the CPU and, where torch finds one, on a GPU.
 
 The network and the batches of the shipped `ddm`, and the wider network of models with many parameters.
 """

@@ -114,31 +114,44 @@ def posterior_bias(
     mode. A condition that is given has either of its codes in half of the trials.
     """
     simulator = reference.simulator
-    region = inner_region(likelihood)
+    names = [p.name for p in simulator.parameters if not p.given]
+    sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
+    bias = np.array([_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)])
+    return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
+
+
+def _bias_at(
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
+) -> Array:
+    """`posterior_bias` with trials simulated from one theta (p,): of every parameter that is estimated."""
+    simulator = reference.simulator
     estimated = [column for column, p in enumerate(simulator.parameters) if not p.given]
     names = [simulator.names[column] for column in estimated]
-    bias = np.empty((n_sets, len(estimated)))
-    for k, theta in enumerate(uniform(simulator, region, n_sets, seed)):
-        cells = conditions(simulator, theta)
-        cell = np.arange(n_trials) % len(cells)
-        rt, choice = simulator.simulate(cells[cell], seed + 1000 + k)
-        trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
-        bounds = [likelihood.box[name] for name in names]
-        if simulator.symmetries.shift in names:
-            column = names.index(simulator.symmetries.shift)
-            bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
-        prior = _BoxPrior(theta[estimated], box_precision(likelihood, names) / n_trials)
-        exact, learned = (prior.added_to(_loss(one, trials, cells, estimated)) for one in (reference, likelihood))
-        mode = _mode(exact, theta[estimated], bounds, n_trials)
-        if reference.kind == "numerical":
-            # Differences of its differences are noise; the information of its scores is not.
-            cells[:, estimated] = mode
-            scores = trial_scores(reference, cells[cell], rt, choice)[:, estimated]
-            sds = np.sqrt(np.diag(np.linalg.inv(scores.T @ scores + n_trials * np.diag(prior.precision))))
-        else:
-            sds = _sds(exact, mode, n_trials)
-        bias[k] = np.abs(_mode(learned, mode, bounds, n_trials) - mode) / sds
-    return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
+    cells = conditions(simulator, theta)
+    cell = np.arange(n_trials) % len(cells)
+    rt, choice = simulator.simulate(cells[cell], seed)
+    trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
+    bounds = [likelihood.box[name] for name in names]
+    if simulator.symmetries.shift in names:
+        column = names.index(simulator.symmetries.shift)
+        bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
+    prior = _BoxPrior(theta[estimated], box_precision(likelihood, names) / n_trials)
+    exact, learned = (prior.added_to(_loss(one, trials, cells, estimated)) for one in (reference, likelihood))
+
+    def information(x: Array) -> Array:
+        """Per trial, of scores of the reference: of one that is numerical, differences of differences are noise."""
+        rows = cells[cell]
+        rows[:, estimated] = x
+        scores = trial_scores(reference, rows, rt, choice)[:, estimated]
+        return np.asarray(scores.T @ scores / n_trials + np.diag(prior.precision))
+
+    at_truth = information(theta[estimated])
+    mode = _mode(exact, theta[estimated], at_truth, bounds, n_trials)
+    if reference.kind == "numerical":
+        sds = np.sqrt(np.diag(np.linalg.inv(information(mode) * n_trials)))
+    else:
+        sds = _sds(exact, mode, n_trials)
+    return np.asarray(np.abs(_mode(learned, mode, at_truth, bounds, n_trials) - mode) / sds)
 
 
 def scores(
@@ -276,13 +289,25 @@ def trial_scores(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice
     return np.asarray(torch.autograd.grad(log_p.sum(), at)[0].numpy())
 
 
-def _mode(loss: Loss, start: Array, bounds: list[tuple[float, float]], n: int) -> Array:
-    """Where the loss, of n trials, is smallest inside the bounds."""
+def _mode(loss: Loss, start: Array, information: Array, bounds: list[tuple[float, float]], n: int) -> Array:
+    """Where the loss, of n trials with this information (p, p) each, is smallest inside the bounds.
+
+    It is sought where the posterior is round: from the start in posterior sds, along directions that are independent.
+    """
     low, high = np.array(bounds).T
-    # A gradient of 1e-4 / sqrt(n) per trial is one of 1e-4 posterior sds, where a trial has information of order one.
-    options = {"maxiter": 500, "ftol": 1e-14, "gtol": 1e-4 / np.sqrt(n)}
-    mode = minimize(loss, np.clip(start, low, high), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    return np.asarray(mode)
+    start = np.clip(start, low, high)
+    sds = np.linalg.inv(np.linalg.cholesky(n * information)).T
+
+    def in_sds(u: Array) -> tuple[float, Array]:
+        x = start + sds @ u
+        inside = np.clip(x, low, high)
+        value, gradient = loss(inside)
+        back = information @ (x - inside)
+        return n * (value + 0.5 * float(back @ (x - inside))), n * sds.T @ (np.where(x == inside, gradient, 0.0) + back)
+
+    options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-3}
+    found = minimize(in_sds, np.zeros(len(start)), jac=True, method="L-BFGS-B", options=options).x
+    return np.asarray(np.clip(start + sds @ found, low, high))
 
 
 def _sds(loss: Loss, mode: Array, n: int) -> Array:

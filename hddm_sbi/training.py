@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -31,17 +32,18 @@ Watch = Callable[[MixtureNetwork], bool]
 class Recipe:
     """Everything that decides the weights. The same recipe gives the same weights on the same machine.
 
-    thetas x trials simulations, in `bins` of log decision time per choice; `steps` of Adam.
+    thetas x trials simulations, in `bins` of log decision time per choice; `steps` of the optimizer, "soap" or "adam".
     """
 
     thetas: int = 100_000
     trials: int = 10_000
     bins: int = 96
-    steps: int = 60_000
+    steps: int = 40_000
     batch: int = 256
-    learning_rate: float = 4e-3
+    learning_rate: float = 1e-2
     seed: int = 1
     shard: int = 5_000
+    optimizer: str = "soap"
 
 
 def train(
@@ -204,7 +206,7 @@ def fit(
     progress: bool = True,
     watch: Watch | None = None,
 ) -> MixtureNetwork:
-    """Minimise - sum share * log p(choice, y) with Adam on a cosine schedule; the mean of late weights is returned.
+    """Minimise - sum share * log p(choice, y) on a cosine schedule; the mean of late weights is returned.
 
     The state is written to `folder` every 2 000 steps, and a stopped run resumes from it.
     """
@@ -212,7 +214,7 @@ def fit(
         torch.manual_seed(recipe.seed)
         network = MixtureNetwork(Reduction(simulator), architecture).to(device)
     average = copy.deepcopy(network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+    optimizer = _optimizer(recipe, network)
     data = {name: value.to(device) for name, value in data.items()}
     state = folder / "state.safetensors"
     first = _resume(state, network, average, optimizer)
@@ -233,6 +235,8 @@ def fit(
         if (step + 1) % 2_000 == 0 or step + 1 == recipe.steps:
             bar.set_postfix(loss=f"{float(loss.detach()):.5f}")
             _save_state(state, network, average, optimizer, step + 1)
+            # A file lays tensors out in rows, and products of those round differently: every run goes on from its file.
+            _resume(state, network, average, optimizer)
         if watch is not None and (step + 1) % 500 == 0 and watch(average):
             break
     return average.cpu()
@@ -256,19 +260,31 @@ def _update_average(average: MixtureNetwork, network: MixtureNetwork, step: int,
         torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
 
 
+def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer:
+    """Adam, or SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's preconditioner (docs/decisions/011)."""
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
+    from pytorch_optimizer import SOAP
+
+    return SOAP(network.parameters(), lr=recipe.learning_rate, betas=(0.95, 0.95), weight_decay=0.0)
+
+
+# ---- the state of a fit, in a file
+
+
 def _save_state(
-    path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Adam, step: int
+    path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
     tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"adam.{index}.{k}": torch.as_tensor(v) for k, v in state.items()}
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in _flat(state).items()}
     partial = path.with_suffix(".part")
     save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, {"step": str(step)})
     partial.rename(path)
 
 
-def _resume(path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Adam) -> int:
+def _resume(path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Optimizer) -> int:
     """Load a saved state into the three, and return the step to go on from (0 where there is none)."""
     if not path.exists():
         return 0
@@ -279,10 +295,34 @@ def _resume(path: Path, network: MixtureNetwork, average: MixtureNetwork, optimi
     tensors = load_file(path)
     for name, module in (("network.", network), ("average.", average)):
         module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
-    moments: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.startswith("adam."):
-            _, index, moment = key.split(".")
-            moments.setdefault(int(index), {})[moment] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
+    saved = optimizer.state_dict()
+    for index in range(len(list(network.parameters()))):
+        prefix = f"optimizer.{index}."
+        saved["state"][index] = _nested({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    for group in saved["param_groups"]:
+        group["step"] = step
+    optimizer.load_state_dict(saved)
     return step
+
+
+def _flat(state: dict[str, Any]) -> dict[str, Tensor]:
+    """What an optimizer remembers of one parameter, as tensors: numbers have no dimensions, lists are key.0, key.1."""
+    flat = {}
+    for key, value in state.items():
+        for i, part in enumerate(value) if isinstance(value, list) else [(None, value)]:
+            number = torch.float64 if isinstance(part, float) else None
+            flat[key if i is None else f"{key}.{i}"] = torch.as_tensor(part, dtype=number)
+    return flat
+
+
+def _nested(flat: dict[str, Tensor]) -> dict[str, Any]:
+    """`_flat`, undone."""
+    state: dict[str, Any] = {}
+    for key in sorted(flat):
+        name, *position = key.split(".")
+        value = flat[key].item() if flat[key].ndim == 0 else flat[key]
+        if position:
+            state.setdefault(name, []).append(value)
+        else:
+            state[name] = value
+    return state

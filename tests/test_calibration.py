@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hddm_sbi import calibration, checkpoint
+from hddm_sbi.calibration import _mode
 from hddm_sbi.catalogue import load_likelihood, load_simulator, weights_of
 from hddm_sbi.exact import ExactLikelihood
 from hddm_sbi.pretraining import score, targets, verdicts
@@ -163,3 +164,19 @@ def test_card_of_the_pretrained_likelihood_is_what_check_prints():
     assert failed_scores(found) == set()
     for name in (*SCORES, "KL_se", "KL_whole_box"):
         assert found[name] == pytest.approx(card[name], rel=1e-3), name
+
+
+@pytest.mark.parametrize("bound", [10.0, 0.25])
+def test_modes_are_found_on_ridges_and_at_bounds(bound):
+    """Of a quadratic loss with correlation .99, sought with an information that is twice too large or too small: inside
+    its minimum, (1, 1); where the first parameter may not pass `bound`, the second's best value given that."""
+    curvature = np.linalg.inv([[1.0, 0.99], [0.99, 1.0]])
+
+    def loss(x):
+        gap = x - 1.0
+        return 0.5 * gap @ curvature @ gap, curvature @ gap
+
+    expected = [1.0, 1.0] if bound > 1.0 else [bound, 1.0 + 0.99 * (bound - 1.0)]
+    for factor in (0.5, 2.0):
+        mode = _mode(loss, np.array([0.0, 0.5]), factor * curvature, [(-10.0, bound), (-10.0, 10.0)], 10_000)
+        assert mode == pytest.approx(expected, abs=1e-4)

@@ -168,16 +168,17 @@ def test_operators_are_well_formed():
 
 def test_maximum_likelihood_is_unbiased():
     """8 fits of 20 000 trials: each parameter's mean error in standard errors is N(0, 1/8); 5 sds, 2e-6 in all."""
-    from hddm_sbi.calibration import _loss, _mode, _sds
+    from hddm_sbi.calibration import _loss, _mode, _sds, trial_scores
 
     rng = np.random.default_rng(7)
     errors = []
     for k in range(8):
         theta = np.array([rng.uniform(-2, 2), rng.uniform(0.5, 1.5), rng.uniform(0.35, 0.65), rng.uniform(0.2, 0.5)])
-        rt, choice = EXACT.simulator.simulate(np.tile(theta, (20_000, 1)), seed=100 + k)
+        rows = np.tile(theta, (20_000, 1))
+        rt, choice = EXACT.simulator.simulate(rows, seed=100 + k)
         trials = SortedTrials.sort(rt, choice, np.zeros(20_000, np.int64), 1, 2)
-        loss = _loss(EXACT, trials, theta[None], [0, 1, 2, 3])
-        mode = _mode(loss, theta, list(EXACT.simulator.box.values()), 20_000)
+        loss, scores = _loss(EXACT, trials, theta[None], [0, 1, 2, 3]), trial_scores(EXACT, rows, rt, choice)
+        mode = _mode(loss, theta, scores.T @ scores / 20_000, list(EXACT.simulator.box.values()), 20_000)
         errors.append((mode - theta) / _sds(loss, mode, 20_000))
     assert np.abs(np.mean(errors, axis=0)).max() < 5 / np.sqrt(8)
 
