@@ -16,7 +16,7 @@ from hddm_sbi.training import Recipe, fit, simulate_histograms
 
 RECIPE = Recipe(thetas=2_000, trials=1_000, shard=2_000)
 SIZES = {"64 x 2, 8 components": Architecture(), "96 x 2, 16 components": Architecture(components=16, hidden=96)}
-WARM, STEPS = 50, 500
+WARM, STEPS = 50, 200
 
 
 def steps_per_second(architecture: Architecture, batch: int, device: str) -> float:

@@ -25,6 +25,8 @@ _POSTERIOR_MARGIN = {"v": (-2.5, 2.5), "a": (0.5, 2.0), "z": (0.25, 0.75), "t0":
 _INNER_MARGIN = 0.15
 #: the region the accuracy targets are stated for; parameters not named range over the whole box.
 _TARGET_REGION = {"v": (-3.0, 3.0)}
+#: the loss per trial where a trial cannot be: a line search steps back from a number, but not from infinity.
+_IMPOSSIBLE = 1e6
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,15 @@ def posterior_bias(
     simulator = reference.simulator
     names = [p.name for p in simulator.parameters if not p.given]
     sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
-    bias = np.array([_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)])
+    bias = np.abs([bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)])
     return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
 
 
-def _bias_at(
+def bias_at(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
 ) -> Array:
-    """`posterior_bias` with trials simulated from one theta (p,): of every parameter that is estimated."""
+    """What `posterior_bias` averages, with its sign, for trials simulated from one theta (p,): of every parameter that
+    is estimated."""
     simulator = reference.simulator
     estimated = [column for column, p in enumerate(simulator.parameters) if not p.given]
     names = [simulator.names[column] for column in estimated]
@@ -151,7 +154,7 @@ def _bias_at(
         sds = np.sqrt(np.diag(np.linalg.inv(information(mode) * n_trials)))
     else:
         sds = _sds(exact, mode, n_trials)
-    return np.asarray(np.abs(_mode(learned, mode, at_truth, bounds, n_trials) - mode) / sds)
+    return np.asarray((_mode(learned, mode, at_truth, bounds, n_trials) - mode) / sds)
 
 
 def scores(
@@ -302,6 +305,8 @@ def _mode(loss: Loss, start: Array, information: Array, bounds: list[tuple[float
         x = start + sds @ u
         inside = np.clip(x, low, high)
         value, gradient = loss(inside)
+        if not np.isfinite(value):
+            value, gradient = _IMPOSSIBLE, np.zeros_like(x)
         back = information @ (x - inside)
         return n * (value + 0.5 * float(back @ (x - inside))), n * sds.T @ (np.where(x == inside, gradient, 0.0) + back)
 
