@@ -2,8 +2,8 @@
 
     python -m benchmarks.bias race4 [FILE.safetensors [N_SETS]]
 
-The mode of the likelihood less that of the closed form or equation of its model, on the same 10 000 trials, in posterior
-sds; the sets are those of the card. Of `race4`, four minutes of one core.
+The mode of the likelihood less that of the closed form or equation of its model, on the same 10 000 trials, in
+posterior sds; the sets are those of the card. Of `race4`, four minutes of one core.
 """
 
 import sys
