@@ -252,7 +252,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
         trials=trials,
         # Of so few trials per theta every one can have a bin of its own.
         bins=int(np.clip(trials, 8, 64)),
-        steps=int(np.clip(job.n_simulations // 25, 1_000, 8_000)),
+        steps=int(np.clip(job.n_simulations // 100, 1_000, 4_000)),
         seed=job.seed,
         shard=2_500,
     )
