@@ -73,9 +73,10 @@ def test_run_stopped_while_simulating_goes_on(tmp_path, monkeypatch):
     assert same(resumed, run(tmp_path / "whole"))
 
 
-def test_run_stopped_while_fitting_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize("optimizer", ["soap", "adam"])
+def test_run_stopped_while_fitting_goes_on_to_the_same_weights(tmp_path, monkeypatch, optimizer):
     # The state is written every 2 000 steps: the run stops at 2 100 and goes on from 2 000.
-    recipe = dataclasses.replace(TINY, steps=2_300)
+    recipe = dataclasses.replace(TINY, steps=2_300, optimizer=optimizer)
     with monkeypatch.context() as patch:
         stop_at(patch, "_loss", 2_100)
         with pytest.raises(KeyboardInterrupt):
@@ -84,6 +85,11 @@ def test_run_stopped_while_fitting_goes_on_to_the_same_weights(tmp_path, monkeyp
         stop_at(patch, "_loss", 300)
         resumed = run(tmp_path / "stopped", recipe)
     assert same(resumed, run(tmp_path / "whole", recipe))
+
+
+def test_another_optimizer_is_refused(tmp_path):
+    with pytest.raises(InputError, match="optimizer must be 'soap' or 'adam'; got 'sgd'"):
+        run(tmp_path, dataclasses.replace(TINY, optimizer="sgd"))
 
 
 def test_finished_run_is_not_repeated(tmp_path, monkeypatch):
