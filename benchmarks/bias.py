@@ -3,7 +3,7 @@
     python -m benchmarks.bias race4 [FILE.safetensors [N_SETS]]
 
 The mode of the likelihood less that of the closed form or equation of its model, on the same 10 000 trials, in
-posterior sds; the sets are those of the card. Of `race4`, four minutes of one core.
+posterior sds; the sets are those of the card. Of `race4`, seven minutes of a busy core.
 """
 
 import sys
