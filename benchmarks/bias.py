@@ -2,8 +2,8 @@
 
     python -m benchmarks.bias race4 [FILE.safetensors [N_SETS]]
 
-The mode of the likelihood less that of the closed form or equation of its model, on the same 10 000 trials, in
-posterior sds; the sets are those of the card. Of `race4`, seven minutes of a busy core.
+The mode of the likelihood less that of the closed form or equation of its model, on the same trials, in posterior sds;
+the sets and the number of trials are those of the card. Of `race4`, seven minutes of a busy core.
 """
 
 import sys
@@ -13,9 +13,10 @@ import pandas as pd
 import torch
 
 import hddm_sbi as hs
-from benchmarks.published import SEED, TRIALS_PER_SET, reference_of
+from benchmarks.published import SEED, reference_of
 from hddm_sbi import checkpoint
-from hddm_sbi.calibration import bias_at, inner_region, uniform
+from hddm_sbi.calibration import inner_region, posterior_bias_at, uniform
+from hddm_sbi.pretraining import targets
 
 
 def main(name: str, weights: str | None = None, n_sets: int = 16) -> None:
@@ -25,7 +26,8 @@ def main(name: str, weights: str | None = None, n_sets: int = 16) -> None:
     if reference is None:
         raise SystemExit(f"{name} has neither a closed form nor an equation to hold a likelihood against.")
     sets = uniform(simulator, inner_region(likelihood), n_sets, SEED)
-    bias = [bias_at(likelihood, reference, at, TRIALS_PER_SET, SEED + 1000 + k) for k, at in enumerate(sets)]
+    n_trials = targets(simulator).trials_per_set
+    bias = [posterior_bias_at(likelihood, reference, at, n_trials, SEED + 1000 + k) for k, at in enumerate(sets)]
     table = pd.DataFrame(bias, columns=[p.name for p in simulator.parameters if not p.given])
     at = pd.DataFrame(sets, columns=simulator.names)
     print(pd.concat({"theta": at, "bias": table}, axis=1).to_string(float_format="{:.2f}".format))

@@ -118,11 +118,13 @@ def posterior_bias(
     simulator = reference.simulator
     names = [p.name for p in simulator.parameters if not p.given]
     sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
-    bias = np.abs([bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)])
+    bias = np.abs(
+        [posterior_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)]
+    )
     return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
 
 
-def bias_at(
+def posterior_bias_at(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
 ) -> Array:
     """What `posterior_bias` averages, with its sign, for trials simulated from one theta (p,): of every parameter that

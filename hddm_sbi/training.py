@@ -45,6 +45,10 @@ class Recipe:
     shard: int = 5_000
     optimizer: str = "soap"
 
+    def __post_init__(self) -> None:
+        if self.optimizer not in ("soap", "adam"):
+            raise InputError(f"optimizer must be 'soap' or 'adam'; got {self.optimizer!r}.")
+
 
 def train(
     simulator: Simulator,
@@ -264,8 +268,6 @@ def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer
     """Adam, or SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's preconditioner (docs/decisions/011)."""
     if recipe.optimizer == "adam":
         return torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    if recipe.optimizer != "soap":
-        raise InputError(f"optimizer must be 'soap' or 'adam'; got {recipe.optimizer!r}.")
     from pytorch_optimizer import SOAP
 
     return SOAP(network.parameters(), lr=recipe.learning_rate, betas=(0.95, 0.95), weight_decay=0.0)
