@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi import idata
-from hddm_sbi.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.inference import inference_data
 
 WAYS: dict[str, dict[str, Any]] = {
     "quick=True": {"quick": True},
@@ -32,13 +32,13 @@ def main() -> None:
         began = time.process_time()
         posterior = model.fit(seed=1, progress=False, **options)
         seconds = time.process_time() - began
-        draws = idata.dataset(posterior)[model.hierarchy.population_names]
+        draws = inference_data.dataset(posterior)[model.hierarchy.population_names]
         flat = {
             f"{name}{list(at) if at else ''}": draws[name].to_numpy().reshape(-1, *draws[name].shape[2:])[:, *at]
             for name in draws
             for at in np.ndindex(*draws[name].shape[2:])
         }
-        _, ess = idata.worst_ess(draws)
+        _, ess = inference_data.worst_ess(draws)
         return {k: v.mean() for k, v in flat.items()}, {k: v.std() for k, v in flat.items()}, seconds, ess
 
     reference, sds, seconds, ess = means(draws=1_000, tune=500, chains=4)

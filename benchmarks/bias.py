@@ -14,9 +14,9 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.published import SEED, reference_of
-from hddm_sbi import checkpoint
-from hddm_sbi.calibration import inner_region, posterior_bias_at, uniform
-from hddm_sbi.pretraining import targets
+from hddm_sbi.likelihoods import checkpoint
+from hddm_sbi.training.accuracy import inner_region, posterior_bias_at, uniform
+from hddm_sbi.training.shipped import targets
 
 
 def main(name: str, weights: str | None = None, n_sets: int = 16) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi.bridge import SilentTracker, validation_kept
-from hddm_sbi.compile import flatten
+from hddm_sbi.inference.density import flatten
+from hddm_sbi.likelihoods.sbi.pyro import SilentTracker, validation_kept
 
 Condition = tuple[Tensor, np.ndarray]
 

@@ -39,13 +39,13 @@ def steps(table: Path, fitted: Path) -> None:
     import pyro  # noqa: F401
 
     clock.lap("import torch and Pyro")
-    from hddm_sbi import idata  # noqa: F401
+    from hddm_sbi.inference import inference_data  # noqa: F401
 
     clock.lap("import ArviZ, pandas and xarray")
-    from hddm_sbi.experiment import FORMULAS
-    from hddm_sbi.model import HierarchicalModel
-    from hddm_sbi.report import summary
-    from hddm_sbi.trials import read_table
+    from hddm_sbi.analysis.experiment import FORMULAS
+    from hddm_sbi.data.trials import read_table
+    from hddm_sbi.hierarchy.model import HierarchicalModel
+    from hddm_sbi.presentation.report import summary
 
     clock.lap("import hddm_sbi, Numba and scipy")
     importlib.import_module("torch._dynamo")
@@ -72,7 +72,7 @@ def run(command: list[str]) -> tuple[float, float, str]:
 
 
 def main() -> None:
-    from hddm_sbi.experiment import FORMULAS, simulate_experiment
+    from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 
     command = [*PYTHON, "hddm_sbi"]
     seconds = best_seconds(lambda: subprocess.run([*command, "--help"], check=True, stdout=subprocess.DEVNULL), 5)

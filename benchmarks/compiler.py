@@ -14,11 +14,11 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi import idata
-from hddm_sbi.compile import Path, flatten
-from hddm_sbi.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.likelihood import SortedTrials
-from hddm_sbi.start import start_values
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.hierarchy.pilot.start import start_values
+from hddm_sbi.inference import inference_data
+from hddm_sbi.inference.density import Path, flatten
+from hddm_sbi.likelihoods.likelihood import SortedTrials
 
 TRIALS = (1_000, 8_000, 40_000)
 PATHS: tuple[Path, ...] = ("eager", "traced", "compiled")
@@ -52,7 +52,7 @@ def effective_samples(model: hs.HierarchicalModel) -> tuple[float, int]:
     began = time.process_time()
     posterior = model.fit(draws=300, tune=300, chains=2, seed=1, progress=False)
     seconds = time.process_time() - began
-    _, ess = idata.worst_ess(idata.dataset(posterior))
+    _, ess = inference_data.worst_ess(inference_data.dataset(posterior))
     return ess / seconds, int(np.sum(posterior["sample_stats"]["diverging"].to_numpy()))
 
 

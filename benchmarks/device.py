@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.network import Architecture
-from hddm_sbi.training import Recipe, fit, simulate_histograms
+from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.training.mixture import Recipe, fit, simulate_histograms
 
 RECIPE = Recipe(thetas=2_000, trials=1_000, shard=2_000)
 SIZES = {"64 x 2, 8 components": Architecture(), "96 x 2, 16 components": Architecture(components=16, hidden=96)}

@@ -6,10 +6,10 @@ import numpy as np
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi import idata
-from hddm_sbi.compile import flatten
-from hddm_sbi.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.start import start_values
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.hierarchy.pilot.start import start_values
+from hddm_sbi.inference import inference_data
+from hddm_sbi.inference.density import flatten
 
 TRIALS_PER_SUBJECT = (25, 100, 400, 1_600)
 #: slopes that do not differ between subjects, levels that do.
@@ -31,7 +31,7 @@ def main() -> None:
         for name, centred in CENTRED.items():
             model = hs.HierarchicalModel(WITH_SLOPES, data, likelihood="exact", centered=centred)
             posterior = model.fit(draws=400, tune=400, chains=2, seed=1, progress=False)
-            _, ess = idata.worst_ess(idata.dataset(posterior))
+            _, ess = inference_data.worst_ess(inference_data.dataset(posterior))
             stats = posterior["sample_stats"]
             diverging, gradients = (int(np.sum(stats[name].to_numpy())) for name in ("diverging", "n_steps"))
             rate = ess / posterior["posterior"].attrs["sampling_seconds"]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 import hddm_sbi as hs
-from hddm_sbi.catalogue import load_simulator, names
+from hddm_sbi.likelihoods.catalogue import load_simulator, names
 
 N = 200_000
 

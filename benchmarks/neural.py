@@ -4,8 +4,8 @@ import json
 
 import hddm_sbi as hs
 from benchmarks.exact import seconds_per_gradient
-from hddm_sbi import catalogue
-from hddm_sbi.pretraining import score, targets, verdicts
+from hddm_sbi.likelihoods import catalogue
+from hddm_sbi.training.shipped import score, targets, verdicts
 
 
 def main() -> None:

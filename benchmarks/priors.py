@@ -1,8 +1,8 @@
 """Default priors of every model (of races, those of two choices), and its sets from the literature, as tables."""
 
 import hddm_sbi as hs
-from hddm_sbi import catalogue
-from hddm_sbi.priors import prior_table
+from hddm_sbi.hierarchy.priors import prior_table
+from hddm_sbi.likelihoods import catalogue
 
 
 def main() -> None:

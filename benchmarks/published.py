@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 import hddm_sbi as hs
-from hddm_sbi import calibration, catalogue
-from hddm_sbi.likelihood import DecisionLikelihood
-from hddm_sbi.simulator import Simulator
+from hddm_sbi.likelihoods import catalogue
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood
+from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.training import accuracy
 
 N_THETAS, N_PER_THETA, N_SETS, TRIALS_PER_SET, SEED = 200, 1_000, 8, 10_000, 5
 #: seconds after which ssm-simulators gives a trial up (max_t), so that HSSM's networks are of another model where that
@@ -190,7 +191,7 @@ def reference_of(name: str) -> DecisionLikelihood | None:
 
 def thetas(ours: DecisionLikelihood, box: Region, n: int) -> np.ndarray:
     """Up to n rows, uniform in that part of the box whose trials are seldom given up, by our likelihood."""
-    several = calibration.uniform(ours.simulator, box, 4 * n, SEED)
+    several = accuracy.uniform(ours.simulator, box, 4 * n, SEED)
     return several[later_than(GIVEN_UP, ours, several) < FREQUENT][:n]
 
 
@@ -216,7 +217,7 @@ def bias(likelihood: DecisionLikelihood, reference: DecisionLikelihood, n_sets: 
     """Posterior bias by parameter; none where a parameter is held at a number."""
     if not n_sets or any(low == high for low, high in likelihood.box.values()):
         return {}
-    found, _ = calibration.posterior_bias(likelihood, reference, TRIALS_PER_SET, n_sets, SEED)
+    found, _ = accuracy.posterior_bias(likelihood, reference, TRIALS_PER_SET, n_sets, SEED)
     return {f"bias of {p}": b for p, b in found.items()}
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi import idata
+from hddm_sbi.inference import inference_data
 
 FORMULAS = ["v ~ condition + (condition|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"]
 #: subjects, and trials of each.
@@ -69,8 +69,8 @@ def fit(size: str) -> dict[str, float | str]:
     sampling, cpu = time.perf_counter(), time.process_time()
     posterior = model.fit(draws=DRAWS, tune=TUNE, chains=CHAINS, seed=1, progress=False)
     end, cpu = time.perf_counter(), time.process_time() - cpu
-    population = idata.dataset(posterior)[model.hierarchy.population_names]
-    name, ess = idata.worst_ess(population)
+    population = inference_data.dataset(posterior)[model.hierarchy.population_names]
+    name, ess = inference_data.worst_ess(population)
     return {
         "trials": len(data),
         "parameters": density.size,
@@ -82,7 +82,7 @@ def fit(size: str) -> dict[str, float | str]:
         "GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "ess": ess,
         "least": name,
-        "rhat": idata.worst_rhat(population)[1],
+        "rhat": inference_data.worst_rhat(population)[1],
     }
 
 

@@ -16,8 +16,8 @@ import click
 from hddm_sbi.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from hddm_sbi.model import HierarchicalModel
-    from hddm_sbi.simulator import Simulator
+    from hddm_sbi.hierarchy.model import HierarchicalModel
+    from hddm_sbi.simulation.simulator import Simulator
 
 _INTERRUPTED = 130
 #: the result is whole, but not where it was to be.
@@ -78,8 +78,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     Example: hddm-sbi fit trials.csv "v ~ condition + (1|subject)" -f "a ~ 1 + (1|subject)" -o fit.nc
     """
     _check_writable(output)
-    from hddm_sbi.model import HierarchicalModel
-    from hddm_sbi.trials import read_table
+    from hddm_sbi.data.trials import read_table
+    from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)
     model = HierarchicalModel(
@@ -101,8 +101,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
 
 def _fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
     """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
-    from hddm_sbi.diagnostics import ConvergenceWarning
-    from hddm_sbi.report import summary
+    from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+    from hddm_sbi.presentation.report import summary
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
@@ -180,9 +180,9 @@ def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bo
     """Simulate an experiment, fit it, and write the posterior and three figures."""
     out.mkdir(parents=True, exist_ok=True)
     _check_writable(out / "fit.nc")
-    from hddm_sbi.experiment import FORMULAS, simulate_experiment
-    from hddm_sbi.model import HierarchicalModel
-    from hddm_sbi.report import write_figures
+    from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+    from hddm_sbi.hierarchy.model import HierarchicalModel
+    from hddm_sbi.presentation.report import write_figures
 
     experiment = simulate_experiment(subjects, trials, seed)
     experiment.trials.to_csv(out / "trials.csv", index=False)
@@ -211,7 +211,7 @@ def simulate(model: str, parameters: tuple[str, ...], n_trials: int, seed: int, 
             theta[name] = float(value)
         except ValueError:
             raise InputError(f"expected NAME=NUMBER, for instance v=1.5; got {text!r}.") from None
-    from hddm_sbi.catalogue import simulate as run
+    from hddm_sbi.likelihoods.catalogue import simulate as run
 
     run(model, theta, n_trials, seed=seed).to_csv(output or sys.stdout, index=False)
 
@@ -220,7 +220,7 @@ def simulate(model: str, parameters: tuple[str, ...], n_trials: int, seed: int, 
 @_plain_errors
 def models() -> None:
     """List the models, their parameters, and how good their likelihoods are."""
-    from hddm_sbi.catalogue import models as table
+    from hddm_sbi.likelihoods.catalogue import models as table
 
     click.echo(table().to_string(float_format="{:.2g}".format, na_rep="-"))
 
@@ -264,8 +264,8 @@ def train(
         return
     output = output or Path(f"{model}.safetensors")
     _check_writable(output)
-    from hddm_sbi.pretraining import train_likelihood_of
-    from hddm_sbi.training import Recipe
+    from hddm_sbi.training.mixture import Recipe
+    from hddm_sbi.training.shipped import train_likelihood_of
 
     recipe = Recipe(thetas=2_000, trials=1_000, steps=500, shard=1_000) if quick else None
     folder = runs or Path("runs") / (f"{model}-quick" if quick else model)
@@ -284,7 +284,7 @@ def _train_own(
     device: str,
 ) -> None:
     """Train the likelihood of a simulator in a Python file."""
-    from hddm_sbi.learning import TrainingWarning, train_likelihood
+    from hddm_sbi.training.train import TrainingWarning, train_likelihood
 
     simulator = _simulator_at(place)
     output = output or Path(f"{simulator.name}.safetensors")
@@ -305,7 +305,7 @@ def _simulator_at(place: str) -> Simulator:
     """The simulator called NAME in FILE.py, which is run as if it were imported."""
     import runpy
 
-    from hddm_sbi.simulator import Simulator
+    from hddm_sbi.simulation.simulator import Simulator
 
     path, _, name = place.rpartition(":")
     if not Path(path).is_file():
@@ -333,8 +333,8 @@ def check(model: str) -> None:
     """
     import json
 
-    from hddm_sbi import catalogue, checkpoint
-    from hddm_sbi.pretraining import score, targets, verdicts
+    from hddm_sbi.likelihoods import catalogue, checkpoint
+    from hddm_sbi.training.shipped import score, targets, verdicts
 
     if model.endswith(".safetensors") and checkpoint.read_card(Path(model)).declaration:
         verdict = checkpoint.read_card(Path(model)).scores

@@ -7,11 +7,11 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
 from numpy.typing import NDArray
 
-from hddm_sbi.diffusion import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import EXACT, Simulator, Symmetries
-from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.simulation.simulator import EXACT, Simulator, Symmetries
+from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
 # dx = v dt + dW, x(0) = x0 = (2z - 1) a, response when |x| >= a - t tan(theta), rt = decision time t + t0.
 #

@@ -7,12 +7,12 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 from numpy.typing import NDArray
 
-from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import EXACT, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.vecmath import FAST
-from hddm_sbi.wiener import first_exit, log_driftless
+from hddm_sbi.numerics.vecmath import FAST
+from hddm_sbi.simulation.simulator import EXACT, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.wiener import first_exit, log_driftless
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
 
@@ -26,7 +26,7 @@ def trial(v: float, a: float, z: float, t0: float, rng: Any) -> tuple[float, int
     return t0 + time, choice
 
 
-# Density at the lower bound, with A = 2a, w = z, u = t / A² (Navarro & Fuss 2009; f is summed in hddm_sbi/wiener.py):
+# Density at the lower bound, with A = 2a, w = z, u = t / A² (Navarro & Fuss 2009; f is summed in simulation/wiener.py):
 #   p(t) = A^-2 exp(-v A w - v² t / 2) f(u, w)
 # The upper bound is the lower bound of the model with -v and 1 - z.
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 
-from hddm_sbi.diffusion import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
-from hddm_sbi.passage import Passage, grid
-from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.simulation.first_passage import Passage, grid
+from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when
 # |x| >= a, rt = decision time + a time uniform on [t0, t0 + st0]. Of the starting interval, the part inside (0, 1).

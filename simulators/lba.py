@@ -9,8 +9,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.vecmath import upper_tail
+from hddm_sbi.numerics.vecmath import upper_tail
+from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
 # reaches b = A + B, rt = t0 + that time. With x = (B - v t) / t, y = (b - v t) / t (Brown & Heathcote 2008):

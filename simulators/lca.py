@@ -8,10 +8,10 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.crossing import crossing_time
-from hddm_sbi.diffusion import DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.moving_bounds import crossing_time
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx_i = (v_i - g x_i - b sum_{j != i} x_j) dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches
 # a, rt = t + t0.
@@ -21,7 +21,7 @@ from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symm
 # long as it cannot touch 0 and then the threshold in one step: steps are so short that the odds of that are 3e-7. The
 # drift at the end is that at the lifted end, without which the error would be of first order in the step.
 
-#: longest step, in the times that leak and inhibition take. tests/test_lca.py states the error that is left.
+#: longest step, in the times that leak and inhibition take. tests/simulation/test_lca.py states the error that is left.
 _STEP = 0.05
 #: sds of a step that fit between an accumulator and 0, or else between its drifting path and the threshold.
 _TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
@@ -98,7 +98,7 @@ def _simulator(n: int) -> Simulator:
         parameters=(*drifts, _A, _Z, NON_DECISION, _G, _B),
         choices=tuple(range(n)),
         trial=trial,
-        discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/test_lca.py -m slow)",
+        discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/simulation/test_lca.py -m slow)",
         symmetries=Symmetries(
             shift="t0",
             scale="a",

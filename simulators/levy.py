@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.crossing import crossing_time
-from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.moving_bounds import crossing_time
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = v dt + dL, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0. L is symmetric alpha-stable with
 # E exp(i k L(t)) = exp(-t |k / 2^1/2|^alpha): alpha = 2 is the Wiener process, alpha = 1 the Cauchy process.
@@ -21,7 +21,7 @@ from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symm
 # bounds is known exactly. It climbs higher than they do: the means of the two highest points differ by e times
 #   kappa = 1/pi int_0^inf log[u² / (2 (2 - alpha) psi(u))] du / u²,  psi(u) = int_0^1 (1 - cos u x) x^(-1 - alpha) dx
 # (the difference of two of Spitzer's identities), so the bounds are moved outwards by that, and the error left is of
-# order e². tests/test_levy.py states it.
+# order e². tests/simulation/test_levy.py states it.
 
 #: smallest jump that is drawn, relative to the bound, for alpha = 1, and what is added to it until alpha = 2.
 _SMALLEST, _LARGER = 0.02, 0.04
@@ -93,6 +93,6 @@ SIMULATOR = Simulator(
         complemented=("z",),
     ),
     tail="early",
-    discretisation="mean decision time off by less than 0.25 % (five se of 4e6 trials, tests/test_levy.py)",
+    discretisation="mean decision time off by less than 0.25 % (five se of 4e6 trials, tests/simulation/test_levy.py)",
     citation="Voss, Lerche, Mertens & Voss (2019), Psychon. Bull. Rev. 26:813",
 )

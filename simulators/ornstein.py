@@ -6,11 +6,11 @@ import math
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.crossing import UNSEEN, crossing_of
-from hddm_sbi.diffusion import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
+from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = (v - g x) dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time t + t0.
 #

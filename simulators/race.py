@@ -9,13 +9,13 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from hddm_sbi.crossing import crossing_time
-from hddm_sbi.diffusion import COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
-from hddm_sbi.passage import Passage, grid
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.first_passage import Passage, grid
+from hddm_sbi.simulation.moving_bounds import crossing_time
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx_i = v_i dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches a - t tan(theta), rt = t + t0.
 #

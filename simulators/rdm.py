@@ -9,8 +9,8 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
-from hddm_sbi.vecmath import upper_tail
+from hddm_sbi.numerics.vecmath import upper_tail
+from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
 # The distance k to the threshold is uniform on [B, B + A]. With x = (k - v t) / sqrt(t), y = (k + v t) / sqrt(t):

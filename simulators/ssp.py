@@ -7,13 +7,13 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from hddm_sbi.crossing import UNSEEN, crossing_of
-from hddm_sbi.diffusion import CONGRUENCY, NON_DECISION, THRESHOLD
-from hddm_sbi.passage import Diffusion, Passage, constant, first_passage
-from hddm_sbi.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
+from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 # dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,
 # rt = decision time + t0. The spotlight is a normal density of standard deviation u(t) = max(sda - rd t, 0), in widths

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.learned import CellOutcomes
-from hddm_sbi.likelihood import Likelihood
+from hddm_sbi.likelihoods.likelihood import Likelihood
+from hddm_sbi.likelihoods.sbi.likelihood import CellOutcomes
 
 #: of the talk this project grew from, in its second version.
 RATES = {"A": 9.3, "B": 6.0, "C": 9.6, "D": 8.9, "E": 8.1}

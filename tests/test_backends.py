@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from seeded import killed_once, normal
 
 import hddm_sbi as hs
-from hddm_sbi.catalogue import load_simulator
-from hddm_sbi.diagnostics import ConvergenceWarning
-from hddm_sbi.replicas import ReplicaWarning
-from hddm_sbi.tasks import Store, WorkerWarning, run
-from hddm_sbi.training import Recipe, simulate_histograms
+from hddm_sbi.analysis.calibration import ReplicaWarning
+from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.likelihoods.catalogue import load_simulator
+from hddm_sbi.parallel import Store, WorkerWarning, run
+from hddm_sbi.training.mixture import Recipe, simulate_histograms
 
 RECIPE = Recipe(thetas=80, trials=100, bins=12, shard=20, seed=7)
 SHORT = {"draws": 60, "tune": 60, "chains": 2, "progress": False}

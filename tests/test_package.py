@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import hddm_sbi as hs
-from hddm_sbi.catalogue import weights_of
-from hddm_sbi.checkpoint import read_card
+from hddm_sbi.likelihoods.catalogue import weights_of
+from hddm_sbi.likelihoods.checkpoint import read_card
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,13 +18,11 @@ import os
 import arviz as az
 
 import hddm_sbi as hs
-from hddm_sbi import plots
-from hddm_sbi.experiment import simulate_experiment
 
 DRAWS = int(os.environ.get("TUTORIAL_DRAWS", "1000"))
 TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "60"))
 
-experiment = simulate_experiment(n_subjects=12, n_trials=TRIALS, seed=1)
+experiment = hs.simulate_experiment(n_subjects=12, n_trials=TRIALS, seed=1)
 experiment.trials.head()
 
 # %% [markdown]
@@ -62,10 +60,10 @@ print(az.summary(posterior, var_names=model.hierarchy.population_names))
 # Grey: observed response times; lower (wrong) responses to the left. Blue: what the fitted model predicts.
 
 # %%
-plots.plot_predictive(model, posterior, by="condition")
+hs.plots.plot_predictive(model, posterior, by="condition")
 
 # %%
-plots.plot_predictive(model, posterior, by="subject")
+hs.plots.plot_predictive(model, posterior, by="subject")
 
 # %% [markdown]
 # ## Shrinkage
@@ -73,11 +71,11 @@ plots.plot_predictive(model, posterior, by="subject")
 # pulled towards the population mean, most where their own trials say least.
 
 # %%
-plots.plot_shrinkage(model, posterior, parameter="v", group="subject")
+hs.plots.plot_shrinkage(model, posterior, parameter="v", group="subject")
 
 # %% [markdown]
 # ## Recovery
 # The truth is known here: about 94 % of the 94 % intervals should contain it.
 
 # %%
-plots.plot_recovery(model, posterior, experiment.truth)
+hs.plots.plot_recovery(model, posterior, experiment.truth)

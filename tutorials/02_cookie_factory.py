@@ -26,11 +26,8 @@ import pyro.distributions as dist
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.bridge import SilentTracker, validation_kept
-from hddm_sbi.compile import flatten
-from hddm_sbi.inference import sample
 
-with validation_kept():
+with hs.validation_kept():
     from sbi.inference import NLE
     from sbi.neural_nets.net_builders.categorial import build_categoricalmassestimator
 
@@ -83,7 +80,7 @@ with torch.random.fork_rng():
     # of each are enough, though sbi, which waits for the validation score to stop rising, warns that it did not.
     for batch, step in [(500, 5e-3), (1_000, 1e-3), (5_000, 3e-4)]:
         build = table_of_counts if estimator is None else lambda *_, trained=estimator: trained
-        trainer = NLE(density_estimator=build, tracker=SilentTracker(), show_progress_bars=False)
+        trainer = NLE(density_estimator=build, tracker=hs.SilentTracker(), show_progress_bars=False)
         trainer.append_simulations(log_rate, simulated)
         estimator = trainer.train(training_batch_size=batch, learning_rate=step, max_num_epochs=5)
 
@@ -154,8 +151,8 @@ START = {"mu": torch.tensor(8.0), "sigma": torch.tensor(1.0)}
 def fit(model, chips_given, n_rates):
     """Posterior draws, name -> (draws, ...)."""
     start = {"rate": torch.full((n_rates,), 8.0), **(START if model is hierarchical else {})}
-    density = flatten(lambda: model(chips_given), start)
-    run = sample(
+    density = hs.flatten(lambda: model(chips_given), start)
+    run = hs.sample(
         density,
         lambda: model(chips_given),
         draws=DRAWS,

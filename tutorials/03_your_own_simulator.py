@@ -21,7 +21,6 @@ import pandas as pd
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi import plots, report
 
 DRAWS = int(os.environ.get("TUTORIAL_DRAWS", "1000"))
 TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "100"))
@@ -119,8 +118,8 @@ model
 
 # %%
 posterior = model.fit(draws=DRAWS, tune=DRAWS, chains=4, seed=1, progress=False)
-print(report.summary(model, posterior))
+print(hs.report.summary(model, posterior))
 print(f"truth: v 2.5 (sd 0.4), log k {math.log(2):.2f} distracted and {math.log(0.8):.2f} quiet")
 
 # %%
-plots.plot_predictive(model, posterior, by="condition")
+hs.plots.plot_predictive(model, posterior, by="condition")

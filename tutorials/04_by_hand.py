@@ -24,8 +24,6 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 
 import hddm_sbi as hs
-from hddm_sbi.compile import flatten
-from hddm_sbi.inference import sample
 
 DRAWS = int(os.environ.get("TUTORIAL_DRAWS", "1000"))
 TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "100"))
@@ -94,14 +92,14 @@ def model():
 
 # %% [markdown]
 # ## NUTS on the fast path
-# `flatten` records the model's log density once; `sample` runs nutpie's NUTS on it.
+# `hs.flatten` records the model's log density once; `hs.sample` runs nutpie's NUTS on it.
 
 # %%
 START = {"drift": 1.0, "drift_sd": 0.3, "log_a": 0.0, "log_t0": -1.5, "caution_on_a": 0.1, "caution_on_t0": 0.1}
 start = {name: number(value) for name, value in START.items()}
 start |= {"v": torch.ones(SUBJECTS).double(), "caution": torch.zeros(SUBJECTS).double()}
-density = flatten(model, start)
-run = sample(density, model, draws=DRAWS, tune=DRAWS, chains=4, seed=1, method="nuts", progress=False)
+density = hs.flatten(model, start)
+run = hs.sample(density, model, draws=DRAWS, tune=DRAWS, chains=4, seed=1, method="nuts", progress=False)
 draws = {name: value.flatten(0, 1).numpy() for name, value in density.constrain(run.x).items()}
 
 truth = {"drift": 1.5, "drift_sd": 0.3, "log_a": 0.0, "log_t0": np.log(0.3)}

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers.task import Task, heard
-from hddm_sbi.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 
 ROOT = Path(__file__).parents[2]
 #: subjects x 2 conditions of the simulated experiment.

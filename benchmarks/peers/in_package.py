@@ -6,8 +6,8 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.peers.task import Task, cpu, least_bulk_ess, milliseconds, say
-from hddm_sbi import idata
-from hddm_sbi.trials import read_table
+from hddm_sbi.data.trials import read_table
+from hddm_sbi.inference import inference_data
 
 
 def main(task: Task) -> None:
@@ -18,7 +18,7 @@ def main(task: Task) -> None:
     began = cpu()
     posterior = model.fit(task.draws, task.tune, chains=1, seed=task.seed, progress=False)
     say(sampling=cpu() - began, total=cpu(), draws=task.draws)
-    variables = {str(name): array.to_numpy() for name, array in idata.dataset(posterior).data_vars.items()}
+    variables = {str(name): array.to_numpy() for name, array in inference_data.dataset(posterior).data_vars.items()}
     say(ess=least_bulk_ess(variables))
     x = density.start + 0.05
     say(ms=milliseconds(lambda: density(x)))

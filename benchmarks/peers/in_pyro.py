@@ -13,11 +13,11 @@ from pyro.infer import MCMC, NUTS
 import hddm_sbi as hs
 from benchmarks.peers.in_sbi import observed_by
 from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
-from hddm_sbi.compile import flatten
-from hddm_sbi.inference import starting_point
-from hddm_sbi.posterior import variables
-from hddm_sbi.start import start_values
-from hddm_sbi.trials import read_table
+from hddm_sbi.data.trials import read_table
+from hddm_sbi.hierarchy.pilot.start import start_values
+from hddm_sbi.hierarchy.posterior import variables
+from hddm_sbi.inference.density import flatten
+from hddm_sbi.inference.sampling import starting_point
 
 
 @contextmanager

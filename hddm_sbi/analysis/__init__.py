@@ -1,0 +1,4 @@
+"""What one asks of a fit: predictions, comparison, calibration, recovery.
+
+Doors: predictive, comparison, calibration, known_parameters, experiment.
+"""

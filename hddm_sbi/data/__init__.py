@@ -1,0 +1,4 @@
+"""A table of trials and formulas -> cells and design matrices.
+
+Doors: trials, formula, design.
+"""

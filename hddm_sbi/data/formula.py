@@ -1,0 +1,270 @@
+"""Formulas to designs: one linear predictor per parameter, on the cells."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from formulae.environment import Environment
+from formulae.transforms import TRANSFORMS
+from numpy.typing import NDArray
+
+from hddm_sbi.data.design import Design, GroupTerm, Term, check_estimable, find_cells, group_levels, ordered_levels
+from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, parse
+from hddm_sbi.data.trials import check_column
+from hddm_sbi.errors import InputError, did_you_mean, name_rows
+
+__all__ = ["Design", "GroupTerm", "Term", "build_designs", "columns_used", "parse_formulas"]
+
+Index = NDArray[np.int64]
+
+#: what a call in a formula may name beside formulae's own transforms.
+_FUNCTIONS: dict[str, Any] = {
+    "np": np,
+    "abs": np.abs,
+    "exp": np.exp,
+    "log": np.log,
+    "log10": np.log10,
+    "log2": np.log2,
+    "sqrt": np.sqrt,
+}
+
+
+def parse_formulas(
+    formulas: str | Sequence[str] | Mapping[str, str | float], parameters: Sequence[str]
+) -> dict[str, str | float]:
+    """Right-hand side, or fixed number, of every parameter, in the order of `parameters`; "1" where not mentioned.
+
+    formulas: "v ~ condition + (1|subject)", "z = 0.5", a list of these, or a dict parameter -> right side or number.
+    Raises InputError for an unknown parameter, one given twice, and whatever is not a formula (shows where).
+
+    >>> parse_formulas(["v ~ condition + (1|subject)", "z = 0.5"], ["v", "a", "z"])
+    {'v': 'condition + (1|subject)', 'a': '1', 'z': 0.5}
+    """
+    given: dict[str, str | float] = {}
+    for name, value in _pairs(formulas, parameters):
+        if name not in parameters:
+            raise InputError(
+                f"unknown parameter {name!r} in a formula{did_you_mean(name, parameters)} On the left of ~ stands a "
+                f"parameter of the model: {', '.join(parameters)}."
+            )
+        if name in given:
+            raise InputError(f"parameter {name!r} has two formulas; give it one.")
+        given[name] = value
+        if isinstance(value, str):
+            parse(name, value)
+    return {name: given.get(name, "1") for name in parameters}
+
+
+def columns_used(rhs: Mapping[str, str | float]) -> tuple[str, ...]:
+    """Data columns that occur in the formulas, in order of first use.
+
+    >>> columns_used({"v": "a * np.log(b) + (a|s/day)", "z": 0.5})
+    ('a', 'b', 's', 'day')
+    """
+    formulas = [parse(name, value) for name, value in rhs.items() if isinstance(value, str)]
+    return tuple(dict.fromkeys(column for formula in formulas for column in formula.columns()))
+
+
+def build_designs(
+    rhs: Mapping[str, str | float], data: pd.DataFrame, conditions: Sequence[str] = ()
+) -> tuple[dict[str, Design], Index]:
+    """Design of every parameter that is not fixed, and the cell of every trial (n_trials,).
+
+    conditions: further columns that tell cells apart.
+
+    Transforms such as scale() and poly() see all trials; their columns are then kept once per cell. A string, boolean
+    or categorical column is categorical (the levels that occur, in the order of its dtype or else sorted; the first is
+    the reference), a numeric one is numeric unless in C(); a grouping factor is always categorical.
+    Raises InputError for an unknown column, a factor with one level, a transform that gives NaN or infinity, and
+    columns that cannot be told apart.
+
+    >>> data = pd.DataFrame({"condition": ["easy", "hard", "easy"]})
+    >>> designs, cell = build_designs({"v": "condition", "z": 0.5}, data)
+    >>> [(term.name, term.levels, term.matrix.tolist()) for term in designs["v"].common]
+    [('Intercept', None, [[1.0], [1.0]]), ('condition', ('hard',), [[0.0], [1.0]])]
+    >>> cell
+    array([0, 1, 0])
+    """
+    columns = columns_used(rhs)
+    for column in columns:
+        check_column(data, column)
+    cell, first = find_cells(data, list(dict.fromkeys([*columns, *conditions])))
+    trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
+    cells = data[list(columns)].iloc[first]
+    formulas = [parse(name, value) for name, value in rhs.items() if isinstance(value, str)]
+    return {formula.parameter: _design(formula, trials, cells, cell, first) for formula in formulas}, cell
+
+
+def _pairs(formulas: object, parameters: Sequence[str]) -> Iterator[tuple[str, str | float]]:
+    """Parameter and right-hand side, or number, of everything given."""
+    if isinstance(formulas, Mapping):
+        for name, value in formulas.items():
+            yield str(name), _right_hand_side(str(name), value)
+        return
+    texts = [formulas] if isinstance(formulas, str) else formulas
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"formulas must be a string, a list of strings, or a dict; got {formulas!r}.")
+    for text in texts:
+        left, tilde, right = text.partition("~")
+        assignment = re.fullmatch(r"\s*(\w+)\s*=\s*([^~]*)", text)
+        if assignment:
+            yield assignment[1], _number(assignment[1], assignment[2].strip())
+        elif tilde and left.strip():
+            yield left.strip(), _tidy(left.strip(), right)
+        else:
+            raise InputError(
+                f"formula {text!r} must be `parameter ~ terms`, for instance {parameters[0]} ~ 1, or a fixed value, "
+                f"for instance {parameters[0]} = 0.5."
+            )
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name} = {value} is not a finite number; a formula is written with ~, as in {name} ~ 1.")
+    return number
+
+
+def _right_hand_side(name: str, value: object) -> str | float:
+    if not isinstance(value, str):
+        return _number(name, value)
+    left, tilde, right = value.partition("~")
+    return _tidy(name, right if tilde and left.strip() in ("", name) else value)
+
+
+def _tidy(name: str, rhs: str) -> str:
+    text = re.sub(r"\s*\n\s*", " ", rhs).strip()
+    if not text:
+        raise InputError(f"the formula of {name!r} is empty; write {name} ~ 1 for an intercept alone.")
+    return text
+
+
+def _predictor(column: pd.Series[Any]) -> Any:
+    """A column as formulae reads it right: a plain numeric array, or an ordered categorical."""
+    if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(column.dtype):
+        return ordered_levels(column)
+    whole = pd.api.types.is_integer_dtype(column.dtype)
+    return column.to_numpy(dtype=np.int64 if whole else np.float64)
+
+
+def _design(formula: Formula, trials: pd.DataFrame, cells: pd.DataFrame, cell: Index, first: Index) -> Design:
+    """One parameter's terms. trials: prepared columns of every trial. cells: the caller's columns of every cell."""
+    common = _terms(formula, formula.common, trials, cell, first)
+    check_estimable(str(formula), common)
+    groups = []
+    for bar in formula.bars:
+        effects = _terms(formula, bar.effects, trials, cell, first)
+        terms = tuple(Term("1", None, t.matrix) if t.name == "Intercept" else t for t in effects)
+        if not terms:
+            raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
+        correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
+        groups += [
+            GroupTerm(":".join(columns), *group_levels(cells, columns), terms, correlated)
+            for columns in formula.factors(bar)
+        ]
+    names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(
+            f"formula '{formula}': the group effect {twice} occurs twice; keep one. A slope without its "
+            "intercept is written (0 + x|subject)."
+        )
+    return Design(formula.parameter, formula.rhs, common, tuple(groups))
+
+
+def _terms(formula: Formula, tree: Any, trials: pd.DataFrame, cell: Index, first: Index) -> tuple[Term, ...]:
+    """Terms of a tree, computed on all trials and kept once per cell."""
+    model = formula.model(tree)
+    _evaluate(formula, model, trials)
+    terms = []
+    for term in model.common_terms:
+        _check_levels(formula, term)
+        columns = term.data.reshape(len(trials), -1)
+        _check_values(formula, term.name, columns, cell, first)
+        matrix = np.ascontiguousarray(columns[first], dtype=np.float64)
+        terms.append(Term(term.name, _levels(term, matrix.shape[1]), matrix))
+    _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
+    return tuple(terms)
+
+
+def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
+    try:
+        # formulae prints before it raises; numpy warns about log(-1), which _check_values reports with its rows.
+        with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+            model.eval(trials, Environment([_FUNCTIONS]))
+    except KeyError as error:
+        name, known = str(error.args[0]), sorted(({*_FUNCTIONS, *TRANSFORMS}) - {"np", *NOT_PREDICTORS})
+        raise InputError(
+            f"formula '{formula}' calls an unknown function {name!r}{did_you_mean(name, known)} Known: "
+            f"{', '.join(known)}, and numpy's as np.<name>."
+        ) from None
+    except Exception as error:
+        for term in model.common_terms:
+            _check_levels(formula, term)
+        raise InputError(f"formula '{formula}' cannot be computed on these data: {error}.") from None
+
+
+def _check_span(formula: Formula, terms: Sequence[Any], n_columns: int) -> None:
+    """Refuse a design that lacks or repeats a part of what its terms mean.
+
+    A term with factors S and numeric columns Q spans the sum over subsets T of S of spaces of dimension
+    prod_{t in T} (levels_t - 1) * width(Q). formulae 0.9 drops some of them where an interaction of three factors is
+    without its lower orders, and repeats one where x:y and y:x meet.
+    """
+    spaces: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+    for term in terms:
+        components = getattr(term, "components", ())
+        numeric = {c.name: math.prod(c.value.shape[1:]) for c in components if c.kind != "categoric"}
+        factors = {c.name: len(c.levels) - 1 for c in components if c.kind == "categoric"}
+        for size in range(len(factors) + 1):
+            for chosen in itertools.combinations(factors, size):
+                dimension = math.prod(factors[name] for name in chosen) * math.prod(numeric.values())
+                spaces[frozenset(chosen), frozenset(numeric)] = dimension
+    if n_columns != sum(spaces.values()):
+        raise InputError(
+            f"formula '{formula}': an interaction cannot be coded without its lower orders; write them out (a*b*c), "
+            "or 0 + a:b:c for one coefficient per combination."
+        )
+
+
+def _check_levels(formula: Formula, term: Any) -> None:
+    for component in getattr(term, "components", ()):
+        if component.levels is not None and len(component.levels) < 2:
+            raise InputError(
+                f"formula '{formula}': {component.name!r} has one level, {str(component.levels[0])!r}, so it has no "
+                "effect to estimate; leave it out, or is a condition missing from the data?"
+            )
+
+
+def _check_values(formula: Formula, name: str, columns: NDArray[Any], cell: Index, first: Index) -> None:
+    """columns: (n_trials, k), which must be finite and the same for all trials of a cell."""
+    for column in columns.T:
+        wrong = np.flatnonzero(~np.isfinite(column))
+        if wrong.size:
+            raise InputError(
+                f"formula '{formula}': {name} is not a finite number in {name_rows(wrong.tolist())} (0 = first); "
+                "transform the column so that every trial has one."
+            )
+        if not np.array_equal(column, column[first][cell]):
+            raise InputError(
+                f"formula '{formula}': {name} differs between trials with equal predictors, so it depends on the "
+                "order of the rows; compute it as a column of the data."
+            )
+
+
+def _levels(term: Any, width: int) -> tuple[str, ...] | None:
+    levels = getattr(term, "levels", None)
+    if levels:
+        return tuple(str(level) for level in levels)
+    return None if width == 1 else tuple(str(position) for position in range(width))

@@ -1,0 +1,4 @@
+"""Designs x priors x likelihood -> Pyro model -> posterior.
+
+Doors: model, pyro_model, posterior, link, predictor, priors.
+"""

@@ -1,0 +1,4 @@
+"""Quick fits before sampling: where it starts, which effects are centred, in which coordinates.
+
+Doors: pooled, empirical_bayes, start, whitening.
+"""

@@ -1,0 +1,104 @@
+"""Where sampling starts and how each group term is parametrised, by what the pilot fit found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hddm_sbi.hierarchy.link import to_link
+from hddm_sbi.hierarchy.pilot.empirical_bayes import Pilot, constant_coefficients
+from hddm_sbi.hierarchy.pilot.pooled import LAPSE
+from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
+from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.likelihoods.likelihood import CellTrials
+
+Array = NDArray[np.float64]
+
+#: without lapses, the non-decision time starts no later than at this fraction of the fastest trial of a cell.
+_BELOW_FASTEST = 0.9
+#: levels of a Gamma population start no lower than at this fraction of its mean.
+_ABOVE_ZERO = 0.1
+
+
+def choose_centring(hierarchy: Hierarchy, pilot: Pilot) -> dict[str, bool]:
+    """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
+
+    A term is centred where the trials of a typical (median) group determine its effects better than the population
+    does. With d the variance of an effect given its trials alone, the group's other effects being uncertain by their
+    populations, that is d < sd², or V = 1 / (1 / d + 1 / sd²) < sd² / 2.
+    """
+    choice = {}
+    for predictor in hierarchy.predictors:
+        for term in predictor.groups:
+            found = pilot.effects[term.factor]
+            variance = np.median(np.diagonal(found.covariance, axis1=1, axis2=2), axis=0)
+            determined = (variance < 0.5 * found.sds**2)[found.of(term)]
+            choice[term.name] = bool(term.population == "gamma" or determined.all())
+    return choice
+
+
+def start_values(hierarchy: Hierarchy, pilot: Pilot) -> dict[str, Tensor]:
+    """A value for every sampled site: what the pilot fit found; without lapses, t0 is below the fastest trials."""
+    values: dict[str, Tensor] = {}
+    if not isinstance(hierarchy.lapse, float):
+        values["lapse"] = torch.tensor(LAPSE, dtype=torch.float64)
+    for predictor in hierarchy.predictors:
+        coefficients = {c.name: pilot.coefficients[c.name] for c in predictor.common}
+        found = [pilot.effects[g.factor] for g in predictor.groups]
+        deviations = [torch.from_numpy(f.values[:, f.of(g)]) for f, g in zip(found, predictor.groups, strict=True)]
+        if hierarchy.lapse == 0.0 and predictor.name == hierarchy.likelihood.simulator.symmetries.shift:
+            latest = to_link(_BELOW_FASTEST * torch.as_tensor(_fastest(hierarchy.trials)), predictor.link)
+            coefficients, deviations = _no_later(predictor, coefficients, deviations, latest)
+        values |= coefficients
+        for f, g, u in zip(found, predictor.groups, deviations, strict=True):
+            values |= _group_start(g, u, torch.from_numpy(f.sds[f.of(g)]), coefficients)
+    return values
+
+
+def _group_start(effects: GroupEffects, u: Tensor, sigma: Tensor, coefficients: Values) -> dict[str, Tensor]:
+    """The sites of a group term whose deviations are u (levels, k), of sds sigma (k,)."""
+    values: dict[str, Tensor] = {}
+    for name, term, part in zip(effects.effect_names, effects.terms, sigma.split(effects.widths), strict=True):
+        values[f"{name}_sigma"] = part[0] if term.levels is None else part
+    if effects.correlated:
+        values[f"{effects.name}_cholesky"] = torch.eye(len(sigma), dtype=torch.float64)
+    if not effects.centred:
+        return {**values, effects.site: u / sigma}
+    mean = effects.mean({**coefficients, **values})
+    level = mean + u
+    return {
+        **values,
+        effects.site: torch.maximum(level, _ABOVE_ZERO * mean) if effects.population == "gamma" else level,
+    }
+
+
+def _no_later(
+    predictor: Predictor, coefficients: Mapping[str, Tensor], deviations: list[Tensor], latest: Tensor
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Coefficients and deviations whose linear predictor nowhere exceeds `latest` (n_cells,): those given where theirs
+    does not, else a level and the groups' own intercepts."""
+    eta = predictor.linear(coefficients, deviations)
+    if bool((eta <= latest).all()):
+        return dict(coefficients), deviations
+    latest = torch.minimum(eta, latest)
+    own = next((i for i, g in enumerate(predictor.groups) if bool((g.matrix == 1).all())), None)
+    by_group = latest.min().unsqueeze(0) if own is None else _minimum_by_group(predictor.groups[own], latest)
+    deviations = [torch.zeros_like(u) for u in deviations]
+    if own is not None:
+        deviations[own] = (by_group - by_group.mean()).unsqueeze(-1)
+    return constant_coefficients(predictor, by_group.mean()), deviations
+
+
+def _minimum_by_group(effects: GroupEffects, eta: Tensor) -> Tensor:
+    lowest = torch.full((len(effects.levels),), torch.inf, dtype=torch.float64)
+    return lowest.scatter_reduce(0, effects.index, eta, reduce="amin")
+
+
+def _fastest(trials: CellTrials) -> Array:
+    """Fastest response time of every cell, (n_cells,)."""
+    per_cell = np.bincount(trials.cell, minlength=trials.n_cells)
+    return np.minimum.reduceat(trials.values[:, 0], np.cumsum(per_cell) - per_cell)

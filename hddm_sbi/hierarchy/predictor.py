@@ -1,0 +1,332 @@
+"""One parameter's linear predictor in Pyro: common coefficients and group effects, centred or not, on the cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from numpy.typing import NDArray
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from hddm_sbi.data.design import Design, GroupTerm, Term
+from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy.link import onto_box
+from hddm_sbi.hierarchy.priors import LKJ_SHAPE, gamma, to_pyro
+from hddm_sbi.simulation.simulator import Link, ParameterPrior
+
+Values = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Common coefficients of one term.
+
+    levels: labels of the coefficients, None for a single scalar one. matrix: (n_cells, k) columns, or (1, k) where all
+    cells share them. prior: of the coefficients, batch shape () or (k,).
+    """
+
+    name: str
+    levels: tuple[str, ...] | None
+    matrix: Tensor
+    prior: TorchDistribution
+
+    def sample(self) -> Tensor:
+        """Draw the coefficients in Pyro, () or (k,) float64, whatever the precision of a user's prior."""
+        prior = self.prior if self.levels is None else self.prior.expand([len(self.levels)]).to_event(1)
+        return pyro.sample(self.name, prior).double()
+
+    def columns(self, values: Values) -> Tensor:
+        """Coefficients as (..., k)."""
+        return values[self.name].unsqueeze(-1) if self.levels is None else values[self.name]
+
+
+@dataclass(frozen=True)
+class GroupEffects:
+    """Effects of one group factor that are drawn together: theta_s = mean + u_s, u_s ~ N(0, diag(sigma) R diag(sigma)).
+
+    non-centred: u = sigma * offset with offset ~ N(0, 1), best where groups have few trials.
+    centred: level ~ N(mean, sigma), u = level - mean, best where they have many. `mean` is the common coefficient of
+    the same column (0 where there is none). population "gamma": level ~ Gamma with that mean and sd (HDDM's hierarchy).
+
+    mean_of: for each column the common coefficients and position that are its mean, or None.
+    """
+
+    name: str
+    parameter: str
+    factor: str
+    levels: tuple[str, ...]
+    index: Tensor
+    matrix: Tensor
+    terms: tuple[Term, ...]
+    sigma_priors: tuple[TorchDistribution, ...]
+    mean_of: tuple[tuple[Coefficients, int] | None, ...]
+    correlated: bool
+    population: Literal["normal", "gamma"]
+    centred: bool
+
+    @property
+    def effect_names(self) -> tuple[str, ...]:
+        """Posterior names of the deviations, one per term: `v_1|subject`."""
+        return tuple(f"{self.parameter}_{term.name}|{self.factor}" for term in self.terms)
+
+    @property
+    def column_labels(self) -> tuple[str, ...]:
+        """Labels of the effects, for the correlation matrix: `1`, `condition[hard]`."""
+        return tuple(
+            label
+            for t in self.terms
+            for label in ((t.name,) if t.levels is None else [f"{t.name}[{v}]" for v in t.levels])
+        )
+
+    @property
+    def widths(self) -> list[int]:
+        """Number of columns of each term."""
+        return [term.matrix.shape[1] for term in self.terms]
+
+    @property
+    def site(self) -> str:
+        """Name of the sampled site behind the deviations."""
+        return f"{self.name}_{'level' if self.centred else 'offset'}"
+
+    def sample(self, values: dict[str, Tensor], plate: pyro.plate) -> None:
+        """Pyro sites of these effects; the deviations are recorded under `effect_names`."""
+        for name, term, prior in zip(self.effect_names, self.terms, self.sigma_priors, strict=True):
+            prior = prior if term.levels is None else prior.expand([term.matrix.shape[1]]).to_event(1)
+            values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", prior).double()
+        if self.correlated:
+            shape = torch.tensor(LKJ_SHAPE, dtype=torch.float64)
+            values[f"{self.name}_cholesky"] = pyro.sample(
+                f"{self.name}_cholesky", dist.LKJCholesky(sum(self.widths), shape)
+            )
+        with plate:
+            values[self.site] = pyro.sample(self.site, self._distribution(values))
+
+    def _distribution(self, values: Values) -> TorchDistribution:
+        sigma = self.sigma(values)
+        if not self.centred:
+            return dist.Normal(torch.zeros_like(sigma), torch.ones_like(sigma)).to_event(1)
+        mean = self.mean(values)
+        if self.population == "gamma":
+            return gamma(mean, sigma).to_event(1)
+        if self.correlated:
+            return dist.MultivariateNormal(mean, scale_tril=self._scale_tril(values))
+        return dist.Normal(mean, sigma).to_event(1)
+
+    def deviations(self, values: Values) -> Tensor:
+        """u: (..., n_levels, k), for one draw or any leading batch of draws."""
+        if self.centred:
+            return values[self.site] - self.mean(values).unsqueeze(-2)
+        if self.correlated:
+            return values[self.site] @ self._scale_tril(values).transpose(-1, -2)
+        return values[self.site] * self.sigma(values).unsqueeze(-2)
+
+    def reported_deviations(self, posterior: Values) -> Tensor:
+        """u again, (..., n_levels, k), from the deviations that the posterior reports under `effect_names`."""
+        parts = [posterior[name] for name in self.effect_names]
+        return torch.cat(
+            [u.unsqueeze(-1) if t.levels is None else u for u, t in zip(parts, self.terms, strict=True)], -1
+        )
+
+    def correlation(self, values: Values) -> Tensor:
+        """Correlation matrix of the effects, (..., k, k)."""
+        factor = values[f"{self.name}_cholesky"]
+        return factor @ factor.transpose(-1, -2)
+
+    def sigma(self, values: Values) -> Tensor:
+        """Standard deviation of every effect, (..., k)."""
+        parts = [values[f"{name}_sigma"] for name in self.effect_names]
+        return torch.cat(
+            [s.unsqueeze(-1) if t.levels is None else s for s, t in zip(parts, self.terms, strict=True)], -1
+        )
+
+    def _scale_tril(self, values: Values) -> Tensor:
+        return self.sigma(values).unsqueeze(-1) * values[f"{self.name}_cholesky"]
+
+    def mean(self, values: Values) -> Tensor:
+        """Population mean of every effect, (..., k); 0 where no common coefficient is one."""
+        sigma = self.sigma(values)
+        columns = [
+            torch.zeros_like(sigma[..., 0]) if source is None else source[0].columns(values)[..., source[1]]
+            for source in self.mean_of
+        ]
+        return torch.stack(columns, -1)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """One parameter: eta = X b + sum over group terms of Z u[group], then the link onto the likelihood's box."""
+
+    name: str
+    link: Link
+    low: float
+    high: float
+    n_cells: int
+    common: tuple[Coefficients, ...]
+    groups: tuple[GroupEffects, ...]
+
+    def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate]) -> Tensor:
+        """Draw every coefficient in Pyro into `values` and return the parameter on the cells, (n_cells,)."""
+        for coefficients in self.common:
+            values[coefficients.name] = coefficients.sample()
+        for effects in self.groups:
+            effects.sample(values, plates[effects.factor])
+        return self.value(values)
+
+    def value(self, values: Values) -> Tensor:
+        """The parameter on the cells, (..., n_cells), from sampled sites."""
+        return self._on_cells(values, [g.deviations(values) for g in self.groups])
+
+    def reported_value(self, posterior: Values) -> Tensor:
+        """The parameter on the cells, (..., n_cells), from what the posterior reports."""
+        return self._on_cells(posterior, [g.reported_deviations(posterior) for g in self.groups])
+
+    def linear(self, values: Values, deviations: list[Tensor]) -> Tensor:
+        """The linear predictor on the cells, (..., n_cells), from coefficients and deviations of every group term."""
+        parts = [c.columns(values) @ c.matrix.T for c in self.common]
+        for effects, u in zip(self.groups, deviations, strict=True):
+            parts.append((u[..., effects.index, :] * effects.matrix).sum(-1))
+        eta = sum(parts[1:], start=parts[0])
+        return eta.expand(*eta.shape[:-1], self.n_cells)
+
+    def _on_cells(self, values: Values, deviations: list[Tensor]) -> Tensor:
+        return onto_box(self.linear(values, deviations), self.link, self.low, self.high)
+
+    @property
+    def coefficient_names(self) -> list[str]:
+        """Common coefficients and standard deviations of groups, by their posterior names."""
+        sigmas = [f"{name}_sigma" for effects in self.groups for name in effects.effect_names]
+        return [c.name for c in self.common] + sigmas
+
+    def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Predictor:
+        """The same predictor with some priors replaced, by coefficient name."""
+        common = tuple(replace(c, prior=chosen.get(c.name, c.prior)) for c in self.common)
+        groups = tuple(
+            replace(
+                g,
+                sigma_priors=tuple(
+                    chosen.get(f"{name}_sigma", prior)
+                    for name, prior in zip(g.effect_names, g.sigma_priors, strict=True)
+                ),
+            )
+            for g in self.groups
+        )
+        # The means of group effects are looked up by coefficient name, so they need no change.
+        return replace(self, common=common, groups=groups)
+
+    def named(self, values: Values) -> dict[str, Tensor]:
+        """What the posterior reports beside the sampled coefficients: deviations and correlations, by their names."""
+        report: dict[str, Tensor] = {}
+        for effects in self.groups:
+            blocks = torch.split(effects.deviations(values), effects.widths, dim=-1)
+            for name, term, block in zip(effects.effect_names, effects.terms, blocks, strict=True):
+                report[name] = block.squeeze(-1) if term.levels is None else block
+            if effects.correlated:
+                report[f"{effects.name}_corr"] = effects.correlation(values)
+        return report
+
+
+def build_predictor(
+    design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: NDArray[np.int64]
+) -> Predictor:
+    """Attach default priors to the terms of a design. Group effects are non-centred until `start` chooses."""
+    if not design.common and not design.groups:
+        raise InputError(
+            f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
+        )
+    common = _common(design, prior, trials_per_cell)
+    groups = [
+        effects
+        for group in design.groups
+        for terms in ([group.terms] if group.correlated else [(term,) for term in group.terms])
+        for effects in [_group_effects(design.parameter, group, terms, prior, common, trials_per_cell)]
+    ]
+    low, high = box
+    return Predictor(
+        design.parameter, prior.link, low, high, len(trials_per_cell), common, tuple(_one_mean_each(groups))
+    )
+
+
+def _common(design: Design, prior: ParameterPrior, trials_per_cell: NDArray[np.int64]) -> tuple[Coefficients, ...]:
+    has_intercept = any(term.name == "Intercept" for term in design.common)
+    made = []
+    for position, term in enumerate(design.common):
+        cell_means = not has_intercept and position == 0 and term.levels is not None
+        if term.name == "Intercept" or cell_means:
+            distribution = to_pyro(prior.intercept)
+        else:
+            distribution = to_pyro(prior.slope, _spread(term, trials_per_cell))
+        matrix = torch.as_tensor(term.matrix)
+        shared = bool((matrix == matrix[0]).all())
+        name = f"{design.parameter}_{term.name}"
+        made.append(Coefficients(name, term.levels, matrix[:1] if shared else matrix, distribution))
+    return tuple(made)
+
+
+def _group_effects(
+    parameter: str,
+    group: GroupTerm,
+    terms: tuple[Term, ...],
+    prior: ParameterPrior,
+    common: tuple[Coefficients, ...],
+    trials_per_cell: NDArray[np.int64],
+) -> GroupEffects:
+    matrix = torch.as_tensor(np.concatenate([term.matrix for term in terms], axis=1))
+    return GroupEffects(
+        name=f"{parameter}_{'+'.join(term.name for term in terms)}|{group.factor}",
+        parameter=parameter,
+        factor=group.factor,
+        levels=group.levels,
+        index=torch.as_tensor(group.index),
+        matrix=matrix,
+        terms=terms,
+        sigma_priors=tuple(to_pyro(prior.group_sd, _spread(term, trials_per_cell)) for term in terms),
+        mean_of=tuple(_mean_of(matrix[:, column], common) for column in range(matrix.shape[1])),
+        correlated=group.correlated and matrix.shape[1] > 1,
+        population=prior.population if terms[0].name == "1" and matrix.shape[1] == 1 else "normal",
+        centred=False,
+    )
+
+
+def _mean_of(column: Tensor, common: tuple[Coefficients, ...]) -> tuple[Coefficients, int] | None:
+    """The common coefficient whose column equals this column of a group term."""
+    for coefficients in common:
+        for position in range(coefficients.matrix.shape[1]):
+            if bool((coefficients.matrix[:, position] == column).all()):
+                return coefficients, position
+    return None
+
+
+def _one_mean_each(groups: list[GroupEffects]) -> list[GroupEffects]:
+    """A common coefficient is the mean of one factor's levels only: the factor with the fewest levels keeps it.
+
+    Gamma levels need a mean, so they choose first; without one they are normal.
+    """
+    taken: set[tuple[str, int]] = set()
+    settled: dict[str, GroupEffects] = {}
+    for effects in sorted(groups, key=lambda g: (g.population != "gamma", len(g.levels))):
+        mean_of = tuple(None if s is None or (s[0].name, s[1]) in taken else s for s in effects.mean_of)
+        taken.update((s[0].name, s[1]) for s in mean_of if s is not None)
+        is_gamma = effects.population == "gamma" and mean_of[0] is not None
+        settled[effects.name] = replace(
+            effects, mean_of=mean_of, population="gamma" if is_gamma else "normal", centred=is_gamma
+        )
+    return [settled[effects.name] for effects in groups]
+
+
+def _spread(term: Term, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """Standard deviation of each column over trials; 1 for columns of -1, 0 and 1 (indicators, contrasts).
+
+    Shape (k,), or () for a scalar coefficient.
+    """
+    weights = counts / counts.sum()
+    mean = weights @ term.matrix
+    sd = np.sqrt(weights @ (term.matrix - mean) ** 2)
+    indicator = np.isin(term.matrix, (-1.0, 0.0, 1.0)).all(axis=0)
+    spread = np.where(indicator | (sd == 0), 1.0, sd)
+    return spread[0] if term.levels is None else spread

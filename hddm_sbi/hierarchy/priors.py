@@ -1,0 +1,143 @@
+"""The prior of every coefficient: the default of the model, a set from the literature, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pyro.distributions as dist
+import torch
+from numpy.typing import NDArray
+from pyro.distributions import TorchDistribution
+from scipy import stats
+
+from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.hierarchy.link import from_link
+from hddm_sbi.simulation.simulator import ParameterPrior, Prior, Simulator
+
+Priors = str | Mapping[str, TorchDistribution] | None
+
+#: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
+LKJ_SHAPE = 2.0
+
+
+def to_pyro(prior: Prior, spread: NDArray[np.float64] | None = None) -> TorchDistribution:
+    """Pyro distribution of `prior`, its scale divided by `spread` (the spread of the predictor of each column).
+
+    A slope's prior is thereby on the scale of one standard deviation of its covariate, whatever the covariate's units.
+
+    >>> to_pyro(Prior("normal", 0.0, 3.0))
+    Normal(loc: 0.0, scale: 3.0)
+    """
+    location = torch.tensor(prior.location, dtype=torch.float64)
+    scale = torch.tensor(prior.scale, dtype=torch.float64)
+    if spread is not None and np.any(spread != 1.0):
+        scale = scale / torch.as_tensor(spread)
+    if prior.family == "normal":
+        return dist.Normal(location, scale)
+    if prior.family == "halfnormal":
+        return dist.HalfNormal(scale)
+    return gamma(location, scale)
+
+
+def gamma(mean: torch.Tensor, sd: torch.Tensor) -> TorchDistribution:
+    """Gamma distribution by mean and standard deviation: shape mean²/sd², rate mean/sd²."""
+    variance = sd * sd
+    return dist.Gamma(mean * mean / variance, mean / variance)
+
+
+def parameter_priors(simulator: Simulator, priors: Priors) -> dict[str, ParameterPrior]:
+    """The prior table in force: the model's own, or the set from the literature that `priors` names."""
+    table = {p.name: p.prior for p in simulator.parameters if not p.given}
+    if isinstance(priors, str):
+        known = simulator.literature_priors
+        if priors not in known:
+            raise InputError(
+                f"priors={priors!r} is not a prior set of {simulator.name!r}; expected one of "
+                f"{sorted(known)}, None for the defaults, or a dict of coefficient name -> Pyro distribution."
+            )
+        table.update(known[priors])
+    return table
+
+
+def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution]:
+    """The user's distributions by coefficient name, checked against the model's coefficient names."""
+    if priors is None or isinstance(priors, str):
+        return {}
+    for name, prior in priors.items():
+        if name not in names:
+            hint = did_you_mean(name, names)
+            raise InputError(
+                f"priors names {name!r}, which is not a coefficient of this model{hint} Coefficients: {names}"
+            )
+        if not isinstance(prior, dist.Distribution):
+            raise InputError(
+                f"the prior of {name!r} must be a Pyro distribution, for instance pyro.distributions.Normal(0., 1.); "
+                f"got {prior!r}."
+            )
+    return {name: in_double(prior) for name, prior in priors.items()}
+
+
+def in_double(prior: TorchDistribution) -> TorchDistribution:
+    """The same distribution in double precision, where its class is built from its parameters alone.
+
+    >>> in_double(dist.Normal(0.1, 3.0)).loc.dtype
+    torch.float64
+    """
+    names: Mapping[str, object] = prior.arg_constraints
+    try:
+        return type(prior)(**{name: getattr(prior, name).double() for name in names}) if names else prior
+    except (AttributeError, TypeError):
+        return prior
+
+
+def describe(prior: TorchDistribution) -> str:
+    """A prior in one line, for tables.
+
+    >>> describe(dist.Normal(0.0, 3.0))
+    'Normal(loc=0, scale=3)'
+    """
+    while isinstance(prior, dist.Independent):
+        prior = prior.base_dist
+    names: dict[str, object] = dict(prior.arg_constraints)
+    arguments = {name: getattr(prior, name, None) for name in names}
+    if "scale" in arguments and isinstance(prior, dist.HalfNormal):
+        arguments = {"scale": prior.scale}
+    shown = ", ".join(f"{name}={_value(value)}" for name, value in arguments.items() if value is not None)
+    return f"{type(prior).__name__}({shown})"
+
+
+def _value(value: float | torch.Tensor) -> str:
+    flat = torch.as_tensor(value).reshape(-1)
+    if flat.unique().numel() == 1:
+        return f"{float(flat[0]):.3g}"
+    numbers = ", ".join(f"{float(x):.3g}" for x in flat[:4])
+    return f"[{numbers}{', …' if flat.numel() > 4 else ''}]"
+
+
+def prior_table(simulator: Simulator, priors: str | None = None) -> pd.DataFrame:
+    """Default priors of a model on the scale of each parameter's link, one row per parameter.
+
+    Columns: link, intercept, where 95 % of the parameter lie a priori (on its own scale), slope (per standard deviation
+    of a numeric predictor), group_sd, and how groups spread around their mean.
+    """
+    rows = {}
+    for name, p in parameter_priors(simulator, priors).items():
+        low, high = (from_link(torch.tensor(q), p.link).item() for q in _central_95(p.intercept))
+        rows[name] = {
+            "link": p.link,
+            "intercept": describe(to_pyro(p.intercept)),
+            "95 % of the parameter": f"{low:.2f} to {high:.2f}",
+            "slope": describe(to_pyro(p.slope)),
+            "group_sd": describe(to_pyro(p.group_sd)),
+            "groups are": p.population,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
+
+
+def _central_95(prior: Prior) -> tuple[float, float]:
+    if prior.family == "gamma":
+        shape = (prior.location / prior.scale) ** 2
+        return tuple(stats.gamma.ppf([0.025, 0.975], shape, scale=prior.location / shape))
+    return tuple(stats.norm.ppf([0.025, 0.975], prior.location, prior.scale))

@@ -1,0 +1,98 @@
+"""Designs x likelihood x priors: the hierarchical model as one pure Pyro function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from hddm_sbi.hierarchy.predictor import Predictor, Values
+from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """A hierarchical model of one trial table; calling it runs the Pyro model.
+
+    predictors: one per estimated parameter. fixed: parameters held at a number, or given for every cell (n_cells,).
+    lapse: probability of a lapse trial, a number or its prior.
+
+    log p = log prior + sum over trials of log[(1 - lapse) p(outcomes | theta(cell)) + lapse / (n_choices T)].
+    """
+
+    likelihood: Likelihood
+    trials: CellTrials
+    predictors: tuple[Predictor, ...]
+    fixed: Mapping[str, float | Tensor] = field(default_factory=dict)
+    lapse: float | TorchDistribution = 0.05
+
+    def __call__(self) -> None:
+        """The Pyro model."""
+        values: dict[str, Tensor] = {}
+        sizes = {effects.factor: len(effects.levels) for p in self.predictors for effects in p.groups}
+        plates = {factor: pyro.plate(factor, size, dim=-1) for factor, size in sizes.items()}
+        on_cells = {predictor.name: predictor.sample(values, plates) for predictor in self.predictors}
+        for name, value in self.named(values).items():
+            pyro.deterministic(name, value)
+        lapse = (
+            torch.tensor(self.lapse, dtype=torch.float64)
+            if isinstance(self.lapse, float)
+            else pyro.sample("lapse", self.lapse).double()
+        )
+        with pyro.plate("cell", self.trials.n_cells, dim=-1):
+            pyro.factor("trials", self.likelihood.cell_log_prob(self._stack(on_cells), self.trials, lapse))
+
+    def theta(self, values: Values) -> Tensor:
+        """Parameters of every cell, (..., n_cells, p), from a posterior's variables with any leading batch of draws."""
+        return self._stack({predictor.name: predictor.reported_value(values) for predictor in self.predictors})
+
+    def named(self, values: Values) -> dict[str, Tensor]:
+        """Deviations and correlations of every group term, by their posterior names."""
+        return {name: value for p in self.predictors for name, value in p.named(values).items()}
+
+    def with_centring(self, centred: Mapping[str, bool]) -> Hierarchy:
+        """The same model with the named group effects centred or not. The posterior does not change."""
+        return replace(
+            self,
+            predictors=tuple(
+                replace(p, groups=tuple(replace(g, centred=centred.get(g.name, g.centred)) for g in p.groups))
+                for p in self.predictors
+            ),
+        )
+
+    @property
+    def coefficient_names(self) -> list[str]:
+        """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
+        names = [c.name for p in self.predictors for c in p.common]
+        names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
+        return names if isinstance(self.lapse, float) else [*names, "lapse"]
+
+    @property
+    def population_names(self) -> list[str]:
+        """Posterior names of the population: coefficients, standard deviations and correlations; not single groups."""
+        correlations = [f"{g.name}_corr" for p in self.predictors for g in p.groups if g.correlated]
+        return self.coefficient_names + correlations
+
+    def coefficient_priors(self) -> dict[str, TorchDistribution]:
+        """The prior in force of every one of `coefficient_names`."""
+        priors = {c.name: c.prior for p in self.predictors for c in p.common}
+        for p in self.predictors:
+            for g in p.groups:
+                priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
+        return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
+
+    def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:
+        """The same model with some priors replaced, by coefficient name."""
+        return replace(self, predictors=tuple(p.with_priors(chosen) for p in self.predictors))
+
+    def _stack(self, on_cells: Mapping[str, Tensor]) -> Tensor:
+        some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.trials.n_cells, dtype=torch.float64)
+        columns = [
+            on_cells[name] if name in on_cells else torch.as_tensor(self.fixed[name]).to(some).expand_as(some)
+            for name in self.likelihood.simulator.names
+        ]
+        return torch.stack(columns, -1)

@@ -1,0 +1,187 @@
+"""Closed-form likelihoods: a model's own log density and gradient, driven over sorted trials with lapses."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numba as nb
+import numpy as np
+import torch
+from numba import types
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.numerics.operators import KERNELS, Kernel
+from hddm_sbi.numerics.vecmath import dot, mix_lapse, total_of
+from hddm_sbi.simulation.simulator import Simulator
+
+Array = NDArray[np.float64]
+
+#: trials whose densities are in flight at a time: small enough for the first-level cache.
+_BLOCK = 128
+
+_f8, _i8 = types.float64, types.int64
+_DENSITY = types.FunctionType(types.void(_f8[::1], _i8, _f8[::1], _f8[::1], _f8[:, ::1]))
+
+
+@nb.njit(
+    types.void(_f8[:, ::1], _f8, _f8, _i8[::1], _i8, _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1]),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
+def _cells(
+    theta: Array,
+    lapse: float,
+    lapse_density: float,
+    starts: NDArray[np.int64],
+    n_choices: int,
+    rt: Array,
+    density: Callable[..., None],
+    total: Array,
+    grad: Array,
+    grad_lapse: Array,
+) -> None:
+    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density], gradients by theta and lapse."""
+    p = theta.shape[1]
+    logp, weight, partial = np.empty(_BLOCK), np.ones(_BLOCK), np.empty((p, _BLOCK))
+    log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
+    log_odds = math.log1p(-lapse) - log_lapse
+    total[:] = 0.0
+    grad[:] = 0.0
+    grad_lapse[:] = 0.0
+    for run in range(theta.shape[0] * n_choices):
+        cell, choice = run // n_choices, run % n_choices
+        for first in range(starts[run], starts[run + 1], _BLOCK):
+            last = min(first + _BLOCK, starts[run + 1])
+            n = last - first
+            density(theta[cell], choice, rt[first:last], logp, partial)
+            if lapse > 0.0:
+                total[cell] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
+                regular = total_of(weight, n)
+                grad_lapse[cell] += (n - regular) / lapse - regular / (1.0 - lapse)
+            else:
+                total[cell] += total_of(logp, n)
+            for j in range(p):
+                grad[cell, j] += dot(weight, partial[j], n) if lapse > 0.0 else total_of(partial[j], n)
+
+
+@nb.njit(
+    types.void(_f8[:, ::1], _i8[::1], _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1]),
+    cache=True,
+    nogil=True,
+    error_model="numpy",
+)
+def _trials(
+    theta: Array, choice: NDArray[np.int64], rt: Array, density: Callable[..., None], logp: Array, grad: Array
+) -> None:
+    """Per trial: log p and its gradient, every trial with a theta of its own."""
+    one, partial = np.empty(1), np.empty((theta.shape[1], 1))
+    for i in range(len(rt)):
+        density(theta[i], choice[i], rt[i : i + 1], one, partial)
+        logp[i] = one[0]
+        grad[i] = partial[:, 0]
+
+
+# A torch operator takes tensors, numbers and strings, so it names the model's kernel by a key.
+_DENSITIES: dict[str, Callable[..., None]] = {}
+_COUNTER = itertools.count()
+
+
+@torch.library.custom_op("hddm_sbi::exact_cells", mutates_args=())
+def exact_cells(
+    theta: Tensor, lapse: Tensor, lapse_density: float, starts: Tensor, n_choices: int, rt: Tensor, kernel: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log likelihood of every cell, its gradient by theta, and by the lapse probability."""
+    total, grad, grad_lapse = np.empty(len(theta)), np.empty(tuple(theta.shape)), np.empty(len(theta))
+    _cells(
+        theta.detach().contiguous().numpy(),
+        float(lapse),
+        lapse_density,
+        starts.numpy(),
+        n_choices,
+        rt.numpy(),
+        _DENSITIES[kernel],
+        total,
+        grad,
+        grad_lapse,
+    )
+    return torch.from_numpy(total), torch.from_numpy(grad), torch.from_numpy(grad_lapse)
+
+
+@exact_cells.register_fake
+def _(
+    theta: Tensor, lapse: Tensor, lapse_density: float, starts: Tensor, n_choices: int, rt: Tensor, kernel: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    return theta.new_empty(theta.shape[0]), theta.new_empty(theta.shape), theta.new_empty(theta.shape[0])
+
+
+def _save_gradients(
+    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]
+) -> None:
+    ctx.save_for_backward(*output[1:])
+
+
+def _cells_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+    grad, grad_lapse = ctx.saved_tensors
+    return upstream.unsqueeze(-1) * grad, (upstream * grad_lapse).sum(), None, None, None, None, None
+
+
+exact_cells.register_autograd(_cells_backward, setup_context=_save_gradients)
+KERNELS["hddm_sbi::exact_cells"] = Kernel(_cells, _DENSITIES, _DENSITY)
+
+
+@torch.library.custom_op("hddm_sbi::exact_trials", mutates_args=())
+def exact_trials(theta: Tensor, choice: Tensor, rt: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
+    """Log density of every trial and its gradient by that trial's theta."""
+    logp, grad = np.empty(len(rt)), np.empty(tuple(theta.shape))
+    _trials(theta.detach().contiguous().numpy(), choice.numpy(), rt.numpy(), _DENSITIES[kernel], logp, grad)
+    return torch.from_numpy(logp), torch.from_numpy(grad)
+
+
+@exact_trials.register_fake
+def _(theta: Tensor, choice: Tensor, rt: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
+    return theta.new_empty(theta.shape[0]), theta.new_empty(theta.shape)
+
+
+def _trials_backward(ctx, upstream, _):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    (grad,) = ctx.saved_tensors
+    return upstream.unsqueeze(-1) * grad, None, None, None
+
+
+exact_trials.register_autograd(_trials_backward, setup_context=_save_gradients)
+KERNELS["hddm_sbi::exact_trials"] = Kernel(_trials, _DENSITIES, _DENSITY)
+
+
+class ExactLikelihood(DecisionLikelihood):
+    """The closed form that a model declares as its `log_density`, on the model's whole support.
+
+    Raises InputError for a model without a closed form.
+    """
+
+    kind = "exact"
+
+    def __init__(self, simulator: Simulator) -> None:
+        if simulator.log_density is None:
+            raise InputError(f"{simulator.name!r} has no closed-form likelihood; use the learned one, kind='neural'.")
+        super().__init__(simulator, simulator.support)
+        self._kernel = f"{simulator.name}#{next(_COUNTER)}"
+        _DENSITIES[self._kernel] = simulator.log_density
+
+    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """See `DecisionLikelihood.trial_log_prob`."""
+        log_p, _ = exact_trials(theta, choice, rt.contiguous(), self._kernel)
+        return log_p
+
+    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """See `Likelihood.cell_log_prob`."""
+        starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
+        total, _, _ = exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)
+        return total
+
+    def __repr__(self) -> str:
+        return f"ExactLikelihood({self.simulator.name}: {' '.join(self.simulator.names)})"

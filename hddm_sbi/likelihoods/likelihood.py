@@ -1,0 +1,334 @@
+"""The one protocol every likelihood follows, exact or learned, and the trials it is evaluated on, cell by cell."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from hddm_sbi.errors import InputError, name_rows
+from hddm_sbi.simulation.simulator import Simulator
+
+#: lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
+LAPSE_SECONDS = 10.0
+#: log decision times (seconds) outside which no distribution function looks, and the quadrature between them.
+_Y_RANGE = (-14.0, 30.0)
+_NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(1000))
+_BISECTIONS = 60
+
+
+class CellTrials(Protocol):
+    """The outcomes of a table, cell by cell, as one kind of likelihood wants them."""
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells, each with at least one trial."""
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Position of each trial in the caller's table, (n,)."""
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Outcomes (n, k), in the order of `simulator.columns`; a categorical one is the position of its category."""
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """The cell of each trial, (n,), ascending."""
+
+    @property
+    def lapse_density(self) -> float:
+        """Density of a lapse trial; 0 where the outcomes know no lapses."""
+
+
+@dataclass(frozen=True)
+class SortedTrials:
+    """Trials sorted once by (cell, choice, rt), so that a kernel walks through runs of ascending response times.
+
+    rt: (n,) seconds, sorted. starts: (n_cells * n_choices + 1,) offsets of the runs; run `cell * n_choices + choice`
+    is `rt[starts[run]:starts[run + 1]]`. order: (n,) position of each sorted trial in the caller's table.
+    lapse_seconds: lapses are uniform over the responses and over these.
+    """
+
+    rt: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    order: NDArray[np.int64]
+    n_cells: int
+    n_choices: int
+    lapse_seconds: float = LAPSE_SECONDS
+
+    @classmethod
+    def sort(
+        cls,
+        rt: NDArray[np.float64],
+        choice: NDArray[np.int64],
+        cell: NDArray[np.int64],
+        n_cells: int,
+        n_choices: int,
+        lapse_seconds: float = LAPSE_SECONDS,
+    ) -> SortedTrials:
+        """Sort trials by (cell, choice, rt). rt, choice, cell: (n,)."""
+        order = np.lexsort((rt, choice, cell))
+        counts = np.bincount(cell * n_choices + choice, minlength=n_cells * n_choices)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        longest = float(rt.max()) if rt.size else 0.0
+        return cls(np.ascontiguousarray(rt[order]), starts, order, n_cells, n_choices, max(lapse_seconds, longest))
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """rt and choice, (n, 2)."""
+        return np.stack([self.rt, self._run % self.n_choices], -1)
+
+    @property
+    def cell(self) -> NDArray[np.int64]:
+        """The cell of each trial, (n,)."""
+        return self._run // self.n_choices
+
+    @property
+    def _run(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+
+    @property
+    def lapse_density(self) -> float:
+        """Density of a lapse trial: 1 / (n_choices * lapse_seconds)."""
+        return 1.0 / (self.n_choices * self.lapse_seconds)
+
+
+class Likelihood(ABC):
+    """log p(outcomes | theta) of one model.
+
+    simulator: the model. kind: "exact", "neural", ... box: (low, high) of each parameter, where it may be evaluated.
+    """
+
+    kind: str
+
+    def __init__(self, simulator: Simulator, box: Mapping[str, tuple[float, float]]) -> None:
+        self.simulator = simulator
+        self.box = dict(box)
+
+    @abstractmethod
+    def arrange(
+        self,
+        values: NDArray[np.float64],
+        cell: NDArray[np.int64],
+        n_cells: int,
+        lapse_seconds: float = LAPSE_SECONDS,
+    ) -> CellTrials:
+        """Outcomes (n, k), in the order of `simulator.columns`, with the cell of each (n,), as `cell_log_prob` takes
+        them."""
+
+    @abstractmethod
+    def cell_log_prob(self, theta: Tensor, trials: Any, lapse: Tensor) -> Tensor:
+        """Sum over each cell's trials of log[(1 - lapse) p(outcomes | theta) + lapse * trials.lapse_density].
+
+        theta (n_cells, p) float64; trials: what `arrange` made; lapse () float64 in [0, 1), 0 where the outcomes know
+        no lapses. Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
+        """
+
+    @abstractmethod
+    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
+        """Log density per row: values (n, k) as in `arrange`, theta (n, p) -> (n,) float64, differentiable in theta."""
+
+    @abstractmethod
+    def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
+        """Outcomes drawn from this likelihood, one row (k,) for each of theta (n, p)."""
+
+    def n_values(self, column: int) -> int:
+        """How many values the discrete outcome in this column of `simulator.columns` can take."""
+        return len(self.simulator.columns[column].categories)
+
+    def draw(self, theta: Tensor, seed: int | Sequence[int]) -> NDArray[np.float64]:
+        """Outcomes (n, k) at every row of theta: by the model's simulator, or from this likelihood where the simulator
+        is a Python function, which may be slow, may fail, and may not be here."""
+        if self.simulator.run is None:
+            return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).values
+        return self.outcome_sample(
+            theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
+        )
+
+    def sample(
+        self, theta: Mapping[str, ArrayLike | Tensor], n_trials: int | None = None, *, seed: int
+    ) -> pd.DataFrame:
+        """Trials drawn from this likelihood: a column for each outcome, such as `rt` (seconds) and `response`.
+
+        theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
+        """
+        n = _length(theta) if n_trials is None else n_trials
+        values = self.outcome_sample(self._theta(theta, n), seed)
+        return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(self.simulator.columns)})
+
+    def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
+        names = self.simulator.names
+        if set(theta) != set(names):
+            raise InputError(f"theta must name exactly the parameters {names}; got {tuple(theta)}.")
+        columns = []
+        for name in names:
+            value = theta[name]
+            column = value.double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, dtype=np.float64))
+            if column.ndim > 1 or (column.ndim == 1 and len(column) not in (1, n)):
+                raise InputError(
+                    f"theta[{name!r}] must be a scalar or have one value per trial ({n}); got {tuple(column.shape)}."
+                )
+            low, high = self.box[name]
+            outside = torch.nonzero(~((column >= low) & (column <= high)).reshape(-1)).reshape(-1)
+            if len(outside):
+                raise InputError(
+                    f"theta[{name!r}] must lie in [{low:g}, {high:g}], the box of this {self.kind} likelihood; got "
+                    f"{float(column.reshape(-1)[outside[0]]):g} in {name_rows(outside.tolist())} (0 = first)."
+                )
+            columns.append(column.expand(n))
+        return torch.stack(columns, -1)
+
+
+class DecisionLikelihood(Likelihood):
+    """log p(rt, response | theta) of a decision model."""
+
+    def arrange(
+        self,
+        values: NDArray[np.float64],
+        cell: NDArray[np.int64],
+        n_cells: int,
+        lapse_seconds: float = LAPSE_SECONDS,
+    ) -> SortedTrials:
+        """See `Likelihood.arrange`."""
+        choice, n_choices = values[:, 1].astype(np.int64), len(self.simulator.choices)
+        return SortedTrials.sort(values[:, 0], choice, cell, n_cells, n_choices, lapse_seconds)
+
+    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
+        """See `Likelihood.outcome_log_prob`."""
+        return self.trial_log_prob(values[:, 0], values[:, 1].long(), theta)
+
+    def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
+        """See `Likelihood.outcome_sample`."""
+        return np.stack(self.trial_sample(theta, seed), -1)
+
+    @abstractmethod
+    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """Log density per trial. rt (n,) float64 seconds; choice (n,) int64 positions in `simulator.choices`;
+        theta (n, p) float64. Returns (n,) float64, differentiable in theta; -inf at or below the non-decision time."""
+
+    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
+
+        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in
+        lapse where lapse > 0.
+        """
+        run = torch.from_numpy(np.repeat(np.arange(len(trials.starts) - 1), np.diff(trials.starts)))
+        cell, choice = run // trials.n_choices, run % trials.n_choices
+        log_p = self.trial_log_prob(torch.from_numpy(trials.rt), choice, theta[cell])
+        if float(lapse.detach()) > 0.0:
+            log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, log_p)
+
+    def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """Log density of every trial, (n,) float64, differentiable in theta.
+
+        rt: (n,) seconds. response: (n,) codes of `simulator.choices`. theta: parameter name -> scalar or (n,).
+        -inf at or below the non-decision time. Raises InputError for a missing or unknown parameter, a value outside
+        the box, a response outside the coding, or shapes that do not agree.
+
+        >>> from hddm_sbi.likelihoods.catalogue import load_likelihood
+        >>> exact = load_likelihood("ddm", kind="exact")
+        >>> float(exact.log_prob([0.6], [1], {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3})[0])  # doctest: +ELLIPSIS
+        0.07034914...
+        """
+        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        return self.trial_log_prob(times, self._choice(response, len(times)), self._theta(theta, len(times)))
+
+    def cdf(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """P(response given, and within rt seconds) of every row, (n,): the defective distribution function.
+
+        Arguments and errors as in `log_prob`; differentiable in theta.
+        """
+        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        return self.trial_cdf(times, self._choice(response, len(times)), self._theta(theta, len(times)))
+
+    def survival(self, rt: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """P(no response within rt seconds) of every row, (n,): the probability of an omission at a deadline."""
+        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        return self.trial_survival(times, self._theta(theta, len(times)))
+
+    def choice_probabilities(self, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """Probability of every response, in the order of `simulator.choices`: (n, n_choices)."""
+        rows = self._theta(theta, _length(theta))
+        forever = torch.full((len(rows),), torch.inf, dtype=torch.float64)
+        choices = range(len(self.simulator.choices))
+        return torch.stack([self.trial_cdf(forever, torch.full((len(rows),), c), rows) for c in choices], -1)
+
+    def quantile(self, share: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """The rt within which `share` of the trials with this response lie, (n,) seconds, by bisection.
+
+        share: (n,) in (0, 1); not differentiable.
+        """
+        shares = torch.tensor(np.asarray(share, dtype=np.float64)).reshape(-1)
+        if not bool(((shares > 0) & (shares < 1)).all()):
+            raise InputError(f"share must lie in (0, 1); got {share!r}.")
+        rows, choice = self._theta(theta, len(shares)), self._choice(response, len(shares))
+        with torch.no_grad():
+            target = shares * self.trial_cdf(torch.full_like(shares, torch.inf), choice, rows)
+            low, high = (torch.full_like(shares, end) for end in _Y_RANGE)
+            for _ in range(_BISECTIONS):
+                middle = 0.5 * (low + high)
+                below = self.trial_cdf(self._shift(rows) + torch.exp(middle), choice, rows) < target
+                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        return self._shift(rows) + torch.exp(high)
+
+    def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """One trial per row of theta (n, p), rt (n,) and choice (n,): from the model's own simulator."""
+        return self.simulator.simulate(theta.detach().numpy(), seed)
+
+    def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""
+        # The times stand still when theta moves: log densities have no gradient by rt, and need none, since the density
+        # is 0 at the ends that would move, t0 and where the bounds meet.
+        still = theta.detach()
+        shift, closing = self._shift(still), self.simulator.closing
+        low, high = _Y_RANGE
+        decision = rt - shift
+        if closing is not None:
+            decision = torch.minimum(
+                decision, 1.0 / closing(dict(zip(self.simulator.names, still.unbind(-1), strict=True)))
+            )
+        upper = torch.log(decision.clamp(min=np.exp(low), max=np.exp(high)))
+        half = 0.5 * (upper - low)
+        y = low + half.unsqueeze(-1) * (1.0 + _NODES)
+        at = (shift.unsqueeze(-1) + torch.exp(y)).reshape(-1)
+        many = len(_NODES)
+        log_p = self.trial_log_prob(at, choice.repeat_interleave(many), theta.repeat_interleave(many, 0))
+        return half * (torch.exp(log_p.reshape(y.shape) + y) * _WEIGHTS).sum(-1)
+
+    def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """P(RT > rt) per row."""
+        choices = range(len(self.simulator.choices))
+        return 1.0 - sum((self.trial_cdf(rt, torch.full((len(rt),), c), theta) for c in choices), torch.zeros_like(rt))
+
+    def _shift(self, theta: Tensor) -> Tensor:
+        """Non-decision time of every row of theta (n, p)."""
+        name = self.simulator.symmetries.shift
+        return torch.zeros_like(theta[:, 0]) if name is None else theta[:, self.simulator.names.index(name)]
+
+    def _choice(self, response: ArrayLike, n: int) -> Tensor:
+        codes = np.asarray(response).reshape(-1)
+        if len(codes) != n:
+            raise InputError(f"rt and response must be equally long; got {n} and {len(codes)}.")
+        choices = np.array(self.simulator.choices)
+        position = np.searchsorted(choices, codes).clip(max=len(choices) - 1)
+        wrong = np.flatnonzero(choices[position] != codes)
+        if wrong.size:
+            raise InputError(
+                f"response must be one of {self.simulator.choices}; got {codes[wrong[0]]!r} in "
+                f"{name_rows(wrong.tolist())} (0 = first)."
+            )
+        return torch.as_tensor(position)
+
+
+def _length(theta: Mapping[str, ArrayLike | Tensor]) -> int:
+    """How many rows a theta by name has: the length of its longest entry."""
+    return max((v.numel() if isinstance(v, Tensor) else int(np.size(v)) for v in theta.values()), default=1)

@@ -1,0 +1,114 @@
+"""Learned likelihoods: a network per cell, a mixture per trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.card import Card, save_weights
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
+from hddm_sbi.likelihoods.mixture.operator import neural_cells
+from hddm_sbi.likelihoods.mixture.perceptron import packed
+from hddm_sbi.simulation.simulator import Simulator
+
+#: rows of theta that go through the network at a time where every trial has its own.
+_CHUNK = 16_384
+
+
+class NeuralLikelihood(DecisionLikelihood):
+    """A likelihood learned from simulations: normalised by construction, smooth, zero at and below the shift.
+
+    network: trained weights, used in float64. box: where it was trained. sha256: of the weights file, "" if unsaved.
+    summary: what its card says in a few words. card: what made it, without which it cannot be saved.
+    """
+
+    kind = "neural"
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        network: MixtureNetwork,
+        box: Mapping[str, tuple[float, float]],
+        *,
+        sha256: str = "",
+        summary: str = "",
+        card: Card | None = None,
+    ) -> None:
+        super().__init__(simulator, box)
+        self.network = network.double().requires_grad_(False)
+        self.sha256, self._summary, self.card = sha256, summary, card
+
+    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """See `Likelihood.cell_log_prob`; the network runs once per cell, and only for choices that were made there."""
+        network, reduction = self.network, self.network.reduction
+        views = reduction.views(theta)
+        nothing = views.new_empty(0), [0]
+        return neural_cells(
+            views,
+            reduction.density_features(views),
+            reduction.choice_features(views),
+            *packed(network.density),
+            *(nothing if reduction.racing else packed(network.score)),
+            *network.architecture.scale,
+            reduction.log_time_scale(theta),
+            reduction.shift(theta),
+            reduction.clock(theta),
+            reduction.delay(theta),
+            reduction.racing,
+            reduction.delayed,
+            reduction.tail,
+            lapse,
+            trials.lapse_density,
+            torch.from_numpy(trials.starts),
+            torch.from_numpy(trials.rt),
+        )[0]
+
+    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """See `DecisionLikelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row
+        where no gradient is asked for."""
+        if theta.requires_grad or len(theta) == 0:
+            parts = zip(*(x.split(_CHUNK) for x in (rt, choice, theta)), strict=True)
+            return torch.cat([self.network.log_prob(r, c, at, self.network.mixture(at)) for r, c, at in parts])
+        mixture, inverse = self._distinct_mixtures(theta)
+        return self.network.log_prob(rt, choice, theta, mixture.take(inverse))
+
+    def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """See `DecisionLikelihood.trial_cdf`: in closed form, but for one choice's share in a race."""
+        if self.network.reduction.racing:
+            return super().trial_cdf(rt, choice, theta)
+        return self.network.cdf(rt, choice, theta, self.network.mixture(theta))
+
+    def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """See `DecisionLikelihood.trial_survival`: in closed form."""
+        return torch.exp(self.network.log_survival(rt, theta, self.network.mixture(theta)))
+
+    def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """See `DecisionLikelihood.trial_sample`."""
+        mixture, inverse = self._distinct_mixtures(theta.detach())
+        generator = torch.Generator().manual_seed(seed)
+        rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)
+        return rt.numpy(), choice.numpy()
+
+    def save(self, path: str | Path) -> None:
+        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
+        if self.card is None:
+            raise InputError(f"{self!r} has no card, which says what made it; only trained likelihoods are saved.")
+        self.card = save_weights(self.network, self.card, Path(path))
+
+    def _distinct_mixtures(self, theta: Tensor) -> tuple[Mixture, Tensor]:
+        """Mixtures of the distinct rows of theta, and which of them each row has."""
+        rows, inverse = torch.unique(theta, dim=0, return_inverse=True)
+        parts = zip(*(self.network.mixture(r) for r in rows.split(_CHUNK)), strict=True)
+        return Mixture(*(torch.cat(part) for part in parts)), inverse
+
+    def __repr__(self) -> str:
+        said = self.card.summary() if self.card else self._summary
+        summary = f", {said}" if said else ""
+        return f"NeuralLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}{summary})"

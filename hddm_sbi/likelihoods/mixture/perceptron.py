@@ -1,0 +1,168 @@
+"""A perceptron with fixed weights, forwards and backwards, for a block of rows at a time."""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from hddm_sbi.numerics.vecmath import FAST, exp_negative
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+#: rows that go through the layers together, side by side in vectors of so many lanes; activations fit the first cache.
+BLOCK = 16
+_LANES = 8
+
+# h_0 = x, h_l = silu(W_l h_{l-1} + b_l), y = W_L h_{L-1} + b_L; silu(u) = u s, s = 1 / (1 + exp(-u)).
+# Of a block, activations stand as (units, rows).
+
+
+def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """A function (weight, bias, x, y, j) that computes outputs j, j + 1, ... of a block, y = weight x + bias.
+
+    Written in LLVM's own terms: all n_outputs x 16 sums stay in vector registers while the inputs pass by. Loops in
+    Numba write them to memory after every input and are three times slower.
+    """
+    vectors, lanes = BLOCK // _LANES, ir.VectorType(ir.DoubleType(), _LANES)
+    undefined, first = (
+        ir.Constant(lanes, ir.Undefined),
+        ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES),
+    )
+
+    @intrinsic
+    def tile(typing_context, weight, bias, x, y, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            weights, biases, inputs, outputs = (
+                context.make_array(kind)(context, builder, array)
+                for kind, array in zip(signature.args, args[:4], strict=False)
+            )
+            at, n_in = (
+                [builder.add(args[4], _word(o)) for o in range(n_outputs)],
+                builder.extract_value(weights.shape, 1),
+            )
+
+            def repeated(array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+                value = builder.load(builder.gep(array.data, [position]))
+                return builder.shuffle_vector(builder.insert_element(undefined, value, _word(0)), undefined, first)
+
+            def row(array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+                start = builder.bitcast(
+                    builder.gep(array.data, [builder.mul(position, _word(BLOCK))]), lanes.as_pointer()
+                )
+                return [builder.gep(start, [_word(v)]) for v in range(vectors)]
+
+            before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+            starts = [repeated(biases, position) for position in at]
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(_word(0).type)
+            sums = [[builder.phi(lanes) for _ in range(vectors)] for _ in at]
+            values = [builder.load(place, align=8) for place in row(inputs, i)]
+            following, added = builder.add(i, _word(1)), []
+            for position, total in zip(at, sums, strict=True):
+                w = repeated(weights, builder.add(builder.mul(position, n_in), i))
+                products = [builder.fmul(w, value, flags=("contract",)) for value in values]
+                added.append([builder.fadd(p, t, flags=("contract",)) for p, t in zip(products, total, strict=True)])
+            builder.cbranch(builder.icmp_signed("<", following, n_in), loop, after)
+            i.add_incoming(_word(0), before)
+            i.add_incoming(following, loop)
+            for start, total, new in zip(starts, sums, added, strict=True):
+                for phi, value in zip(total, new, strict=True):
+                    phi.add_incoming(start, before)
+                    phi.add_incoming(value, loop)
+            builder.position_at_end(after)
+            for position, new in zip(at, added, strict=True):
+                for place, value in zip(row(outputs, position), new, strict=True):
+                    builder.store(value, place, align=8)
+            return context.get_dummy_value()
+
+        return types.void(weight, bias, x, y, types.int64), codegen
+
+    return tile
+
+
+def _word(value: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), value)
+
+
+_four_outputs, _one_output = _tile(4), _tile(1)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def _layer(weight: Array, bias: Array, x: Array, y: Array) -> None:
+    """y = weight x + bias of a block."""
+    whole = len(weight) - len(weight) % 4
+    for j in range(0, whole, 4):
+        _four_outputs(weight, bias, x, y, j)
+    for j in range(whole, len(weight)):
+        _one_output(weight, bias, x, y, j)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def _activate(u: Array, slope: Array, n: int) -> None:
+    """silu(u) in place, and its derivative s (1 + u (1 - s))."""
+    for j in range(n):
+        for b in range(BLOCK):
+            x = u[j, b]
+            e = exp_negative(-abs(x))
+            s = (1.0 if x >= 0.0 else e) / (1.0 + e)
+            u[j, b] = x * s
+            slope[j, b] = s * (1.0 + x * (1.0 - s))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def forward(weights: Array, sizes: Index, h: Array, slope: Array) -> None:
+    """All layers of a block: h (layers + 1, units, BLOCK), its first filled; slope (layers - 1, units, BLOCK)."""
+    at, last = 0, len(sizes) - 2
+    for layer in range(last + 1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        weight = weights[at : at + n_in * n_out].reshape((n_out, n_in))
+        at += n_in * n_out
+        _layer(weight, weights[at : at + n_out], h[layer], h[layer + 1])
+        at += n_out
+        if layer < last:
+            _activate(h[layer + 1], slope[layer], n_out)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def backward(turned: Array, sizes: Index, zeros: Array, h: Array, slope: Array) -> None:
+    """What `forward` filled, backwards: h's last holds the gradient by the outputs, its first gets that by the inputs.
+
+    turned: `transposed` weights. zeros: (units,).
+    """
+    at = len(turned)
+    for layer in range(len(sizes) - 2, -1, -1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        at -= (n_in + 1) * n_out
+        _layer(turned[at : at + n_in * n_out].reshape((n_in, n_out)), zeros, h[layer + 1], h[layer])
+        if layer > 0:
+            for j in range(n_in):
+                for b in range(BLOCK):
+                    h[layer, j, b] *= slope[layer - 1, j, b]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def transposed(weights: Array, sizes: Index) -> Array:
+    """Every layer's matrix as (in, out), where `weights` has (out, in) and the bias."""
+    turned, at = np.empty(len(weights)), 0
+    for layer in range(len(sizes) - 1):
+        n_in, n_out = sizes[layer], sizes[layer + 1]
+        for i in range(n_in):
+            for j in range(n_out):
+                turned[at + i * n_out + j] = weights[at + j * n_in + i]
+        at += (n_in + 1) * n_out
+    return turned
+
+
+def packed(layers: nn.Sequential) -> tuple[Tensor, list[int]]:
+    """Weights and sizes of linear layers with SiLU between them, as the kernels take them."""
+    linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    weights = torch.cat([part.detach().reshape(-1) for layer in linear for part in (layer.weight, layer.bias)])
+    return weights, [linear[0].in_features, *(layer.out_features for layer in linear)]

@@ -1,0 +1,248 @@
+"""A model's symmetries at work: theta -> what a network still has to learn, as each choice sees it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
+from hddm_sbi.simulation.simulator import Parameter, Power, Simulator
+
+_BISECTIONS = 60
+#: a box comes near the end of a support within this share of its width; its distance is never less than the second.
+_NEAR, _ROUNDED = 0.15, 0.01
+
+
+class Reduction:
+    """Reduced parameters of a model, and the views of them from each choice.
+
+    With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
+    parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). Where decisions end at a
+    time T, t is read off the clock t / (1 - t / T), which has no end; where bounds collapse, off that of `collapse.py`.
+    A view is the reduced parameters as one choice sees them: mirrored models look at their mirror image; where every
+    choice has a parameter of its own, that one comes first and the others follow in descending order; of independent
+    accumulators, a choice sees its own.
+    """
+
+    def __init__(self, simulator: Simulator) -> None:
+        symmetries = simulator.symmetries
+        mirrored = bool(symmetries.negated or symmetries.complemented)
+        if not (mirrored and len(simulator.choices) == 2) and symmetries.exchanged is None:
+            raise InputError(
+                f"{simulator.name!r} cannot be reduced: expected two choices that mirror each other (`negated`, "
+                "`complemented` in its Symmetries), or a parameter of its own for every choice (`exchanged`)."
+            )
+        clocks = [clock for clock in (simulator.closing, simulator.collapse) if clock]
+        if symmetries.delay and (simulator.accumulator or simulator.tail or clocks):
+            raise InputError(f"{simulator.name!r} has a delay: it may not race, have a heavy tail or a clock.")
+        if len(clocks) > 1:
+            raise InputError(f"{simulator.name!r} has two clocks; expected `closing` or `collapse`.")
+        self.symmetries = symmetries
+        self.racing = simulator.accumulator is not None
+        #: 1 where the late tail is heavy, -1 where the early one is, else 0.
+        self.tail = 0 if simulator.tail is None else 1 if simulator.tail == "late" else -1
+        self.delayed = symmetries.delay is not None
+        self._closing, self._collapse = simulator.closing, simulator.collapse
+        self.n_choices = len(simulator.choices)
+        # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
+        self._columns = {p.name: column - len(simulator.learned) for column, p in enumerate(simulator.learned)}
+        self._exchanged = () if self.racing else simulator.exchanged
+        set_apart = (symmetries.shift, symmetries.delay, symmetries.scale)
+        self.parameters = [p for p in simulator.learned if p.name not in set_apart]
+        self.names = [p.name for p in self.parameters]
+        scale = next((p for p in simulator.learned if p.name == symmetries.scale), None)
+        self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
+
+    def _reduced_range(self, parameter: Parameter, scale: Parameter | None) -> tuple[float, float]:
+        if scale is None:
+            return self._entering(parameter)
+        corners = torch.tensor(list(itertools.product(*((p.low, p.high) for p in self.parameters)))).double()
+        power = _at(
+            self.symmetries.scale_powers.get(parameter.name, 0.0), dict(zip(self.names, corners.T, strict=True))
+        )
+        powers = [float(power.min()), float(power.max())] if isinstance(power, Tensor) else [float(power)]
+        factors = [end**p for end in (scale.low, scale.high) for p in powers]
+        ends = [x * factor for x in self._entering(parameter) for factor in factors]
+        return min(ends), max(ends)
+
+    def _entering(self, parameter: Parameter) -> tuple[float, float]:
+        """The box of a parameter as it enters the model: of an angle, that of its tangent."""
+        ends = (parameter.low, parameter.high)
+        return (math.tan(ends[0]), math.tan(ends[1])) if parameter.name in self.symmetries.tangents else ends
+
+    def shift(self, theta: Tensor) -> Tensor:
+        """Non-decision time of every row of theta, (n,)."""
+        return self._column(theta, self.symmetries.shift, 0.0)
+
+    def delay(self, theta: Tensor) -> Tensor:
+        """Width of the uniform delay of every row of theta, (n,)."""
+        return self._column(theta, self.symmetries.delay, 0.0)
+
+    def closing(self, theta: Tensor) -> Tensor:
+        """One over the time at which the decisions of every row of theta end, (n,); 0 where they do not."""
+        if self._closing is None:
+            return torch.zeros_like(theta[:, 0])
+        return torch.as_tensor(self._closing(self._by_name(theta)))
+
+    def clock(self, theta: Tensor) -> Tensor:
+        """What the clock of every row of theta is made of, (n, 3): `closing`, and rate and power of the collapse."""
+        closing = self.closing(theta)
+        nothing = torch.zeros_like(closing)
+        rate, power = (nothing, nothing) if self._collapse is None else self._collapse(self._by_name(theta))
+        return torch.stack([closing, rate, power], -1)
+
+    def log_time(self, decision: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Log reduced time y of decision times (n, m) inside (0, T), by the clock of every row of theta (n, p), and
+        log dy/dt."""
+        closing, rate, power = self.clock(theta).unsqueeze(1).unbind(-1)
+        left = 1.0 - decision * closing
+        y = torch.log(decision / left) - self.log_time_scale(theta).unsqueeze(-1)
+        log_slope = -torch.log(decision * left)
+        if self._collapse is None:
+            return y, log_slope
+        later, log_stretch = collapse(torch.log(decision), rate, power)
+        return y + later, log_slope + log_stretch
+
+    def time(self, y: Tensor, theta: Tensor) -> Tensor:
+        """The decision time whose log reduced time is y, of every row: y (n,), theta (n, p) -> (n,)."""
+        closing, rate, power = self.clock(theta).unbind(-1)
+        clock = y + self.log_time_scale(theta)
+        if self._collapse is not None:
+            return torch.exp(log_time_on(clock, rate, power))
+        return torch.exp(clock) / (1.0 + torch.exp(clock) * closing)
+
+    def log_time_scale(self, theta: Tensor) -> Tensor:
+        """Log of the factor by which reduced time is stretched, (n,): q log b."""
+        power = _at(self.symmetries.time_power, self._by_name(theta))
+        return torch.as_tensor(power * torch.log(self._column(theta, self.symmetries.scale, 1.0)))
+
+    def views(self, theta: Tensor) -> Tensor:
+        """Reduced parameters as each choice sees them, (n, p) -> (n, n_choices, r)."""
+        if not self.racing:
+            return self.by_choice(self.reduce(theta))
+        shared = theta[:, self.n_choices :]
+        return torch.stack([self.reduce(torch.cat([theta[:, c, None], shared], 1)) for c in range(self.n_choices)], 1)
+
+    def reduce(self, theta: Tensor) -> Tensor:
+        """Reduced parameters of what is learned, in the order of `names`: (n, len(simulator.learned)) -> (n, r)."""
+        scale = self._column(theta, self.symmetries.scale, 1.0)
+        by_name, tangents = self._by_name(theta), self.symmetries.tangents
+        powers = {name: _at(power, by_name) for name, power in self.symmetries.scale_powers.items()}
+        entering = [torch.tan(by_name[n]) if n in tangents else by_name[n] for n in self.names]
+        return torch.stack([x * scale ** powers.get(n, 0.0) for n, x in zip(self.names, entering, strict=True)], -1)
+
+    def by_choice(self, reduced: Tensor) -> Tensor:
+        """Reduced parameters (n, r) -> the views of what is learned, (n, n_choices, r); (n, 1, r) of an accumulator."""
+        if self.racing:
+            return reduced.unsqueeze(1)
+        if self._exchanged:
+            return self._permuted(reduced)
+        mirrored = []
+        for column, name in enumerate(self.names):
+            x = reduced[:, column]
+            mirrored.append(
+                -x if name in self.symmetries.negated else 1 - x if name in self.symmetries.complemented else x
+            )
+        return torch.stack([reduced, torch.stack(mirrored, -1)], 1)
+
+    def _permuted(self, reduced: Tensor) -> Tensor:
+        own = torch.stack([reduced[:, self.names.index(name)] for name in self._exchanged], -1)
+        rest = [reduced[:, i] for i, name in enumerate(self.names) if name not in self._exchanged]
+        views = []
+        for choice in range(self.n_choices):
+            others = own[:, [c for c in range(self.n_choices) if c != choice]]
+            ordered = torch.sort(others, dim=-1, descending=True).values
+            views.append(torch.stack([own[:, choice], *ordered.unbind(-1), *rest], -1))
+        return torch.stack(views, 1)
+
+    def coordinate(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The coordinate z in which mixtures stand, of log reduced decision time y, and log dz/dy.
+
+        z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1, w = log(1 + exp(y)): from y
+        to sqrt(2y), where such a tail is that of a normal; where the early tail is, the same of -y, and -z.
+        """
+        if self.tail == 0:
+            return y, torch.zeros_like(y)
+        outward = self.tail * y
+        w = torch.nn.functional.softplus(outward)
+        root = torch.sqrt(1.0 + 2.0 * w)
+        return self.tail * (outward - w + root - 1.0), torch.log1p(torch.sigmoid(outward) * (1.0 / root - 1.0))
+
+    def log_time_at(self, z: Tensor) -> Tensor:
+        """The y whose coordinate is z, by bisection between z and z + z² / 2 + 2, to rounding."""
+        if self.tail == 0:
+            return z
+        inner, outer = z, z + self.tail * (0.5 * z * z + 2.0)
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (inner + outer)
+            inside = self.tail * (self.coordinate(middle)[0] - z) < 0.0
+            inner, outer = torch.where(inside, middle, inner), torch.where(inside, outer, middle)
+        return 0.5 * (inner + outer)
+
+    def choice_features(self, views: Tensor) -> Tensor:
+        """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""
+        return self._features(views, lambda name, x: [torch.tanh(x), torch.tanh(0.25 * x)])
+
+    def density_features(self, views: Tensor) -> Tensor:
+        """Smooth inputs of order one, even in the parameters whose sign does not matter once the choice is known."""
+        return self._features(views, self._spread)
+
+    def _spread(self, name: str, x: Tensor) -> list[Tensor]:
+        half_range = max(abs(end) for end in self._range[name])
+        if name in self.symmetries.even_given_choice:
+            # Decision times shrink like 1 / |x| where the drift dominates.
+            return [torch.log1p(x * x) - 1.5, 2.0 * torch.sqrt(1.0 + x * x) / half_range - 1.0]
+        return [2.0 * x / half_range, torch.asinh(x)]
+
+    def _features(self, views: Tensor, unbounded: Callable[[str, Tensor], list[Tensor]]) -> Tensor:
+        features = []
+        for column, parameter in enumerate(self.parameters):
+            x, name = views[..., column], parameter.name
+            if name in self.symmetries.complemented:
+                features += [4.0 * (x - 0.5), torch.log(x) + 0.8]
+            elif self._near_end(parameter):
+                features += self._ending(x, *self._range[name], parameter.support)
+            elif parameter.support[0] == 0.0:
+                features += self._positive(x, *self._range[name])
+            else:
+                features += unbounded(name, x)
+        return torch.stack(features, -1)
+
+    def _near_end(self, parameter: Parameter) -> bool:
+        """Whether the box comes near the upper end of a parameter's support, where much may happen."""
+        first, last = parameter.support
+        if not math.isfinite(last - first) or parameter.given or parameter.name in self.symmetries.tangents:
+            return False
+        return parameter.high > last - _NEAR * (last - first)
+
+    def _ending(self, x: Tensor, low: float, high: float, support: tuple[float, float]) -> list[Tensor]:
+        """Of a parameter whose support ends: itself, and the log of its distance to that end; between -2 and 2."""
+        end = support[1] + _ROUNDED * (support[1] - support[0])
+        middle = 0.5 * math.log((end - low) * (end - high))
+        half = 0.5 * math.log((end - low) / (end - high))
+        return [4.0 * (x - low) / (high - low) - 2.0, 2.0 * (torch.log(end - x) - middle) / half]
+
+    def _positive(self, x: Tensor, low: float, high: float) -> list[Tensor]:
+        """Of a positive parameter: itself, and its log (its square where 0 is in the box); between about -2 and 2."""
+        linear = 4.0 * (x - low) / (high - low) - 2.0
+        if low > 0.0:
+            middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)
+            return [linear, 2.0 * (torch.log(x) - middle) / half]
+        return [linear, 4.0 * (x / high) ** 2 - 2.0]
+
+    def _by_name(self, theta: Tensor) -> dict[str, Tensor]:
+        """The columns of theta; where choices race, of the shared parameters."""
+        return {name: theta[:, column] for name, column in self._columns.items()}
+
+    def _column(self, theta: Tensor, name: str | None, default: float) -> Tensor:
+        return torch.full_like(theta[:, 0], default) if name is None else theta[:, self._columns[name]]
+
+
+def _at(power: Power, by_name: dict[str, Tensor]) -> float | Tensor:
+    """The value of a power at these parameters."""
+    return power(by_name) if callable(power) else power

@@ -1,0 +1,88 @@
+"""Numerical likelihoods: a diffusion's equation solved at every theta. Slow; what learned ones are judged by."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood
+from hddm_sbi.simulation.simulator import Simulator
+
+Array = NDArray[np.float64]
+
+#: step of the differences by which gradients are taken, in widths of the box.
+_STEP = 1e-4
+#: how far past the latest decision the equation is solved.
+_MARGIN = 1.05
+
+
+class NumericalLikelihood(DecisionLikelihood):
+    """The first-passage density that a model declares as its `passage`; gradients are central differences, and by the
+    shift, the slope in time.
+
+    One solution per distinct theta, and two per parameter where a gradient is asked for: 20 to 40 ms each. Raises
+    InputError for a model that declares none.
+    """
+
+    kind = "numerical"
+
+    def __init__(self, simulator: Simulator) -> None:
+        if simulator.passage is None:
+            raise InputError(f"{simulator.name!r} declares no `passage`, the density of its decision time.")
+        super().__init__(simulator, simulator.support)
+        shift = simulator.symmetries.shift
+        self._shift_column = None if shift is None else simulator.names.index(shift)
+
+    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """See `DecisionLikelihood.trial_log_prob`."""
+        rows, inverse = np.unique(theta.detach().numpy(), axis=0, return_inverse=True)
+        value, gradient = np.empty(len(rt)), np.zeros(tuple(theta.shape))
+        for i, row in enumerate(rows):
+            here = np.flatnonzero(inverse.reshape(-1) == i)
+            times, choices = rt.numpy()[here], choice.numpy()[here]
+            t_max = _MARGIN * float((times - self._delay(row)).max())
+            value[here], slope = self._log_density(row, times, choices, t_max)
+            if theta.requires_grad:
+                gradient[here] = self._differences(row, times, choices, t_max)
+                if self._shift_column is not None:
+                    gradient[here, self._shift_column] = -slope
+        constant = torch.from_numpy(value)
+        if not theta.requires_grad:
+            return constant
+        # The value, with a gradient that is already known.
+        return constant + ((theta - theta.detach()) * torch.from_numpy(gradient)).sum(-1)
+
+    def _delay(self, row: Array) -> float:
+        return 0.0 if self._shift_column is None else float(row[self._shift_column])
+
+    def _log_density(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> tuple[Array, Array]:
+        """log density of trials at one theta, and its slope in time."""
+        assert self.simulator.passage is not None
+        decision = rt - self._delay(row)
+        value, slope = np.full(len(rt), -np.inf), np.zeros(len(rt))
+        above = decision > 0
+        if above.any():
+            passage = self.simulator.passage(*row, t_max=t_max)
+            made = choice[above], np.arange(above.sum())
+            value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
+        return value, slope
+
+    def _differences(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> Array:
+        gradient = np.zeros((len(rt), len(row)))
+        for column, p in enumerate(self.simulator.parameters):
+            if p.given or column == self._shift_column:
+                continue
+            step = _STEP * (p.high - p.low)
+            ends = [row.copy(), row.copy()]
+            ends[0][column] -= step
+            ends[1][column] += step
+            below, above = (self._log_density(end, rt, choice, t_max)[0] for end in ends)
+            finite = np.isfinite(below) & np.isfinite(above)
+            gradient[finite, column] = (above[finite] - below[finite]) / (2 * step)
+        return gradient
+
+    def __repr__(self) -> str:
+        return f"NumericalLikelihood({self.simulator.name}: {' '.join(self.simulator.names)})"

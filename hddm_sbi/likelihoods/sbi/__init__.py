@@ -1,0 +1,4 @@
+"""Any estimator of sbi as a likelihood and as a Pyro distribution.
+
+Doors: likelihood, pyro, estimators, encoding.
+"""

@@ -1,0 +1,181 @@
+"""Likelihoods learned by sbi's estimators: of any outcomes, and of rt and response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from hddm_sbi.errors import InputError, name_rows
+from hddm_sbi.likelihoods.card import Card, save_weights
+from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, DecisionLikelihood, Likelihood, SortedTrials
+from hddm_sbi.likelihoods.sbi.encoding import Encoding
+from hddm_sbi.likelihoods.sbi.estimators import kind
+from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
+from hddm_sbi.likelihoods.sbi.pyro import default_dtype
+from hddm_sbi.simulation.simulator import Simulator
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class CellOutcomes:
+    """Outcomes sorted by cell: values (n, k), cell (n,)."""
+
+    values: Array
+    cell: Rows
+    order: Rows
+    n_cells: int
+    lapse_density: float = 0.0
+
+
+class LearnedDensity:
+    """An sbi estimator in the coordinates of an encoding."""
+
+    def __init__(self, estimator: Any, encoding: Encoding) -> None:
+        self.estimator = estimator.double().eval().requires_grad_(False)
+        self.encoding = encoding
+        self._kind = kind(encoding)
+
+    def log_prob(self, values: Tensor, theta: Tensor, row: Rows) -> Tensor:
+        """Log density of values (n, k) given `theta[row]`, (n,): the network is evaluated once per row of theta."""
+        discrete = self.encoding.encode(values, theta.detach()[row]).discrete
+        y, _, log_stretch = self.encoding.encode(values, theta[torch.as_tensor(row)])
+        rows = self.encoding.condition(theta)
+        if self._kind == "mixed":
+            return mixed_log_density(self.estimator, y, discrete, rows, row) + log_stretch
+        x = discrete if self._kind == "categorical" else y
+        return log_density(self.estimator, x, rows, row) + log_stretch
+
+    def sample(self, theta: Tensor, seed: int) -> Array:
+        """Outcomes (n, k), one row for each of theta (n, p)."""
+        with torch.no_grad(), default_dtype(torch.float64), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            x = self.estimator.sample(torch.Size(), self.encoding.condition(theta.detach()))
+        return np.asarray(self.encoding.decode(x.reshape(len(theta), -1), theta.detach()).numpy())
+
+
+def _distinct(theta: Tensor) -> tuple[Tensor, Rows]:
+    """Rows of theta to evaluate, and which of them each has; every row is its own where gradients are needed."""
+    if theta.requires_grad:
+        return theta, np.arange(len(theta))
+    rows, row = torch.unique(theta, dim=0, return_inverse=True)
+    return rows, row.numpy()
+
+
+class _Learned(Likelihood):
+    """What likelihoods around an sbi estimator have in common.
+
+    estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
+    """
+
+    kind = "neural"
+
+    def __init__(
+        self,
+        simulator: Simulator,
+        estimator: Any,
+        encoding: Encoding,
+        box: Mapping[str, tuple[float, float]],
+        card: Card,
+    ) -> None:
+        super().__init__(simulator, box)
+        self.density, self.card = LearnedDensity(estimator, encoding), card
+
+    @property
+    def sha256(self) -> str:
+        """Of the file it was loaded from."""
+        return self.card.sha256
+
+    def save(self, path: str | Path) -> None:
+        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
+        self.card = save_weights(self.density.estimator, self.card, Path(path))
+
+    def __repr__(self) -> str:
+        names = " ".join(self.simulator.names)
+        return f"{type(self).__name__}({self.simulator.name}: {names}, {self.card.summary()})"
+
+
+class EstimatorLikelihood(_Learned):
+    """A likelihood of outcomes other than rt and response, learned from simulations by an sbi estimator.
+
+    estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
+    """
+
+    def arrange(self, values: Array, cell: Rows, n_cells: int, lapse_seconds: float = LAPSE_SECONDS) -> CellOutcomes:
+        """See `Likelihood.arrange`. Raises InputError for counts beyond those of the simulations."""
+        self.density.encoding.check(values)
+        order = np.argsort(cell, kind="stable")
+        return CellOutcomes(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
+
+    def cell_log_prob(self, theta: Tensor, trials: CellOutcomes, lapse: Tensor) -> Tensor:
+        """See `Likelihood.cell_log_prob`; the network runs once per cell."""
+        log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
+
+    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
+        """See `Likelihood.outcome_log_prob`."""
+        return self.density.log_prob(values, *_distinct(theta))
+
+    def outcome_sample(self, theta: Tensor, seed: int) -> Array:
+        """See `Likelihood.outcome_sample`."""
+        return self.density.sample(theta, seed)
+
+    def n_values(self, column: int) -> int:
+        """See `Likelihood.n_values`."""
+        encoding = self.density.encoding
+        before = [outcome for outcome in self.simulator.columns[:column] if outcome.discrete]
+        return encoding.sizes[len(before)]
+
+    def log_prob(self, outcomes: Mapping[str, ArrayLike], theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """Log density of every row, (n,) float64, differentiable in theta.
+
+        outcomes: outcome name -> (n,). theta: parameter name -> scalar or (n,). Raises InputError for names that are
+        missing or unknown, values an outcome cannot be, and parameters outside the box.
+        """
+        names = tuple(outcome.name for outcome in self.simulator.columns)
+        if set(outcomes) != set(names):
+            raise InputError(f"outcomes must name exactly {names}; got {tuple(outcomes)}.")
+        columns = []
+        for outcome in self.simulator.columns:
+            numbers = outcome.numbers(outcomes[outcome.name])
+            wrong = np.flatnonzero(~outcome.allows(numbers))
+            if wrong.size:
+                raise InputError(
+                    f"{outcome.name!r} must be {outcome.expected}; it is not in {name_rows(wrong.tolist())} (0 = "
+                    "first)."
+                )
+            columns.append(numbers)
+        values = np.stack(columns, -1)
+        self.density.encoding.check(values)
+        return self.outcome_log_prob(torch.as_tensor(values), self._theta(theta, len(values)))
+
+
+class DecisionEstimatorLikelihood(_Learned, DecisionLikelihood):
+    """A likelihood of rt and response, learned from simulations by MNLE; a shift is exact.
+
+    Arguments as in `EstimatorLikelihood`.
+    """
+
+    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """See `Likelihood.cell_log_prob`; the network runs once per cell."""
+        log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
+        if float(lapse.detach()) > 0.0:
+            log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
+
+    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+        """See `DecisionLikelihood.trial_log_prob`."""
+        return self.density.log_prob(torch.stack([rt, choice.to(rt)], -1), *_distinct(theta))
+
+    def trial_sample(self, theta: Tensor, seed: int) -> tuple[Array, Rows]:
+        """See `DecisionLikelihood.trial_sample`."""
+        values = self.density.sample(theta, seed)
+        return values[:, 0], values[:, 1].astype(np.int64)

@@ -1,0 +1,193 @@
+"""Declare a simulator: function, box of its parameters, kinds of its outcomes -> `Simulator`; and that as JSON."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.simulation.outcome import Outcome
+from hddm_sbi.simulation.python_function import Absent
+from hddm_sbi.simulation.simulator import Link, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+
+#: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
+_NEAR_ZERO = 0.01
+#: what a decision model's outcomes are called.
+_DECISION = ("rt", "response")
+
+
+def declare(
+    parameters: Mapping[str, tuple[float, float] | Parameter],
+    outcomes: Mapping[str, str | tuple[object, ...]],
+    *,
+    symmetries: Symmetries | None = None,
+    vectorised: bool = False,
+    name: str | None = None,
+) -> Callable[[Callable[..., Any]], Simulator]:
+    """Decorator that makes a `Simulator` of a function.
+
+    parameters: name -> (low, high), the box where the simulator is run and the likelihood will hold; a `Parameter` says
+    more (see `parameter`). outcomes: name -> "real", "positive", "count", or a tuple of categories, in the order the
+    function returns them. A model of a positive `rt` and a categorical `response` is a decision model: it may declare
+    symmetries, and has lapses and pictures as shipped models have. vectorised: the function takes columns (n,).
+
+    >>> @declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"})
+    ... def cookies(rate, rng):
+    ...     return rng.poisson(rate)
+    >>> cookies
+    Simulator(cookies: rate, chips)
+    """
+
+    def decorate(function: Callable[..., Any]) -> Simulator:
+        columns = tuple(_outcome(key, kind) for key, kind in outcomes.items())
+        decides = tuple(o.name for o in columns) == _DECISION and [o.kind for o in columns] == [
+            "positive",
+            "categorical",
+        ]
+        source = getattr(function, "py_func", function)
+        return Simulator(
+            name=name or str(getattr(source, "__name__", "simulator")),
+            title=(inspect.getdoc(source) or "a simulator of the user's own").splitlines()[0],
+            parameters=tuple(_in_box(key, p, symmetries or Symmetries()) for key, p in parameters.items()),
+            choices=_codes(columns[1]) if decides else (),
+            outcomes=() if decides else columns,
+            symmetries=symmetries or Symmetries(),
+            run=function,
+            vectorised=vectorised,
+        )
+
+    return decorate
+
+
+def parameter(
+    name: str,
+    low: float,
+    high: float,
+    description: str = "",
+    unit: str = "",
+    *,
+    link: Link | None = None,
+    prior: ParameterPrior | None = None,
+) -> Parameter:
+    """A parameter by its box alone; link, support and priors follow from it unless given.
+
+    link: logit where the box lies in [0, 1], log where it is positive, else identity. prior: intercepts are normal on
+    the scale of the link with 95 % inside the box; slopes and sds between groups have half that scale.
+
+    >>> parameter("rate", 0.5, 20.0).prior.link
+    'log'
+    """
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InputError(f"the box of {name!r} must be two finite numbers, low < high; got ({low}, {high}).")
+    guessed: Link = "identity" if low < 0 else "logit" if high <= 1 else "log"
+    chosen = prior.link if prior is not None else link or guessed
+    support: dict[Link, tuple[float, float]] = {
+        "identity": (-math.inf, math.inf),
+        "log": (0.0, math.inf),
+        "logit": (0.0, 1.0),
+    }
+    return Parameter(
+        name,
+        float(low),
+        float(high),
+        description or name,
+        unit or "1",
+        typical=(low + (high - low) / 4, high - (high - low) / 4),
+        support=support[chosen],
+        prior=prior or _default_prior(chosen, low, high),
+    )
+
+
+def _in_box(name: str, box: tuple[float, float] | Parameter, symmetries: Symmetries) -> Parameter:
+    """Times and scales are positive without an upper end, however small their box is."""
+    if isinstance(box, Parameter):
+        return box
+    positive = name in (symmetries.shift, symmetries.delay, symmetries.scale) and box[0] >= 0
+    return parameter(name, *box, link="log" if positive else None)
+
+
+def _default_prior(link: Link, low: float, high: float) -> ParameterPrior:
+    if link == "log":
+        low, high = math.log(low or _NEAR_ZERO * high), math.log(high)
+    elif link == "logit":
+        ends = max(low, _NEAR_ZERO), min(high, 1 - _NEAR_ZERO)
+        low, high = (math.log(x / (1 - x)) for x in ends)
+    width = high - low
+    between = Prior("halfnormal", 0.0, width / 8)
+    return ParameterPrior(link, Prior("normal", (low + high) / 2, width / 4), Prior("normal", 0.0, width / 8), between)
+
+
+def _outcome(name: str, kind: str | tuple[object, ...]) -> Outcome:
+    return Outcome(name, kind) if isinstance(kind, str) else Outcome(name, "categorical", tuple(kind))  # type: ignore[arg-type]
+
+
+def _codes(response: Outcome) -> tuple[int, ...]:
+    if not all(isinstance(code, int) for code in response.categories):
+        raise InputError(
+            f"the responses of a decision model are coded by whole numbers, such as (-1, 1); got {response.categories}."
+        )
+    codes = tuple(int(str(code)) for code in response.categories)
+    if codes != tuple(sorted(codes)):
+        raise InputError(f"response codes must be in ascending order; got {codes}.")
+    return codes
+
+
+def as_json(simulator: Simulator) -> dict[str, Any]:
+    """A simulator without its function. Raises InputError where it holds more functions than that."""
+    symmetries = asdict(simulator.symmetries)
+    powers = [simulator.symmetries.time_power, *simulator.symmetries.scale_powers.values()]
+    if simulator.closing or simulator.collapse or any(callable(power) for power in powers):
+        raise InputError(
+            f"{simulator.name!r} declares functions of its parameters (closing, collapse, or a power), which a "
+            "file cannot hold."
+        )
+    return {
+        "name": simulator.name,
+        "title": simulator.title,
+        # JSON has no infinity: an end that is missing is none.
+        "parameters": [
+            {**asdict(p), "support": [end if math.isfinite(end) else None for end in p.support]}
+            for p in simulator.parameters
+        ],
+        "choices": list(simulator.choices),
+        "outcomes": [asdict(outcome) for outcome in simulator.outcomes],
+        "symmetries": symmetries,
+        "racing": simulator.accumulator is not None,
+        "tail": simulator.tail,
+        "discretisation": simulator.discretisation,
+    }
+
+
+def from_json(raw: Mapping[str, Any]) -> Simulator:
+    """The simulator that `as_json` described; it can be fitted but not run."""
+    if raw["racing"]:
+        raise InputError(f"{raw['name']!r} is a race: pass simulator= to load its likelihood.")
+    return Simulator(
+        name=str(raw["name"]),
+        title=str(raw["title"]),
+        parameters=tuple(_parameter(p) for p in raw["parameters"]),
+        choices=tuple(int(code) for code in raw["choices"]),
+        outcomes=tuple(Outcome(o["name"], o["kind"], tuple(o["categories"])) for o in raw["outcomes"]),
+        symmetries=_symmetries(raw["symmetries"]),
+        tail=raw["tail"],
+        discretisation=str(raw["discretisation"]),
+        run=Absent(str(raw["name"])),
+    )
+
+
+def _symmetries(raw: Mapping[str, Any]) -> Symmetries:
+    known: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in raw.items()}
+    return Symmetries(**known)
+
+
+def _parameter(raw: Mapping[str, Any]) -> Parameter:
+    prior = raw["prior"]
+    terms = {term: Prior(**prior[term]) for term in ("intercept", "slope", "group_sd")}
+    known = ParameterPrior(prior["link"], **terms, population=prior["population"])
+    low, high = raw["support"]
+    support = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    typical = (float(raw["typical"][0]), float(raw["typical"][1]))
+    return Parameter(**{**raw, "typical": typical, "support": support, "prior": known})

@@ -1,0 +1,324 @@
+"""How good a learned likelihood is: per trial against a reference, in its tails, and in the posterior it leads to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.simulation.simulator import Simulator
+
+Array = NDArray[np.float64]
+Region = dict[str, tuple[float, float]]
+Loss = Callable[[Array], tuple[float, Array]]
+
+#: where posterior bias is measured: inside the box, as human data are (HSSM's own benchmark ranges for diffusions).
+_POSTERIOR_MARGIN = {"v": (-2.5, 2.5), "a": (0.5, 2.0), "z": (0.25, 0.75), "t0": (0.15, 1.0)}
+#: parameters not named there lie this share of the box's width inside it.
+_INNER_MARGIN = 0.15
+#: the region the accuracy targets are stated for; parameters not named range over the whole box.
+_TARGET_REGION = {"v": (-3.0, 3.0)}
+#: the loss per trial where a trial cannot be: a line search steps back from a number, but not from infinity.
+_IMPOSSIBLE = 1e6
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Per-trial accuracy over theta uniform in a region and trials simulated there.
+
+    kl: mean of log p - log q, by the control variate q/p - 1 (zero mean), with its standard error. score_error:
+    root-mean-square error of d log p / d theta relative to its size, per parameter.
+    """
+
+    kl: float
+    kl_se: float
+    mean_abs_error: float
+    quantile_999: float
+    largest: float
+    score_error: dict[str, float]
+
+
+def accuracy(
+    likelihood: DecisionLikelihood,
+    reference: DecisionLikelihood,
+    region: Region,
+    n: int,
+    seed: int,
+    n_thetas: int | None = None,
+) -> Accuracy:
+    """Compare two likelihoods on n simulated trials, whose `n_thetas` thetas (default: n) are uniform in `region`."""
+    simulator = reference.simulator
+    theta = uniform(simulator, region, n, seed, n_thetas)
+    rt, choice = simulator.simulate(theta, seed)
+    error, scores = _errors(likelihood, reference, theta, rt, choice)
+    variate = np.expm1(-error) + error
+    gap, size = np.abs(scores[0] - scores[1]), np.abs(scores[1])
+    with np.errstate(invalid="ignore"):
+        relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
+    return Accuracy(
+        kl=float(variate.mean()),
+        kl_se=float(variate.reshape(n_thetas or n, -1).mean(1).std() / np.sqrt(n_thetas or n)),
+        mean_abs_error=float(np.abs(error).mean()),
+        quantile_999=float(np.quantile(np.abs(error), 0.999)),
+        largest=float(np.abs(error).max()),
+        score_error={p.name: float(r) for p, r in zip(simulator.parameters, relative, strict=True) if not p.given},
+    )
+
+
+def tails(
+    likelihood: DecisionLikelihood,
+    reference: DecisionLikelihood,
+    region: Region,
+    n: int,
+    seed: int,
+    n_thetas: int | None = None,
+) -> dict[str, float]:
+    """Mean absolute error of log p where data are scarce, by name of the tail.
+
+    fast: the fastest 1 in 1 000 trials, by decision time relative to the mean; under 5 ms: decision times below 5 ms;
+    choice_below_1e-5, 1e-10: the response that was not given, where its density is between those, and below the second;
+    with_lapse: the same choices below 1e-5 where 5 % of the trials are lapses, as in every default fit.
+    """
+    simulator = reference.simulator
+    theta = uniform(simulator, region, n, seed, n_thetas)
+    rt, choice = simulator.simulate(theta, seed)
+    times, made, at = (torch.as_tensor(x) for x in (rt, choice, theta))
+    error = (reference.trial_log_prob(times, made, at) - likelihood.trial_log_prob(times, made, at)).numpy()
+    shift = simulator.symmetries.shift
+    decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
+    other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
+    floor = np.log(0.05 / (10 * len(simulator.choices)))
+    mixed = np.logaddexp(floor, np.log(0.95) + log_other) - np.logaddexp(floor, np.log(0.95) + log_other - other)
+    groups = {
+        "fastest_of_1000": np.abs(error)[decision <= np.quantile(decision, 1e-3)],
+        "below_5_ms": np.abs(error)[decision < 0.005],
+        "choice_below_1e-5": np.abs(other)[(log_other < np.log(1e-5)) & (log_other > np.log(1e-10))],
+        "choice_below_1e-5_with_lapse": np.abs(mixed)[log_other < np.log(1e-5)],
+        "choice_below_1e-10": np.abs(other)[log_other < np.log(1e-10)],
+    }
+    return {name: float(values.mean()) for name, values in groups.items() if len(values)}
+
+
+def posterior_bias(
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, n_trials: int, n_sets: int, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """|posterior mode under the likelihood - under the reference| in exact posterior sds, per parameter: mean, largest.
+
+    n_trials simulated from each of n_sets thetas. The prior is normal around that theta, with the variance of a uniform
+    law over the box: it decides nothing but what the trials leave open. sds from the curvature of the reference at its
+    mode. A condition that is given has either of its codes in half of the trials.
+    """
+    simulator = reference.simulator
+    names = [p.name for p in simulator.parameters if not p.given]
+    sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
+    bias = np.abs(
+        [posterior_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)]
+    )
+    return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
+
+
+def posterior_bias_at(
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
+) -> Array:
+    """What `posterior_bias` averages, with its sign, for trials simulated from one theta (p,): of every parameter that
+    is estimated."""
+    simulator = reference.simulator
+    estimated = [column for column, p in enumerate(simulator.parameters) if not p.given]
+    names = [simulator.names[column] for column in estimated]
+    cells = conditions(simulator, theta)
+    cell = np.arange(n_trials) % len(cells)
+    rt, choice = simulator.simulate(cells[cell], seed)
+    trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
+    bounds = [likelihood.box[name] for name in names]
+    if simulator.symmetries.shift in names:
+        column = names.index(simulator.symmetries.shift)
+        bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
+    prior = _BoxPrior(theta[estimated], box_precision(likelihood, names) / n_trials)
+    exact, learned = (prior.added_to(_loss(one, trials, cells, estimated)) for one in (reference, likelihood))
+
+    def information(x: Array) -> Array:
+        """Per trial, of scores of the reference: of one that is numerical, differences of differences are noise."""
+        rows = cells[cell]
+        rows[:, estimated] = x
+        scores = trial_scores(reference, rows, rt, choice)[:, estimated]
+        return np.asarray(scores.T @ scores / n_trials + np.diag(prior.precision))
+
+    at_truth = information(theta[estimated])
+    mode = _mode(exact, theta[estimated], at_truth, bounds, n_trials)
+    if reference.kind == "numerical":
+        sds = np.sqrt(np.diag(np.linalg.inv(information(mode) * n_trials)))
+    else:
+        sds = _sds(exact, mode, n_trials)
+    return np.asarray((_mode(learned, mode, at_truth, bounds, n_trials) - mode) / sds)
+
+
+def scores(
+    likelihood: DecisionLikelihood,
+    reference: DecisionLikelihood,
+    *,
+    n: int = 400_000,
+    n_sets: int = 16,
+    n_trials: int = 25_000,
+    n_thetas: int | None = None,
+    seed: int = 5,
+) -> dict[str, Any]:
+    """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias.
+
+    n: trials, of n_thetas thetas (default: each has its own). n_sets, n_trials: of the posterior bias.
+    """
+    whole = dict(likelihood.box)
+    target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}
+    inside = accuracy(likelihood, reference, target, n, seed, n_thetas)
+    everywhere = inside if target == whole else accuracy(likelihood, reference, whole, n, seed, n_thetas)
+    mean, largest = posterior_bias(likelihood, reference, n_trials, n_sets, seed)
+    return {
+        "KL": inside.kl,
+        "KL_se": inside.kl_se,
+        "mean_abs_error": inside.mean_abs_error,
+        "abs_error_quantile_999": inside.quantile_999,
+        "score_error": inside.score_error,
+        "KL_whole_box": everywhere.kl,
+        "mean_abs_error_whole_box": everywhere.mean_abs_error,
+        "posterior_bias": max(mean.values()),
+        "posterior_bias_mean": mean,
+        "posterior_bias_largest": largest,
+        "tails": tails(likelihood, reference, whole, n, seed + 1, n_thetas),
+        "reference": reference.kind,
+        "trials": n,
+        "thetas": n_thetas or n,
+        "parameter_sets": n_sets,
+        "trials_per_set": n_trials,
+        "seed": seed,
+    }
+
+
+def inner_region(likelihood: DecisionLikelihood) -> Region:
+    """Where posterior bias is measured: inside the box, as human data are."""
+
+    def inner(name: str, low: float, high: float) -> tuple[float, float]:
+        margin = _INNER_MARGIN * (high - low)
+        share = _POSTERIOR_MARGIN.get(name, (low + margin, high - margin))
+        return max(low, share[0]), min(high, share[1])
+
+    return {name: inner(name, *box) for name, box in likelihood.box.items()}
+
+
+def uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
+    """n rows uniform in the region, of which n_thetas differ; a condition has either of its codes."""
+    low, high = np.array(list(region.values())).T
+    share = np.random.default_rng(seed).random((n_thetas or n, len(low)))
+    for column, p in enumerate(simulator.parameters):
+        if p.given:
+            share[:, column] = np.round(share[:, column])
+    return np.repeat(low + (high - low) * share, n // len(share), axis=0)
+
+
+def _errors(
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+) -> tuple[Array, tuple[Array, Array]]:
+    """log p - log q per trial, and the score of either, (n, p)."""
+    values, gradients = [], []
+    for one in (likelihood, reference):
+        at = torch.tensor(theta, requires_grad=True)
+        log_p = one.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+        (gradient,) = torch.autograd.grad(log_p.sum(), at)
+        values.append(log_p.detach().numpy())
+        gradients.append(gradient.numpy())
+    return values[1] - values[0], (gradients[0], gradients[1])
+
+
+def _other_choice(
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """Error at the choice that was not made, and that choice's log density."""
+    other = torch.as_tensor((choice + 1) % len(reference.simulator.choices))
+    at, times = torch.as_tensor(theta), torch.as_tensor(rt)
+    exact = reference.trial_log_prob(times, other, at).numpy()
+    return exact - likelihood.trial_log_prob(times, other, at).numpy(), exact
+
+
+def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
+    """- log likelihood per trial and its gradient, of the estimated columns of theta, the same in all cells (n, p)."""
+    n, no_lapse = len(trials.rt), torch.zeros((), dtype=torch.float64)
+
+    def loss(x: Array) -> tuple[float, Array]:
+        theta = torch.tensor(x, requires_grad=True)
+        at = torch.tensor(cells).index_copy(1, torch.tensor(estimated), theta.expand(len(cells), -1))
+        value = -likelihood.cell_log_prob(at, trials, no_lapse).sum() / n
+        (gradient,) = torch.autograd.grad(value, theta)
+        return float(value.detach()), gradient.numpy()
+
+    return loss
+
+
+def conditions(simulator: Simulator, theta: Array) -> Array:
+    """theta (p,) once for every combination of the codes of the conditions that are given, (n_cells, p)."""
+    given = [column for column, p in enumerate(simulator.parameters) if p.given]
+    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.given)))
+    cells = np.tile(theta, (len(codes), 1))
+    cells[:, given] = codes
+    return cells
+
+
+def box_precision(likelihood: DecisionLikelihood, names: list[str]) -> Array:
+    """One over the variance of a uniform law over the box, of each parameter."""
+    return np.array([12.0 / np.ptp(likelihood.box[name]) ** 2 for name in names])
+
+
+class _BoxPrior:
+    """A normal prior, per trial: `precision` is that of the prior divided by the number of trials."""
+
+    def __init__(self, centre: Array, precision: Array) -> None:
+        self.centre, self.precision = centre, precision
+
+    def added_to(self, loss: Loss) -> Loss:
+        def with_prior(x: Array) -> tuple[float, Array]:
+            value, gradient = loss(x)
+            gap = x - self.centre
+            return value + 0.5 * float(self.precision @ gap**2), gradient + self.precision * gap
+
+        return with_prior
+
+
+def trial_scores(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
+    """d log p / d theta of every trial, (n, p)."""
+    at = torch.tensor(theta, requires_grad=True)
+    log_p = likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+    return np.asarray(torch.autograd.grad(log_p.sum(), at)[0].numpy())
+
+
+def _mode(loss: Loss, start: Array, information: Array, bounds: list[tuple[float, float]], n: int) -> Array:
+    """Where the loss, of n trials with this information (p, p) each, is smallest inside the bounds.
+
+    It is sought where the posterior is round: from the start in posterior sds, along directions that are independent.
+    """
+    low, high = np.array(bounds).T
+    start = np.clip(start, low, high)
+    sds = np.linalg.inv(np.linalg.cholesky(n * information)).T
+
+    def in_sds(u: Array) -> tuple[float, Array]:
+        x = start + sds @ u
+        inside = np.clip(x, low, high)
+        value, gradient = loss(inside)
+        if not np.isfinite(value):
+            value, gradient = _IMPOSSIBLE, np.zeros_like(x)
+        back = information @ (x - inside)
+        return n * (value + 0.5 * float(back @ (x - inside))), n * sds.T @ (np.where(x == inside, gradient, 0.0) + back)
+
+    options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-3}
+    found = minimize(in_sds, np.zeros(len(start)), jac=True, method="L-BFGS-B", options=options).x
+    return np.asarray(np.clip(start + sds @ found, low, high))
+
+
+def _sds(loss: Loss, mode: Array, n: int) -> Array:
+    """Posterior sds from the curvature at the mode."""
+    step = 1e-5
+    curvature = np.array([loss(mode - step * e)[1] - loss(mode + step * e)[1] for e in np.eye(len(mode))])
+    return np.asarray(np.sqrt(np.diag(np.linalg.inv(-(curvature + curvature.T) / (4 * step) * n))))

@@ -1,0 +1,184 @@
+"""Scores of a learned likelihood by simulation alone: where its model has neither a closed form nor an equation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, trial_scores, uniform
+
+Array = NDArray[np.float64]
+
+#: bins of a choice end where a normal law would have these points, so that tails have bins of their own.
+_ENDS = np.arange(-4.5, 4.55, 0.1)
+#: trials whose scores give the information of one trial.
+_INFORMATION_TRIALS = 50_000
+#: of the posterior of a shift: points of the grid, how unlikely its ends are (log), and how many times the simulations.
+_GRID, _UNLIKELY, _MORE = 400, 15.0, 4
+
+
+def divergence(likelihood: DecisionLikelihood, theta: Array, n_trials: int, seed: int) -> float:
+    """KL(simulator, likelihood) per trial at one theta (p,), from a histogram of n_trials simulated trials.
+
+    sum (p - q)² / 2q over bins, q the probability that the likelihood gives a bin: KL to second order in p/q - 1. Its
+    estimate from counts is unbiased; its standard deviation is about sqrt(n_bins / 2) / n_trials.
+    """
+    bins = _histogram(likelihood, theta, *likelihood.simulator.simulate(np.tile(theta, (n_trials, 1)), seed))
+    q = np.concatenate([b.learned for b in bins])
+    p = np.concatenate([b.counts for b in bins]) / n_trials
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = ((p - q) ** 2 - p * (1.0 - p) / (n_trials - 1)) / (2.0 * q)
+    return float(np.where((q == 0.0) & (p == 0.0), 0.0, terms).sum())
+
+
+@dataclass(frozen=True)
+class _Bins:
+    """Of one choice: where bins end but the last (seconds), trials in them, and probabilities by the likelihood."""
+
+    ends: Array
+    counts: NDArray[np.int64]
+    learned: Array
+
+
+def _histogram(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> list[_Bins]:
+    """Of every choice; one bin where the likelihood gives it no probability."""
+    at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
+    found = []
+    for c, share in enumerate(likelihood.choice_probabilities(at)[0].numpy()):
+        if share == 0.0:
+            found.append(_Bins(np.empty(0), np.array([np.count_nonzero(choice == c)]), np.zeros(1)))
+            continue
+        code = np.full(len(_ENDS), likelihood.simulator.choices[c])
+        ends = likelihood.quantile(ndtr(_ENDS), code, at).numpy()
+        counts = np.histogram(rt[choice == c], np.concatenate([[-np.inf], ends, [np.inf]]))[0]
+        found.append(_Bins(ends, counts, share * np.diff(np.concatenate([[0.0], ndtr(_ENDS), [1.0]]))))
+    return found
+
+
+def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> Array:
+    """|posterior mode - theta| in posterior sds after n_trials, of every estimated parameter, to first order.
+
+    With g the mean score of the likelihood over n_simulated trials of the simulator, and J the information of a trial
+    plus that of a prior as wide as the box, the mode is off by J^-1 g. A standard error of sqrt(n_trials / n_simulated)
+    sds is left in it.
+    """
+    simulator = likelihood.simulator
+    estimated = [simulator.names.index(name) for name in _regular(simulator)]
+    cells = conditions(simulator, theta)
+    cell = np.arange(n_simulated) % len(cells)
+    rt, choice = simulator.simulate(cells[cell], seed)
+    few = slice(min(_INFORMATION_TRIALS, n_simulated))
+    scores = trial_scores(likelihood, cells[cell[few]], rt[few], choice[few])[:, estimated]
+    prior = box_precision(likelihood, [simulator.names[column] for column in estimated]) / n_trials
+    covariance = np.linalg.inv(scores.T @ scores / len(scores) + np.diag(prior))
+    at = torch.tensor(cells, requires_grad=True)
+    trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
+    total = likelihood.cell_log_prob(at, trials, torch.zeros((), dtype=torch.float64)).sum()
+    mean_score = torch.autograd.grad(total, at)[0].numpy().sum(0)[estimated] / n_simulated
+    return np.asarray(np.abs(covariance @ mean_score) / np.sqrt(np.diag(covariance) / n_trials))
+
+
+def shift_bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> float:
+    """|posterior mean of the shift - that under the simulator's own law|, in posterior sds, all else given.
+
+    For a shift that the density does not vanish at: the fastest of n_trials decides it, no expansion at a mode does.
+    Both posteriors are those of the same trials, on a grid. The law is the likelihood times what a histogram of
+    n_simulated trials says it is off by, log-linear between bins; that leaves sqrt(n_trials / n_simulated) sds.
+    """
+    simulator = likelihood.simulator
+    column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)
+    bins = _histogram(likelihood, theta, *simulator.simulate(np.tile(theta, (n_simulated, 1)), seed))
+    rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed + 1)
+
+    def learned(grid: Array) -> Array:
+        at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n_trials)
+        at[:, column] = grid
+        trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
+        with torch.no_grad():
+            return likelihood.cell_log_prob(torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)).numpy()
+
+    def off(grid: Array) -> Array:
+        total = np.zeros(len(grid))
+        for c in np.unique(choice):
+            ends, middles = bins[c].ends - theta[column], (bins[c].ends[1:] + bins[c].ends[:-1]) / 2 - theta[column]
+            places = np.log(np.concatenate([ends[:1], middles, ends[-1:]]))
+            log_ratio = np.log((bins[c].counts + 0.5) / (bins[c].learned * n_simulated + 0.5))
+            total += np.interp(np.log(rt[choice == c] - grid[:, np.newaxis]), places, log_ratio).sum(1)
+        return total
+
+    earliest = rt.min() - likelihood.box[simulator.names[column]][0]
+    grid = np.sort(rt.min() - np.geomspace(1e-9, earliest, _GRID))
+    log_p = learned(grid)
+    likely = grid[log_p > log_p.max() - _UNLIKELY]
+    grid = np.linspace(likely[0], likely[-1], _GRID)
+    log_p = learned(grid)
+    (mean, _), (own_mean, own_sd) = _moments(grid, log_p), _moments(grid, log_p + off(grid))
+    return abs(mean - own_mean) / own_sd
+
+
+def _moments(x: Array, log_p: Array) -> tuple[float, float]:
+    """Mean and sd of a density on an even grid."""
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    mean = float(p @ x)
+    return mean, float(np.sqrt(p @ (x - mean) ** 2))
+
+
+def scores_by_simulation(
+    likelihood: DecisionLikelihood,
+    *,
+    n_thetas: int = 100,
+    n_per_theta: int = 2_000_000,
+    n_sets: int = 16,
+    n_trials: int = 10_000,
+    seed: int = 5,
+) -> dict[str, Any]:
+    """Scores of a card, over the whole box; no reference but the simulator is needed.
+
+    n_thetas x n_per_theta simulated trials for KL, as many per set for the posterior bias at n_trials. Instead of the
+    mean absolute error of log p there is the root of its mean square, sqrt(2 KL) per theta, which is larger. A shift
+    that the density does not vanish at has its bias with all else given, and the others have theirs with it given.
+    """
+    whole: Region = dict(likelihood.box)
+    simulator = likelihood.simulator
+    thetas = uniform(simulator, whole, n_thetas, seed)
+    kl = np.array([divergence(likelihood, theta, n_per_theta, seed + k) for k, theta in enumerate(thetas)])
+    sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
+    bias = np.stack([bias_at(likelihood, at, n_trials, n_per_theta, seed + 1000 + k) for k, at in enumerate(sets)])
+    names = _regular(simulator)
+    if len(names) < len([p for p in simulator.parameters if not p.given]):
+        names.append(str(simulator.symmetries.shift))
+        of_shift = [
+            shift_bias_at(likelihood, at, n_trials, _MORE * n_per_theta, seed + 2000 + k) for k, at in enumerate(sets)
+        ]
+        bias = np.column_stack([bias, of_shift])
+    return {
+        "KL": float(kl.mean()),
+        "KL_se": float(kl.std() / np.sqrt(n_thetas)),
+        "KL_largest": float(kl.max()),
+        "mean_abs_error": float(np.sqrt(2.0 * kl.clip(min=0.0)).mean()),
+        "posterior_bias": float(bias.mean(0).max()),
+        "posterior_bias_mean": dict(zip(names, bias.mean(0).tolist(), strict=True)),
+        "posterior_bias_largest": dict(zip(names, bias.max(0).tolist(), strict=True)),
+        "posterior_bias_se": float(np.sqrt(n_trials / n_per_theta)),
+        "reference": "simulated",
+        "trials": n_thetas * n_per_theta,
+        "thetas": n_thetas,
+        "parameter_sets": n_sets,
+        "trials_per_set": n_trials,
+        "seed": seed,
+    }
+
+
+def _regular(simulator: Simulator) -> list[str]:
+    """The parameters whose posterior is normal in the limit: not a shift that the density does not vanish at, which the
+    fastest trial decides at a rate of 1 / n_trials and which is known, for the others, as if it were given."""
+    shift = simulator.symmetries.shift if simulator.tail == "early" else None
+    return [p.name for p in simulator.parameters if not p.given and p.name != shift]

@@ -1,0 +1,130 @@
+"""What `hddm-sbi train` and `hddm-sbi check` do: train a model's likelihood, save it with its card, and score it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hddm_sbi.likelihoods import catalogue, checkpoint
+from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.numerical import NumericalLikelihood
+from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.training import accuracy
+from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
+from hddm_sbi.training.mixture import Recipe, train
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a shipped likelihood must reach: the largest value of each score; the bias at so many trials per set."""
+
+    KL: float
+    mean_abs_error: float
+    posterior_bias: float
+    trials_per_set: int
+
+
+def targets(simulator: Simulator) -> Targets:
+    """The targets of a model, by how many of its parameters remain once shift, delay and scale are taken off."""
+    set_apart = (simulator.symmetries.shift, simulator.symmetries.delay, simulator.symmetries.scale)
+    inputs = len([name for name in simulator.names if name not in set_apart])
+    if inputs <= 2:
+        return Targets(5e-6, 0.002, 0.1, 25_000)
+    return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
+
+
+def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
+    """How a model's likelihood is trained: as its card says where one ships, else by the rules below."""
+    shipped = catalogue.weights_of(simulator.name)
+    if shipped is None:
+        return recipe(simulator), architecture(simulator)
+    card = checkpoint.read_card(shipped)
+    return Recipe(**card.recipe), Architecture(**card.architecture)
+
+
+def recipe(simulator: Simulator) -> Recipe:
+    """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each; of choices
+    that see each other, every trial shows each of them."""
+    n = len(simulator.choices)
+    if len(Reduction(simulator).names) <= 2:
+        return Recipe()
+    if _coupled(simulator):
+        return Recipe(thetas=200_000, trials=2_500 // n, bins=192 // n)
+    return Recipe(thetas=200_000, trials=2_500)
+
+
+def architecture(simulator: Simulator) -> Architecture:
+    """The sizes of a new network: a heavy tail takes components of its own, and so do the humps of a diffusion with
+    many inputs, which make it wider in any case."""
+    components = 12 if simulator.tail else 8
+    if len(Reduction(simulator).names) <= 4:
+        return Architecture(components=components)
+    if _coupled(simulator):
+        return Architecture(components=components, hidden=96, choice_hidden=96)
+    return Architecture(components=16, hidden=96)
+
+
+def _coupled(simulator: Simulator) -> bool:
+    return bool(simulator.exchanged) and simulator.accumulator is None
+
+
+def train_likelihood_of(
+    name: str,
+    weights: Path,
+    runs: Path,
+    chosen: Recipe | None = None,
+    *,
+    device: str = "cpu",
+    n_jobs: int | None = None,
+    n_threads: int = 1,
+    progress: bool = True,
+) -> checkpoint.Card:
+    """Train the likelihood of a model, write `weights` and its card, scores included.
+
+    chosen: a recipe other than the model's own. runs: folder where simulations and states are kept; a run that was
+    stopped goes on from there.
+    """
+    simulator = catalogue.load_simulator(name)
+    planned, sizes = plan(simulator)
+    used = chosen or planned
+    network = train(simulator, used, runs, sizes, device=device, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
+    card = checkpoint.Card(
+        model=name,
+        parameters=simulator.names,
+        box=simulator.box,
+        architecture=sizes.as_dict(),
+        simulations=used.thetas * used.trials,
+        recipe=asdict(used),
+        versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},
+        created=date.today().isoformat(),
+        discretisation=simulator.discretisation,
+    )
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    card = checkpoint.save_weights(network, card, weights)
+    scored = replace(card, scores=score(weights), scored_by=f"hddm-sbi check {name}")
+    checkpoint.write_card(weights, scored)
+    return scored
+
+
+def score(weights: Path) -> dict[str, Any]:
+    """Scores of a weights file: against the closed form of its model, or else its equation, or else its simulator."""
+    simulator = catalogue.load_simulator(checkpoint.read_card(weights).model)
+    likelihood = checkpoint.load_likelihood(weights, simulator)
+    n_trials = targets(simulator).trials_per_set
+    if simulator.log_density is not None:
+        return accuracy.scores(likelihood, ExactLikelihood(simulator), n_trials=n_trials)
+    if simulator.passage is not None:
+        return accuracy.scores(likelihood, NumericalLikelihood(simulator), n_trials=n_trials, n_thetas=400)
+    return scores_by_simulation(likelihood, n_trials=n_trials)
+
+
+def verdicts(scores: Mapping[str, Any], limits: Targets) -> dict[str, tuple[float, float, bool]]:
+    """Score -> its value, the largest value allowed, and whether it passes."""
+    names = ("KL", "mean_abs_error", "posterior_bias")
+    return {name: (scores[name], getattr(limits, name), bool(scores[name] <= getattr(limits, name))) for name in names}

@@ -1,0 +1,175 @@
+"""The command line as a newcomer types it: results, exit codes, messages without tracebacks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from hddm_sbi.analysis.experiment import simulate_experiment
+from hddm_sbi.cli import main
+
+FORMULA = "v ~ condition + (1|subject)"
+QUICK = ["--draws", "40", "--tune", "80", "--chains", "2", "--seed", "1", "--quiet", "--likelihood", "exact"]
+
+
+@pytest.fixture(scope="module")
+def trials() -> pd.DataFrame:
+    return simulate_experiment(n_subjects=4, n_trials=15, seed=2).trials
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize(("suffix", "write"), [
+    (".csv", lambda d, p: d.to_csv(p, index=False)),
+    (".tsv", lambda d, p: d.to_csv(p, index=False, sep="\t")),
+    (".parquet", lambda d, p: d.to_parquet(p)),
+    (".feather", lambda d, p: d.to_feather(p)),
+])  # fmt: skip
+def test_fit_reads_tables_and_writes_netcdf(trials, tmp_path: Path, suffix, write):
+    write(trials, tmp_path / f"trials{suffix}")
+    result = run("fit", tmp_path / f"trials{suffix}", FORMULA, "-f", "z = 0.5", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "v_condition[hard]" in result.output
+    assert "Warning: the effective sample size of" in result.output
+    posterior = az.from_netcdf(tmp_path / "fit.nc")
+    assert posterior.posterior.sizes["draw"] == 40
+    assert posterior.posterior.attrs["model"] == "ddm"
+
+
+def edited(data: pd.DataFrame, **columns) -> pd.DataFrame:
+    return data.assign(**columns)
+
+
+def with_value(data: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
+    data = data.copy()
+    data[column] = data[column].astype(object)
+    data.loc[4, column] = value
+    return data
+
+
+BAD_TABLES = {
+    "missing column": (lambda d: d.drop(columns="rt"), "rt"),
+    "nan": (lambda d: with_value(d, "rt", np.nan), "4"),
+    "zero rt": (lambda d: with_value(d, "rt", 0.0), "4"),
+    "negative rt": (lambda d: with_value(d, "rt", -0.5), "4"),
+    "milliseconds": (lambda d: edited(d, rt=d["rt"] * 1000), "1000"),
+    "coding": (lambda d: with_value(d, "response", 3), "4"),
+    "zero-one": (lambda d: edited(d, response=(d["response"] + 1) // 2), "upper"),
+    "unknown column": (lambda d: d.rename(columns={"condition": "cond"}), "condition"),
+    "one level": (lambda d: edited(d, condition="easy"), "condition"),
+    "empty": (lambda d: d.iloc[:0], "empty"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_bad_tables_are_refused_with_exit_code_2(trials, tmp_path: Path, name):
+    spoil, mention = BAD_TABLES[name]
+    spoil(trials).to_csv(tmp_path / "bad.csv", index=False)
+    result = run("fit", tmp_path / "bad.csv", FORMULA, "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 2
+    assert mention in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "fit.nc").exists()
+
+
+def test_duplicate_columns_are_refused(trials, tmp_path: Path):
+    text = trials.to_csv(index=False).replace("subject,condition", "subject,subject", 1)
+    (tmp_path / "bad.csv").write_text(text)
+    result = run("fit", tmp_path / "bad.csv", "v ~ (1|subject)", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 2
+    assert "subject" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mention"),
+    [
+        (["fit", "absent.csv", "v ~ 1"], "absent.csv"),
+        (["fit", "{csv}", "w ~ 1", "-o", "{out}"], "w"),
+        (["fit", "{csv}", "v ~ (1|", "-o", "{out}"], "v"),
+        (["fit", "{csv}", "v ~ 1", "--model", "dmm", "-o", "{out}"], "ddm"),
+        (["fit", "{csv}", "v ~ 1", "--likelihood", "none.safetensors", "-o", "{out}"], "none.safetensors"),
+        (["fit", "{csv}", "v ~ 1", "-o", "no/such/folder/fit.nc"], "folder"),
+        (["fit", "{csv}", "v ~ 1", "--upper", "yes", "-o", "{out}"], "yes"),
+        (["simulate", "ddm", "v=1"], "lacks"),
+        (["simulate", "ddm", "v=one"], "NUMBER"),
+        (["simulate", "ddm", "v=1", "a=-1", "z=.5", "t0=.3"], "rows 0"),
+        (["check", "nothing"], "nothing"),
+    ],
+)
+def test_bad_arguments_are_refused_with_exit_code_2(trials, tmp_path: Path, arguments, mention):
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    places = {"csv": tmp_path / "t.csv", "out": tmp_path / "fit.nc"}
+    result = run(*(argument.format(**places) for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert mention in result.output
+    assert "Traceback" not in result.output
+
+
+def test_upper_on_the_command_line(trials, tmp_path: Path):
+    coded = trials.assign(response=np.where(trials["response"] == 1, "right", "left"))
+    coded.to_csv(tmp_path / "t.csv", index=False)
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", "--upper", "right", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 0, result.output
+
+
+def test_simulate_is_reproducible_and_models_lists_the_ddm():
+    arguments = ["simulate", "ddm", "v=1", "a=1", "z=.5", "t0=.3", "-n", "5", "--seed", "7"]
+    first, second = run(*arguments), run(*arguments)
+    assert first.output == second.output
+    assert len(first.output.splitlines()) == 6
+    assert "ddm" in run("models").output
+
+
+def test_interrupt_writes_the_draws_so_far(trials, tmp_path: Path):
+    """A real Ctrl-C (SIGINT) to a real process: the file is there, the message says so, the exit code is 130."""
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    command = [sys.executable, "-m", "hddm_sbi", "fit", "t.csv", "v ~ 1", "-f", "z = 0.5", "-o", "fit.nc", "--quiet"]
+    command += ["--likelihood", "exact", "--draws", "1000000", "--tune", "50", "--chains", "2"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()  # the model is announced just before sampling starts
+    time.sleep(12)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Interrupted" in errors
+    posterior = az.from_netcdf(tmp_path / "fit.nc")
+    assert posterior.posterior.sizes["draw"] > 1
+
+
+def test_a_full_disk_loses_nothing(trials, tmp_path: Path, monkeypatch):
+    """The first write fails as on a full disk: an older file stays, and the message says where the posterior is."""
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    (tmp_path / "fit.nc").write_text("older")
+    write = az.InferenceData.to_netcdf
+
+    def full(self, path, *arguments, **options):
+        if Path(path).parent == tmp_path:
+            Path(path).write_text("half")
+            raise OSError(28, "No space left on device")
+        return write(self, path, *arguments, **options)
+
+    monkeypatch.setattr(az.InferenceData, "to_netcdf", full)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", None)
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 1
+    (rescued,) = (tmp_path / "elsewhere").glob("*/fit.nc")
+    assert "No space left on device" in result.stderr
+    assert str(rescued) in result.stderr
+    assert az.from_netcdf(rescued).posterior.sizes["draw"] == 40
+    assert (tmp_path / "fit.nc").read_text() == "older"
+    assert not list(tmp_path.glob("*.part"))

@@ -1,0 +1,234 @@
+"""A table of trials is checked, never changed; every refusal names the rows and the remedy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hddm_sbi.data.trials import check_trials, read_table
+from hddm_sbi.errors import InputError
+
+TWO, THREE = (-1, 1), (0, 1, 2)
+
+
+def table(**columns):
+    default = {"subject": ["s1", "s1", "s2", "s2"], "rt": [0.5, 0.6, 0.7, 0.8], "response": [1, -1, 1, 1]}
+    return pd.DataFrame({**default, **columns})
+
+
+def refusal(data, choices=TWO, predictors=(), **options):
+    with pytest.raises(InputError) as caught:
+        check_trials(data, choices, predictors, **options)
+    return str(caught.value)
+
+
+def test_trials_keep_order_rows_and_used_columns():
+    data = table(extra=0, x=[4.0, 3.0, 2.0, 1.0])
+    data.index = pd.Index([7, 7, 3, 1])
+    before = data.copy()
+    trials = check_trials(data, TWO, ["x", "subject"])
+    assert trials.rt.tolist() == [0.5, 0.6, 0.7, 0.8]
+    assert trials.rt.dtype == np.float64
+    assert trials.choice.tolist() == [1, 0, 1, 1]
+    assert trials.choice.dtype == np.int64
+    assert list(trials.frame.columns) == ["subject", "rt", "response", "x"]
+    assert trials.frame.index.tolist() == [0, 1, 2, 3]
+    assert trials.frame["x"].tolist() == [4.0, 3.0, 2.0, 1.0]
+    pd.testing.assert_frame_equal(data, before)
+
+
+@pytest.mark.parametrize(
+    ("response", "upper", "choice"),
+    [
+        ([1.0, -1.0, 1.0, 1.0], None, [1, 0, 1, 1]),
+        ([1, 0, 1, 1], 1, [1, 0, 1, 1]),
+        ([1, 0, 1, 1], 0, [0, 1, 0, 0]),
+        ([True, False, True, True], True, [1, 0, 1, 1]),
+        (["no", "yes", "no", "no"], "yes", [0, 1, 0, 0]),
+        (pd.Categorical(["no", "yes", "no", "no"]), "no", [1, 0, 1, 1]),
+        (pd.array([1, -1, 1, 1], dtype="Int64"), None, [1, 0, 1, 1]),
+        (["yes"] * 4, "yes", [1, 1, 1, 1]),
+    ],
+)
+def test_two_choice_codings(response, upper, choice):
+    assert check_trials(table(response=response), TWO, upper=upper).choice.tolist() == choice
+
+
+def test_order_of_the_models_choices_decides_the_position():
+    assert check_trials(table(), (1, -1)).choice.tolist() == [0, 1, 0, 0]
+    assert check_trials(table(response=list("abaa")), (1, -1), upper="a").choice.tolist() == [0, 1, 0, 0]
+    assert check_trials(table(response=[2, 0, 1, 0]), THREE).choice.tolist() == [2, 0, 1, 0]
+
+
+def test_other_column_names():
+    data = table().rename(columns={"rt": "seconds", "response": "key"})
+    assert check_trials(data, TWO, rt="seconds", response="key").rt[0] == 0.5
+    assert "no column 'rt'" in refusal(data)
+
+
+def test_sixty_seconds_is_allowed():
+    assert check_trials(table(rt=[0.5, 60.0, 1.0, 2.0]), TWO).rt.max() == 60.0
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ([1, 2], ["must be a pandas DataFrame", "got list"]),
+        (pd.DataFrame(), ["table is empty (0 rows"]),
+        (table().iloc[:0], ["table is empty (0 rows, 3 columns)"]),
+        (
+            table().rename(columns={"rt": "RT"}),
+            ["no column 'rt'; did you mean 'RT'?", "Columns: subject, RT, response"],
+        ),
+        (table().drop(columns="response"), ["no column 'response'.", "Columns: subject, rt."]),
+        (pd.concat([table(), table()[["rt"]]], axis=1), ["column names must be unique; 'rt' occurs more than once"]),
+        (table(rt=[0.5, np.nan, 0.7, np.nan]), ["column 'rt' has missing values in rows 1, 3 (0 = first)"]),
+        (table(response=[1, np.nan, 1, -1]), ["column 'response' has missing values in row 1 (0 = first)"]),
+        (table(subject=["s1", None, "s2", "s2"]), ["column 'subject' has missing values in row 1"]),
+        (table(rt=[0.5, np.inf, 0.7, 0.8]), ["column 'rt' is infinite in row 1 (0 = first)"]),
+        (table(rt=[0.5, -0.6, 0.0, 0.8]), ["zero or negative in rows 1, 2 (0 = first)", "take out trials without"]),
+        (
+            table(rt=[500.0, 0.6, 700.0, 0.8]),
+            ["2 values above 60", "rows 0, 2 (0 = first)", "divide milliseconds by 1000"],
+        ),
+        (table(rt=[0.5, 0.6, 0.7, 61.0]), ["1 value above 60", "row 3 (0 = first)"]),
+        (table(rt=["0.5", "fast", "0.7", "x"]), ["must be numbers", "'fast' in rows 1, 3 (0 = first)"]),
+        (table(rt=["0.5", "0.6", "0.7", "0.8"]), ["must be numbers", "pandas.to_numeric"]),
+        (table(rt=[True, True, True, True]), ["must be numbers, in seconds; got bool"]),
+        (table(rt=pd.to_timedelta([1, 2, 3, 4], "s")), ["must be numbers, in seconds; got timedelta64"]),
+        (table(response=[1, 0, 1, 0]), ["+1 (upper bound) or -1 (lower bound)", "got 0 in rows 1, 3", "upper=1."]),
+        (table(response=[1.0, 0.0, 1.0, 0.0]), ["got 0.0 in rows 1, 3 (0 = first)", "upper=1.0."]),
+        (table(response=[True, False, True, True]), ["got True in rows 0, 1, 2, 3", "upper=True."]),
+        (table(response=["left", "right", "left", "left"]), ["upper='left' or upper='right'"]),
+        (table(response=["1", "-1", "1", "1"]), ["got '1' in rows 0, 1, 2, 3", "upper='-1' or upper='1'"]),
+        (
+            table(response=[1, -1, 0, 9]),
+            ["got 0 in rows 2, 3", "holds -1, 0, 1, 9", "take out the trials that are neither"],
+        ),
+        (table(response=[1, -1, 1, 2]), ["got 2 in row 3"]),
+        (table(response=["a", "b", 3, "b"]), ["holds 3, 'a', 'b'"]),
+    ],
+)
+def test_bad_tables(data, expected):
+    message = refusal(data, predictors=["subject"] if isinstance(data, pd.DataFrame) and "subject" in data else [])
+    for part in expected:
+        assert part in message
+
+
+def test_bad_predictors_name_rows_and_the_nearest_column():
+    assert "no column 'subjct'; did you mean 'subject'?" in refusal(table(), predictors=["subjct"])
+    assert "column 'x' is infinite in row 2" in refusal(table(x=[1.0, 2.0, -np.inf, 0.0]), predictors=["x"])
+    assert "column 'x' has missing values in row 0" in refusal(table(x=[np.nan, 2.0, 1.0, 0.0]), predictors=["x"])
+
+
+def test_missing_values_of_unused_columns_do_not_matter():
+    assert len(check_trials(table(note=[None, "a", None, "b"]), TWO).rt) == 4
+
+
+@pytest.mark.parametrize(
+    ("response", "choices", "upper", "expected"),
+    [
+        ([1, 0, 1, 0], TWO, "1", "upper='1' does not occur in column 'response'; it holds 0, 1."),
+        (["a", "b", "b", "b"], TWO, "c", "upper='c' does not occur in column 'response'; it holds 'a', 'b'."),
+        (
+            ["a", "b", "c", "b"],
+            TWO,
+            "a",
+            "with two values; it has 'a', 'b', 'c'. Take out the trials that are neither.",
+        ),
+        ([0, 1, 2, 1], THREE, 1, "upper= is for models with two choices; this one has 3"),
+    ],
+)
+def test_bad_upper(response, choices, upper, expected):
+    assert expected in refusal(table(response=response), choices, upper=upper)
+
+
+def test_choices_outside_an_n_choice_coding():
+    message = refusal(table(response=[1, 2, 3, 3]), THREE)
+    assert "must be one of 0, 1, 2; got 3 in rows 2, 3 (0 = first)" in message
+    assert "upper=" not in message
+
+
+def test_many_values_are_counted_not_listed():
+    data = pd.DataFrame({"rt": np.full(40, 0.5), "response": np.arange(40)})
+    message = refusal(data)
+    assert "rows 0, 2, 3, 4, 5 and 34 more (0 = first)" in message
+    assert "0, 1, 2, 3, 4, 5, 6, 7 and 32 more" in message
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".parquet", ".feather", ".CSV"])
+def test_tables_survive_a_file(tmp_path, suffix):
+    path, data = tmp_path / f"trials{suffix}", table(x=[0.1, 0.2, 0.3, 0.4])
+    writers = {
+        ".csv": lambda: data.to_csv(path, index=False),
+        ".tsv": lambda: data.to_csv(path, index=False, sep="\t"),
+        ".parquet": lambda: data.to_parquet(path),
+        ".feather": lambda: data.to_feather(path),
+    }
+    writers[suffix.lower()]()
+    pd.testing.assert_frame_equal(read_table(path), data)
+    pd.testing.assert_frame_equal(read_table(str(path)), data)
+
+
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path):
+    path = tmp_path / "excel.csv"
+    path.write_text("rt,response\n0.5,1\n", encoding="utf-8-sig")
+    assert list(read_table(path).columns) == ["rt", "response"]
+
+
+def test_quoted_headers_and_separators_inside_quotes(tmp_path):
+    path = tmp_path / "quoted.csv"
+    path.write_text('rt,"a;b"\n0.5,1\n')
+    assert list(read_table(path).columns) == ["rt", "a;b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("trials.xlsx", b"x", "unknown suffix; expected one of .csv, .tsv, .parquet, .feather"),
+        ("trials", b"rt\n1\n", "unknown suffix"),
+        ("trials.csv", b"", "is empty"),
+        ("trials.csv", b"\n\n", "cannot be read as csv"),
+        ("trials.csv", b"rt,response\n0.5,1\n0.5,1,2,3\n", "cannot be read as csv"),
+        ("trials.csv", b"rt,response\n0.5,\xff\xfe\n", "or as .csv in UTF-8"),
+        ("trials.csv", b"rt,response,rt\n0.5,1,0.6\n", "column names must be unique; 'rt' occurs more than once"),
+        ("trials.csv", b"rt;response\n0,5;1\n", "separated by ';', expected ','"),
+        ("trials.csv", b"rt\tresponse\n0.5\t1\n", "separated by '\\t', expected ','"),
+        ("trials.tsv", b"rt,response\n0.5,1\n", "separated by ',', expected '\\t'"),
+        ("trials.parquet", b"not parquet", "cannot be read as parquet"),
+        ("trials.feather", b"not feather", "cannot be read as feather"),
+    ],
+)
+def test_bad_files(tmp_path, name, content, expected):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    assert expected in str(caught.value)
+    assert repr(name) in str(caught.value)
+
+
+def test_absent_files_and_folders(tmp_path):
+    with pytest.raises(InputError, match=r"there is no file .*absent\.csv'; check the path"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(InputError, match="is a folder; give a file of trials"):
+        read_table(tmp_path)
+
+
+def test_a_header_alone_is_an_empty_table(tmp_path):
+    path = tmp_path / "trials.csv"
+    path.write_text("rt,response\n")
+    assert "table is empty (0 rows, 2 columns)" in refusal(read_table(path))
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    path = tmp_path / "trials.parquet"
+    table().to_parquet(path)
+
+    def without_pyarrow(*_args, **_options):
+        raise ImportError("Unable to find a usable engine")
+
+    monkeypatch.setattr("pandas.io.parquet.get_engine", without_pyarrow)
+    with pytest.raises(InputError, match=r"needs pyarrow: pip install pyarrow, or save the table as \.csv"):
+        read_table(path)

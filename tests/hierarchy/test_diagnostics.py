@@ -1,0 +1,81 @@
+"""Each warning fires on a posterior that has its fault, names the parameter, and is silent on a good one."""
+
+import warnings
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+import xarray as xr
+
+import hddm_sbi as hs
+from hddm_sbi.analysis.experiment import simulate_experiment
+from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning, warn, warn_at_edge
+
+
+def posterior(n=1_000, seed=1, **changed):
+    """Independent draws of two variables, 4 chains: Rhat 1 and an effective sample size near 4 n."""
+    rng = np.random.default_rng(seed)
+    draws = {"v_Intercept": rng.normal(size=(4, n)), "a_Intercept": rng.normal(size=(4, n)), **changed}
+    return xr.Dataset({name: (("chain", "draw"), x) for name, x in draws.items()})
+
+
+def messages(dataset, diverging=0):
+    flags = np.zeros((4, dataset.sizes["draw"]), dtype=bool)
+    flags.reshape(-1)[:diverging] = True
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn(dataset, {"diverging": flags}, chains=4)
+    assert all(w.category is ConvergenceWarning for w in caught)
+    return [str(w.message) for w in caught]
+
+
+def test_a_good_posterior_is_silent():
+    assert messages(posterior()) == []
+
+
+def test_chains_that_disagree_are_named():
+    apart = np.random.default_rng(2).normal(size=(4, 1_000)) + np.array([[0.0], [0.0], [0.0], [1.0]])
+    assert any(m.startswith("Rhat of a_Intercept is 1.") for m in messages(posterior(a_Intercept=apart)))
+
+
+def test_too_few_draws_are_named():
+    found = messages(posterior(n=60))
+    assert any("effective sample size of" in m and "(below 400)" in m for m in found)
+
+
+def test_divergences_are_counted():
+    assert any(m.startswith("3 of 4000 draws diverged") for m in messages(posterior(), diverging=3))
+
+
+@pytest.mark.parametrize(("value", "edge"), [(0.3001, "lower edge (0.3)"), (2.499, "upper edge (2.5)")])
+def test_draws_against_the_box_are_named(value, edge):
+    model = hs.HierarchicalModel("v ~ condition", simulate_experiment(3, 10).trials)
+    predictor = next(p for p in model.hierarchy.predictors if p.name == "a")
+    values = np.full((100, 2), 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_at_edge(predictor, values, ["condition=easy", "condition=hard"])
+    values[:, 1] = value
+    with pytest.warns(ConvergenceWarning) as caught:
+        warn_at_edge(predictor, values, ["condition=easy", "condition=hard"])
+    (message,) = (str(w.message) for w in caught)
+    assert message.startswith("100% of the draws of 'a' press against the " + edge)
+    assert "condition=hard" in message
+
+
+def test_centring_follows_the_data_of_a_group():
+    """The drift of subjects with 4 trials is sampled non-centred, of subjects with 1 600 centred."""
+    chosen = []
+    for n_trials in (2, 800):
+        model = hs.HierarchicalModel("v ~ 1 + (1|subject)", simulate_experiment(4, n_trials).trials, likelihood="exact")
+        chosen += [g.centred for p in model.hierarchy.predictors for g in p.groups]
+    assert chosen == [False, True]
+
+
+@pytest.mark.parametrize("prior", [dist.Gamma(2.0, 4.0), dist.InverseGamma(3.0, 1.0), dist.Exponential(2.0)])
+def test_any_positive_prior_of_a_group_sd_starts_finite(prior):
+    data = simulate_experiment(4, 10).trials
+    model = hs.HierarchicalModel("v ~ 1 + (1|subject)", data, priors={"v_1|subject_sigma": prior}, likelihood="exact")
+    value, gradient = model.density(model.density.start)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()

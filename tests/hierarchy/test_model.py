@@ -1,0 +1,381 @@
+"""From a table and formulas to a posterior: names, coordinates, reproducibility, refusals."""
+
+import _thread
+import itertools
+import json
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from nutpie import _lib
+
+import hddm_sbi as hs
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.inference import sampling
+from hddm_sbi.inference.approximation import laplace, variational
+from hddm_sbi.inference.density import FlatDensity, flatten
+from hddm_sbi.inference.nutpie_native import NativeChain
+from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
+
+QUICK = {"draws": 60, "tune": 120, "chains": 2, "progress": False}
+quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return simulate_experiment(n_subjects=5, n_trials=20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def fitted(experiment):
+    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model, model.fit(seed=1, log_likelihood=True, **QUICK)
+
+
+def test_posterior_names_dims_and_coords(fitted, experiment):
+    _, posterior = fitted
+    variables = posterior.posterior
+    assert set(variables.data_vars) == {
+        "v_Intercept", "v_condition", "a_Intercept", "z_Intercept", "t0_Intercept",
+        "v_1|subject", "a_1|subject", "t0_1|subject",
+        "v_1|subject_sigma", "a_1|subject_sigma", "t0_1|subject_sigma",
+    }  # fmt: skip
+    assert variables["v_condition"].dims == ("chain", "draw", "v_condition_dim")
+    assert variables["v_condition_dim"].values.tolist() == ["hard"]
+    assert variables["v_1|subject"].dims == ("chain", "draw", "subject")
+    assert variables["subject"].values.tolist() == sorted(experiment.trials["subject"].unique())
+    assert {"diverging", "tree_depth", "lp", "energy"} <= set(posterior.sample_stats.data_vars)
+    assert posterior.observed_data["rt"].values.tolist() == experiment.trials["rt"].tolist()
+    assert posterior.constant_data["condition"].values.tolist() == experiment.trials["condition"].tolist()
+
+
+def test_attributes_say_what_made_it(fitted):
+    attrs = fitted[1].posterior.attrs
+    assert attrs["model"] == "ddm"
+    assert json.loads(attrs["formulas"])["v"] == "condition + (1|subject)"
+    assert {"torch", "nutpie", "hddm_sbi"} <= set(json.loads(attrs["versions"]))
+    assert (attrs["likelihood"], attrs["lapse"], attrs["seed"], attrs["interrupted"]) == ("exact", 0.05, 1, 0)
+
+
+def test_neural_fit_names_its_weights(experiment):
+    model = hs.HierarchicalModel("v ~ 1", experiment.trials)
+    card = json.loads((hs.catalogue.PRETRAINED / "ddm.json").read_text())
+    assert model.likelihood.sha256 == card["sha256"]
+
+
+def test_theta_and_pointwise_log_likelihood(fitted, experiment):
+    """theta of a draw by hand, and log[(1 - lapse) p + lapse / 20] of its trials."""
+    model, posterior = fitted
+    draw = posterior.posterior.isel(chain=1, draw=7)
+    theta = model.theta(posterior, np.array([QUICK["draws"] + 7]))[0][model.cell]
+    hard = (experiment.trials["condition"] == "hard").to_numpy()
+    subject = draw["subject"].values.searchsorted(experiment.trials["subject"])
+    v = float(draw["v_Intercept"]) + hard * float(draw["v_condition"][0]) + draw["v_1|subject"].values[subject]
+    a = np.exp(float(draw["a_Intercept"]) + draw["a_1|subject"].values[subject])
+    np.testing.assert_allclose(theta[:, 0], v, rtol=1e-12)
+    np.testing.assert_allclose(theta[:, 1], a, rtol=1e-12)
+    p = model.likelihood.log_prob(
+        experiment.trials["rt"], experiment.trials["response"], dict(zip(model.simulator.names, theta.T, strict=True))
+    ).exp()
+    expected = np.log(0.95 * p.numpy() + 0.05 / 20)
+    got = posterior.log_likelihood["rt_response"].values[1, 7]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10)
+
+
+@quick_fits
+def test_same_seed_same_draws(experiment):
+    model = hs.HierarchicalModel("v ~ condition", experiment.trials, likelihood="exact")
+    one, two, other = (model.fit(seed=seed, **QUICK).posterior["v_Intercept"].values for seed in (5, 5, 6))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, other)
+
+
+@quick_fits
+def test_pyro_nuts_agrees_with_nuts(experiment):
+    """Difference of two Monte-Carlo means below 5 standard errors (6e-7 per parameter), 200 draws of each."""
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    runs = [model.fit(draws=200, tune=150, chains=1, seed=2, method=m, progress=False) for m in ("nuts", "pyro-nuts")]
+    for name in ("v_Intercept", "a_Intercept"):
+        x, y = (run.posterior[name].values.reshape(-1) for run in runs)
+        # Effective sizes of at least a fifth of the draws: NUTS on two nearly normal parameters.
+        assert abs(x.mean() - y.mean()) < 5 * np.hypot(x.std(), y.std()) / np.sqrt(200 / 5)
+    assert runs[0].posterior.attrs["method"] == "nuts"
+    assert "diverging" in runs[1].sample_stats
+
+
+def plain(experiment):
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    model.density  # noqa: B018 - compiled before evaluations are counted
+    return model
+
+
+def after(evaluations, happens, monkeypatch):
+    """Something happens at that evaluation of the density from Python: at the same draw on any machine."""
+    count = itertools.count(1)
+
+    def counted(function):
+        def call(*arguments):
+            if next(count) == evaluations:
+                happens()
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(FlatDensity, "__call__", counted(FlatDensity.__call__))
+    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", counted(ExactLikelihood.cell_log_prob))
+
+
+def interrupt_native_after(draws, monkeypatch):
+    made, done = NativeChain.made, []
+
+    def count(chain):
+        if made.fget(chain) > draws and not done:
+            done.append(True)
+            raise KeyboardInterrupt
+        return made.fget(chain)
+
+    monkeypatch.setattr(NativeChain, "made", property(count))
+
+
+@quick_fits
+@pytest.mark.parametrize("how", ["C functions", "Python", "pyro-nuts"])
+def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, how):
+    """Ctrl-C in the middle of sampling: what was drawn after tuning comes back, and says so."""
+    model = plain(experiment)
+    if how == "C functions":
+        interrupt_native_after(500, monkeypatch)
+    else:
+        monkeypatch.setattr(sampling, "chain_of", python_chain)
+        after(5_000, _thread.interrupt_main, monkeypatch)
+    method = "pyro-nuts" if how == "pyro-nuts" else "nuts"
+    posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, method=method, progress=False)
+    assert posterior.posterior.attrs["interrupted"] == 1
+    assert 1 < posterior.posterior.sizes["draw"] < 100_000
+
+
+def python_chain(density, coordinates, steps):
+    return sampling.PythonChain(density, coordinates, steps, lambda seed: coordinates.whiten(density.start))
+
+
+def test_a_chain_that_fails_leaves_its_draws(experiment, monkeypatch):
+    def fail():
+        raise ArithmeticError("no such place")
+
+    model = plain(experiment)
+    monkeypatch.setattr(sampling, "chain_of", python_chain)
+    after(5_000, fail, monkeypatch)
+    with pytest.warns(ConvergenceWarning, match="a chain failed"):
+        posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, progress=False)
+    assert posterior.posterior.attrs["interrupted"] == 1
+    assert 1 < posterior.posterior.sizes["draw"] < 100_000
+
+
+@quick_fits
+def test_nutpie_draws_the_same_by_c_functions_and_from_python(experiment, monkeypatch):
+    model = plain(experiment)
+    native = model.fit(seed=1, **QUICK)
+    assert isinstance(sampling.chain_of(model.density, model.whitening, 1), NativeChain)
+
+    def refuse(*_):
+        raise TypeError("another version of nutpie")
+
+    monkeypatch.setattr(
+        "hddm_sbi.inference.nutpie_native._lib", SimpleNamespace(PyVariable=_lib.PyVariable, LogpFunc=refuse)
+    )
+    with pytest.warns(UserWarning, match=r"sampling calls Python.*another version of nutpie"):
+        from_python = model.fit(seed=1, **QUICK)
+    for name in ("v_Intercept", "a_Intercept"):
+        assert native.posterior[name].values.tobytes() == from_python.posterior[name].values.tobytes()
+    assert native.sample_stats["n_steps"].equals(from_python.sample_stats["n_steps"])
+
+
+def test_a_density_that_is_not_a_number_is_refused_by_its_site(experiment, monkeypatch):
+    def broken(self, theta, trials, lapse):
+        return cell_log_prob(self, theta, trials, lapse) * float("nan")
+
+    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    cell_log_prob = ExactLikelihood.cell_log_prob
+    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", broken)
+    with pytest.raises(InputError, match=r"not finite where sampling starts.*trials: nan"):
+        model.fit(seed=1, **QUICK)
+
+
+def test_a_quick_look_states_its_error(experiment):
+    model = plain(experiment)
+    with pytest.warns(ConvergenceWarning, match="a quick look: the Monte Carlo error .* up to 0.[01]") as caught:
+        posterior = model.fit(seed=1, quick=True, progress=False)
+    assert len(caught) == 1
+    assert (posterior.posterior.sizes["chain"], posterior.posterior.sizes["draw"]) == (2, 300)
+    assert posterior.posterior.attrs["quick"] == 1
+
+
+@quick_fits
+@pytest.mark.parametrize("method", ["svi", "laplace"])
+def test_approximations_come_with_a_warning(experiment, method):
+    with pytest.warns(ConvergenceWarning, match="normal approximation whose error no diagnostic shows"):
+        posterior = plain(experiment).fit(draws=50, chains=2, seed=1, method=method, progress=False)
+    assert posterior.posterior["v_Intercept"].shape == (2, 50)
+
+
+def two_normals():
+    pyro.sample("x", dist.Normal(torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([0.5, 3.0])).to_event(1))
+
+
+@pytest.mark.parametrize("method", ["svi", "laplace"])
+def test_approximations_are_exact_for_independent_normals(method):
+    """Means and sds of 20 000 draws: 5 standard errors (6e-7 each); SVI's optimum is noisy, to a tenth of an sd."""
+    density = flatten(two_normals, {"x": torch.zeros(2, dtype=torch.float64)})
+    shape = (1, 20_000)
+    x = (laplace(density, shape, 1) if method == "laplace" else variational(density, two_normals, shape, 1))[0]
+    slack = 0.1 if method == "svi" else 0.0
+    for draws, mean, sd in zip(x.T, (1.0, -2.0), (0.5, 3.0), strict=True):
+        assert abs(draws.mean() - mean) < sd * (5 / np.sqrt(len(x)) + slack)
+        assert abs(draws.std() / sd - 1) < 5 / np.sqrt(2 * len(x)) + slack
+
+
+def test_a_posterior_without_a_mode_is_refused_by_laplace():
+    def flat():
+        pyro.sample("x", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0))
+        pyro.factor("f", pyro.sample("y", dist.Normal(torch.zeros((), dtype=torch.float64), 1.0)) ** 4)
+
+    density = flatten(flat, {"x": torch.tensor(0.0, dtype=torch.float64), "y": torch.tensor(2.0, dtype=torch.float64)})
+    with pytest.raises(InputError, match="no mode"):
+        laplace(density, (1, 10), 1)
+
+
+@quick_fits
+def test_correlated_effects_and_user_priors(experiment):
+    prior = {"v_Intercept": dist.Normal(2.0, 0.5), "v_1|subject_sigma": dist.HalfNormal(0.2)}
+    model = hs.HierarchicalModel(
+        "v ~ condition + (condition|subject)",
+        experiment.trials,
+        likelihood="exact",
+        priors=prior,
+        lapse=dist.Beta(1.0, 19.0),
+    )
+    assert model.prior_table["prior"]["v_Intercept"] == "Normal(loc=2, scale=0.5)"
+    variables = model.fit(seed=1, **QUICK).posterior
+    correlation = variables["v_1+condition|subject_corr"]
+    assert correlation.sizes["v_1+condition|subject_corr_dim"] == 2
+    np.testing.assert_allclose(correlation.values[..., [0, 1], [0, 1]], 1.0, atol=1e-12)
+    assert variables["v_condition|subject"].dims == ("chain", "draw", "subject", "v_condition|subject_dim")
+    assert ((variables["lapse"] > 0) & (variables["lapse"] < 1)).all()
+
+
+def test_centring_can_be_forced(experiment):
+    for choice in (True, False):
+        model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", centered=choice)
+        assert {g.centred for p in model.hierarchy.predictors for g in p.groups} == {choice}
+    one = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", centered={"v_1|subject": False})
+    assert not next(g for p in one.hierarchy.predictors for g in p.groups).centred
+
+
+def test_a_subject_with_a_single_trial_is_allowed(experiment):
+    alone = experiment.trials.iloc[[0]].assign(subject="alone")
+    model = hs.HierarchicalModel(FORMULAS, pd.concat([experiment.trials, alone]), likelihood="exact")
+    assert np.isfinite(model.density(model.density.start)[0])
+
+
+def test_start_is_below_the_fastest_trial_of_every_cell(experiment):
+    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", lapse=0.0)
+    value, gradient = model.density(model.density.start)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"formulas": "w ~ 1"}, "'w'"),
+        ({"formulas": "v ~ conditoin"}, "did you mean 'condition'"),
+        ({"formulas": "v ~ condition +"}, "v"),
+        ({"formulas": "v ~ rt"}, "'rt' is what the model explains"),
+        ({"simulator": "ddmm"}, "did you mean 'ddm'"),
+        ({"likelihood": "network"}, "no likelihood file"),
+        ({"priors": "stan"}, "not a prior set"),
+        ({"priors": {"v_intercept": dist.Normal(0.0, 1.0)}}, "did you mean 'v_Intercept'"),
+        ({"priors": {"v_Intercept": 1.0}}, "must be a Pyro distribution"),
+        ({"lapse": 1.5}, "probability"),
+        ({"lapse_seconds": 0}, "positive"),
+        ({"centered": {"v_1|subj": True}}, "group terms are"),
+        ({"formulas": ["v ~ 1", "z = 1.5"]}, "outside the likelihood's box"),
+    ],
+)
+def test_refusals_name_the_remedy(experiment, arguments, message):
+    given = {"formulas": "v ~ 1 + (1|subject)", "data": experiment.trials, "likelihood": "exact", **arguments}
+    with pytest.raises(hs.InputError, match=message):
+        hs.HierarchicalModel(**given)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("ddm", "neural"), ("lba3", "exact"), ("lba3", "neural")])
+def test_a_response_never_seen_is_fitted_and_one_of_another_coding_refused(name, kind):
+    simulator = hs.load_simulator(name)
+    middle = {p.name: sum(p.typical) / 2 for p in simulator.parameters}
+    data = hs.simulate(name, middle, 400, seed=1)
+    never, other = simulator.choices[0], max(simulator.choices) + 1
+    formula = f"{simulator.names[0]} ~ 1"
+    model = hs.HierarchicalModel(formula, data[data["response"] != never], simulator, kind)
+    value, gradient = model.density(model.density.start)
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+    with pytest.raises(hs.InputError, match=f"got {other} in row 7 "):
+        hs.HierarchicalModel(formula, data.assign(response=data["response"].where(data.index != 7, other)), name, kind)
+
+
+@pytest.mark.parametrize("bad", [{"draws": 0}, {"chains": 1.5}, {"method": "gibbs"}])
+def test_fit_checks_its_arguments(fitted, bad):
+    with pytest.raises(hs.InputError):
+        fitted[0].fit(**bad)
+
+
+def test_random_state_is_left_alone(experiment):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    model = hs.HierarchicalModel("v ~ 1", experiment.trials, likelihood="exact")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(draws=5, tune=5, chains=1, seed=1, progress=False)
+    assert torch.rand(1) == expected
+
+
+def test_conditions_that_the_simulator_receives_come_from_the_table():
+    """An untrained network of the shrinking spotlight: what matters is where congruency comes from."""
+    ssp = hs.load_simulator("ssp")
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        network = MixtureNetwork(Reduction(ssp), Architecture())
+    likelihood = NeuralLikelihood(ssp, network, ssp.box)
+    code = np.tile([1, -1, -1], 40)
+    theta = {"p": 3.5, "a": 0.7, "t0": 0.3, "sda": 1.8, "rd": 18.0, "congruency": code}
+    data = hs.simulate("ssp", theta, seed=1).assign(congruency=code, group=np.repeat(["x", "y"], 60))
+    model = hs.HierarchicalModel("p ~ group", data, ssp, likelihood)
+    assert model.hierarchy.trials.n_cells == 4
+    assert "congruency" not in model.formulas
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = model.fit(draws=10, tune=20, chains=1, seed=1, progress=False)
+    cells = model.theta(posterior, np.array([0]))[0]
+    assert np.array_equal(cells[model.cell, ssp.names.index("congruency")], code)
+    assert not [name for name in posterior.posterior if name.startswith("congruency")]
+    assert np.array_equal(posterior.constant_data["congruency"], code)
+    with pytest.raises(
+        hs.InputError, match=r"'congruency' is a condition of the model and must be \+1 or -1; got 'no'"
+    ):
+        hs.HierarchicalModel("p ~ group", data.assign(congruency=np.where(code > 0, "no", "1")), ssp, likelihood)
+    with pytest.raises(hs.InputError, match="no column 'congruency'"):
+        hs.HierarchicalModel("p ~ group", data.drop(columns="congruency"), ssp, likelihood)
+    with pytest.raises(hs.InputError, match="unknown parameter 'congruency'"):
+        hs.HierarchicalModel("congruency ~ group", data, ssp, likelihood)

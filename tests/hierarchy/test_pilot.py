@@ -1,0 +1,121 @@
+"""The pilot fit, the centring it chooses, and the coordinates it gives NUTS."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+
+import hddm_sbi as hs
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.hierarchy.pilot.pooled import LAPSE
+from hddm_sbi.hierarchy.pilot.whitening import unwhitened
+
+N_SUBJECTS = 100
+SDS = {"v": 0.4, "a": 0.15}
+
+
+def table(sds, n_trials, n_subjects=N_SUBJECTS, seed=1):
+    """Drifts around 1, log thresholds around 0; t0 is the same for all subjects."""
+    rng = np.random.default_rng(seed)
+    subject = np.repeat(np.arange(n_subjects), n_trials)
+    v, a = (sds[name] * rng.normal(size=n_subjects)[subject] for name in ("v", "a"))
+    trials = hs.simulate("ddm", {"v": 1.0 + v, "a": np.exp(a), "z": 0.5, "t0": 0.3}, seed=seed)
+    return trials.assign(subject=subject.astype(str))
+
+
+def model_of(data, **options):
+    formulas = ["v ~ 1 + (1|subject)", "a ~ 1 + (1|subject)"]
+    return hs.HierarchicalModel(formulas, data, likelihood="exact", **options)
+
+
+def found(model):
+    effects = model._pilot.effects["subject"]
+    return dict(zip(SDS, effects.sds, strict=True)), effects
+
+
+def test_population_sds_are_those_simulated():
+    """100 subjects x 100 trials: an sd has a sampling error of 1 / sqrt(2 * 100) of itself, a little more with noise.
+
+    Five of twice that: a false alarm in less than a million.
+    """
+    estimated, _ = found(model_of(table(SDS, 100)))
+    for name, sd in SDS.items():
+        assert abs(estimated[name] / sd - 1.0) < 5 * 2 / np.sqrt(2 * N_SUBJECTS), name
+
+
+def test_subjects_that_do_not_differ_have_a_population_without_spread():
+    estimated, effects = found(model_of(table({"v": 0.0, "a": 0.15}, 100)))
+    noise = np.sqrt(np.median(1 / (1 / effects.covariance[:, 0, 0] - 1 / effects.sds[0] ** 2)))
+    assert estimated["v"] < 0.5 * noise
+    assert estimated["a"] > 0.1
+
+
+@pytest.mark.parametrize(("sd", "n_trials", "centred"), [(0.4, 400, True), (0.4, 6, False), (0.0, 400, False)])
+def test_a_term_is_centred_where_trials_say_more_than_the_population(sd, n_trials, centred):
+    """sd of a subject's drift given its trials: near 1 / sqrt(.8 n), .06 of 400 trials and .46 of 6."""
+    model = model_of(table({"v": sd, "a": 0.15}, n_trials, n_subjects=40))
+    (term,) = model.hierarchy.predictors[0].groups
+    assert term.centred is centred
+
+
+def dense(coordinates):
+    shape = (coordinates.size, coordinates.size)
+    return csr_array((coordinates.entries, coordinates.columns, coordinates.row_starts), shape=shape).toarray()
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_coordinates_are_one_map_there_and_back(centered):
+    coordinates = model_of(table(SDS, 20, n_subjects=5), centered=centered).whitening
+    m, rng = dense(coordinates), np.random.default_rng(1)
+    y, by_x = rng.normal(size=(2, coordinates.size))
+    np.testing.assert_allclose(coordinates.unwhiten(y), m @ y, rtol=1e-13)
+    np.testing.assert_allclose(coordinates.gradient(by_x), m.T @ by_x, rtol=1e-13)
+    np.testing.assert_allclose(coordinates.whiten(m @ y), y, rtol=1e-10)
+
+
+def test_a_model_without_groups_is_sampled_as_it_is():
+    coordinates = hs.HierarchicalModel("v ~ 1", table(SDS, 20, n_subjects=5), likelihood="exact").whitening
+    np.testing.assert_array_equal(dense(coordinates), np.eye(coordinates.size))
+    np.testing.assert_array_equal(dense(unwhitened(3)), np.eye(3))
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_effects_of_a_subject_are_nearly_independent_in_whitened_coordinates(centered):
+    """By differences of the density's gradient where sampling starts: the curvature of one subject's three effects."""
+    data = simulate_experiment(n_subjects=8, n_trials=150, seed=1).trials
+    model = hs.HierarchicalModel(FORMULAS, data, likelihood="exact", centered=centered)
+    density, m = model.density, dense(model.whitening)
+    sites = [g.site for p in model.hierarchy.predictors for g in p.groups]
+    before, after = [], []
+    for subject in range(8):
+        at = [density.positions[site][subject, 0] for site in sites]
+        step, columns = 1e-5, []
+        for i in at:
+            ahead, behind = density.start.copy(), density.start.copy()
+            ahead[i], behind[i] = ahead[i] + step, behind[i] - step
+            columns.append((density(behind)[1][at] - density(ahead)[1][at]) / (2 * step))
+        curvature, own = np.array(columns), m[np.ix_(at, at)]
+        before.append(np.linalg.cond(curvature))
+        after.append(np.linalg.cond(own.T @ curvature @ own))
+    assert np.median(after) < 6.0
+    assert np.median(after) < 0.25 * np.median(before)
+
+
+def test_without_lapses_sampling_starts_below_the_fastest_trial():
+    model = hs.HierarchicalModel(
+        ["v ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"],
+        table(SDS, 40, n_subjects=8),
+        likelihood="exact",
+        lapse=0.0,
+    )
+    assert np.isfinite(model.density(model.density.start)[0])
+    coefficients = model._pilot.coefficients
+    assert torch.isfinite(torch.stack([b.sum() for b in coefficients.values()])).all()
+
+
+def test_outliers_do_not_carry_the_pilot_fit_away():
+    """One trial of every subject at 50 ms, impossible but for a lapse: t0 stays where the others put it."""
+    data = table(SDS, 100, n_subjects=20)
+    data.loc[data.groupby("subject").head(1).index, "rt"] = 0.05
+    model = model_of(data, lapse=LAPSE)
+    assert float(model._pilot.coefficients["t0_Intercept"]) == pytest.approx(np.log(0.3), abs=0.1)

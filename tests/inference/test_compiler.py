@@ -1,0 +1,392 @@
+"""All ways of evaluating a model are the same function: compiled, traced, eager; and what cannot be compiled."""
+
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from numba.core import config
+from torch.nn import functional
+
+import hddm_sbi as hs
+from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.hierarchy.pilot.start import start_values
+from hddm_sbi.inference.compiler import emit, operations
+from hddm_sbi.inference.compiler.graph import record, simplify
+from hddm_sbi.inference.density import flatten
+from hddm_sbi.likelihoods import catalogue
+from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
+
+TOLERANCE = 1e-9
+f64 = torch.float64
+
+
+def assert_same(one, other):
+    """Two evaluations (value, gradient) agree to 1e-9, relative where they are larger than one."""
+    for x, y in zip(one, other, strict=True):
+        assert np.isfinite(y).all()
+        np.testing.assert_allclose(x, y, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def points(density, seeds=(1, 2, 3)):
+    """Near the start, and further away."""
+    yield density.start
+    for seed in seeds:
+        yield density.start + 0.1 * seed * np.random.default_rng(seed).normal(size=density.size)
+
+
+# Models that the formula API builds.
+
+
+def experiment():
+    data = simulate_experiment(n_subjects=4, n_trials=12, seed=3).trials
+    return data.assign(item=np.tile(["x", "y", "z"], len(data) // 3), load=np.linspace(-1, 2, len(data)).round(1))
+
+
+def formula_model(name):
+    data = experiment()
+    if name == "default, learned":
+        return hs.HierarchicalModel(FORMULAS, data)
+    if name == "correlated and non-centred, estimated lapse":
+        formulas = ["v ~ condition + (condition|subject)", "a ~ 1 + (1|subject)"]
+        lapse = dist.Beta(1.0, 19.0)
+        return hs.HierarchicalModel(formulas, data, likelihood="exact", lapse=lapse, centered=False)
+    if name == "correlated and centred, two factors":
+        formulas = ["v ~ condition + (condition|subject) + (1|item)", "z = 0.5"]
+        return hs.HierarchicalModel(formulas, data, likelihood="exact", lapse=0.0, centered=True)
+    if name == "priors of HDDM, gamma groups, every trial its own":
+        formulas = ["v ~ load + (load||subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"]
+        return hs.HierarchicalModel(formulas, data, likelihood="exact", priors="hddm")
+    if name == "priors of other families":
+        chosen = {
+            "v_Intercept": dist.StudentT(3.0, 0.0, 1.0),
+            "v_condition": dist.Laplace(0.0, 1.0),
+            "a_Intercept": dist.Uniform(-1.0, 1.0),
+            "z_Intercept": dist.Cauchy(0.0, 1.0),
+            "v_1|subject_sigma": dist.HalfCauchy(1.0),
+            "a_1|subject_sigma": dist.InverseGamma(2.0, 0.3),
+            "t0_1|subject_sigma": dist.Exponential(3.0),
+        }
+        return hs.HierarchicalModel(FORMULAS, data, likelihood="exact", priors=chosen)
+    simulator = hs.load_simulator(name)
+    theta = {p.name: np.mean(p.typical) for p in simulator.parameters if not p.given}
+    code = np.tile([1, -1], 30)
+    given = {p.name: code for p in simulator.parameters if p.given}
+    data = hs.simulate(name, {**theta, **given}, n_trials=60, seed=1).assign(group=np.repeat(["x", "y"], 30), **given)
+    formulas = {simulator.names[0]: "group"}
+    return hs.HierarchicalModel(
+        formulas, data, name, untrained(simulator) if catalogue.weights_of(name) is None else "neural"
+    )
+
+
+def untrained(simulator):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return NeuralLikelihood(simulator, MixtureNetwork(Reduction(simulator), Architecture()), simulator.box)
+
+
+FORMULA_MODELS = [
+    "default, learned",
+    "correlated and non-centred, estimated lapse",
+    "correlated and centred, two factors",
+    "priors of HDDM, gamma groups, every trial its own",
+    "priors of other families",
+    "angle",  # decisions that end
+    "weibull",  # a clock
+    "full_ddm",  # a delay
+    "lba3",  # a race
+    "ssp",  # a condition that the simulator receives
+]
+
+
+@pytest.mark.parametrize("name", FORMULA_MODELS)
+def test_all_paths_of_a_formula_model_agree(name):
+    model = formula_model(name)
+    start = start_values(model.hierarchy, model._pilot)
+    compiled, traced, eager = (flatten(model.hierarchy, start, path) for path in ("compiled", "traced", "eager"))
+    assert (compiled.path, traced.path, eager.path) == ("compiled", "traced", "eager")
+    for x in points(compiled):
+        assert_same(compiled(x), eager(x))
+        assert_same(traced(x), eager(x))
+
+
+# Models written by hand.
+
+X = torch.tensor(np.random.default_rng(0).normal(size=(20, 3)))
+Y = torch.tensor(np.random.default_rng(1).normal(size=20))
+GROUP = torch.arange(20) % 4
+
+
+def regression():
+    """Horseshoe, a robust residual, and groups with a Student-t population."""
+    scale = pyro.sample("scale", dist.HalfCauchy(torch.tensor(0.5, dtype=f64)))
+    local = pyro.sample("local", dist.HalfCauchy(torch.ones(3, dtype=f64)).to_event(1))
+    slope = pyro.sample("slope", dist.Normal(torch.zeros(3, dtype=f64), 1.0).to_event(1))
+    freedom = pyro.sample("freedom", dist.Gamma(torch.tensor(2.0, dtype=f64), 0.1))
+    with pyro.plate("group", 4):
+        level = pyro.sample("level", dist.StudentT(freedom, 0.0, scale))
+    pyro.sample("y", dist.StudentT(4.0, X @ (slope * local * scale) + level[GROUP], 1.0).to_event(1), obs=Y)
+
+
+def simplex_mixture():
+    """A mixture of ordered normals with Dirichlet weights."""
+    weight = pyro.sample("weight", dist.Dirichlet(torch.ones(3, dtype=f64)))
+    ordered = dist.transforms.OrderedTransform()
+    base = dist.Normal(torch.zeros(3, dtype=f64), 1.0).to_event(1)
+    place = pyro.sample("place", dist.TransformedDistribution(base, [ordered]))
+    each = torch.log(weight) + dist.Normal(place, torch.tensor(0.5, dtype=f64)).log_prob(Y.unsqueeze(-1))
+    pyro.factor("y", torch.logsumexp(each, -1).sum())
+
+
+def correlated_normal():
+    """A correlation matrix of three, and a multivariate normal."""
+    factor = pyro.sample("factor", dist.LKJCholesky(3, torch.tensor(2.0, dtype=f64)))
+    sd = pyro.sample("sd", dist.LogNormal(torch.zeros(3, dtype=f64), 0.5).to_event(1))
+    pyro.sample("x", dist.MultivariateNormal(torch.zeros(3, dtype=f64), scale_tril=sd.unsqueeze(-1) * factor), obs=X[0])
+
+
+def small_network():
+    slope = pyro.sample("slope", dist.Weibull(torch.ones(3, dtype=f64), 2.0).to_event(1))
+    hidden = torch.tanh(functional.linear(X * slope, X[:5], X[0, 0].expand(5)))
+    pyro.factor("y", (functional.softplus(hidden) - functional.silu(hidden).cumsum(0)).mean())
+
+
+@pytest.mark.parametrize("model", [regression, simplex_mixture, correlated_normal, small_network])
+def test_all_paths_of_a_model_written_by_hand_agree(model):
+    compiled, traced, eager = (flatten(model, prior_draw(model), path) for path in ("compiled", "traced", "eager"))
+    assert (compiled.path, traced.path, eager.path) == ("compiled", "traced", "eager")
+    for x in points(compiled):
+        assert_same(compiled(x), eager(x))
+        assert_same(traced(x), eager(x))
+
+
+def prior_draw(model):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        nodes = pyro.poutine.trace(model).get_trace().stochastic_nodes
+        torch.manual_seed(5)
+        trace = pyro.poutine.trace(model).get_trace()
+    return {name: trace.nodes[name]["value"] for name in nodes if isinstance(trace.nodes[name]["value"], torch.Tensor)}
+
+
+# Every operation of the table.
+
+
+def numbers(x):
+    p = torch.sigmoid(x)
+    return [
+        torch.add(x, p, alpha=2), torch.sub(x, p, alpha=3), torch.rsub(x, p, alpha=2), x * p / (1 + p), -x, 2 / p,
+        x.abs(), x.sign(), torch.maximum(x, p), torch.minimum(x, p), x.clamp(-0.5, 0.5), x.clamp(min=p - 1),
+        torch.clamp_min(x, 0.1), torch.clamp_max(x, 0.1), torch.relu(x), p**2, p**0.5, p**x, p**-1.5, 2**x,
+        p.sqrt(), p.rsqrt(), p.exp(), p.expm1(), p.log(), p.log1p(), torch.xlogy(p, 1 + p), x.sin(), x.cos(), p.tan(),
+        p.asin(), p.acos(), x.atan(), x.sinh(), x.cosh(), x.tanh(), x.asinh(), (1 + p).acosh(), (p - 0.5).atanh(),
+        x.erf(), x.erfc(), p.lgamma(), p.digamma().detach(), functional.softplus(25 * x), functional.silu(x),
+        functional.logsigmoid(x), torch.logaddexp(x, p), x.double().float().double(),
+    ]  # fmt: skip
+
+
+def conditions(x):
+    some = [x == x[0], x != x[0], x < 0, x <= 0.1, x > 0, x >= 0.1, torch.isnan(x / 0), torch.isinf(x / 0)]
+    joined = [some[2] & some[3], some[2] | some[5], some[2].logical_and(some[3]), some[2].logical_or(some[4])]
+    return [torch.where(c, x, 2 * x) for c in [*some, *joined, ~some[2], some[4].logical_not()]] + [
+        some[2].double() * x,
+        x.masked_fill(some[2], 0.5),
+    ]
+
+
+def views(x):
+    m = x.exp().reshape(2, 3) * x.reshape(2, 3)
+    cube = torch.stack([m, m.sin()])
+    one, two = m.split([1, 2], 1)
+    last = x.flip(0).clone()
+    last[1:3] = x[:2]
+    square = torch.zeros(3, 3, dtype=x.dtype)
+    square.diagonal(1).copy_(x[:2])
+    return [
+        m.t(), m.unsqueeze(1).expand(2, 4, 3), m[1], m[:, 0:3:2], cube[:, 1], cube.permute(2, 0, 1), cube.flip(0, 2),
+        cube.transpose(0, 2), cube.diagonal(dim1=1, dim2=2), *one.chunk(2), two.squeeze(), *m.unbind(1), last, square,
+        functional.pad(m, (1, 2, -1, 0)), functional.pad(m, (-1, 1), value=3.0), m.tril(), m.triu(1),
+        torch.cat([m, m[:, :1]], 1), torch.cat([x, x.new_empty(0)]), (m + 0.0).view(-1).view(3, 2),
+        torch.select_scatter(m, x[:3], 0, 1), torch.slice_scatter(m, m[:, :1], 1, 2, 3), cube.reshape(4, 3) @ m.t(),
+    ]  # fmt: skip
+
+
+def sums(x):
+    m, cube = x.reshape(2, 3), (x.exp() * torch.arange(1, 5, dtype=x.dtype).unsqueeze(-1)).reshape(4, 2, 3)
+    lower = torch.stack([torch.stack([x[0].exp(), 0 * x[0]]), torch.stack([x[1], x[2].exp()])])
+    return [
+        x.sum(), m.sum(1), cube.sum((0, 2), keepdim=True), cube.mean(1), x.mean(), m.prod(1), x.prod(), m.amax(1),
+        m.amin(0), cube.max(2).values, cube.min(1).values, (m > 0).any(1).double() * x[0], m.cumsum(1), m.cumprod(1),
+        x[:3] @ x[3:], m @ x[:3], m @ m.t(), torch.bmm(cube, cube.transpose(1, 2)), torch.log_softmax(m, 1),
+        torch.linalg.solve_triangular(lower, m[:, :2], upper=False),
+        torch.linalg.solve_triangular(lower.t(), m[:, :2], upper=True),
+        torch.linalg.solve_triangular(lower, m[:, :2], upper=False, left=False),
+        torch.linalg.solve_triangular(lower, m[:, :2], upper=False, unitriangular=True),
+    ]  # fmt: skip
+
+
+def indexing(x):
+    m, which = x.exp().reshape(2, 3), torch.tensor([1, 0, 1])
+    mask = torch.tensor([True, False, True])
+    put = torch.zeros(2, 3, dtype=x.dtype).index_put((which, torch.tensor([0, 2, 0])), x[:3], accumulate=True)
+    return [
+        m[which], m[:, which], m[which, which], m[:, mask], put, x.clone().index_put((mask.repeat(2),), x[0]),
+        m.index_select(1, which), torch.zeros(2, 3, dtype=x.dtype).index_add(1, which, m, alpha=2),
+        m.gather(1, torch.tensor([[2, 0], [1, 1]])), m.scatter(1, torch.tensor([[2], [1]]), 7.0),
+        torch.zeros(2, 3, dtype=x.dtype).scatter_add(1, which.expand(2, 3), m),
+        m.scatter(1, torch.tensor([[2], [1]]), x[:2].unsqueeze(1)),
+    ]  # fmt: skip
+
+
+OPERATION_TESTS = [numbers, conditions, views, sums, indexing]
+
+
+def weighted(function):
+    """Sum of all results with weights of their own, and its gradient."""
+
+    def evaluate(x):
+        x = x.detach().requires_grad_(True)
+        results = torch.cat([r.reshape(-1) for r in function(x)])
+        total = results @ torch.linspace(0.5, 1.5, len(results), dtype=x.dtype)
+        return total.detach(), torch.autograd.grad(total, x)[0]
+
+    return evaluate
+
+
+@pytest.fixture
+def x0():
+    return torch.tensor([0.3, -0.4, 0.8, -0.2, 0.5, 0.1], dtype=f64)
+
+
+@pytest.mark.parametrize("function", OPERATION_TESTS)
+def test_operations_are_those_of_torch(function, x0):
+    graph = record(weighted(function), x0)
+    compiled = emit.emit(graph, simplify(graph, x0))
+    for x in (x0, x0.flip(0), 0.7 * x0):
+        assert_same(compiled(x.numpy()), tuple(y.numpy() for y in weighted(function)(x)))
+
+
+def test_every_operation_of_the_table_is_tested(x0):
+    used = set()
+    for function in OPERATION_TESTS:
+        graph = record(weighted(function), x0)
+        simplify(graph, x0)
+        for node in graph.graph.nodes:
+            if isinstance(node.target, torch._ops.OpOverload):
+                name = node.target.overloadpacket.__name__
+                used |= {name, f"{name}.{node.target._overloadname}"}
+    assert not set(operations.OPERATIONS) - used
+
+
+def test_the_comparison_sees_a_wrong_operation(x0, monkeypatch):
+    monkeypatch.setitem(operations.OPERATIONS, "erf", operations.OPERATIONS["erfc"])
+    graph = record(weighted(numbers), x0)
+    wrong = emit.emit(graph, simplify(graph, x0))
+    with pytest.raises(AssertionError):
+        assert_same(wrong(x0.numpy()), tuple(y.numpy() for y in weighted(numbers)(x0)))
+
+
+# What cannot be compiled.
+
+
+def bessel():
+    a = pyro.sample("a", dist.Normal(torch.tensor(0.0, dtype=f64), 1.0))
+    pyro.factor("f", torch.special.bessel_j0(a.detach()) * a)
+
+
+def branching():
+    a = pyro.sample("a", dist.Normal(torch.tensor(0.0, dtype=f64), 1.0))
+    pyro.factor("f", a if float(a.detach()) > 0 else -a)
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "reason"),
+    [(bessel, "traced", "special_bessel_j0"), (branching, "eager", "could not be traced")],
+)
+def test_what_cannot_be_compiled_runs_more_slowly_and_says_why(model, path, reason):
+    with pytest.warns(UserWarning, match=reason) as caught:
+        density = flatten(model, {"a": torch.tensor(0.3, dtype=f64)})
+    assert len(caught) == 1
+    assert "\n" not in str(caught[0].message)
+    assert density.path == path
+    eager = flatten(model, {"a": torch.tensor(0.3, dtype=f64)}, "eager")
+    for x in points(eager):
+        assert_same(density(x), eager(x))
+
+
+# The compiled function as a thing.
+
+
+def test_threads_get_the_same_bits():
+    model = formula_model("priors of other families")
+    density = model.density
+    x = list(points(density, range(1, 9)))
+    expected = [density(at)[1].tobytes() for at in x]
+    found = {}
+
+    def run(k):
+        found[k] = [density(at)[1].tobytes() for _ in range(50) for at in x]
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(found[k] == expected * 50 for k in range(3))
+
+
+SCRIPT = """
+import pyro, torch, pyro.distributions as dist
+from hddm_sbi.inference.density import flatten
+def model():
+    a = pyro.sample("a", dist.Normal(torch.zeros(3, dtype=torch.float64), 1.0).to_event(1))
+    pyro.factor("f", torch.tanh(a).logsumexp(0))
+density = flatten(model, {"a": torch.zeros(3, dtype=torch.float64)})
+print(density.path, density(density.start + 0.3)[1].tobytes().hex())
+"""
+
+
+def test_another_process_takes_the_machine_code_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    first, second = (
+        subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout
+        for _ in range(2)
+    )
+    assert first == second
+    assert first.startswith("compiled")
+    (source,) = (tmp_path / "densities").glob("*.py")
+    assert "def density(x, f, k, g, w):" in source.read_text()
+    assert len(list(tmp_path.glob("densities_*/*.nbc"))) == 1
+
+
+def test_it_compiles_where_nothing_can_be_written(tmp_path, monkeypatch):
+    nowhere = tmp_path / "a file, not a folder"
+    nowhere.write_text("")
+    monkeypatch.setattr(config, "CACHE_DIR", str(nowhere))
+    assert flatten(small_network, prior_draw(small_network)).path == "compiled"
+
+
+def test_compiling_changes_no_global_state():
+    def state():
+        return (
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            torch.is_grad_enabled(),
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            dist.Distribution._validate_args if hasattr(dist.Distribution, "_validate_args") else None,
+            torch.distributions.Distribution._validate_args,
+            list(warnings.filters),
+            dict(pyro.get_param_store().named_parameters()),
+        )
+
+    before = state()
+    flatten(correlated_normal, prior_draw(correlated_normal))
+    assert state() == before

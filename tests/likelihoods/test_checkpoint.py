@@ -1,0 +1,220 @@
+"""Weights come back as they were saved, and whatever was done to a file is refused with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+import shutil
+
+import pytest
+import torch
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods import checkpoint
+from hddm_sbi.likelihoods.catalogue import PRETRAINED, load_likelihood, load_simulator, weights_of
+from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
+
+DDM = load_simulator("ddm")
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A copy of the pretrained weights and their card, to spoil."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(PRETRAINED / f"ddm{suffix}", tmp_path / f"mine{suffix}")
+    return tmp_path / "mine.safetensors"
+
+
+def edit(weights, **changes):
+    """Change entries of the card."""
+    path = checkpoint.card_path(weights)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def reseal(weights):
+    """Make the card vouch for whatever the weights file now holds."""
+    content = weights.read_bytes()
+    edit(weights, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def refusal(weights):
+    with pytest.raises(InputError) as caught:
+        load_likelihood(weights)
+    return str(caught.value)
+
+
+def small_network():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        return MixtureNetwork(Reduction(DDM), Architecture(components=3, hidden=8, choice_hidden=8))
+
+
+def card_of(network, **changes):
+    card = checkpoint.Card(
+        model="ddm",
+        parameters=DDM.names,
+        box=DDM.box,
+        architecture=network.architecture.as_dict(),
+        simulations=20_000,
+        recipe={"seed": 2},
+        versions={"torch": torch.__version__},
+        created="2026-01-31",
+    )
+    return dataclasses.replace(card, **changes)
+
+
+def test_what_is_saved_comes_back(tmp_path):
+    network, path = small_network(), tmp_path / "small.safetensors"
+    box = {**DDM.box, "v": (-2.0, 2.0)}
+    saved = checkpoint.save_weights(network, card_of(network, box=box), path)
+    loaded = load_likelihood(path)
+    assert checkpoint.read_card(path) == saved
+    assert loaded.box == box
+    assert loaded.sha256 == saved.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert saved.bytes == path.stat().st_size
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor.double()), name
+
+
+def test_same_weights_same_bytes_on_disk(tmp_path):
+    network = small_network()
+    for name in ("one", "two"):
+        checkpoint.save_weights(network, card_of(network), tmp_path / f"{name}.safetensors")
+    assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_copy_of_the_pretrained_weights_is_the_pretrained_likelihood(weights):
+    rt, response = [0.6, 0.8], [1, -1]
+    theta = {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}
+    assert torch.equal(
+        load_likelihood(weights).log_prob(rt, response, theta), load_likelihood("ddm").log_prob(rt, response, theta)
+    )
+    assert torch.equal(
+        load_likelihood(str(weights)).log_prob(rt, response, theta),
+        load_likelihood("ddm").log_prob(rt, response, theta),
+    )
+
+
+def test_folder_called_like_a_model_is_not_taken_for_its_weights(tmp_path, monkeypatch):
+    (tmp_path / "ddm").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_likelihood("ddm").sha256 == checkpoint.read_card(weights_of("ddm")).sha256
+
+
+def test_truncated_file(weights):
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
+    assert f"is truncated: it has {len(content) - 100} bytes, its card says {len(content)}; copy it" in refusal(weights)
+    weights.write_bytes(b"")
+    assert "is truncated: it has 0 bytes" in refusal(weights)
+
+
+@pytest.mark.parametrize("position", [0, 300, -1])
+def test_edited_byte(weights, position):
+    content = bytearray(weights.read_bytes())
+    content[position] ^= 1
+    weights.write_bytes(bytes(content))
+    said = refusal(weights)
+    assert "was changed after training: its sha256 is" in said
+    assert "restore the file or train again" in said
+
+
+def test_longer_file(weights):
+    weights.write_bytes(weights.read_bytes() + b"\0")
+    assert "was changed after training" in refusal(weights)
+
+
+def test_card_of_another_model(weights):
+    edit(weights, model="abl")
+    assert "there is no model called 'abl'" in refusal(weights)
+    with pytest.raises(InputError, match=r"is a likelihood of 'abl' \(v a z t0\); expected 'ddm' \(v a z t0\)"):
+        checkpoint.load_likelihood(weights, DDM)
+
+
+def test_card_with_other_parameters(weights):
+    names = ["a", "v", "z", "t0"]
+    edit(weights, parameters=names, box={name: DDM.box[name] for name in names})
+    assert "is a likelihood of 'ddm' (a v z t0); expected 'ddm' (v a z t0)" in refusal(weights)
+
+
+def test_card_of_another_network(weights, tmp_path):
+    network = small_network()
+    checkpoint.save_weights(network, card_of(network), tmp_path / "small.safetensors")
+    shutil.copy(tmp_path / "small.json", checkpoint.card_path(weights))
+    assert "was changed after training" in refusal(weights)
+    reseal(weights)
+    assert "does not hold the network its card describes" in refusal(weights)
+
+
+def test_missing_file_and_missing_card(weights, tmp_path):
+    assert "there is no likelihood file" in refusal(tmp_path / "nothing.safetensors")
+    checkpoint.card_path(weights).unlink()
+    said = refusal(weights)
+    assert "has no card; expected 'mine.json' beside it" in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "3", "{}", '{"model": "ddm"}', '"ddm"', b"\xff\xfe\x00", '{"parameters": 1}'],
+)
+def test_broken_card(weights, text):
+    checkpoint.card_path(weights).write_bytes(text if isinstance(text, bytes) else text.encode())
+    said = refusal(weights)
+    assert "mine.json' cannot be read" in said
+    assert "restore it or train again" in said
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"box": {"v": [-5.0]}},
+        {"box": [1, 2]},
+        {"unexpected": 1},
+        {"bytes": "many"},
+        {"sha256": None},
+        {"model": None},
+        {"model": ["ddm"]},
+        {"box": {}},
+        {"architecture": {"components": "many"}},
+        {"architecture": {"components": -1}},
+        {"architecture": {"flavour": 1}},
+        {"architecture": None},
+        {"scores": None},
+        {"simulations": "many"},
+    ],
+)
+def test_card_whose_entries_make_no_sense(weights, changes):
+    edit(weights, **changes)
+    refusal(weights)
+
+
+@pytest.mark.parametrize("limits", [[-0.1, 2.5], [0.3, float("inf")], [2.5, 0.3], [0.3, 0.3], [float("nan"), 2.5]])
+def test_a_box_outside_the_support_of_the_model_is_refused(weights, limits):
+    """Of `z`, which is defined on [0, 1]."""
+    edit(weights, box={**{name: list(ends) for name, ends in DDM.box.items()}, "z": limits})
+    assert "box of 'z'" in refusal(weights)
+
+
+class Malicious:
+    """Unpickling this would write a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("vouched", [False, True], ids=["old card", "card made to match"])
+@pytest.mark.parametrize("writer", [lambda thing, file: pickle.dump(thing, file), torch.save], ids=["pickle", "torch"])
+def test_renamed_pickle_is_refused_and_never_run(weights, tmp_path, vouched, writer):
+    with weights.open("wb") as file:
+        writer(Malicious(tmp_path / "owned"), file)
+    if vouched:
+        reseal(weights)
+    refusal(weights)
+    assert not (tmp_path / "owned").exists()

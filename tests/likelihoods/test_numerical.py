@@ -1,0 +1,105 @@
+"""The numerical likelihood: the equation behind the one interface, and the scores it gives."""
+
+import numpy as np
+import pytest
+import torch
+
+import hddm_sbi as hs
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.catalogue import load_likelihood, names
+from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.numerical import NumericalLikelihood
+from hddm_sbi.training import accuracy
+
+SOLVED = [name for name in names() if hs.load_simulator(name).passage is not None]
+
+
+DMC = hs.load_simulator("dmc")
+REFERENCE = NumericalLikelihood(DMC)
+
+
+class Drifted(NumericalLikelihood):
+    """The density of a model whose drift is larger by .05."""
+
+    def trial_log_prob(self, rt, choice, theta):
+        by = torch.zeros(7, dtype=torch.float64)
+        by[0] = 0.05
+        return super().trial_log_prob(rt, choice, theta + by)
+
+
+DRIFTED = Drifted(DMC)
+DRIFTED.box = REFERENCE.box = DMC.box
+
+
+def some_trials(name, n_thetas, n, seed):
+    simulator = hs.load_simulator(name)
+    low, high = np.array(list(simulator.box.values())).T
+    share = np.random.default_rng(seed).uniform(0.2, 0.8, (n_thetas, len(low)))
+    share[:, [p.given for p in simulator.parameters]] = 1.0
+    theta = np.repeat(low + (high - low) * share, n // n_thetas, axis=0)
+    return torch.tensor(theta), *(torch.tensor(x) for x in simulator.simulate(theta, seed))
+
+
+def test_without_leak_or_collapse_it_is_the_closed_form():
+    """`ornstein` with g = 0 against `ddm`, values and gradients, 1e-6 and 1e-4 of the largest."""
+    theta, rt, choice = some_trials("ornstein", 3, 300, seed=1)
+    theta[:, 4] = 0.0
+    leaky, plain = theta.clone().requires_grad_(), theta[:, :4].clone().requires_grad_()
+    got = NumericalLikelihood(hs.load_simulator("ornstein")).trial_log_prob(rt, choice, leaky)
+    expected = ExactLikelihood(hs.load_simulator("ddm")).trial_log_prob(rt, choice, plain)
+    likely = expected > expected.max() - 15
+    assert likely.sum() > 290
+    assert (got - expected)[likely].abs().max() < 1e-6
+    got[likely].sum().backward()
+    expected[likely].sum().backward()
+    gap = (leaky.grad[:, :4] - plain.grad).abs().max(0).values
+    assert (gap < 1e-4 * plain.grad.abs().max(0).values).all()
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_a_finer_grid_changes_nothing(name):
+    """Density at a random theta from a grid twice as fine as the declared one: 2e-5 of the peak."""
+    theta, rt, _ = some_trials(name, 1, 500, seed=2)
+    simulator = hs.load_simulator(name)
+    row = theta[0].clone()
+    row[simulator.names.index("t0")] = 0.0
+    decision = float((rt - theta[:, simulator.names.index("t0")]).max())
+    one = simulator.passage(*row.tolist(), t_max=decision)
+    # The first quarter of the time is the first half of the grid.
+    two = simulator.passage(*row.tolist(), t_max=decision / 4)
+    half = len(one.t) // 2
+    assert np.abs(two.density[:, ::2] - one.density[:, : half + 1]).max() < 2e-5 * one.density.max()
+
+
+def test_cells_are_sums_of_trials():
+    theta, rt, choice = some_trials("ornstein", 2, 100, seed=3)
+    likelihood = load_likelihood("ornstein", kind="numerical")
+    trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.repeat([0, 1], 50), 2, 2)
+    for lapse in (0.0, 0.1):
+        per_cell = likelihood.cell_log_prob(theta[[0, 50]], trials, torch.tensor(lapse, dtype=torch.float64))
+        density = torch.exp(likelihood.trial_log_prob(rt, choice, theta))
+        expected = torch.log((1 - lapse) * density + lapse * trials.lapse_density).reshape(2, 50).sum(1)
+        np.testing.assert_allclose(per_cell.numpy(), expected.numpy(), rtol=1e-6)
+
+
+def test_accuracy_with_conditions_given():
+    result = accuracy.accuracy(DRIFTED, REFERENCE, DMC.box, 400, seed=1, n_thetas=4)
+    assert result.kl > 0
+    assert set(result.score_error) == {"v", "a", "t0", "amp", "tau", "shape"}
+
+
+@pytest.mark.slow
+def test_a_known_error_is_found():
+    """A likelihood whose drift is off by .05 has its mode that much lower, in units of the exact sd; the rest stays."""
+    mean, _ = accuracy.posterior_bias(DRIFTED, REFERENCE, 400, 1, seed=4)
+    assert list(mean) == ["v", "a", "t0", "amp", "tau", "shape"]
+    assert mean.pop("v") > 0.05
+    assert max(mean.values()) < 0.01
+
+
+def test_unknown_equation_is_refused():
+    with pytest.raises(InputError, match="declares no `passage`"):
+        load_likelihood("levy", kind="numerical")
+    with pytest.raises(InputError, match="'neural', 'exact' or 'numerical'"):
+        load_likelihood("ddm", kind="other")

@@ -1,0 +1,101 @@
+"""Races with reflection and collapsing thresholds: their equation, and what a network would learn of them.
+
+That simulated trials follow the equation is tested beside that of the diffusions, in test_diffusions.py.
+"""
+
+import math
+
+import laws
+import numpy as np
+import pytest
+import torch
+
+import hddm_sbi as hs
+from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
+
+NAMES = ("race", "race3", "race4")
+RACE3 = hs.load_simulator("race3")
+
+
+def random_thetas(name, n, seed):
+    """Uniform in the box, without non-decision time."""
+    simulator = hs.load_simulator(name)
+    theta = laws.random_thetas(simulator, n, seed)
+    theta[:, simulator.names.index("t0")] = 0.0
+    return theta
+
+
+# ---- the equation
+
+
+@pytest.mark.parametrize(("a", "z", "theta"), [(1.0, 0.3, 0.2), (2.0, 0.0, 0.9), (0.5, 0.9, 0.0)])
+def test_without_drift_it_is_the_folded_wiener_process(a, z, theta):
+    """|B| reaches a - t tan(theta) when B leaves the strip: `angle` in closed form, over both choices, times its
+    survival function for the other accumulator. 2e-6 of the peak."""
+    race, angle = hs.load_simulator("race"), ExactLikelihood(hs.load_simulator("angle"))
+    end = min(2.0 * a * a, 0.95 * a / math.tan(theta) if theta else math.inf)
+    passage = race.passage(0.0, 0.0, a, z, 0.0, theta, t_max=end)
+    t = torch.tensor(passage.t[1:])
+    rows = torch.tensor([0.0, a, (1.0 + z) / 2.0, 0.0, theta], dtype=torch.float64).expand(len(t), -1)
+    density = sum(torch.exp(angle.trial_log_prob(t, torch.full((len(t),), c), rows)) for c in (0, 1)).numpy()
+    survival = angle.trial_survival(t[::20], rows[::20]).numpy()
+    expected = density[::20] * survival
+    assert np.abs(passage.density[:, 1::20] - expected).max() < 2e-6 * expected.max()
+    assert np.abs(passage.density[0] - passage.density[1]).max() == 0.0
+
+
+@pytest.mark.parametrize(("v", "a", "z"), [(2.0, 1.0, 0.2), (1.0, 0.5, 0.9), (5.0, 3.0, 0.0)])
+def test_mean_finishing_time(v, a, z):
+    """(a - x) / v - (e^-2vx - e^-2va) / 2v² (by Dynkin's formula) of 200 000 trials, without collapse: 5 se."""
+    x, n = z * a, 200_000
+    race = hs.load_simulator("race")
+    rt, _ = race.simulate_learned(np.tile([v, a, z, 0.0, 0.0], (n, 1)), seed=1)
+    mean = (a - x) / v - (math.exp(-2 * v * x) - math.exp(-2 * v * a)) / (2 * v * v)
+    assert abs(rt.mean() - mean) < 5 * rt.std() / math.sqrt(n)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_permuting_and_scaling(name):
+    """The density of a theta, of its permutation, and in units of a: 1e-9 of the peak."""
+    simulator = hs.load_simulator(name)
+    n = len(simulator.choices)
+    theta = random_thetas(name, 1, seed=3)[0]
+    a, angle = theta[n], theta[-1]
+    end = 0.9 * a / math.tan(angle)
+    original = simulator.passage(*theta, t_max=end)
+    turned = np.concatenate([np.roll(theta[:n], 1), theta[n:]])
+    scaled = np.concatenate([theta[:n] * a, [1.0], theta[n + 1 : -1], [math.atan(math.tan(angle) * a)]])
+    peak = original.density.max()
+    permuted = simulator.passage(*turned, t_max=end).density
+    assert np.abs(np.roll(original.density, 1, axis=0) - permuted).max() < 1e-9 * peak
+    reduced = simulator.passage(*scaled, t_max=end / a**2).density / a**2
+    assert np.abs(reduced - original.density).max() < 1e-9 * peak
+
+
+# ---- what a network would learn
+
+
+def test_racing_on_a_clock():
+    """Untrained: nothing survives the end, and the kernel agrees with the torch definition, with gradient: 1e-9,
+    relative where larger than 1; some trials lie outside the support."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        likelihood = NeuralLikelihood(RACE3, MixtureNetwork(Reduction(RACE3), Architecture()), RACE3.box)
+    theta = torch.tensor(random_thetas("race3", 6, seed=1))
+    rt, _ = likelihood.trial_sample(theta, 1)
+    times = np.repeat(rt, 60) * np.random.default_rng(2).uniform(0.7, 1.6, 360)
+    trials = SortedTrials.sort(times, np.arange(360) % 3, np.repeat(np.arange(6), 60), 6, 3)
+    lapse = torch.tensor(0.05, dtype=torch.float64)
+    results = []
+    for way in (likelihood.cell_log_prob, super(NeuralLikelihood, likelihood).cell_log_prob):
+        at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
+        total = way(at, trials, share)
+        results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
+    for one, other in zip(*results, strict=True):
+        assert float(((one - other).abs() / other.abs().clamp(min=1.0)).max()) < 1e-9
+    end = 1.0 / likelihood.network.reduction.closing(theta)
+    assert likelihood.trial_survival(end * 1.0001, theta).tolist() == [0.0] * 6

@@ -1,0 +1,105 @@
+"""Independent tasks: kept as they end, never done twice, and where they are said when a run ends early."""
+
+from concurrent.futures import BrokenExecutor
+
+import joblib
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from seeded import fails_at_3, interrupted_at_3, killed_always, normal, recorded
+
+from hddm_sbi import parallel
+from hddm_sbi.errors import InputError
+from hddm_sbi.parallel import Store, WorkerWarning, folder_for, run, same_recipe
+
+SEEDS = {f"seed-{seed}": (seed,) for seed in range(6)}
+
+
+def arrays(folder):
+    return Store(folder, ".safetensors", save_file, load_file)
+
+
+def with_folder(folder):
+    return {name: (*given, folder) for name, given in SEEDS.items()}
+
+
+def same(one, other):
+    return list(one) == list(other) and all(np.array_equal(one[name]["x"], other[name]["x"]) for name in one)
+
+
+def test_a_task_that_always_kills_ends_the_run_and_says_where_the_others_are(tmp_path):
+    with (
+        joblib.parallel_config(backend="loky", n_jobs=2),
+        pytest.warns(WorkerWarning),
+        pytest.raises(BrokenExecutor) as stop,
+    ):
+        run(killed_always, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    kept = sorted(path.stem for path in tmp_path.glob("*.safetensors"))
+    # Of the three before it, one may still have been under way in the other worker.
+    assert len(kept) >= 2
+    assert "seed-3" not in kept
+    assert f"{len(kept)} of 6 tasks are done and lie in {str(tmp_path)!r}" in stop.value.__notes__[-1]
+    calls = {name: (tmp_path / f"called-{name.removeprefix('seed-')}") for name in kept}
+    before = {name: path.read_text() for name, path in calls.items()}
+    made = run(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    assert same(made, {key: normal(*given) for key, given in SEEDS.items()})
+    assert before == {name: path.read_text() for name, path in calls.items()}
+
+
+@pytest.mark.parametrize(("function", "error"), [(fails_at_3, ValueError), (interrupted_at_3, KeyboardInterrupt)])
+def test_a_run_that_ends_early_keeps_what_is_done(function, error, tmp_path):
+    with pytest.raises(error) as stop:
+        run(function, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    assert f"3 of 6 tasks are done and lie in {str(tmp_path)!r}" in stop.value.__notes__[-1]
+    if error is ValueError:
+        assert stop.value.__notes__[0] == "This was raised in 'seed-3'."
+    run(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    assert (tmp_path / "called-0").read_text() == "x"
+
+
+def test_an_error_in_a_worker_names_its_task(tmp_path):
+    with pytest.raises(ValueError, match="three is unlucky") as stop:
+        run(fails_at_3, with_folder(tmp_path), arrays(tmp_path), n_jobs=2, progress=False)
+    assert "This was raised in 'seed-3'." in stop.value.__notes__
+
+
+def test_a_worker_that_does_not_see_the_folder_sends_its_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel._Task, "__call__", lambda task, name, given: (name, task.function(*given)))
+    made = run(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    assert same(made, {key: normal(*given) for key, given in SEEDS.items()})
+    assert len(list(tmp_path.glob("*.safetensors"))) == len(SEEDS)
+
+
+def test_without_a_store_the_note_says_so():
+    with pytest.raises(ZeroDivisionError) as stop:
+        run(divmod, {"fine": (1, 1), "not": (1, 0)}, progress=False)
+    assert stop.value.__notes__[-1] == "The tasks of this call are not kept; the same call begins again."
+
+
+def test_a_result_that_cannot_be_written_leaves_no_file(tmp_path):
+    def full(result, path):
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left") as stop:
+        run(normal, SEEDS, Store(tmp_path, ".npy", full, load_file), progress=False)
+    assert "0 of 6 tasks are done" in stop.value.__notes__[-1]
+
+
+def test_a_folder_is_of_one_recipe(tmp_path):
+    for _ in range(2):
+        with folder_for(tmp_path / "a") as folder:
+            assert folder == tmp_path / "a"
+            same_recipe(folder, {"seed": 1, "box": (0, 1)})
+    with pytest.raises(InputError, match="holds a run with another recipe"):
+        same_recipe(tmp_path / "a", {"seed": 2})
+
+
+def test_a_temporary_folder_outlives_only_a_run_that_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel.tempfile, "tempdir", str(tmp_path))
+    with folder_for(None) as folder:
+        assert folder.parent == tmp_path
+    assert not folder.exists()
+    with pytest.raises(ValueError, match="unlucky"), folder_for(None) as folder:
+        run(fails_at_3, with_folder(tmp_path), arrays(folder), progress=False)
+    assert len(list(folder.glob("*.safetensors"))) == 3
