@@ -24,12 +24,13 @@ from hddm_sbi.hierarchy.diagnostics import warn, warn_approximate, warn_at_edge,
 from hddm_sbi.hierarchy.pilot.empirical_bayes import pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import choose_centring, start_values
-from hddm_sbi.hierarchy.pilot.whitening import Whitening, whitening
+from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import coordinates, log_likelihood, provenance, variables
 from hddm_sbi.hierarchy.predictor import build_predictor
 from hddm_sbi.hierarchy.priors import Priors, describe, in_double, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference import inference_data
+from hddm_sbi.inference.coordinates import Whitening
 from hddm_sbi.inference.density import FlatDensity, flatten
 from hddm_sbi.inference.sampling import METHODS, Draws, Method, sample
 from hddm_sbi.likelihoods import catalogue

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from nutpie import _lib
 from nutpie.sample import CompiledModel
 
-from hddm_sbi.hierarchy.pilot.whitening import Whitening, unwhiten, whiten_gradient
 from hddm_sbi.inference.compiler.emit import SIGNATURE, Compiled
+from hddm_sbi.inference.coordinates import Whitening, unwhiten, whiten_gradient
 from hddm_sbi.numerics.operators import address, function_at, memory_at
 
 Array = NDArray[np.float64]

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.pilot.whitening import Whitening, unwhitened
 from hddm_sbi.inference.approximation import laplace, variational
 from hddm_sbi.inference.compiler.emit import Compiled
+from hddm_sbi.inference.coordinates import Whitening, unwhitened
 from hddm_sbi.inference.density import FlatDensity, not_finite
 
 Array = NDArray[np.float64]

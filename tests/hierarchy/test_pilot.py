@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE
-from hddm_sbi.hierarchy.pilot.whitening import unwhitened
+from hddm_sbi.inference.coordinates import unwhitened
 
 N_SUBJECTS = 100
 SDS = {"v": 0.4, "a": 0.15}
