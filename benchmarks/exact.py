@@ -24,7 +24,7 @@ def seconds_per_gradient(likelihood: Likelihood, lapse: float) -> float:
     probability = torch.tensor(lapse, dtype=torch.float64)
 
     def run() -> None:
-        torch.autograd.grad(likelihood.cell_log_prob(theta, trials, probability).sum(), theta)
+        torch.autograd.grad(likelihood.log_prob_by_cell(theta, trials, probability).sum(), theta)
 
     return best_seconds(run)
 

@@ -31,7 +31,7 @@ class WorkerWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Store(Generic[Result]):
+class ResultStore(Generic[Result]):
     """Where results lie: one file per task, there as a whole or not at all.
 
     suffix: of the files, with its dot. write: result, path -> file. read: path -> result.
@@ -68,7 +68,7 @@ class Store(Generic[Result]):
 
 
 @contextmanager
-def folder_for(folder: Path | str | None) -> Iterator[Path]:
+def run_folder(folder: Path | str | None) -> Iterator[Path]:
     """The folder of a run, made where need be; None: a temporary one, which outlives the run only where it fails."""
     chosen = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) if folder is None else Path(folder)
     chosen.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def folder_for(folder: Path | str | None) -> Iterator[Path]:
         shutil.rmtree(chosen)
 
 
-def same_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
+def check_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
     """Write down what decides the results, as JSON knows it. Raises InputError where the folder holds another run's."""
     path = folder / "recipe.json"
     if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(recipe)):
@@ -87,10 +87,10 @@ def same_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
     path.write_text(json.dumps(recipe, indent=1))
 
 
-def run(
+def run_tasks(
     function: Callable[..., Result],
     tasks: Mapping[str, Arguments],
-    store: Store[Result] | None = None,
+    store: ResultStore[Result] | None = None,
     *,
     n_jobs: int | None = None,
     unit: str = "tasks",
@@ -106,7 +106,7 @@ def run(
     A worker that dies costs what the workers were at, which runs again. Whatever else ends the run (an error, Ctrl-C,
     a worker that dies every time) is raised with a note on what is done and where it is.
 
-    >>> run(pow, {"four": (2, 2), "eight": (2, 3)}, progress=False)
+    >>> run_tasks(pow, {"four": (2, 2), "eight": (2, 3)}, progress=False)
     {'four': 4, 'eight': 8}
     """
     done: dict[str, Any] = {}
@@ -137,7 +137,7 @@ class _Task:
     """What a worker does: its name and result, or None for a result that lies in the store already."""
 
     function: Callable[..., Any]
-    store: Store[Any] | None
+    store: ResultStore[Any] | None
     mark: Path | None
 
     def __call__(self, name: str, given: Arguments) -> tuple[str, Any]:
@@ -202,7 +202,7 @@ def _stream(
             stream.close()
 
 
-def _what_is_kept(tasks: Mapping[str, Arguments], store: Store[Result] | None, unit: str) -> str:
+def _what_is_kept(tasks: Mapping[str, Arguments], store: ResultStore[Result] | None, unit: str) -> str:
     if store is None:
         return f"The {unit} of this call are not kept; the same call begins again."
     done = sum(store.path(name).exists() for name in tasks)

@@ -85,5 +85,5 @@ CONGRUENCY = Parameter(
     prior=ParameterPrior(
         "identity", Prior("normal", 0.0, 1.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0)
     ),
-    given=True,
+    from_data=True,
 )

@@ -8,10 +8,10 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 
 from hddm_sbi.simulation.simulator import EXACT, Simulator, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = x0 = (2z - 1) a, response when |x| >= a - t tan(theta), rt = decision time t + t0.
 #
@@ -19,8 +19,6 @@ from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 # y, x is a Brownian bridge. With s = t / (1 - t / T), the process (1 + s / T) x(t) is then a Brownian motion from x0
 # with drift y / T, and the bounds stand still at -a and a. So the model is the one with constant bounds and a drift
 # that varies between trials, N(v + x0 / T, 1 / T), on the clock s: an exact simulator and a closed form.
-
-Array = NDArray[np.float64]
 
 
 @nb.njit(cache=True, nogil=True)

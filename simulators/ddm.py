@@ -8,15 +8,13 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 
 from hddm_sbi.numerics.vecmath import FAST
 from hddm_sbi.simulation.simulator import EXACT, ParameterPrior, Prior, Simulator, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_driftless
+from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
-
-Array = NDArray[np.float64]
 
 
 @nb.njit(cache=True, nogil=True)

@@ -8,16 +8,14 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-t / tau), rt = decision time t + t0.
 # (PyDDM's BoundCollapsingExponential calls the rate 1 / tau "tau".)
-
-Array = NDArray[np.float64]
 
 
 @nb.njit(nogil=True)

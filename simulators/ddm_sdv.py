@@ -7,14 +7,12 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 
 from hddm_sbi.simulation.simulator import EXACT, Simulator, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.types import Array
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
-
-Array = NDArray[np.float64]
 
 
 @nb.njit(cache=True, nogil=True)

@@ -9,18 +9,16 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # dx = v dt + congruency dA(t) + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a, rt = decision time + t0.
 # The automatic impulse A rises to amp at t = (shape - 1) tau and dies away, like the density of a gamma law:
 #   A(t) = amp [t e / ((shape - 1) tau)]^(shape - 1) e^(-t / tau)
 # (Ulrich et al.'s numbers, with noise 4 per root millisecond, divided by 126.5 for evidence and 1000 for time.)
-
-Array = NDArray[np.float64]
 
 
 @nb.njit(nogil=True)

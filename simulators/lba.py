@@ -7,10 +7,10 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
 from hddm_sbi.numerics.vecmath import upper_tail
 from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
 # reaches b = A + B, rt = t0 + that time. With x = (B - v t) / t, y = (b - v t) / t (Brown & Heathcote 2008):
@@ -21,7 +21,6 @@ from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prio
 #   f = 1/A integral from B to b of k phi(k/t - v) / t² dk / Phi(v)
 #   S = 1/A integral from 0 to b/t of min(A, b - u t) phi(u - v) du / Phi(v)
 
-Array = NDArray[np.float64]
 _PER_SQRT_2PI = 0.3989422804014327
 #: on [0, 1]; exact to rounding for phi over an interval no longer than 4.
 _NODES, _WEIGHTS = (0.5 * np.polynomial.legendre.leggauss(24)[0] + 0.5, 0.5 * np.polynomial.legendre.leggauss(24)[1])

@@ -6,16 +6,14 @@ import math
 from typing import Any
 
 import numba as nb
-import numpy as np
-from numpy.typing import NDArray
 
 from hddm_sbi.numerics.vecmath import upper_tail
 from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
 #   log p(rt, c) = log phi(e_c) - log s - log(rt - t0) + sum_{j != c} log Phi(-e_j)
 
-Array = NDArray[np.float64]
 _LOG_2PI_HALF = 0.9189385332046727
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.moving_bounds import crossing_time
 from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches a - t tan(theta), rt = t + t0.
 #
@@ -23,7 +23,6 @@ from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simu
 # threshold is known exactly, and so is its minimum m; at the end of the step, reflection has lifted it by max(0, -m)
 # (Skorokhod). Steps are so short that a path that touches 0 and then the threshold in one of them has odds of 3e-7.
 
-Array = NDArray[np.float64]
 
 #: sds of a step that fit between the start and 0, or else between the drifting path and the threshold.
 _TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5

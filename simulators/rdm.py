@@ -6,11 +6,10 @@ import math
 from typing import Any
 
 import numba as nb
-import numpy as np
-from numpy.typing import NDArray
 
 from hddm_sbi.numerics.vecmath import upper_tail
 from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
 # The distance k to the threshold is uniform on [B, B + A]. With x = (k - v t) / sqrt(t), y = (k + v t) / sqrt(t):
@@ -20,7 +19,6 @@ from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prio
 #   S = 1/A integral S_k dk = ([sqrt(t) (x Phi(x) + phi(x)) - (E_k + Phi(x)) / 2v] from k = B to B + A) / A
 # (Logan et al. 2014; Tillman, Van Zandt & Logan 2020).
 
-Array = NDArray[np.float64]
 _PER_SQRT_2PI = 0.3989422804014327
 
 

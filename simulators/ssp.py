@@ -8,12 +8,12 @@ from typing import Any
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.types import Array
 
 # dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,
 # rt = decision time + t0. The spotlight is a normal density of standard deviation u(t) = max(sda - rd t, 0), in widths
@@ -46,9 +46,6 @@ def _area(u: float) -> float:
         return u
     ratio = _K / u
     return u * math.erf(ratio) + _K / math.sqrt(math.pi) * _exponential_integral(ratio * ratio)
-
-
-Array = NDArray[np.float64]
 
 
 @nb.njit(nogil=True)

@@ -37,11 +37,11 @@ class Poisson(Likelihood):
         super().__init__(cookies, cookies.box)
         self.factor, self.mass = factor, mass
 
-    def arrange(self, values, cell, n_cells, lapse_seconds=0.0):
+    def group_by_cell(self, values, cell, n_cells, lapse_seconds=0.0):
         order = np.argsort(cell, kind="stable")
         return CellOutcomes(values[order], cell[order], order, n_cells)
 
-    def cell_log_prob(self, theta, trials, lapse):
+    def log_prob_by_cell(self, theta, trials, lapse):
         log_p = self.outcome_log_prob(torch.as_tensor(trials.values), theta[torch.as_tensor(trials.cell)])
         return torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.as_tensor(trials.cell), log_p)
 

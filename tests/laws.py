@@ -26,7 +26,7 @@ def random_thetas(simulator: Simulator, n: int, seed: int, margin: float = 0.0) 
     theta = np.empty((n, len(simulator.parameters)))
     for column, p in enumerate(simulator.parameters):
         by = margin * (p.high - p.low)
-        theta[:, column] = rng.choice([p.low, p.high], n) if p.given else rng.uniform(p.low + by, p.high - by, n)
+        theta[:, column] = rng.choice([p.low, p.high], n) if p.from_data else rng.uniform(p.low + by, p.high - by, n)
     return theta
 
 

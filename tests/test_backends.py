@@ -16,7 +16,7 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.calibration import ReplicaWarning
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import load_simulator
-from hddm_sbi.parallel import Store, WorkerWarning, run
+from hddm_sbi.parallel import ResultStore, WorkerWarning, run_tasks
 from hddm_sbi.training.mixture import Recipe, simulate_histograms
 
 RECIPE = Recipe(thetas=80, trials=100, bins=12, shard=20, seed=7)
@@ -94,7 +94,9 @@ def test_a_killed_worker_loses_nothing(name, request, tmp_path):
     given = {f"seed-{seed}": (seed, tmp_path) for seed in range(6)}
     said = pytest.warns(WorkerWarning, match="a worker died") if name == "loky" else nullcontext()
     with backend(name, request), said:
-        made = run(killed_once, given, Store(tmp_path, ".safetensors", save_file, load_file), progress=False)
+        made = run_tasks(
+            killed_once, given, ResultStore(tmp_path, ".safetensors", save_file, load_file), progress=False
+        )
     assert (tmp_path / "killed").exists()
     assert list(made) == list(given)
     for seed, result in enumerate(made.values()):

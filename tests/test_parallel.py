@@ -10,13 +10,13 @@ from seeded import fails_at_3, interrupted_at_3, killed_always, normal, recorded
 
 from hddm_sbi import parallel
 from hddm_sbi.errors import InputError
-from hddm_sbi.parallel import Store, WorkerWarning, folder_for, run, same_recipe
+from hddm_sbi.parallel import ResultStore, WorkerWarning, check_recipe, run_folder, run_tasks
 
 SEEDS = {f"seed-{seed}": (seed,) for seed in range(6)}
 
 
 def arrays(folder):
-    return Store(folder, ".safetensors", save_file, load_file)
+    return ResultStore(folder, ".safetensors", save_file, load_file)
 
 
 def with_folder(folder):
@@ -33,7 +33,7 @@ def test_a_task_that_always_kills_ends_the_run_and_says_where_the_others_are(tmp
         pytest.warns(WorkerWarning),
         pytest.raises(BrokenExecutor) as stop,
     ):
-        run(killed_always, with_folder(tmp_path), arrays(tmp_path), progress=False)
+        run_tasks(killed_always, with_folder(tmp_path), arrays(tmp_path), progress=False)
     kept = sorted(path.stem for path in tmp_path.glob("*.safetensors"))
     # Of the three before it, one may still have been under way in the other worker.
     assert len(kept) >= 2
@@ -41,7 +41,7 @@ def test_a_task_that_always_kills_ends_the_run_and_says_where_the_others_are(tmp
     assert f"{len(kept)} of 6 tasks are done and lie in {str(tmp_path)!r}" in stop.value.__notes__[-1]
     calls = {name: (tmp_path / f"called-{name.removeprefix('seed-')}") for name in kept}
     before = {name: path.read_text() for name, path in calls.items()}
-    made = run(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    made = run_tasks(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
     assert same(made, {key: normal(*given) for key, given in SEEDS.items()})
     assert before == {name: path.read_text() for name, path in calls.items()}
 
@@ -49,30 +49,30 @@ def test_a_task_that_always_kills_ends_the_run_and_says_where_the_others_are(tmp
 @pytest.mark.parametrize(("function", "error"), [(fails_at_3, ValueError), (interrupted_at_3, KeyboardInterrupt)])
 def test_a_run_that_ends_early_keeps_what_is_done(function, error, tmp_path):
     with pytest.raises(error) as stop:
-        run(function, with_folder(tmp_path), arrays(tmp_path), progress=False)
+        run_tasks(function, with_folder(tmp_path), arrays(tmp_path), progress=False)
     assert f"3 of 6 tasks are done and lie in {str(tmp_path)!r}" in stop.value.__notes__[-1]
     if error is ValueError:
         assert stop.value.__notes__[0] == "This was raised in 'seed-3'."
-    run(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    run_tasks(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
     assert (tmp_path / "called-0").read_text() == "x"
 
 
 def test_an_error_in_a_worker_names_its_task(tmp_path):
     with pytest.raises(ValueError, match="three is unlucky") as stop:
-        run(fails_at_3, with_folder(tmp_path), arrays(tmp_path), n_jobs=2, progress=False)
+        run_tasks(fails_at_3, with_folder(tmp_path), arrays(tmp_path), n_jobs=2, progress=False)
     assert "This was raised in 'seed-3'." in stop.value.__notes__
 
 
 def test_a_worker_that_does_not_see_the_folder_sends_its_results(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel._Task, "__call__", lambda task, name, given: (name, task.function(*given)))
-    made = run(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
+    made = run_tasks(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
     assert same(made, {key: normal(*given) for key, given in SEEDS.items()})
     assert len(list(tmp_path.glob("*.safetensors"))) == len(SEEDS)
 
 
 def test_without_a_store_the_note_says_so():
     with pytest.raises(ZeroDivisionError) as stop:
-        run(divmod, {"fine": (1, 1), "not": (1, 0)}, progress=False)
+        run_tasks(divmod, {"fine": (1, 1), "not": (1, 0)}, progress=False)
     assert stop.value.__notes__[-1] == "The tasks of this call are not kept; the same call begins again."
 
 
@@ -82,24 +82,24 @@ def test_a_result_that_cannot_be_written_leaves_no_file(tmp_path):
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space left") as stop:
-        run(normal, SEEDS, Store(tmp_path, ".npy", full, load_file), progress=False)
+        run_tasks(normal, SEEDS, ResultStore(tmp_path, ".npy", full, load_file), progress=False)
     assert "0 of 6 tasks are done" in stop.value.__notes__[-1]
 
 
 def test_a_folder_is_of_one_recipe(tmp_path):
     for _ in range(2):
-        with folder_for(tmp_path / "a") as folder:
+        with run_folder(tmp_path / "a") as folder:
             assert folder == tmp_path / "a"
-            same_recipe(folder, {"seed": 1, "box": (0, 1)})
+            check_recipe(folder, {"seed": 1, "box": (0, 1)})
     with pytest.raises(InputError, match="holds a run with another recipe"):
-        same_recipe(tmp_path / "a", {"seed": 2})
+        check_recipe(tmp_path / "a", {"seed": 2})
 
 
 def test_a_temporary_folder_outlives_only_a_run_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel.tempfile, "tempdir", str(tmp_path))
-    with folder_for(None) as folder:
+    with run_folder(None) as folder:
         assert folder.parent == tmp_path
     assert not folder.exists()
-    with pytest.raises(ValueError, match="unlucky"), folder_for(None) as folder:
-        run(fails_at_3, with_folder(tmp_path), arrays(folder), progress=False)
+    with pytest.raises(ValueError, match="unlucky"), run_folder(None) as folder:
+        run_tasks(fails_at_3, with_folder(tmp_path), arrays(folder), progress=False)
     assert len(list(folder.glob("*.safetensors"))) == 3

@@ -16,7 +16,14 @@ def test_there_is_a_house():
     found = modules()
     assert len(found) > 80
     assert {wing(name) for name in found} == {"", "__main__", *WINGS}
-    assert {path.stem for path in PACKAGE.glob("*.py")} <= {"__init__", "__main__", "errors", "parallel", "cli"}
+    assert {path.stem for path in PACKAGE.glob("*.py")} <= {
+        "__init__",
+        "__main__",
+        "errors",
+        "parallel",
+        "types",
+        "cli",
+    }
     assert len(import_pairs()) > 200
 
 
@@ -57,7 +64,7 @@ assert density.path == "compiled"
 assert abs(run.x.mean() - 3.0) < 5 * 2.0 / 500**0.5, run.x.mean()
 assert abs(np.log(run.x.std() / 2.0)) < 5 / (2 * 500) ** 0.5, run.x.std()
 wings = {name.split(".")[1] for name in sys.modules if name.startswith("hddm_sbi.")}
-print(*sorted(wings - {"inference", "numerics", "errors"}))
+print(*sorted(wings - {"inference", "numerics", "errors", "types"}))
 """
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert set(done.stdout.split()) <= {"simulators", "pretrained"}

@@ -10,6 +10,7 @@ ROOT = PACKAGE.parent
 
 #: lowest first; a module may import from the wings before its own, and from its own.
 WINGS = (
+    "types",
     "errors",
     "parallel",
     "numerics",
@@ -67,9 +68,9 @@ def import_pairs() -> set[tuple[str, str]]:
 
 def crossings() -> set[tuple[str, str]]:
     """Pairs in different wings. Everyone may refuse, and faces and models reach where they must: these do not count."""
-    apart = ("errors", "cli", "simulators", "__main__")
+    low, apart = ("types", "errors", "simulators"), ("cli", "simulators", "__main__")
     return {
         (module, other)
         for module, other in import_pairs()
-        if wing(module) != wing(other) and wing(module) not in apart and wing(other) not in ("errors", "simulators")
+        if wing(module) != wing(other) and wing(module) not in apart and wing(other) not in low
     }

@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hddm_sbi.analysis.comparison import fingerprint
-from hddm_sbi.analysis.known_parameters import Truth, checked_truth, posterior_draws, prior_draw
+from hddm_sbi.analysis.known_parameters import Truth, checked_values, posterior_draws, prior_draw
 from hddm_sbi.analysis.predictive import simulate_table
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
@@ -24,10 +24,10 @@ from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import coordinates
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.sampling import METHODS, Method
-from hddm_sbi.parallel import Store, folder_for, run, same_recipe
+from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.training.ranks import DRAWS
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 #: what is kept of a fitted table, as JSON knows it: by coefficient, and of the whole fit; or why there is none.
 Table = dict[str, Any]
 
@@ -80,7 +80,7 @@ def run_sbc(
     model: whose design, priors and likelihood are checked; its outcomes are not looked at. n_tables: what so many can
     find stands at `report.sbc_summary`. draws, tune, chains, method: of every fit, as in `model.fit`. folder: keeps
     every fitted table: a run that was stopped goes on from there, and so does one with more tables. n_jobs: processes,
-    as in `parallel.run`: the same seed, the same numbers on any number of them.
+    as in `parallel.run_tasks`: the same seed, the same numbers on any number of them.
 
     Returns, by table and coefficient: truth, rank, and of the posterior mean, sd, low and high (central 94 %); by
     table: the worst rhat and ess, and the number of divergences. Among the coefficients is log_likelihood, that of the
@@ -115,7 +115,7 @@ def recover_parameters(
     if truth is None:
         truths = {index: prior_draw(model, _seed(seed, index, 0)) for index in range(n)}
     elif isinstance(truth, Mapping) and not hasattr(truth, "posterior"):
-        truths = dict.fromkeys(range(n), checked_truth(model, truth))
+        truths = dict.fromkeys(range(n), checked_values(model, truth))
     else:
         truths = posterior_draws(model, truth, n)
     return _fitted(model, truths, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
@@ -140,10 +140,10 @@ def _fitted(
     given = {
         f"table-{index:05d}-{_digest(truth)}": (model, truth, seed, index, sampling) for index, truth in truths.items()
     }
-    with folder_for(folder) as kept:
-        same_recipe(kept, recipe)
-        store: Store[Table] = Store(kept, ".json", _write, _read)
-        tables = run(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress)
+    with run_folder(folder) as kept:
+        check_recipe(kept, recipe)
+        store: ResultStore[Table] = ResultStore(kept, ".json", _write, _read)
+        tables = run_tasks(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress)
     return _together(dict(zip(truths, tables.values(), strict=True)))
 
 
@@ -252,7 +252,7 @@ def _log_likelihoods(
     with torch.no_grad():
         sums = [
             float(
-                model.likelihood.cell_log_prob(
+                model.likelihood.log_prob_by_cell(
                     torch.as_tensor(theta), model.hierarchy.trials, torch.tensor(lapse, dtype=torch.float64)
                 ).sum()
             )

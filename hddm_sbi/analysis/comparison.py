@@ -19,7 +19,7 @@ from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.priors import describe
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.sampling import Method
-from hddm_sbi.parallel import Store, folder_for, run, same_recipe
+from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
 #: what a file may be called on any system.
 _FILE_NAME = re.compile(r"[\w][\w .+-]*")
@@ -41,8 +41,8 @@ def fit_models(
     pointwise log likelihood: `compare_models` takes it as it is.
 
     models: by names that can be file names. folder: gets NAME.nc as each fit ends; a run that was stopped goes on with
-    the fits that are not there. n_jobs: models at a time, as in `parallel.run`; every one of them samples its chains in
-    threads. Warnings begin with the name of the model.
+    the fits that are not there. n_jobs: models at a time, as in `parallel.run_tasks`; every one of them samples its
+    chains in threads. Warnings begin with the name of the model.
 
         fits = hs.fit_models({"drift": one, "drift and threshold": other}, folder="fits", n_jobs=2)
         hs.compare_models(fits)
@@ -53,10 +53,10 @@ def fit_models(
     sampling = {"draws": draws, "tune": tune, "chains": chains, "seed": seed, "method": method}
     recipe = {"models": {name: fingerprint(model) for name, model in models.items()}, **sampling}
     given = {name: (model, draws, tune, chains, seed, method) for name, model in models.items()}
-    with folder_for(folder) as kept:
-        same_recipe(kept, recipe)
-        store: Store[Any] = Store(kept, ".nc", inference_data.write, inference_data.read)
-        fits = run(_fit, given, store, n_jobs=n_jobs, unit="models", progress=progress)
+    with run_folder(folder) as kept:
+        check_recipe(kept, recipe)
+        store: ResultStore[Any] = ResultStore(kept, ".nc", inference_data.write, inference_data.read)
+        fits = run_tasks(_fit, given, store, n_jobs=n_jobs, unit="models", progress=progress)
     for name, posterior in fits.items():
         for message in json.loads(posterior["posterior"].attrs["warnings"]):
             warnings.warn(f"{name}: {message}", ConvergenceWarning, stacklevel=2)

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hddm_sbi.likelihoods.catalogue import simulate
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: the formulas that the experiment was made by.
 FORMULAS = ["v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"]

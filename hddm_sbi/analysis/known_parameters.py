@@ -35,12 +35,12 @@ def posterior_draws(model: HierarchicalModel, posterior: Any, n: int) -> dict[in
     flat = inference_data.dataset(posterior).stack(sample=("chain", "draw")).transpose("sample", ...)
     chosen = np.linspace(0, flat.sizes["sample"] - 1, n).astype(int)
     return {
-        index: checked_truth(model, {str(name): array.to_numpy()[draw] for name, array in flat.data_vars.items()})
+        index: checked_values(model, {str(name): array.to_numpy()[draw] for name, array in flat.data_vars.items()})
         for index, draw in enumerate(chosen)
     }
 
 
-def checked_truth(model: HierarchicalModel, truth: Mapping[str, ArrayLike]) -> Truth:
+def checked_values(model: HierarchicalModel, truth: Mapping[str, ArrayLike]) -> Truth:
     """The same as arrays, if they are those of this model. Raises InputError otherwise."""
     expected = prior_draw(model, 0)
     if set(truth) != set(expected):

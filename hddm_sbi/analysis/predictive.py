@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.inference import inference_data
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: how often an outcome is simulated before it is given up.
 _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
-class Predicted:
+class PredictiveDraws:
     """values: (n_draws, n_trials, k), one column for each outcome of the model; categories by their position."""
 
-    values: NDArray[np.float64]
+    values: Array
 
     @property
-    def rt(self) -> NDArray[np.float64]:
+    def rt(self) -> Array:
         """Of a decision model: (n_draws, n_trials) seconds."""
         return self.values[..., 0]
 
@@ -37,7 +36,9 @@ class Predicted:
         return self.values[..., 1].astype(np.int64)
 
 
-def posterior_predictive(model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1) -> Predicted:
+def posterior_predictive(
+    model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1
+) -> PredictiveDraws:
     """Simulate the observed design once for each of n_draws posterior draws, evenly spaced; lapses included.
 
     By the model's simulator; by the likelihood where the simulator is a Python function (see `Likelihood.draw`).
@@ -49,7 +50,7 @@ def posterior_predictive(model: HierarchicalModel, posterior: Any, n_draws: int 
     draws = np.linspace(0, total - 1, min(n_draws, total)).astype(int)
     theta = model.theta(posterior, draws)
     lapse = variables["lapse"].to_numpy().reshape(-1)[draws] if "lapse" in variables else [model.lapse] * len(draws)
-    return Predicted(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(draws))]))
+    return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(draws))]))
 
 
 def simulate_table(
@@ -60,7 +61,7 @@ def simulate_table(
     By `Likelihood.draw`; by_simulator: by the simulator where it is here, be it a slow Python function. Outcomes that
     fail are simulated again, for a likelihood is that of outcomes given that there is one.
     """
-    if by_simulator and model.simulator.here:
+    if by_simulator and model.simulator.can_simulate:
         values = _simulated(model, theta[model.cell], seed)
     else:
         values = model.likelihood.draw(torch.as_tensor(theta[model.cell]), seed)

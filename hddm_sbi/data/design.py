@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hddm_sbi.errors import InputError
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: a column whose part outside the columns before it is shorter than this, relative to its length, is their combination;
 #: rounding leaves 1e-15, the least separable real predictor (a Unix time within one hour) 1e-7.

@@ -20,10 +20,10 @@ from hddm_sbi.data.design import Design, GroupTerm, Term, check_estimable, find_
 from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, parse
 from hddm_sbi.data.trials import check_column
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.types import Index
 
 __all__ = ["Design", "GroupTerm", "Term", "build_designs", "columns_used", "parse_formulas"]
 
-Index = NDArray[np.int64]
 
 #: what a call in a formula may name beside formulae's own transforms.
 _FUNCTIONS: dict[str, Any] = {

@@ -37,8 +37,7 @@ from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training.train import train_likelihood
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 _DEFAULT_MODEL = "ddm"
 #: chains, and steps of each, of a first look.
@@ -95,17 +94,17 @@ class HierarchicalModel:
         response: str = "response",
     ) -> None:
         self.simulator, self.likelihood = _model_of(simulator, likelihood)
-        given = [p for p in self.simulator.parameters if p.given]
-        estimated = [p.name for p in self.simulator.parameters if not p.given]
+        given = [p for p in self.simulator.parameters if p.from_data]
+        estimated = [p.name for p in self.simulator.parameters if not p.from_data]
         self.formulas = parse_formulas(formulas, estimated)
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *(p.name for p in given)]))
         self._predictors = predictors
-        names = (rt, response) if self.simulator.decides else [o.name for o in self.simulator.outcomes]
+        names = (rt, response) if self.simulator.is_decision_model else [o.name for o in self.simulator.outcomes]
         self._columns = tuple(names)
         outcomes = [column for column in names if column in predictors]
         if outcomes:
             raise InputError(f"{outcomes[0]!r} is what the model explains; it cannot be a predictor in a formula.")
-        if self.simulator.decides:
+        if self.simulator.is_decision_model:
             self.trials = check_trials(data, self.simulator.choices, predictors, rt=rt, response=response, upper=upper)
         else:
             self.trials = check_outcomes(data, self.simulator.outcomes, predictors)
@@ -139,7 +138,7 @@ class HierarchicalModel:
             other.__dict__.pop(name, None)
         other.trials = Trials(values, self.trials.frame.assign(**labels))
         seconds = getattr(old, "lapse_seconds", self._lapse_seconds)
-        arranged = self.likelihood.arrange(values, self.cell, old.n_cells, seconds)
+        arranged = self.likelihood.group_by_cell(values, self.cell, old.n_cells, seconds)
         other.hierarchy = replace(self.hierarchy, trials=arranged)
         other._start()
         return other
@@ -161,7 +160,7 @@ class HierarchicalModel:
         }
         hierarchy = Hierarchy(
             self.likelihood,
-            self.likelihood.arrange(self.trials.values, self.cell, n_cells, self._lapse_seconds),
+            self.likelihood.group_by_cell(self.trials.values, self.cell, n_cells, self._lapse_seconds),
             tuple(
                 build_predictor(design, table[name], self.likelihood.box[name], per_cell)
                 for name, design in self.designs.items()
@@ -390,8 +389,8 @@ def _model_of(simulator: str | Simulator | None, likelihood: str | Path | Likeli
 
 def _checked_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -> float | TorchDistribution:
     if lapse is None:
-        return _LAPSE if simulator.decides else 0.0
-    if not simulator.decides and lapse != 0:
+        return _LAPSE if simulator.is_decision_model else 0.0
+    if not simulator.is_decision_model and lapse != 0:
         raise InputError(
             f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
             f"{simulator.columns[0].name!r} know none: leave lapse out, or let the simulator lapse."

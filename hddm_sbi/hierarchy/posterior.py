@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 

@@ -49,7 +49,7 @@ def gamma(mean: torch.Tensor, sd: torch.Tensor) -> TorchDistribution:
 
 def parameter_priors(simulator: Simulator, priors: Priors) -> dict[str, ParameterPrior]:
     """The prior table in force: the model's own, or the set from the literature that `priors` names."""
-    table = {p.name: p.prior for p in simulator.parameters if not p.given}
+    table = {p.name: p.prior for p in simulator.parameters if not p.from_data}
     if isinstance(priors, str):
         known = simulator.literature_priors
         if priors not in known:

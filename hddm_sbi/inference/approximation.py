@@ -7,13 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference.density import FlatDensity
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: central differences of gradients, on the unconstrained scale.
 _STEP = 1e-4

@@ -20,8 +20,8 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.inference.compiler.emit import emit
 from hddm_sbi.inference.compiler.graph import record, simplify
 from hddm_sbi.inference.compiler.lowering import UnknownOperationError
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 Path = Literal["compiled", "traced", "eager"]
 Evaluate = Callable[[Array], tuple[float, Array]]
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -15,8 +15,7 @@ from nutpie.sample import CompiledModel
 from hddm_sbi.inference.compiler.emit import SIGNATURE, Compiled
 from hddm_sbi.inference.coordinates import Whitening, unwhiten, whiten_gradient
 from hddm_sbi.numerics.operators import address, function_at, memory_at
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 # What the C functions are told, as whole numbers: where the density's machine code lies, where its constants, its
 # workspace and the map of the coordinates lie and how long they are, where x and its gradient may be kept, where draws

@@ -18,8 +18,8 @@ from hddm_sbi.inference.approximation import laplace, variational
 from hddm_sbi.inference.compiler.emit import Compiled
 from hddm_sbi.inference.coordinates import Whitening, unwhitened
 from hddm_sbi.inference.density import FlatDensity, not_finite
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 Method = Literal["nuts", "pyro-nuts", "svi", "laplace"]
 METHODS = get_args(Method)
 

@@ -12,19 +12,19 @@ from safetensors.torch import load
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, write_card
 from hddm_sbi.likelihoods.likelihood import Likelihood
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build
-from hddm_sbi.likelihoods.sbi.likelihood import DecisionEstimatorLikelihood, EstimatorLikelihood
+from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.simulation.declare import from_json
 from hddm_sbi.simulation.simulator import Simulator
 
 __all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "save_weights", "write_card"]
 
 
-def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
+def load_likelihood(weights: Path, simulator: Simulator) -> MixtureLikelihood:
     """A mixture network's likelihood, verified against its card and the model.
 
     Raises InputError where the file is truncated, was changed after training, or belongs to another model, or where the
@@ -32,7 +32,7 @@ def load_likelihood(weights: Path, simulator: Simulator) -> NeuralLikelihood:
     """
     card = read_card(weights)
     network = _network(weights, _verified(weights, card, simulator), card, simulator)
-    return NeuralLikelihood(simulator, network, card.box, sha256=card.sha256, card=card)
+    return MixtureLikelihood(simulator, network, card.box, sha256=card.sha256, card=card)
 
 
 def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:
@@ -46,7 +46,7 @@ def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:
         return load_likelihood(weights, model)
     content = _verified(weights, card, model)
     encoding, estimator = _estimator(weights, content, card, model)
-    kind = DecisionEstimatorLikelihood if model.decides else EstimatorLikelihood
+    kind = SbiDecisionLikelihood if model.is_decision_model else SbiLikelihood
     return kind(model, estimator, encoding, card.box, card)
 
 

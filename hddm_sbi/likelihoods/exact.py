@@ -18,8 +18,7 @@ from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.numerics.operators import KERNELS, Kernel
 from hddm_sbi.numerics.vecmath import dot, mix_lapse, total_of
 from hddm_sbi.simulation.simulator import Simulator
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: trials whose densities are in flight at a time: small enough for the first-level cache.
 _BLOCK = 128
@@ -177,8 +176,8 @@ class ExactLikelihood(DecisionLikelihood):
         log_p, _ = exact_trials(theta, choice, rt.contiguous(), self._kernel)
         return log_p
 
-    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.cell_log_prob`."""
+    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """See `Likelihood.log_prob_by_cell`."""
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
         total, _, _ = exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)
         return total

@@ -114,27 +114,27 @@ class Likelihood(ABC):
         self.box = dict(box)
 
     @abstractmethod
-    def arrange(
+    def group_by_cell(
         self,
         values: NDArray[np.float64],
         cell: NDArray[np.int64],
         n_cells: int,
         lapse_seconds: float = LAPSE_SECONDS,
     ) -> CellTrials:
-        """Outcomes (n, k), in the order of `simulator.columns`, with the cell of each (n,), as `cell_log_prob` takes
+        """Outcomes (n, k), in the order of `simulator.columns`, with the cell of each (n,), as `log_prob_by_cell` takes
         them."""
 
     @abstractmethod
-    def cell_log_prob(self, theta: Tensor, trials: Any, lapse: Tensor) -> Tensor:
+    def log_prob_by_cell(self, theta: Tensor, trials: Any, lapse: Tensor) -> Tensor:
         """Sum over each cell's trials of log[(1 - lapse) p(outcomes | theta) + lapse * trials.lapse_density].
 
-        theta (n_cells, p) float64; trials: what `arrange` made; lapse () float64 in [0, 1), 0 where the outcomes know
-        no lapses. Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
+        theta (n_cells, p) float64; trials: what `group_by_cell` made; lapse () float64 in [0, 1), 0 where the
+        outcomes know no lapses. Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
         """
 
     @abstractmethod
     def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
-        """Log density per row: values (n, k) as in `arrange`, theta (n, p) -> (n,) float64, differentiable in theta."""
+        """Log density per row: values (n, k) as in `group_by_cell`, theta (n, p) -> (n,), differentiable in theta."""
 
     @abstractmethod
     def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
@@ -190,14 +190,14 @@ class Likelihood(ABC):
 class DecisionLikelihood(Likelihood):
     """log p(rt, response | theta) of a decision model."""
 
-    def arrange(
+    def group_by_cell(
         self,
         values: NDArray[np.float64],
         cell: NDArray[np.int64],
         n_cells: int,
         lapse_seconds: float = LAPSE_SECONDS,
     ) -> SortedTrials:
-        """See `Likelihood.arrange`."""
+        """See `Likelihood.group_by_cell`."""
         choice, n_choices = values[:, 1].astype(np.int64), len(self.simulator.choices)
         return SortedTrials.sort(values[:, 0], choice, cell, n_cells, n_choices, lapse_seconds)
 
@@ -214,7 +214,7 @@ class DecisionLikelihood(Likelihood):
         """Log density per trial. rt (n,) float64 seconds; choice (n,) int64 positions in `simulator.choices`;
         theta (n, p) float64. Returns (n,) float64, differentiable in theta; -inf at or below the non-decision time."""
 
-    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
         """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
 
         theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in

@@ -10,8 +10,7 @@ from torch import Tensor
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood
 from hddm_sbi.simulation.simulator import Simulator
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: step of the differences by which gradients are taken, in widths of the box.
 _STEP = 1e-4
@@ -73,7 +72,7 @@ class NumericalLikelihood(DecisionLikelihood):
     def _differences(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> Array:
         gradient = np.zeros((len(rt), len(row)))
         for column, p in enumerate(self.simulator.parameters):
-            if p.given or column == self._shift_column:
+            if p.from_data or column == self._shift_column:
                 continue
             step = _STEP * (p.high - p.low)
             ends = [row.copy(), row.copy()]

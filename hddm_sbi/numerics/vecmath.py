@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numba as nb
-import numpy as np
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 # A callee that is compiled on its own as well (in the process that fills the cache) may round differently from the copy
 # inside its caller, and the linker would take either; forceinline leaves only one, so that a seed gives the same draws.

@@ -13,14 +13,14 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.analysis.predictive import Predicted, posterior_predictive
+from hddm_sbi.analysis.predictive import PredictiveDraws, posterior_predictive
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
 from hddm_sbi.inference import inference_data
 from hddm_sbi.simulation.outcome import Outcome
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 AxesArray = NDArray[np.object_]
 
 _DATA, _MODEL, _OWN = "0.75", "tab:blue", "tab:orange"
@@ -47,7 +47,7 @@ def plot_predictive(
     if by not in _predictor_columns(model):
         raise InputError(f"by={by!r} is not a predictor of this model; expected one of {_predictor_columns(model)}.")
     predicted = posterior_predictive(model, posterior, n_draws, seed)
-    if not model.simulator.decides:
+    if not model.simulator.is_decision_model:
         return _outcome_panels(model, predicted, by, bins)
     shown, edges, x = _signed_times(model, predicted, bins)
     levels = list(dict.fromkeys(frame[by]))
@@ -65,7 +65,7 @@ def plot_predictive(
 
 
 def _signed_times(
-    model: HierarchicalModel, predicted: Predicted, bins: int
+    model: HierarchicalModel, predicted: PredictiveDraws, bins: int
 ) -> tuple[dict[str, tuple[Array, Array]], Array, str]:
     """Observed and predicted times by what a panel's title says of the response, the edges of bins, and the label."""
     choices = model.simulator.choices
@@ -84,7 +84,7 @@ def _signed_times(
     return each, np.linspace(0.0, longest, bins + 1), "response time (s)"
 
 
-def _outcome_panels(model: HierarchicalModel, predicted: Predicted, by: str, bins: int) -> AxesArray:
+def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: str, bins: int) -> AxesArray:
     """One row of panels per level, one column per outcome."""
     frame, outcomes = model.trials.frame, model.simulator.columns
     levels = list(dict.fromkeys(frame[by]))
@@ -261,7 +261,7 @@ def _own_levels(model: HierarchicalModel, posterior: Any, predictor: Predictor, 
     def loss(u: Array) -> tuple[float, Array]:
         level = torch.tensor(u, requires_grad=True)
         theta = hierarchy.theta({**means, name: level})
-        value = -hierarchy.likelihood.cell_log_prob(theta, hierarchy.trials, lapse).sum()
+        value = -hierarchy.likelihood.log_prob_by_cell(theta, hierarchy.trials, lapse).sum()
         (gradient,) = torch.autograd.grad(value, level)
         return float(value.detach()), gradient.numpy()
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from hddm_sbi.analysis.calibration import LOG_LIKELIHOOD
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.inference import inference_data
-from hddm_sbi.training.ranks import FALSE_ALARMS, FEWEST, Calibration, calibration
+from hddm_sbi.training.ranks import FALSE_ALARMS, FEWEST, RankTest, rank_test
 
 
 def summary(model: HierarchicalModel, posterior: Any) -> str:
@@ -34,14 +34,14 @@ def sbc_summary(tables: xr.Dataset) -> tuple[pd.DataFrame, str]:
     shift by 0.5 sds and a posterior 1.5 times too wide or too narrow; 1 000 tables a shift by 0.16 and a factor 1.14.
     """
     found = {
-        str(name): calibration(tables["rank"].sel(coefficient=name).to_numpy()) for name in tables["coefficient"].values
+        str(name): rank_test(tables["rank"].sel(coefficient=name).to_numpy()) for name in tables["coefficient"].values
     }
     columns = {name: [getattr(one, name) for one in found.values()] for name in ("shift", "spread", "p_value")}
     summary = pd.DataFrame(columns, index=pd.Index(found, name="coefficient"))
     return summary, _sbc_verdict(found, tables.sizes["table"])
 
 
-def _sbc_verdict(found: Mapping[str, Calibration], n: int) -> str:
+def _sbc_verdict(found: Mapping[str, RankTest], n: int) -> str:
     if n < FEWEST:
         return f"{n} simulated tables say nothing of a posterior's calibration: take 100 or more."
     p_values = {name: min(1.0, one.p_value * len(found)) for name, one in found.items()}

@@ -10,7 +10,7 @@ from typing import Any
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.outcome import Outcome
-from hddm_sbi.simulation.python_function import Absent
+from hddm_sbi.simulation.python_function import MissingSimulator
 from hddm_sbi.simulation.simulator import Link, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 #: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
@@ -43,7 +43,7 @@ def declare(
 
     def decorate(function: Callable[..., Any]) -> Simulator:
         columns = tuple(_outcome(key, kind) for key, kind in outcomes.items())
-        decides = tuple(o.name for o in columns) == _DECISION and [o.kind for o in columns] == [
+        is_decision_model = tuple(o.name for o in columns) == _DECISION and [o.kind for o in columns] == [
             "positive",
             "categorical",
         ]
@@ -52,8 +52,8 @@ def declare(
             name=name or str(getattr(source, "__name__", "simulator")),
             title=(inspect.getdoc(source) or "a simulator of the user's own").splitlines()[0],
             parameters=tuple(_in_box(key, p, symmetries or Symmetries()) for key, p in parameters.items()),
-            choices=_codes(columns[1]) if decides else (),
-            outcomes=() if decides else columns,
+            choices=_codes(columns[1]) if is_decision_model else (),
+            outcomes=() if is_decision_model else columns,
             symmetries=symmetries or Symmetries(),
             run=function,
             vectorised=vectorised,
@@ -174,7 +174,7 @@ def from_json(raw: Mapping[str, Any]) -> Simulator:
         symmetries=_symmetries(raw["symmetries"]),
         tail=raw["tail"],
         discretisation=str(raw["discretisation"]),
-        run=Absent(str(raw["name"])),
+        run=MissingSimulator(str(raw["name"])),
     )
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
+
 Curve = Callable[[Array], Array]
 
 #: trapezoids overestimate the integral of a kernel that vanishes like a root at its end by zeta(-1/2) panels.

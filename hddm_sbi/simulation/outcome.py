@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.types import Array
 
 OutcomeKind = Literal["real", "positive", "count", "categorical"]
-Array = NDArray[np.float64]
 
 _EXPECTED = {
     "real": "a finite number",

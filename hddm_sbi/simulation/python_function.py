@@ -13,10 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.parallel import Store, run
+from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.simulation.outcome import Outcome
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: rows per random stream; part of what a seed means, so changing it changes every simulated table.
 _BLOCK = 1_000
@@ -57,7 +56,7 @@ class BlackBox:
         n_jobs: int | None = None,
         progress: bool = False,
         folder: Path | None = None,
-    ) -> Made:
+    ) -> Simulated:
         """Outcomes of every row of theta (n, p). The same seed gives the same outcomes on any number of processes.
 
         folder: keeps every block of rows as soon as it is there; blocks that are there are not run.
@@ -65,12 +64,12 @@ class BlackBox:
         streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
         rows = {f"rows-{i * _BLOCK:09d}": theta[i * _BLOCK : (i + 1) * _BLOCK] for i in range(len(streams))}
         blocks = {name: (block, stream) for (name, block), stream in zip(rows.items(), streams, strict=True)}
-        store = None if folder is None else Store(folder, ".npz", Made.write, Made.read)
-        parts = run(self._block, blocks, store, n_jobs=n_jobs, unit="blocks", progress=progress).values()
+        store = None if folder is None else ResultStore(folder, ".npz", Simulated.write, Simulated.read)
+        parts = run_tasks(self._block, blocks, store, n_jobs=n_jobs, unit="blocks", progress=progress).values()
         said = [message for part in parts for message in part.errors]
-        return Made(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), tuple(said))
+        return Simulated(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), tuple(said))
 
-    def _block(self, theta: Array, stream: np.random.SeedSequence) -> Made:
+    def _block(self, theta: Array, stream: np.random.SeedSequence) -> Simulated:
         rng = np.random.Generator(np.random.PCG64(stream))
         if self.vectorised:
             return self._columns(theta, rng)
@@ -83,13 +82,13 @@ class BlackBox:
             except Exception as reason:
                 rows.append([None] * len(self.outcomes))
                 errors.append(_said(reason))
-        return Made(self._checked(list(zip(*rows, strict=True)), theta), tuple(errors))
+        return Simulated(self._checked(list(zip(*rows, strict=True)), theta), tuple(errors))
 
-    def _columns(self, theta: Array, rng: np.random.Generator) -> Made:
+    def _columns(self, theta: Array, rng: np.random.Generator) -> Simulated:
         try:
             returned = self._call(theta if self._takes_theta else theta.T, rng)
         except Exception as reason:
-            return Made(self._nothing(len(theta)), (_said(reason),) * len(theta))
+            return Simulated(self._nothing(len(theta)), (_said(reason),) * len(theta))
         if isinstance(returned, np.ndarray) and returned.ndim == 2:
             returned = tuple(returned.T)
         elif isinstance(returned, np.ndarray):
@@ -102,7 +101,7 @@ class BlackBox:
                     f"each of {len(theta)} rows, or n rows with a column for each of {len(columns)} outcomes; got "
                     f"shape {column.shape}."
                 )
-        return Made(self._checked(columns, theta), ())
+        return Simulated(self._checked(columns, theta), ())
 
     def _call(self, arguments: Any, rng: np.random.Generator) -> Any:
         return self.function(arguments, rng) if self._takes_theta else self.function(*arguments, rng)
@@ -157,7 +156,7 @@ class BlackBox:
 
 
 @dataclass(frozen=True)
-class Made:
+class Simulated:
     """What a black box made: values (n, k), nan in rows that failed; errors: what was raised, once per such row."""
 
     values: Array
@@ -174,10 +173,10 @@ class Made:
             np.savez(file, values=self.values, errors=np.array(self.errors, dtype=np.str_))
 
     @staticmethod
-    def read(path: Path) -> Made:
+    def read(path: Path) -> Simulated:
         """What was written."""
         with np.load(path) as arrays:
-            return Made(arrays["values"], tuple(arrays["errors"].tolist()))
+            return Simulated(arrays["values"], tuple(arrays["errors"].tolist()))
 
     def statement(self) -> str:
         """How many simulations failed and why, in one sentence; "" where none did."""
@@ -192,7 +191,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Absent:
+class MissingSimulator:
     """Stands in for the function of a simulator that was read from a file: files hold no code."""
 
     model: str

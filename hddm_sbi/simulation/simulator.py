@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.simulation.first_passage import Passage
 from hddm_sbi.simulation.outcome import Outcome
-from hddm_sbi.simulation.python_function import Absent, BlackBox, Made
+from hddm_sbi.simulation.python_function import BlackBox, MissingSimulator, Simulated
+from hddm_sbi.types import Array
 
 Link = Literal["identity", "log", "logit"]
-Array = NDArray[np.float64]
 Power = float | Callable[[Mapping[str, Any]], Any]
 Tail = Literal["late", "early"]
 
@@ -68,8 +68,9 @@ class Parameter:
     """One parameter of a model.
 
     low, high: the box, where simulators are tested and networks trained. support: where the model is defined.
-    typical: range seen in human data. prior: default prior of its coefficients. given: not estimated but read from the
-    column of that name in the trial table (a condition the simulator receives), with `low` and `high` its two codes.
+    typical: range seen in human data. prior: default prior of its coefficients. from_data: not estimated but read
+    from the column of that name in the trial table (a condition the simulator receives), with `low` and `high` its two
+    codes.
     """
 
     name: str
@@ -80,7 +81,7 @@ class Parameter:
     typical: tuple[float, float]
     support: tuple[float, float]
     prior: ParameterPrior
-    given: bool = False
+    from_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -208,14 +209,14 @@ class Simulator:
         return self.outcomes or (Outcome("rt", "positive"), Outcome("response", "categorical", self.choices))
 
     @property
-    def decides(self) -> bool:
+    def is_decision_model(self) -> bool:
         """Whether it is a decision model: one of rt and response."""
         return bool(self.choices)
 
     @property
-    def here(self) -> bool:
+    def can_simulate(self) -> bool:
         """Whether it can simulate; a declaration read from a file cannot."""
-        return not isinstance(self.run, Absent)
+        return not isinstance(self.run, MissingSimulator)
 
     def black_box(self, run: Callable[..., Any]) -> BlackBox:
         """A Python function as what makes this model's outcomes."""
@@ -292,13 +293,13 @@ class Simulator:
         n_jobs: int | None = None,
         progress: bool = False,
         folder: Path | None = None,
-    ) -> Made:
-        """Outcomes of every row of theta, in the order of `columns`; simulations that fail are told (see `Made`).
+    ) -> Simulated:
+        """Outcomes of every row of theta, in the order of `columns`; simulations that fail are told (see `Simulated`).
 
         n_jobs, folder: of a Python function, see `BlackBox.run`; a kernel needs neither. All else as in `simulate`.
         """
         if self.run is None:
-            return Made(np.stack(self.simulate(theta, seed), -1))
+            return Simulated(np.stack(self.simulate(theta, seed), -1))
         theta = np.ascontiguousarray(theta, dtype=np.float64)
         self._check(theta, self.parameters)
         return self.black_box(self.run).run(theta, seed, n_jobs, progress, folder)
@@ -365,7 +366,7 @@ class Simulator:
                 )
 
     def __repr__(self) -> str:
-        makes = f"{len(self.choices)} choices" if self.decides else " ".join(o.name for o in self.outcomes)
+        makes = f"{len(self.choices)} choices" if self.is_decision_model else " ".join(o.name for o in self.outcomes)
         return f"Simulator({self.name}: {' '.join(self.names)}, {makes})"
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import NDArray
 
 from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive
+from hddm_sbi.types import Array
 
 # dx = v dt + dW between -a and a from x(0) = (2z - 1) a.
 
-Array = NDArray[np.float64]
 
 _PI = math.pi
 #: exit times below and above are proposed from different laws (Devroye 2009).

@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 Region = dict[str, tuple[float, float]]
 Loss = Callable[[Array], tuple[float, Array]]
 
@@ -68,7 +68,7 @@ def accuracy(
         mean_abs_error=float(np.abs(error).mean()),
         quantile_999=float(np.quantile(np.abs(error), 0.999)),
         largest=float(np.abs(error).max()),
-        score_error={p.name: float(r) for p, r in zip(simulator.parameters, relative, strict=True) if not p.given},
+        score_error={p.name: float(r) for p, r in zip(simulator.parameters, relative, strict=True) if not p.from_data},
     )
 
 
@@ -116,7 +116,7 @@ def posterior_bias(
     mode. A condition that is given has either of its codes in half of the trials.
     """
     simulator = reference.simulator
-    names = [p.name for p in simulator.parameters if not p.given]
+    names = [p.name for p in simulator.parameters if not p.from_data]
     sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
     bias = np.abs(
         [posterior_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)]
@@ -130,7 +130,7 @@ def posterior_bias_at(
     """What `posterior_bias` averages, with its sign, for trials simulated from one theta (p,): of every parameter that
     is estimated."""
     simulator = reference.simulator
-    estimated = [column for column, p in enumerate(simulator.parameters) if not p.given]
+    estimated = [column for column, p in enumerate(simulator.parameters) if not p.from_data]
     names = [simulator.names[column] for column in estimated]
     cells = conditions(simulator, theta)
     cell = np.arange(n_trials) % len(cells)
@@ -215,7 +215,7 @@ def uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: i
     low, high = np.array(list(region.values())).T
     share = np.random.default_rng(seed).random((n_thetas or n, len(low)))
     for column, p in enumerate(simulator.parameters):
-        if p.given:
+        if p.from_data:
             share[:, column] = np.round(share[:, column])
     return np.repeat(low + (high - low) * share, n // len(share), axis=0)
 
@@ -251,7 +251,7 @@ def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, es
     def loss(x: Array) -> tuple[float, Array]:
         theta = torch.tensor(x, requires_grad=True)
         at = torch.tensor(cells).index_copy(1, torch.tensor(estimated), theta.expand(len(cells), -1))
-        value = -likelihood.cell_log_prob(at, trials, no_lapse).sum() / n
+        value = -likelihood.log_prob_by_cell(at, trials, no_lapse).sum() / n
         (gradient,) = torch.autograd.grad(value, theta)
         return float(value.detach()), gradient.numpy()
 
@@ -260,8 +260,8 @@ def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, es
 
 def conditions(simulator: Simulator, theta: Array) -> Array:
     """theta (p,) once for every combination of the codes of the conditions that are given, (n_cells, p)."""
-    given = [column for column, p in enumerate(simulator.parameters) if p.given]
-    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.given)))
+    given = [column for column, p in enumerate(simulator.parameters) if p.from_data]
+    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.from_data)))
     cells = np.tile(theta, (len(codes), 1))
     cells[:, given] = codes
     return cells

@@ -13,8 +13,7 @@ from scipy.special import ndtr
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, trial_scores, uniform
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: bins of a choice end where a normal law would have these points, so that tails have bins of their own.
 _ENDS = np.arange(-4.5, 4.55, 0.1)
@@ -80,7 +79,7 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
     covariance = np.linalg.inv(scores.T @ scores / len(scores) + np.diag(prior))
     at = torch.tensor(cells, requires_grad=True)
     trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
-    total = likelihood.cell_log_prob(at, trials, torch.zeros((), dtype=torch.float64)).sum()
+    total = likelihood.log_prob_by_cell(at, trials, torch.zeros((), dtype=torch.float64)).sum()
     mean_score = torch.autograd.grad(total, at)[0].numpy().sum(0)[estimated] / n_simulated
     return np.asarray(np.abs(covariance @ mean_score) / np.sqrt(np.diag(covariance) / n_trials))
 
@@ -102,7 +101,9 @@ def shift_bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n
         at[:, column] = grid
         trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
         with torch.no_grad():
-            return likelihood.cell_log_prob(torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)).numpy()
+            return likelihood.log_prob_by_cell(
+                torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)
+            ).numpy()
 
     def off(grid: Array) -> Array:
         total = np.zeros(len(grid))
@@ -153,7 +154,7 @@ def scores_by_simulation(
     sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
     bias = np.stack([bias_at(likelihood, at, n_trials, n_per_theta, seed + 1000 + k) for k, at in enumerate(sets)])
     names = _regular(simulator)
-    if len(names) < len([p for p in simulator.parameters if not p.given]):
+    if len(names) < len([p for p in simulator.parameters if not p.from_data]):
         names.append(str(simulator.symmetries.shift))
         of_shift = [
             shift_bias_at(likelihood, at, n_trials, _MORE * n_per_theta, seed + 2000 + k) for k, at in enumerate(sets)
@@ -181,4 +182,4 @@ def _regular(simulator: Simulator) -> list[str]:
     """The parameters whose posterior is normal in the limit: not a shift that the density does not vanish at, which the
     fastest trial decides at a rate of 1 / n_trials and which is known, for the others, as if it were given."""
     shift = simulator.symmetries.shift if simulator.tail == "early" else None
-    return [p.name for p in simulator.parameters if not p.given and p.name != shift]
+    return [p.name for p in simulator.parameters if not p.from_data and p.name != shift]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.likelihoods.sbi.encoding import Encoded, Encoding
+from hddm_sbi.likelihoods.sbi.encoding import EncodedOutcomes, Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build, kind
 from hddm_sbi.likelihoods.sbi.log_density import log_table
 from hddm_sbi.likelihoods.sbi.pyro import SilentTracker, validation_kept
@@ -32,7 +32,7 @@ _VALIDATION, _MOST_VALIDATION = 0.1, 50_000
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainedEstimator:
     """A trained estimator. validation: minus the mean log density of encoded outcomes, epoch by epoch, of simulations
     it was not trained on. cut_short: whether the budget ended it."""
 
@@ -116,13 +116,13 @@ def fit_estimator(
     encoding: Encoding,
     shape: EstimatorShape,
     condition: Tensor,
-    encoded: Encoded,
+    encoded: EncodedOutcomes,
     *,
     seed: int,
     seconds: float = float("inf"),
     device: str = "cpu",
     progress: bool = True,
-) -> Fitted:
+) -> TrainedEstimator:
     """Train an estimator on encoded outcomes (n, ...) at conditions (n, width).
 
     Every stage begins at the best weights of the one before and ends where simulations held out (the last tenth of the
@@ -158,7 +158,7 @@ def fit_estimator(
                     stop_after_epochs=max(3, stage.epochs // 6),
                 )
                 validation += trainer.summary["validation_loss"]
-    return Fitted(estimator.to("cpu"), tuple(validation), time.monotonic() > deadline)
+    return TrainedEstimator(estimator.to("cpu"), tuple(validation), time.monotonic() > deadline)
 
 
 def _stages(n: int, counted: bool) -> list[_Stage]:

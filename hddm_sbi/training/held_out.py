@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import roots_legendre
 from scipy.stats import norm
 
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniform
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: simulations that are ranked, and how many parameter sets stand for "no parameters" in the baseline.
 _RANKED, _BASELINE = 2_000, 100
@@ -31,7 +29,7 @@ _POINTS, _REACH = 4_000, 15.0
 
 
 @dataclass(frozen=True)
-class Check:
+class HeldOutCheck:
     """What simulations that a likelihood has not seen say about it.
 
     log_score: mean log density. information: how much more that is than without the parameters, in nats per outcome.
@@ -81,7 +79,7 @@ class Check:
         return {**asdict(self), "passed": self.passed, "verdict": self.verdict()}
 
 
-def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Check:
+def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> HeldOutCheck:
     """Check a likelihood on simulations (n, k) at theta (n, p) that it has not seen."""
     x, at = torch.as_tensor(values), torch.as_tensor(theta)
     with torch.no_grad():
@@ -89,7 +87,7 @@ def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Che
     ranked = values[:_RANKED], theta[:_RANKED]
     tests = list(_rank_tests(likelihood, *ranked, seed))
     p, where, distance = min(tests)
-    return Check(
+    return HeldOutCheck(
         log_score=log_score,
         information=log_score - _baseline(likelihood, *ranked),
         p_value=min(1.0, p * len(tests)),

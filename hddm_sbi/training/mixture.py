@@ -21,10 +21,10 @@ from tqdm import tqdm
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
-from hddm_sbi.parallel import Store, run, same_recipe
+from hddm_sbi.parallel import ResultStore, check_recipe, run_tasks
 from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 Watch = Callable[[MixtureNetwork], bool]
 
 
@@ -64,14 +64,14 @@ def train(
 ) -> MixtureNetwork:
     """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there.
 
-    n_jobs: processes that simulate, as in `parallel.run`; n_threads: of each. Neither changes the weights.
+    n_jobs: processes that simulate, as in `parallel.run_tasks`; n_threads: of each. Neither changes the weights.
     device: where the fit runs, "cpu" or "cuda"; simulations always run on the CPU. watch: sees the mean network every
     500 steps, and ends the fit by returning True.
     """
     check_device(device)
     architecture = architecture or Architecture()
     folder.mkdir(parents=True, exist_ok=True)
-    same_recipe(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
+    check_recipe(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
     return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
 
@@ -115,7 +115,7 @@ def design(simulator: Simulator, n: int, seed: int) -> Array:
         theta[:, column] = low + (high - low) * points[:, column]
         if p.name in (simulator.symmetries.shift, simulator.symmetries.delay):
             theta[:, column] = 0.0
-        elif p.given:
+        elif p.from_data:
             theta[:, column] = np.where(points[:, column] < 0.5, p.low, p.high)
     return theta
 
@@ -140,8 +140,8 @@ def simulate_histograms(
         f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)
         for index, first in enumerate(range(0, recipe.thetas, recipe.shard))
     }
-    store: Store[dict[str, Tensor]] = Store(folder, ".safetensors", save_file, load_file)
-    parts = list(run(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress).values())
+    store: ResultStore[dict[str, Tensor]] = ResultStore(folder, ".safetensors", save_file, load_file)
+    parts = list(run_tasks(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress).values())
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.stats import qmc
 from torch.distributions import Distribution, constraints
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.simulation.declare import parameter
 from hddm_sbi.simulation.simulator import Link, Parameter, Simulator
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 Priors = Mapping[str, tuple[float, float] | Distribution]
 
 #: the box of a parameter with a distribution is where all but this share of it lies, on either side.
@@ -73,7 +72,7 @@ def propose(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Ar
         chosen = (prior or {}).get(p.name)
         if isinstance(chosen, Distribution):
             theta[:, column] = _draws(chosen, n, [seed, column])
-        elif p.given:
+        elif p.from_data:
             theta[:, column] = np.where(points[:, column] < 0.5, p.low, p.high)
         else:
             theta[:, column] = p.low + (p.high - p.low) * points[:, column]

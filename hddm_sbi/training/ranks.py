@@ -35,7 +35,7 @@ def uniform(rank: Ranks) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class RankTest:
     """What the ranks of a coefficient say.
 
     shift: mean of truth - posterior mean, in posterior sds. spread: sd of the same, which should be 1; above, the
@@ -48,7 +48,7 @@ class Calibration:
     p_value: float
 
 
-def calibration(rank: Ranks) -> Calibration:
+def rank_test(rank: Ranks) -> RankTest:
     """By the normal scores of the ranks, z = Phi^-1((rank + 1/2) / (DRAWS + 1)), normal where the posterior is right.
 
     Their mean and their spread (after Cook, Gelman & Rubin 2006) look for what uniformity of ranks alone finds late: a
@@ -59,7 +59,7 @@ def calibration(rank: Ranks) -> Calibration:
     variance = float(np.mean(scores**2))
     z = scores[rank] / np.sqrt(variance)
     if n < FEWEST:
-        return Calibration(float(z.mean()), float("nan"), 1.0)
+        return RankTest(float(z.mean()), float("nan"), 1.0)
     # The variance of z², which is 2 for a normal z.
     excess = float(np.mean(scores**4)) / variance**2 - 1
     degrees = 2 * (n - 1) / excess
@@ -67,4 +67,4 @@ def calibration(rank: Ranks) -> Calibration:
     p_shift = 2 * float(norm.sf(abs(z.mean()) * np.sqrt(n)))
     p_spread = 2 * min(float(chi2.cdf(degrees * spread**2, degrees)), float(chi2.sf(degrees * spread**2, degrees)))
     p_shape, _ = uniform(rank)
-    return Calibration(float(z.mean()), spread, min(1.0, 3 * min(p_shift, p_spread, p_shape)))
+    return RankTest(float(z.mean()), spread, min(1.0, 3 * min(p_shift, p_spread, p_shape)))

@@ -15,27 +15,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
-from hddm_sbi.likelihoods.sbi.likelihood import DecisionEstimatorLikelihood, EstimatorLikelihood
-from hddm_sbi.parallel import folder_for, same_recipe
+from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
+from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation.declare import as_json, declare
-from hddm_sbi.simulation.python_function import Made
+from hddm_sbi.simulation.python_function import Simulated
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training.estimator import fit_estimator
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.mixture import Recipe, check_device, hash_seed, train
 from hddm_sbi.training.proposal import Priors, countable, design, parameters_of, propose, with_boxes
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
-Learned = EstimatorLikelihood | DecisionEstimatorLikelihood | NeuralLikelihood
+Learned = SbiLikelihood | SbiDecisionLikelihood | MixtureLikelihood
 
 #: simulations by default: of a Python function, of a vectorised one whose outcomes are counted, and of a compiled
 #: decision model with symmetries.
@@ -99,14 +98,14 @@ def train_likelihood(
     if budget is not None and not budget > 0:
         raise InputError(f"budget must be a number of seconds above 0, or None; got {budget!r}.")
     check_device(device)
-    job = Job(model, prior, n_simulations, seed, budget or float("inf"), n_jobs, folder, device, progress)
+    job = TrainingRequest(model, prior, n_simulations, seed, budget or float("inf"), n_jobs, folder, device, progress)
     likelihood, statement = _train_mixture(job) if reduced else _train_estimator(job, shape or EstimatorShape())
     _tell(likelihood, job, statement)
     return likelihood
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingRequest:
     """What was asked for."""
 
     simulator: Simulator
@@ -167,10 +166,12 @@ def _simulator(
 def _reducible(simulator: Simulator) -> bool:
     """Whether symmetries reduce it to a mixture network: a race, or choices that mirror or permute each other."""
     s = simulator.symmetries
-    return simulator.decides and bool(s.exchanged or (len(simulator.choices) == 2 and (s.negated or s.complemented)))
+    return simulator.is_decision_model and bool(
+        s.exchanged or (len(simulator.choices) == 2 and (s.negated or s.complemented))
+    )
 
 
-def _fresh(job: Job, n: int) -> tuple[Made, Array]:
+def _fresh(job: TrainingRequest, n: int) -> tuple[Simulated, Array]:
     """n simulations for the check, and where they were made (n, p)."""
     theta = propose(job.simulator, job.prior, n, hash_seed(job.seed, 1))
     return job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), job.n_jobs), theta
@@ -179,12 +180,12 @@ def _fresh(job: Job, n: int) -> tuple[Made, Array]:
 # ---- any outcomes: an sbi estimator
 
 
-def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikelihood | DecisionEstimatorLikelihood, str]:
+def _train_estimator(job: TrainingRequest, shape: EstimatorShape) -> tuple[SbiLikelihood | SbiDecisionLikelihood, str]:
     held = int(np.clip(_CHECKED * job.n_simulations, *_CHECKED_RANGE))
     unseen, unseen_theta = _fresh(job, held)
     theta = design(job.simulator, job.prior, job.n_simulations - held, job.seed)
     seen = job.simulator.simulate_outcomes(theta, job.seed, job.n_jobs, job.progress, _folder(job, theta))
-    made = Made(np.concatenate([unseen.values, seen.values]), unseen.errors + seen.errors)
+    made = Simulated(np.concatenate([unseen.values, seen.values]), unseen.errors + seen.errors)
     values, theta = _succeeded(made, np.concatenate([unseen_theta, theta]))
     encoding = Encoding.of(job.simulator, values, theta)
     held -= int(unseen.failed.sum())
@@ -211,25 +212,25 @@ def _train_estimator(job: Job, shape: EstimatorShape) -> tuple[EstimatorLikeliho
     }
     recipe = {"failed": int(made.failed.sum()), "cut_short": fitted.cut_short}
     card = job.card(architecture, recipe, fitted.validation)
-    kind = DecisionEstimatorLikelihood if job.simulator.decides else EstimatorLikelihood
+    kind = SbiDecisionLikelihood if job.simulator.is_decision_model else SbiLikelihood
     likelihood = kind(job.simulator, fitted.estimator, encoding, job.simulator.box, card)
     found = check(likelihood, values[:held], theta[:held], job.seed)
     likelihood.card = replace(card, scores=found.scores())
     return likelihood, made.statement()
 
 
-def _folder(job: Job, theta: Array) -> Path | None:
+def _folder(job: TrainingRequest, theta: Array) -> Path | None:
     """Where simulations at theta are kept, if they are to be."""
     if job.folder is None:
         return None
     folder = Path(job.folder)
     folder.mkdir(parents=True, exist_ok=True)
     at = hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
-    same_recipe(folder, {"model": job.simulator.name, "seed": job.seed, "simulations": len(theta), "theta": at})
+    check_recipe(folder, {"model": job.simulator.name, "seed": job.seed, "simulations": len(theta), "theta": at})
     return folder
 
 
-def _succeeded(made: Made, theta: Array) -> tuple[Array, Array]:
+def _succeeded(made: Simulated, theta: Array) -> tuple[Array, Array]:
     """The simulations that have an outcome. Raises InputError where hardly any has."""
     good = ~made.failed
     if good.sum() < _FEWEST:
@@ -244,7 +245,7 @@ def _succeeded(made: Made, theta: Array) -> tuple[Array, Array]:
 # ---- rt and response with symmetries: the reduced mixture network
 
 
-def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
+def _train_mixture(job: TrainingRequest) -> tuple[MixtureLikelihood, str]:
     thetas = int(np.clip(job.n_simulations // 50, 500, 40_000))
     trials = max(1, job.n_simulations // thetas)
     recipe = Recipe(
@@ -268,7 +269,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
         validation.append(-float(log_p.mean()))
         return time.monotonic() > deadline
 
-    with folder_for(job.folder) as folder:
+    with run_folder(job.folder) as folder:
         network = train(
             job.simulator,
             recipe,
@@ -282,7 +283,7 @@ def _train_mixture(job: Job) -> tuple[NeuralLikelihood, str]:
         failed = _failed(folder, recipe)
     facts = {**asdict(recipe), "failed": failed, "cut_short": time.monotonic() > deadline}
     card = job.card(architecture.as_dict(), facts, tuple(validation))
-    likelihood = NeuralLikelihood(job.simulator, network, job.simulator.box, card=card)
+    likelihood = MixtureLikelihood(job.simulator, network, job.simulator.box, card=card)
     found = check(likelihood, fresh.numpy(), at.numpy(), job.seed)
     likelihood.card = replace(card, scores=found.scores())
     return likelihood, (f"{failed} of {job.n_simulations} simulations failed and were left out." if failed else "")
@@ -297,7 +298,7 @@ def _failed(folder: Path, recipe: Recipe) -> int:
 # ---- in words
 
 
-def _tell(likelihood: Learned, job: Job, statement: str) -> None:
+def _tell(likelihood: Learned, job: TrainingRequest, statement: str) -> None:
     assert likelihood.card is not None
     scores, parameters = likelihood.card.scores, len(job.simulator.names)
     if statement:

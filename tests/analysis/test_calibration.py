@@ -234,8 +234,8 @@ class Tempered(Poisson):
         super().__init__()
         self.power = power
 
-    def cell_log_prob(self, theta, trials, lapse):
-        return self.power * super().cell_log_prob(theta, trials, lapse)
+    def log_prob_by_cell(self, theta, trials, lapse):
+        return self.power * super().log_prob_by_cell(theta, trials, lapse)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from hddm_sbi.inference.approximation import laplace, variational
 from hddm_sbi.inference.density import FlatDensity, flatten
 from hddm_sbi.inference.nutpie_native import NativeChain
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 
@@ -134,7 +134,7 @@ def after(evaluations, happens, monkeypatch):
         return call
 
     monkeypatch.setattr(FlatDensity, "__call__", counted(FlatDensity.__call__))
-    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", counted(ExactLikelihood.cell_log_prob))
+    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", counted(ExactLikelihood.log_prob_by_cell))
 
 
 def interrupt_native_after(draws, monkeypatch):
@@ -203,10 +203,10 @@ def test_nutpie_draws_the_same_by_c_functions_and_from_python(experiment, monkey
 
 def test_a_density_that_is_not_a_number_is_refused_by_its_site(experiment, monkeypatch):
     def broken(self, theta, trials, lapse):
-        return cell_log_prob(self, theta, trials, lapse) * float("nan")
+        return log_prob_by_cell(self, theta, trials, lapse) * float("nan")
 
     model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
-    cell_log_prob = ExactLikelihood.cell_log_prob
+    log_prob_by_cell = ExactLikelihood.log_prob_by_cell
     monkeypatch.setattr(ExactLikelihood, "cell_log_prob", broken)
     with pytest.raises(InputError, match=r"not finite where sampling starts.*trials: nan"):
         model.fit(seed=1, **QUICK)
@@ -357,7 +357,7 @@ def test_conditions_that_the_simulator_receives_come_from_the_table():
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = MixtureNetwork(Reduction(ssp), Architecture())
-    likelihood = NeuralLikelihood(ssp, network, ssp.box)
+    likelihood = MixtureLikelihood(ssp, network, ssp.box)
     code = np.tile([1, -1, -1], 40)
     theta = {"p": 3.5, "a": 0.7, "t0": 0.3, "sda": 1.8, "rd": 18.0, "congruency": code}
     data = hs.simulate("ssp", theta, seed=1).assign(congruency=code, group=np.repeat(["x", "y"], 60))

@@ -20,7 +20,7 @@ from hddm_sbi.inference.compiler import emit, operations
 from hddm_sbi.inference.compiler.graph import record, simplify
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 
@@ -76,9 +76,9 @@ def formula_model(name):
         }
         return hs.HierarchicalModel(FORMULAS, data, likelihood="exact", priors=chosen)
     simulator = hs.load_simulator(name)
-    theta = {p.name: np.mean(p.typical) for p in simulator.parameters if not p.given}
+    theta = {p.name: np.mean(p.typical) for p in simulator.parameters if not p.from_data}
     code = np.tile([1, -1], 30)
-    given = {p.name: code for p in simulator.parameters if p.given}
+    given = {p.name: code for p in simulator.parameters if p.from_data}
     data = hs.simulate(name, {**theta, **given}, n_trials=60, seed=1).assign(group=np.repeat(["x", "y"], 30), **given)
     formulas = {simulator.names[0]: "group"}
     return hs.HierarchicalModel(
@@ -89,7 +89,7 @@ def formula_model(name):
 def untrained(simulator):
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return NeuralLikelihood(simulator, MixtureNetwork(Reduction(simulator), Architecture()), simulator.box)
+        return MixtureLikelihood(simulator, MixtureNetwork(Reduction(simulator), Architecture()), simulator.box)
 
 
 FORMULA_MODELS = [

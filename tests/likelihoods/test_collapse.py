@@ -8,7 +8,7 @@ from scipy.stats import norm
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator
 from hddm_sbi.likelihoods.likelihood import SortedTrials
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 
@@ -22,7 +22,7 @@ def untrained(name):
         network = MixtureNetwork(Reduction(simulator), Architecture())
         for layers in (network.density, network.score):
             torch.nn.init.normal_(layers[-1].weight, std=0.05)
-    return NeuralLikelihood(simulator, network, simulator.box)
+    return MixtureLikelihood(simulator, network, simulator.box)
 
 
 LIKELIHOODS = {name: untrained(name) for name in NAMES}
@@ -54,9 +54,9 @@ def test_cells_are_sums_of_trials_with_the_same_gradient(name):
     for way in ("kernel", "definition"):
         at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
         if way == "kernel":
-            total = likelihood.cell_log_prob(at, trials, share)
+            total = likelihood.log_prob_by_cell(at, trials, share)
         else:
-            total = super(NeuralLikelihood, likelihood).cell_log_prob(at, trials, share)
+            total = super(MixtureLikelihood, likelihood).log_prob_by_cell(at, trials, share)
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         gap = (one - other).abs() / other.abs().clamp(min=1.0)
@@ -71,12 +71,12 @@ def test_gradient_agrees_with_differences(name):
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.arange(5), 5, 2)
     lapse = torch.tensor(0.0, dtype=torch.float64)
     at = theta.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(likelihood.cell_log_prob(at, trials, lapse).sum(), at)
+    (gradient,) = torch.autograd.grad(likelihood.log_prob_by_cell(at, trials, lapse).sum(), at)
     step = 1e-6
     for column in range(theta.shape[1]):
         by = torch.zeros_like(theta)
         by[:, column] = step
-        above, below = (likelihood.cell_log_prob(theta + sign * by, trials, lapse) for sign in (1, -1))
+        above, below = (likelihood.log_prob_by_cell(theta + sign * by, trials, lapse) for sign in (1, -1))
         difference = (above - below) / (2 * step)
         torch.testing.assert_close(gradient[:, column], difference, rtol=1e-5, atol=1e-5 * float(gradient.abs().max()))
 

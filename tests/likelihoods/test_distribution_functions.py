@@ -103,7 +103,7 @@ def test_gradients_by_theta(likelihood, quantity):
         )
 
     for p in likelihood.simulator.parameters:
-        if not p.given:
+        if not p.from_data:
             at = torch.tensor(theta[p.name], requires_grad=True)
             (gradient,) = torch.autograd.grad(value(p.name, at).sum(), at)
             difference = value(p.name, theta[p.name] + step) - value(p.name, theta[p.name] - step)

@@ -121,7 +121,7 @@ def test_cells_are_sums_over_trials_with_lapses(lapse):
     each = EXACT.trial_log_prob(torch.tensor(rt), torch.tensor(choice), theta[cell]).exp()
     mixed = torch.log((1 - lapse) * each + lapse * trials.lapse_density)
     expected = torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.tensor(cell), mixed)
-    got = EXACT.cell_log_prob(theta, trials, torch.tensor(lapse, dtype=torch.float64))
+    got = EXACT.log_prob_by_cell(theta, trials, torch.tensor(lapse, dtype=torch.float64))
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     assert got[-1] == 0.0
 
@@ -129,7 +129,7 @@ def test_cells_are_sums_over_trials_with_lapses(lapse):
 def test_cells_without_lapses_need_every_trial_above_t0():
     theta, trials, *_ = cells()
     no_lapse = torch.zeros((), dtype=torch.float64)
-    values = EXACT.cell_log_prob(theta, trials, no_lapse)
+    values = EXACT.log_prob_by_cell(theta, trials, no_lapse)
     assert values[0] == -np.inf
     assert torch.isfinite(values[1:]).all()
 
@@ -139,7 +139,7 @@ def test_cell_gradients_by_finite_differences():
     theta[:, 3] = 0.25
     lapse = torch.tensor(0.07, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda th, la: EXACT.cell_log_prob(th, trials, la),
+        lambda th, la: EXACT.log_prob_by_cell(th, trials, la),
         (theta.requires_grad_(), lapse.requires_grad_()),
         eps=1e-6,
         rtol=1e-5,
@@ -201,6 +201,6 @@ def test_sums_over_a_million_trials_are_accurate(kind, lapse):
     trials = SortedTrials.sort(rt, choice, np.zeros(n, dtype=np.int64), 1, 2)
     log_p = likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta.expand(n, -1))
     mixed = np.logaddexp(np.log1p(-lapse) + log_p.numpy(), np.log(lapse * trials.lapse_density) if lapse else -np.inf)
-    total = likelihood.cell_log_prob(theta, trials, torch.tensor(lapse, dtype=torch.float64))
+    total = likelihood.log_prob_by_cell(theta, trials, torch.tensor(lapse, dtype=torch.float64))
     error = abs(float(total) / math.fsum(mixed) - 1)
     assert error < 1e-13, error

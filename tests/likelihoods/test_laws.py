@@ -177,7 +177,7 @@ def test_gradient_agrees_with_differences_and_cells_with_trials(likelihood):
     lapse = torch.tensor(0.05, dtype=torch.float64)
 
     def total(at):
-        return likelihood.cell_log_prob(at, trials, lapse)
+        return likelihood.log_prob_by_cell(at, trials, lapse)
 
     density = torch.exp(likelihood.trial_log_prob(rt[kept], choice[kept], theta[kept]))
     mixed = torch.log(0.95 * density + 0.05 * trials.lapse_density)
@@ -187,7 +187,7 @@ def test_gradient_agrees_with_differences_and_cells_with_trials(likelihood):
     torch.testing.assert_close(value.detach(), by_trial, rtol=1e-10, atol=1e-10)
     (gradient,) = torch.autograd.grad(value.sum(), at)
     for column, p in enumerate(simulator.parameters):
-        if p.given:
+        if p.from_data:
             continue
         step = torch.zeros_like(cells)
         step[:, column] = 1e-4 * (p.high - p.low)
@@ -287,6 +287,6 @@ def test_a_response_never_seen_is_no_trouble(likelihood):
     made = len(simulator.choices) - 1
     choice = torch.full((60,), made)
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.repeat([0, 1], 30), 2, len(simulator.choices))
-    got = likelihood.cell_log_prob(theta[::30], trials, torch.tensor(0.0, dtype=torch.float64))
+    got = likelihood.log_prob_by_cell(theta[::30], trials, torch.tensor(0.0, dtype=torch.float64))
     expected = likelihood.trial_log_prob(rt, choice, theta).reshape(2, 30).sum(1)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)

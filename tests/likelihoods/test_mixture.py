@@ -55,7 +55,7 @@ def by_definition(rt, choice, cell, theta, trials, lapse):
 def test_cells_are_sums_of_trials(lapse, below):
     rt, choice, cell, theta = table(below=below)
     trials = sort(rt, choice, cell)
-    found = NEURAL.cell_log_prob(theta, trials, torch.tensor(lapse, dtype=torch.float64))
+    found = NEURAL.log_prob_by_cell(theta, trials, torch.tensor(lapse, dtype=torch.float64))
     expected = by_definition(rt, choice, cell, theta, trials, lapse)
     assert torch.isinf(expected).any() == (below and lapse == 0.0)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
@@ -67,7 +67,7 @@ def test_gradient_of_cells_is_the_gradient_of_the_definition(lapse, below):
     rt, choice, cell, theta = table(below=below)
     trials = sort(rt, choice, cell)
     gradients = []
-    for total in (NEURAL.cell_log_prob, lambda at, sorted_, p: by_definition(rt, choice, cell, at, sorted_, p)):
+    for total in (NEURAL.log_prob_by_cell, lambda at, sorted_, p: by_definition(rt, choice, cell, at, sorted_, p)):
         at, p = theta.clone().requires_grad_(), torch.tensor(lapse, dtype=torch.float64, requires_grad=lapse > 0)
         weight = torch.linspace(0.5, 2.0, len(theta), dtype=torch.float64)
         gradients.append(torch.autograd.grad((weight * total(at, trials, p)).sum(), (at, p) if lapse > 0 else (at,)))
@@ -81,7 +81,7 @@ def test_gradient_of_cells_agrees_with_finite_differences(lapse):
     trials = sort(rt, choice, cell)
 
     def total(at, p):
-        return NEURAL.cell_log_prob(at, trials, p)
+        return NEURAL.log_prob_by_cell(at, trials, p)
 
     at, p = theta.clone().requires_grad_(), torch.tensor(lapse, dtype=torch.float64, requires_grad=lapse > 0)
     value = total(at, p)
@@ -103,8 +103,8 @@ def test_order_and_ties_of_trials_do_not_matter():
     rt = np.maximum(np.round(rt, 2), theta[cell, 3].numpy() + 0.001)
     backwards = slice(None, None, -1)
     lapse = torch.tensor(0.05, dtype=torch.float64)
-    one = NEURAL.cell_log_prob(theta, sort(rt, choice, cell), lapse)
-    other = NEURAL.cell_log_prob(theta, sort(rt[backwards], choice[backwards], cell[backwards]), lapse)
+    one = NEURAL.log_prob_by_cell(theta, sort(rt, choice, cell), lapse)
+    other = NEURAL.log_prob_by_cell(theta, sort(rt[backwards], choice[backwards], cell[backwards]), lapse)
     assert torch.equal(one, other)
 
 

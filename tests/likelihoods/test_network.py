@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.simulation.simulator import Symmetries
@@ -29,7 +29,7 @@ def untrained(seed=3):
         network = MixtureNetwork(Reduction(DDM), Architecture())
         for layers in (network.density, network.score):
             torch.nn.init.normal_(layers[-1].weight, std=0.05)
-    return NeuralLikelihood(DDM, network, DDM.box)
+    return MixtureLikelihood(DDM, network, DDM.box)
 
 
 @pytest.fixture(scope="module", params=["pretrained", "untrained"])

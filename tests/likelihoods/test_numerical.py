@@ -36,7 +36,7 @@ def some_trials(name, n_thetas, n, seed):
     simulator = hs.load_simulator(name)
     low, high = np.array(list(simulator.box.values())).T
     share = np.random.default_rng(seed).uniform(0.2, 0.8, (n_thetas, len(low)))
-    share[:, [p.given for p in simulator.parameters]] = 1.0
+    share[:, [p.from_data for p in simulator.parameters]] = 1.0
     theta = np.repeat(low + (high - low) * share, n // n_thetas, axis=0)
     return torch.tensor(theta), *(torch.tensor(x) for x in simulator.simulate(theta, seed))
 
@@ -77,7 +77,7 @@ def test_cells_are_sums_of_trials():
     likelihood = load_likelihood("ornstein", kind="numerical")
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.repeat([0, 1], 50), 2, 2)
     for lapse in (0.0, 0.1):
-        per_cell = likelihood.cell_log_prob(theta[[0, 50]], trials, torch.tensor(lapse, dtype=torch.float64))
+        per_cell = likelihood.log_prob_by_cell(theta[[0, 50]], trials, torch.tensor(lapse, dtype=torch.float64))
         density = torch.exp(likelihood.trial_log_prob(rt, choice, theta))
         expected = torch.log((1 - lapse) * density + lapse * trials.lapse_density).reshape(2, 50).sum(1)
         np.testing.assert_allclose(per_cell.numpy(), expected.numpy(), rtol=1e-6)

@@ -7,7 +7,7 @@ import torch
 from hddm_sbi.likelihoods.catalogue import load_likelihood
 from hddm_sbi.likelihoods.likelihood import SortedTrials
 from hddm_sbi.likelihoods.mixture import likelihood as likelihood_module
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 
 #: plain, collapsing, delayed, with an early heavy tail; three choices that see each other; that race, with a late one.
@@ -37,7 +37,7 @@ def test_cells_are_the_definition_with_the_same_gradient(name, sizes):
     likelihood = load_likelihood(name)
     trials, theta = table(likelihood, SIZES[sizes], 37)
     weight, results = torch.linspace(0.5, 2.0, 37, dtype=torch.float64), []
-    for total in (likelihood.cell_log_prob, super(NeuralLikelihood, likelihood).cell_log_prob):
+    for total in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).log_prob_by_cell):
         at, lapse = theta.clone().requires_grad_(), torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
         value = total(at, trials, lapse)
         results.append([value.detach(), *torch.autograd.grad((weight * value).sum(), (at, lapse))])
@@ -53,7 +53,7 @@ def test_operator_is_registered_as_torch_expects(name, monkeypatch):
     monkeypatch.setattr(
         likelihood_module, "neural_cells", lambda *arguments: given.append(arguments) or neural_cells(*arguments)
     )
-    likelihood.cell_log_prob(theta, trials, torch.tensor(0.05, dtype=torch.float64))
+    likelihood.log_prob_by_cell(theta, trials, torch.tensor(0.05, dtype=torch.float64))
     leaves = [
         x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) and x.ndim and i < 14 else x
         for i, x in enumerate(given[0])

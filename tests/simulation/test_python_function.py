@@ -169,7 +169,7 @@ def test_rt_and_response_make_a_decision_model():
     def coin(p, rng):
         return 0.3 + rng.exponential(), 1 if rng.random() < p else -1
 
-    assert coin.decides
+    assert coin.is_decision_model
     assert coin.choices == (-1, 1)
     trials = hs.simulate(coin, {"p": 0.5}, n_trials=50, seed=1)
     assert trials.columns.tolist() == ["rt", "response"]
@@ -192,7 +192,7 @@ def test_a_declaration_survives_json():
     again = from_json(json.loads(json.dumps(as_json(simulator))))
     for name in ("name", "parameters", "choices", "outcomes", "symmetries"):
         assert getattr(again, name) == getattr(simulator, name), name
-    assert simulator.here
-    assert not again.here
+    assert simulator.can_simulate
+    assert not again.can_simulate
     with pytest.raises(InputError, match="holds its likelihood and no code"):
         again.simulate_outcomes(np.array([[1.0, 1.0, 0.3]]), seed=1)

@@ -13,7 +13,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import SortedTrials
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 
@@ -84,14 +84,14 @@ def test_racing_on_a_clock():
     relative where larger than 1; some trials lie outside the support."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        likelihood = NeuralLikelihood(RACE3, MixtureNetwork(Reduction(RACE3), Architecture()), RACE3.box)
+        likelihood = MixtureLikelihood(RACE3, MixtureNetwork(Reduction(RACE3), Architecture()), RACE3.box)
     theta = torch.tensor(random_thetas("race3", 6, seed=1))
     rt, _ = likelihood.trial_sample(theta, 1)
     times = np.repeat(rt, 60) * np.random.default_rng(2).uniform(0.7, 1.6, 360)
     trials = SortedTrials.sort(times, np.arange(360) % 3, np.repeat(np.arange(6), 60), 6, 3)
     lapse = torch.tensor(0.05, dtype=torch.float64)
     results = []
-    for way in (likelihood.cell_log_prob, super(NeuralLikelihood, likelihood).cell_log_prob):
+    for way in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).log_prob_by_cell):
         at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
         total = way(at, trials, share)
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])

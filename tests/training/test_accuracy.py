@@ -33,10 +33,10 @@ class Altered(ExactLikelihood):
     def trial_log_prob(self, rt, choice, theta):
         return self.power * super().trial_log_prob(rt, choice, theta + self.shift) + self.constant
 
-    def cell_log_prob(self, theta, trials, lapse):
+    def log_prob_by_cell(self, theta, trials, lapse):
         runs = np.diff(trials.starts).reshape(trials.n_cells, -1)
         constants = torch.as_tensor(self.constant * runs.sum(1))
-        return self.power * super().cell_log_prob(theta + self.shift, trials, lapse) + constants
+        return self.power * super().log_prob_by_cell(theta + self.shift, trials, lapse) + constants
 
 
 def failed_scores(scores):

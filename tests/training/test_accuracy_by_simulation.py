@@ -8,7 +8,7 @@ from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, weig
 from hddm_sbi.likelihoods.checkpoint import read_card
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import SortedTrials
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.training.accuracy_by_simulation import bias_at, divergence, scores_by_simulation, shift_bias_at
 
 DDM = load_simulator("ddm")
@@ -25,8 +25,8 @@ class Drifted(ExactLikelihood):
     def trial_log_prob(self, rt, choice, theta):
         return super().trial_log_prob(rt, choice, theta + self.by)
 
-    def cell_log_prob(self, theta, trials, lapse):
-        return super().cell_log_prob(theta + self.by, trials, lapse)
+    def log_prob_by_cell(self, theta, trials, lapse):
+        return super().log_prob_by_cell(theta + self.by, trials, lapse)
 
 
 @pytest.mark.parametrize("by", [0.0, 0.05, -0.1])
@@ -61,7 +61,7 @@ def test_bias_is_the_shift_in_posterior_sds():
     assert bias[1:].max() < 1.0 + 0.1 * by / sd[0]
 
 
-class Wide(NeuralLikelihood):
+class Wide(MixtureLikelihood):
     """A learned likelihood at a threshold that is off by a known amount."""
 
     by = 0.02
@@ -72,8 +72,8 @@ class Wide(NeuralLikelihood):
     def trial_log_prob(self, rt, choice, theta):
         return super().trial_log_prob(rt, choice, self._at(theta))
 
-    def cell_log_prob(self, theta, trials, lapse):
-        return super().cell_log_prob(self._at(theta), trials, lapse)
+    def log_prob_by_cell(self, theta, trials, lapse):
+        return super().log_prob_by_cell(self._at(theta), trials, lapse)
 
     def trial_cdf(self, rt, choice, theta):
         return super().trial_cdf(rt, choice, self._at(theta))
@@ -95,7 +95,7 @@ def test_bias_of_a_shift_at_which_the_density_does_not_vanish():
     trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), 2)
     moments = []
     for likelihood in (wide, levy):
-        log_p = likelihood.cell_log_prob(torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)).numpy()
+        log_p = likelihood.log_prob_by_cell(torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)).numpy()
         p = np.exp(log_p - log_p.max()) / np.exp(log_p - log_p.max()).sum()
         moments.append((p @ grid, np.sqrt(p @ (grid - p @ grid) ** 2)))
     (mean, _), (true_mean, true_sd) = moments

@@ -13,7 +13,7 @@ from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.card import read_card
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture
 from hddm_sbi.training import accuracy, mixture, shipped
 from hddm_sbi.training.mixture import Recipe, design, simulate_histograms, train
@@ -145,7 +145,7 @@ def test_a_short_training_learns(tmp_path):
     # 5e5 simulations, 600 steps of a small network. For scale: sbi's MNLE on 1e5 simulations has a KL of 4e-2.
     recipe = Recipe(thetas=1_000, trials=500, bins=48, steps=600, batch=64, shard=500, seed=1)
     network = train(DDM, recipe, tmp_path, Architecture(hidden=32, choice_hidden=32), progress=False)
-    result = accuracy.accuracy(NeuralLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), DDM.box, 10_000, 3)
+    result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), DDM.box, 10_000, 3)
     assert result.kl + 5 * result.kl_se < 2e-3
 
 
@@ -178,5 +178,5 @@ def test_training_on_1e8_simulations_reaches_the_accuracy_of_the_prototype(tmp_p
     recipe = Recipe(thetas=20_000, trials=5_000, bins=48, steps=8_000, batch=256)
     network = train(DDM, recipe, tmp_path, progress=False)
     region = {**DDM.box, "v": (-3.0, 3.0)}
-    result = accuracy.accuracy(NeuralLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), region, 100_000, 3)
+    result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), region, 100_000, 3)
     assert result.kl < 1e-5 + 5 * result.kl_se

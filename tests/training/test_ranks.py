@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, calibration, uniform
+from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, rank_test, uniform
 
 
 def ranks(n, shift=0.0, width=1.0, seed=1):
@@ -16,7 +16,7 @@ def ranks(n, shift=0.0, width=1.0, seed=1):
 @pytest.mark.parametrize("n", [25, 100])
 def test_an_honest_posterior_fails_as_often_as_is_said(n):
     """Of 1 000 checks at 1 %, at most 1 % plus 5 binomial standard errors (3e-7 false alarms) fail, and some do."""
-    p_values = np.array([calibration(ranks(n, seed=seed)).p_value for seed in range(1_000)])
+    p_values = np.array([rank_test(ranks(n, seed=seed)).p_value for seed in range(1_000)])
     assert 0 < (p_values < 0.01).mean() < 0.01 + 5 * np.sqrt(0.01 * 0.99 / 1_000)
 
 
@@ -25,7 +25,7 @@ def test_an_honest_posterior_fails_as_often_as_is_said(n):
     [(100, 0, 1 / 2), (100, 0, 2), (100, 0.7, 1), (1_000, 0, 1 / 1.25), (1_000, 0, 1.25), (1_000, -0.25, 1)],
 )
 def test_wrong_posteriors_are_found(n, shift, width):
-    found = calibration(ranks(n, shift, width))
+    found = rank_test(ranks(n, shift, width))
     assert found.p_value < FALSE_ALARMS / 20
     # Shift and spread are those of (truth - mean) / sd, to 5 standard errors (6e-7 false alarms); ranks among 99 draws
     # know no z beyond 2.6, which narrow posteriors need.

@@ -18,7 +18,7 @@ from scipy import stats
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods import checkpoint
-from hddm_sbi.likelihoods.mixture.likelihood import NeuralLikelihood
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.simulation.declare import as_json
 from hddm_sbi.training import train as train_module
@@ -130,11 +130,11 @@ def test_cells_are_sums_over_trials(learned_cookies, learned_coin, learned_parce
     for likelihood in (learned_cookies, learned_coin, learned_parcel):
         theta = propose(likelihood.simulator, None, 3, seed=1)
         values = likelihood.simulator.simulate_outcomes(theta[cell], seed=2).values
-        trials = likelihood.arrange(values, cell, 3)
+        trials = likelihood.group_by_cell(values, cell, 3)
         at = torch.as_tensor(theta)
         each = likelihood.outcome_log_prob(torch.as_tensor(values), at[torch.as_tensor(cell)])
         expected = torch.zeros(3, dtype=torch.float64).index_add(0, torch.as_tensor(cell), each)
-        found = likelihood.cell_log_prob(at, trials, torch.zeros((), dtype=torch.float64))
+        found = likelihood.log_prob_by_cell(at, trials, torch.zeros((), dtype=torch.float64))
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(trials.values, values[trials.order])
 
@@ -147,7 +147,7 @@ def test_what_is_saved_comes_back(name, request, tmp_path):
     assert repr(again) == repr(likelihood)
     assert again.box == likelihood.box
     assert again.card.validation == likelihood.card.validation
-    assert not again.simulator.here
+    assert not again.simulator.can_simulate
     theta = torch.as_tensor(propose(likelihood.simulator, None, 50, seed=1))
     values = torch.as_tensor(likelihood.simulator.simulate_outcomes(theta.numpy(), seed=2).values)
     torch.testing.assert_close(
@@ -155,7 +155,7 @@ def test_what_is_saved_comes_back(name, request, tmp_path):
     )
     np.testing.assert_array_equal(again.outcome_sample(theta, 3), likelihood.outcome_sample(theta, 3))
     here = hs.load_likelihood(path, simulator=likelihood.simulator)
-    assert here.simulator.here
+    assert here.simulator.can_simulate
 
 
 def test_same_seed_same_likelihood():
@@ -241,7 +241,7 @@ def test_symmetries_lead_to_the_reduced_mixture(tmp_path):
         warnings.simplefilter("always", TrainingWarning)
         likelihood = hs.train_likelihood(mirrored, n_simulations=20_000, seed=1, budget=3.0, progress=False)
     assert any("of 20000 simulations failed and were left out" in str(warning.message) for warning in caught)
-    assert isinstance(likelihood, NeuralLikelihood)
+    assert isinstance(likelihood, MixtureLikelihood)
     # 1 in 100 of 20 000: sd 14.
     assert abs(likelihood.card.recipe["failed"] - 200) < 5 * 14.1
     theta = {"v": 1.0, "z": 0.4, "t0": 0.2}

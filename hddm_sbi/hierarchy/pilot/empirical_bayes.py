@@ -7,18 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from scipy.optimize import minimize
 from torch import Tensor
 
 from hddm_sbi.hierarchy.link import to_link
-from hddm_sbi.hierarchy.pilot.pooled import LAPSE, Pooled
+from hddm_sbi.hierarchy.pilot.pooled import LAPSE, PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from hddm_sbi.types import Array, Index
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all
 # parameters together, have a precision near
@@ -37,7 +34,7 @@ _WIDE = 10.0
 
 
 @dataclass(frozen=True)
-class Effects:
+class GroupPosterior:
     """The effects of one grouping factor, of all parameters together, on the scale of the links.
 
     names, widths: of the group terms, and how many columns each has. values: (levels, K). sds: of the population, (K,).
@@ -58,11 +55,11 @@ class Effects:
 
 
 @dataclass(frozen=True)
-class Pilot:
+class PilotFit:
     """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name."""
 
     coefficients: Mapping[str, Tensor]
-    effects: Mapping[str, Effects]
+    effects: Mapping[str, GroupPosterior]
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ class _Block:
         }
 
 
-def pilot_fit(hierarchy: Hierarchy, pooled: Pooled) -> Pilot:
+def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     """Coefficients and effects at their mode, and the population's standard deviations, in turn; lapses included."""
     factors: dict[str, list[GroupEffects]] = {}
     for predictor in hierarchy.predictors:
@@ -106,10 +103,12 @@ def pilot_fit(hierarchy: Hierarchy, pooled: Pooled) -> Pilot:
             _move_means(blocks[0], at[0][0], at[i], terms)
             blocks[i] = replace(blocks[i], sd=_spread(blocks[i], at[i], _plausible(terms)))
     effects = {
-        factor: Effects(tuple(g.name for g in terms), tuple(g.matrix.shape[1] for g in terms), x, b.sd, b.covariance)
+        factor: GroupPosterior(
+            tuple(g.name for g in terms), tuple(g.matrix.shape[1] for g in terms), x, b.sd, b.covariance
+        )
         for (factor, terms), x, b in zip(factors.items(), at[1:], blocks[1:], strict=True)
     }
-    return Pilot(blocks[0].values(torch.from_numpy(at[0][0])), effects)
+    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), effects)
 
 
 def _mode(hierarchy: Hierarchy, blocks: Sequence[_Block], at: Sequence[Array]) -> list[Array]:
@@ -130,7 +129,7 @@ def _mode(hierarchy: Hierarchy, blocks: Sequence[_Block], at: Sequence[Array]) -
         values = blocks[0].values(x[0][0])
         for block, effects in zip(blocks[1:], x[1:], strict=True):
             values |= block.values(effects)
-        total = -hierarchy.likelihood.cell_log_prob(hierarchy.theta(values), hierarchy.trials, lapse).sum()
+        total = -hierarchy.likelihood.log_prob_by_cell(hierarchy.theta(values), hierarchy.trials, lapse).sum()
         for b, effects in zip(blocks, x, strict=True):
             total = total + 0.5 * (((effects - torch.from_numpy(b.mean)) / torch.from_numpy(b.sd)) ** 2).sum()
         (gradient,) = torch.autograd.grad(total, y)
@@ -162,7 +161,7 @@ def _move_means(common: _Block, coefficients: Array, x: Array, terms: Sequence[G
             x[:, column] -= mean
 
 
-def _common(hierarchy: Hierarchy, pooled: Pooled) -> _Block:
+def _common(hierarchy: Hierarchy, pooled: PooledFit) -> _Block:
     """All common coefficients."""
     owned = [(i, c) for i, p in enumerate(hierarchy.predictors) for c in p.common]
     widths = [c.matrix.shape[1] for _, c in owned]
@@ -173,7 +172,7 @@ def _common(hierarchy: Hierarchy, pooled: Pooled) -> _Block:
     return _Block(parts, _gram(hierarchy, pooled, [(i, c.matrix) for i, c in owned], one_level, 1), mean, sd)
 
 
-def _factor(hierarchy: Hierarchy, pooled: Pooled, groups: Sequence[GroupEffects]) -> _Block:
+def _factor(hierarchy: Hierarchy, pooled: PooledFit, groups: Sequence[GroupEffects]) -> _Block:
     """All effects of one grouping factor."""
     owner = {p.name: i for i, p in enumerate(hierarchy.predictors)}
     columns = [(owner[g.parameter], g.matrix) for g in groups]
@@ -188,7 +187,7 @@ def _factor(hierarchy: Hierarchy, pooled: Pooled, groups: Sequence[GroupEffects]
 
 
 def _gram(
-    hierarchy: Hierarchy, pooled: Pooled, columns: Sequence[tuple[int, Tensor]], index: Index, levels: int
+    hierarchy: Hierarchy, pooled: PooledFit, columns: Sequence[tuple[int, Tensor]], index: Index, levels: int
 ) -> Array:
     """Sum over the trials of every level of I * z z', (levels, K, K).
 
@@ -204,7 +203,7 @@ def _gram(
     return gram
 
 
-def _level(hierarchy: Hierarchy, pooled: Pooled) -> Array:
+def _level(hierarchy: Hierarchy, pooled: PooledFit) -> Array:
     """Coefficients that put every cell at the pooled fit, (1, K)."""
     theta = dict(zip(hierarchy.likelihood.simulator.names, pooled.theta, strict=True))
     levels = [to_link(torch.tensor(theta[p.name]), p.link) for p in hierarchy.predictors]

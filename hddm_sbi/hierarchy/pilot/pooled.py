@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
@@ -14,9 +13,7 @@ from hddm_sbi.hierarchy.link import onto_box, to_link
 from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.likelihoods.likelihood import CellTrials, SortedTrials
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from hddm_sbi.types import Array, Index
 
 #: lapse probability of fits that come before sampling, which must survive any outlier in the table.
 LAPSE = 0.05
@@ -27,7 +24,7 @@ _SIMULATED_TRIALS = 5_000
 
 
 @dataclass(frozen=True)
-class Pooled:
+class PooledFit:
     """A pooled fit: one theta for all trials, as if there were no design.
 
     theta: (p,). information: (q, q) expected information of one trial about the q estimated parameters, on the scale
@@ -38,7 +35,7 @@ class Pooled:
     information: Array
 
 
-def pooled_fit(hierarchy: Hierarchy) -> Pooled:
+def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
     """Maximum likelihood of one theta for all trials (at most 20 000 of them, evenly spaced), lapses included."""
     fixed, condition = _conditions(hierarchy)
     trials = _pool(hierarchy, condition)
@@ -48,14 +45,14 @@ def pooled_fit(hierarchy: Hierarchy) -> Pooled:
     def loss(x: Array) -> tuple[float, Array]:
         eta = torch.tensor(x, requires_grad=True)
         theta = _theta(hierarchy, eta.expand(len(fixed), -1), fixed)
-        total = -hierarchy.likelihood.cell_log_prob(theta, trials, lapse).sum() / n
+        total = -hierarchy.likelihood.log_prob_by_cell(theta, trials, lapse).sum() / n
         (gradient,) = torch.autograd.grad(total, eta)
         return float(total.detach()), gradient.numpy()
 
     first = np.array([_first_eta(p, hierarchy) for p in hierarchy.predictors])
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
     eta = torch.tensor(found.x)
-    return Pooled(_theta(hierarchy, eta, fixed[0]).numpy(), _expected_information(hierarchy, eta, fixed, condition))
+    return PooledFit(_theta(hierarchy, eta, fixed[0]).numpy(), _expected_information(hierarchy, eta, fixed, condition))
 
 
 def _conditions(hierarchy: Hierarchy) -> tuple[Tensor, Index]:
@@ -105,5 +102,5 @@ def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     n_conditions = int(condition.max()) + 1
     pooled = trials.values[kept], condition[trials.cell][kept], n_conditions
     if isinstance(trials, SortedTrials):
-        return hierarchy.likelihood.arrange(*pooled, trials.lapse_seconds)
-    return hierarchy.likelihood.arrange(*pooled)
+        return hierarchy.likelihood.group_by_cell(*pooled, trials.lapse_seconds)
+    return hierarchy.likelihood.group_by_cell(*pooled)

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.hierarchy.link import to_link
-from hddm_sbi.hierarchy.pilot.empirical_bayes import Pilot, constant_coefficients
+from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, constant_coefficients
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.likelihoods.likelihood import CellTrials
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 #: without lapses, the non-decision time starts no later than at this fraction of the fastest trial of a cell.
 _BELOW_FASTEST = 0.9
@@ -24,7 +22,7 @@ _BELOW_FASTEST = 0.9
 _ABOVE_ZERO = 0.1
 
 
-def choose_centring(hierarchy: Hierarchy, pilot: Pilot) -> dict[str, bool]:
+def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
     """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
 
     A term is centred where the trials of a typical (median) group determine its effects better than the population
@@ -41,7 +39,7 @@ def choose_centring(hierarchy: Hierarchy, pilot: Pilot) -> dict[str, bool]:
     return choice
 
 
-def start_values(hierarchy: Hierarchy, pilot: Pilot) -> dict[str, Tensor]:
+def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
     """A value for every sampled site: what the pilot fit found; without lapses, t0 is below the fastest trials."""
     values: dict[str, Tensor] = {}
     if not isinstance(hierarchy.lapse, float):

@@ -6,23 +6,21 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from torch import Tensor
 
-from hddm_sbi.hierarchy.pilot.empirical_bayes import Pilot
+from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference.coordinates import Whitening
-
-Index = NDArray[np.int64]
+from hddm_sbi.types import Index
 
 # With x the unconstrained sites of a group's effects, s their slopes in them, C the effects' covariance (pilot fit) and
 # L L' = C, y = L^-1 s x has covariance near 1.
 
 
 def whitening(
-    hierarchy: Hierarchy, pilot: Pilot, start: Mapping[str, Tensor], positions: Mapping[str, Index]
+    hierarchy: Hierarchy, pilot: PilotFit, start: Mapping[str, Tensor], positions: Mapping[str, Index]
 ) -> Whitening:
     """Coordinates for a hierarchical model: triangular maps within every group's effects, the identity elsewhere.
 

@@ -25,8 +25,7 @@ from hddm_sbi.inference.compiler.operations import lower
 from hddm_sbi.inference.compiler.program import Program
 from hddm_sbi.inference.compiler.schedule import schedule
 from hddm_sbi.numerics import operators, vecmath
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 _reals, _wholes = types.float64[::1], types.int64[::1]
 #: x, real constants, whole constants, gradient, workspace -> log density.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numba as nb
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 # Between bounds b(t) = b exp(-s), s = (rate t)^power, decisions come at a pace of 1/b(t)²: they look as between
 # constant bounds on the clock int_0^t exp(2 s) du. Its logarithm is log t + C; to first order at either end,

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hddm_sbi.numerics.vecmath import mix_lapse, total_of, upper_tail
-
-Array = NDArray[np.float64]
+from hddm_sbi.types import Array
 
 _BLOCK = 128
 _LOG_2PI_HALF = 0.9189385332046727

@@ -8,13 +8,10 @@ import numba as nb
 import numpy as np
 from numba import types
 from numba.extending import overload
-from numpy.typing import NDArray
 
 from hddm_sbi.likelihoods.mixture.collapse import add_collapse, add_collapse_gradient
 from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from hddm_sbi.types import Array, Index
 
 _BLOCK = 128
 _LOG_2PI_HALF = 0.9189385332046727

@@ -22,7 +22,7 @@ from hddm_sbi.simulation.simulator import Simulator
 _CHUNK = 16_384
 
 
-class NeuralLikelihood(DecisionLikelihood):
+class MixtureLikelihood(DecisionLikelihood):
     """A likelihood learned from simulations: normalised by construction, smooth, zero at and below the shift.
 
     network: trained weights, used in float64. box: where it was trained. sha256: of the weights file, "" if unsaved.
@@ -45,8 +45,8 @@ class NeuralLikelihood(DecisionLikelihood):
         self.network = network.double().requires_grad_(False)
         self.sha256, self._summary, self.card = sha256, summary, card
 
-    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.cell_log_prob`; the network runs once per cell, and only for choices that were made there."""
+    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """See `Likelihood.log_prob_by_cell`; the network runs once per cell, and only for choices made there."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
         nothing = views.new_empty(0), [0]

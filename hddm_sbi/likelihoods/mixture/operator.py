@@ -7,7 +7,6 @@ from typing import Any
 import numba as nb
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells
@@ -15,9 +14,7 @@ from hddm_sbi.likelihoods.mixture.kernel import mixture_cells, mixture_rows, nor
 from hddm_sbi.likelihoods.mixture.perceptron import BLOCK, backward, forward, transposed
 from hddm_sbi.numerics.operators import KERNELS, Kernel
 from hddm_sbi.numerics.vecmath import FAST
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched.
 LOG_SDS = (-6.0, 3.0)

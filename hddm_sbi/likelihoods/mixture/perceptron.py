@@ -8,13 +8,10 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hddm_sbi.numerics.vecmath import FAST, exp_negative
-
-Array = NDArray[np.float64]
-Index = NDArray[np.int64]
+from hddm_sbi.types import Array, Index
 
 #: rows that go through the layers together, side by side in vectors of so many lanes; activations fit the first cache.
 BLOCK = 16

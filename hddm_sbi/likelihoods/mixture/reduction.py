@@ -216,7 +216,7 @@ class Reduction:
     def _near_end(self, parameter: Parameter) -> bool:
         """Whether the box comes near the upper end of a parameter's support, where much may happen."""
         first, last = parameter.support
-        if not math.isfinite(last - first) or parameter.given or parameter.name in self.symmetries.tangents:
+        if not math.isfinite(last - first) or parameter.from_data or parameter.name in self.symmetries.tangents:
             return False
         return parameter.high > last - _NEAR * (last - first)
 

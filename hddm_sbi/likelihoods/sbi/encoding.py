@@ -8,16 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.simulator import Parameter, Simulator
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 
-
-class Encoded(NamedTuple):
+class EncodedOutcomes(NamedTuple):
     """Outcomes as an estimator sees them.
 
     continuous (n, c), discrete (n, d); log_stretch (n,): log of how much the continuous ones are stretched, -inf where
@@ -78,7 +76,7 @@ class Encoding:
         columns = dict(zip(self.simulator.names, theta.unbind(-1), strict=True))
         return torch.stack([x for p in self.inputs for x in _features(p, columns[p.name])], -1)
 
-    def encode(self, values: Tensor, theta: Tensor) -> Encoded:
+    def encode(self, values: Tensor, theta: Tensor) -> EncodedOutcomes:
         """Outcomes (n, k) at theta (n, p)."""
         continuous, discrete, log_stretch = [], [], torch.zeros_like(theta[:, 0])
         for k, outcome in enumerate(self.simulator.columns):
@@ -95,7 +93,7 @@ class Encoding:
                 continuous.append(x)
         standard = [(y - m) / s for y, m, s in zip(continuous, self.location, self.spread, strict=True)]
         none = values[:, :0]
-        return Encoded(
+        return EncodedOutcomes(
             torch.stack(standard, -1) if standard else none,
             torch.stack(discrete, -1) if discrete else none,
             log_stretch - sum(map(math.log, self.spread)),

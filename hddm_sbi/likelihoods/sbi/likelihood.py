@@ -20,8 +20,8 @@ from hddm_sbi.likelihoods.sbi.estimators import kind
 from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
 from hddm_sbi.likelihoods.sbi.pyro import default_dtype
 from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.types import Array
 
-Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 
@@ -103,20 +103,22 @@ class _Learned(Likelihood):
         return f"{type(self).__name__}({self.simulator.name}: {names}, {self.card.summary()})"
 
 
-class EstimatorLikelihood(_Learned):
+class SbiLikelihood(_Learned):
     """A likelihood of outcomes other than rt and response, learned from simulations by an sbi estimator.
 
     estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
     """
 
-    def arrange(self, values: Array, cell: Rows, n_cells: int, lapse_seconds: float = LAPSE_SECONDS) -> CellOutcomes:
-        """See `Likelihood.arrange`. Raises InputError for counts beyond those of the simulations."""
+    def group_by_cell(
+        self, values: Array, cell: Rows, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
+    ) -> CellOutcomes:
+        """See `Likelihood.group_by_cell`. Raises InputError for counts beyond those of the simulations."""
         self.density.encoding.check(values)
         order = np.argsort(cell, kind="stable")
         return CellOutcomes(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
 
-    def cell_log_prob(self, theta: Tensor, trials: CellOutcomes, lapse: Tensor) -> Tensor:
-        """See `Likelihood.cell_log_prob`; the network runs once per cell."""
+    def log_prob_by_cell(self, theta: Tensor, trials: CellOutcomes, lapse: Tensor) -> Tensor:
+        """See `Likelihood.log_prob_by_cell`; the network runs once per cell."""
         log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
 
@@ -158,14 +160,14 @@ class EstimatorLikelihood(_Learned):
         return self.outcome_log_prob(torch.as_tensor(values), self._theta(theta, len(values)))
 
 
-class DecisionEstimatorLikelihood(_Learned, DecisionLikelihood):
+class SbiDecisionLikelihood(_Learned, DecisionLikelihood):
     """A likelihood of rt and response, learned from simulations by MNLE; a shift is exact.
 
-    Arguments as in `EstimatorLikelihood`.
+    Arguments as in `SbiLikelihood`.
     """
 
-    def cell_log_prob(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.cell_log_prob`; the network runs once per cell."""
+    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
+        """See `Likelihood.log_prob_by_cell`; the network runs once per cell."""
         log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
         if float(lapse.detach()) > 0.0:
             log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))

@@ -42,7 +42,7 @@ def estimator_builder(
     """What `sbi.inference.NLE(density_estimator=...)` expects: (theta, x) -> an untrained estimator.
 
     theta: (n, p). x: (n, 2), columns rt in seconds and response code. The estimator's density is that of
-    `NeuralLikelihood`: normalised over both choices and all times, zero at and below the non-decision time.
+    `MixtureLikelihood`: normalised over both choices and all times, zero at and below the non-decision time.
     """
     with validation_kept():
         from sbi.neural_nets.estimators.base import ConditionalDensityEstimator
