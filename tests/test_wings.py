@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from wings import PACKAGE, ROOT, WINGS, crossings, import_pairs, modules, wing
+from benchmarks.house import ROOT, WINGS, crossings, import_pairs, modules, wing
 
 #: crossings between wings: more means that something lies in the wrong wing.
 MOST_CROSSINGS = 110
@@ -16,7 +16,7 @@ def test_there_is_a_house():
     found = modules()
     assert len(found) > 80
     assert {wing(name) for name in found} == {"", "__main__", *WINGS}
-    assert {path.stem for path in PACKAGE.glob("*.py")} <= {
+    assert {path.stem for path in (ROOT / "hddm_sbi").glob("*.py")} <= {
         "__init__",
         "__main__",
         "errors",

@@ -1,0 +1,176 @@
+"""The house in numbers: wings, lines, imports between wings, long functions; of the working tree or of a git revision.
+
+`python -m benchmarks.house` prints them for the working tree, `python -m benchmarks.house 00a8975` for that revision.
+`tests/test_wings.py` enforces the same definitions.
+"""
+
+import argparse
+import ast
+import io
+import subprocess
+import tarfile
+import tempfile
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+#: functions of more lines than this are listed.
+LONG = 50
+
+#: lowest first; a module may import from the wings before its own, and from its own.
+WINGS = (
+    "types",
+    "errors",
+    "parallel",
+    "numerics",
+    "inference",
+    "simulation",
+    "data",
+    "simulators",
+    "likelihoods",
+    "training",
+    "hierarchy",
+    "analysis",
+    "presentation",
+    "cli",
+)
+
+
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """Every module of the package and of `simulators/`, by its dotted name."""
+    found = {}
+    for folder, prefix in ((root / "hddm_sbi", "hddm_sbi"), (root / "simulators", "hddm_sbi.simulators")):
+        for path in sorted(folder.rglob("*.py")):
+            parts = [prefix, *path.relative_to(folder).with_suffix("").parts]
+            found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def wing(module: str) -> str:
+    """The wing of a module: the part after the package's name, or "" of the package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path, known: dict[str, Path]) -> set[str]:
+    """Modules of our own that a file imports anywhere, inside functions and `if TYPE_CHECKING` too."""
+    named = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+    found = named & set(known)
+    # A package that is only passed through on the way to a module of it is not meant.
+    return {name for name in found if not any(other.startswith(f"{name}.") for other in found)}
+
+
+def import_pairs(root: Path = ROOT) -> set[tuple[str, str]]:
+    """(importing, imported) modules, the package's own `__init__` left out."""
+    known = modules(root)
+    return {
+        (module, other)
+        for module, path in known.items()
+        for other in imports(path, known) - {"hddm_sbi"}
+        if module != "hddm_sbi"
+    }
+
+
+def crossings(root: Path = ROOT) -> set[tuple[str, str]]:
+    """Pairs in different wings. Everyone may refuse, and faces and models reach where they must: these do not count."""
+    low, apart = ("types", "errors", "simulators"), ("cli", "simulators", "__main__")
+    return {
+        (module, other)
+        for module, other in import_pairs(root)
+        if wing(module) != wing(other) and wing(module) not in apart and wing(other) not in low
+    }
+
+
+def _length(function: ast.FunctionDef) -> int:
+    """Lines of a function without its decorators and its docstring."""
+    docstring = function.body[0] if ast.get_docstring(function) is not None else None
+    return function.end_lineno - function.lineno + 1 - (docstring.end_lineno - docstring.lineno + 1 if docstring else 0)
+
+
+def functions(root: Path = ROOT) -> list[tuple[int, str]]:
+    """(lines, dotted name) of every function and method, the longest first."""
+    found = [
+        (_length(node), f"{module}.{node.name}")
+        for module, path in modules(root).items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    return sorted(found, reverse=True)
+
+
+def first_line(path: Path) -> str:
+    """The first line of a module's docstring: what it is for."""
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def _order(module: str) -> tuple[int, str]:
+    """Wings from the lowest to the highest, what lies in none of them first."""
+    return (WINGS.index(wing(module)) if wing(module) in WINGS else -1, module)
+
+
+def tree(root: Path = ROOT) -> str:
+    """Every folder with the first line of its `__init__` and the names of its modules; single files with their own."""
+    found = modules(root)
+    packages = [name for name, path in found.items() if path.name == "__init__.py"]
+    lines = []
+    for name in sorted(found, key=_order):
+        parent, _, leaf = name.rpartition(".")
+        if name in packages:
+            files = " ".join(
+                other.rpartition(".")[2]
+                for other in found
+                if other.rpartition(".")[0] == name and other not in packages
+            )
+            lines.append(("  " * name.count("."), f"{leaf}/", first_line(found[name])))
+            if parent:
+                lines += [("", "", line) for line in textwrap.wrap(files, 92)]
+        elif parent == "hddm_sbi":
+            lines.append(("  ", f"{leaf}.py", first_line(found[name])))
+    return "\n".join(f"{indent + name:<18} {text}".rstrip() for indent, name, text in lines)
+
+
+def report(root: Path = ROOT) -> str:
+    """The tree and the counts."""
+    found, pairs, sizes = modules(root), import_pairs(root), functions(root)
+    files = [path for folder in ("hddm_sbi", "simulators") for path in (root / folder).rglob("*.py*")]
+    lines = {path: path.read_text().count("\n") for path in files if path.suffix in (".py", ".pyi")}
+    outside = [name for name in found if wing(name) not in ("", "__main__", *WINGS)]
+    long = [f"  {count:>3}  {name}" for count, name in sizes if count > LONG]
+    return "\n".join(
+        [
+            tree(root),
+            "",
+            f"lines of hddm_sbi/ and simulators/   {sum(lines.values())}",
+            f"modules                              {len(found)}",
+            f"files at the top level of hddm_sbi/  {sum(path.parent == root / 'hddm_sbi' for path in lines)}",
+            f"imports between modules              {len(pairs)}",
+            "crossings between wings              "
+            + (f"no wings: {len(outside)} modules lie in none" if outside else str(len(crossings(root)))),
+            f"functions                            {len(sizes)}",
+            f"functions over {LONG} lines             {len(long)}",
+            *long,
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("revision", nargs="?", help="a git revision; the working tree without it")
+    revision = parser.parse_args().revision
+    if revision is None:
+        print(report())
+        return
+    archive = ["git", "-C", str(ROOT), "archive", revision, "hddm_sbi", "simulators"]
+    packed = subprocess.run(archive, check=True, capture_output=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(packed)) as files:
+            files.extractall(folder, filter="data")
+        print(report(Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
