@@ -1,0 +1,30 @@
+"""Pages that describe the code agree with it."""
+
+import re
+
+from benchmarks.house import ROOT, WINGS, modules
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def _tree() -> str:
+    """The first block of the page about the architecture."""
+    return re.search(r"```text\n(.*?)\n```", ARCHITECTURE.read_text(), re.DOTALL)[1]
+
+
+def test_architecture_lists_the_wings_in_their_order():
+    listed = re.findall(r"^  (\w+)(?:/|\.py) ", _tree(), re.MULTILINE)
+    assert tuple(name for name in listed if not name.startswith("__")) == WINGS, "paste `python -m benchmarks.house`"
+
+
+def test_doors_of_the_wings_are_modules():
+    found = modules()
+    named = {
+        name: re.search(r"Doors: ([\w, ]+)\.", path.read_text())
+        for name, path in found.items()
+        if path.name == "__init__.py" and name.count(".") > 0
+    }
+    assert sum(doors is not None for doors in named.values()) > 8
+    for name, doors in named.items():
+        for door in doors[1].split(", ") if doors else ():
+            assert f"{name}.{door}" in found, f"{name} names a door {door!r} that it does not have"
