@@ -7,7 +7,7 @@ SOURCES := pyproject.toml constraints.txt
 # Our matrices are small: a second OpenMP thread only waits for the first.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test validate lint benchmarks figures clean
+.PHONY: demo test validate lint benchmarks clean
 
 demo: $(VENV)/installed  ## fit a bundled simulated experiment; table on screen, figures in demo/
 	$(BIN)/hddm-sbi demo --out demo

@@ -177,7 +177,7 @@ def _as_in(data: Any, response: str, upper: str | None) -> object:
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @_plain_errors
 def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bool) -> None:
-    """Simulate an experiment, fit it, and write the posterior and three figures."""
+    """Simulate an experiment, fit it, and write the posterior and four figures."""
     out.mkdir(parents=True, exist_ok=True)
     _check_writable(out / "fit.nc")
     from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment

@@ -1,4 +1,7 @@
-"""Parameters that diffusion models share: name, box, meaning and default prior, once."""
+"""Parameters that diffusion models share: name, box, meaning and default prior, once.
+
+Posterior bias is scored where human data lie: in the ranges of HSSM's own benchmark.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ DRIFT = Parameter(
     prior=ParameterPrior(
         "identity", Prior("normal", 0.0, 3.0), Prior("normal", 0.0, 1.5), Prior("halfnormal", 0.0, 1.0)
     ),
+    accuracy_range=(-3.0, 3.0),
+    bias_range=(-2.5, 2.5),
 )
 THRESHOLD = Parameter(
     "a",
@@ -27,6 +32,7 @@ THRESHOLD = Parameter(
     typical=(0.5, 1.5),
     support=(0.0, math.inf),
     prior=ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)),
+    bias_range=(0.5, 2.0),
 )
 BIAS = Parameter(
     "z",
@@ -37,6 +43,7 @@ BIAS = Parameter(
     typical=(0.4, 0.6),
     support=(0.0, 1.0),
     prior=ParameterPrior("logit", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
+    bias_range=(0.25, 0.75),
 )
 NON_DECISION = Parameter(
     "t0",
@@ -49,6 +56,7 @@ NON_DECISION = Parameter(
     prior=ParameterPrior(
         "log", Prior("normal", math.log(0.3), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
     ),
+    bias_range=(0.15, 1.0),
 )
 DRIFT_SD = Parameter(
     "sv",

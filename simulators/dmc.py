@@ -89,11 +89,19 @@ _SHAPE = Parameter(
         "log", Prior("normal", math.log(2.0), 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
     ),
 )
+_DRIFT = replace(
+    DRIFT,
+    low=0.0,
+    high=8.0,
+    description="controlled drift, towards the correct response",
+    accuracy_range=None,
+    bias_range=None,
+)
 SIMULATOR = Simulator(
     name="dmc",
     title="diffusion model for conflict tasks",
     parameters=(
-        replace(DRIFT, low=0.0, high=8.0, description="controlled drift, towards the correct response"),
+        _DRIFT,
         THRESHOLD,
         NON_DECISION,
         _AMP,

@@ -199,6 +199,7 @@ _T0 = Parameter(
     prior=ParameterPrior(
         "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
     ),
+    bias_range=(0.15, 1.0),
 )
 
 

@@ -71,6 +71,7 @@ def trial(v: tuple[float, ...], a: float, z: float, t0: float, g: float, b: floa
         t += h
 
 
+_INPUT = replace(DRIFT, low=0.0, high=6.0, accuracy_range=None, bias_range=None)
 _A = replace(THRESHOLD, low=0.4, high=1.8)
 _Z = Parameter(
     "z",
@@ -88,10 +89,7 @@ _B = Parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", (0
 
 
 def _simulator(n: int) -> Simulator:
-    drifts = tuple(
-        replace(DRIFT, name=f"v{choice}", low=0.0, high=6.0, description=f"input of choice {choice}")
-        for choice in range(n)
-    )
+    drifts = tuple(replace(_INPUT, name=f"v{choice}", description=f"input of choice {choice}") for choice in range(n))
     return Simulator(
         name="lca" if n == 2 else f"lca{n}",
         title=f"leaky competing accumulators, {n} choices",

@@ -114,6 +114,7 @@ def _passage(*theta: float, t_max: float) -> Passage:
     return Passage(t, densities)
 
 
+_DRIFT = replace(DRIFT, low=-1.0, accuracy_range=None, bias_range=None)
 _A = replace(THRESHOLD, low=0.5, high=3.0, description="threshold at first")
 _Z = Parameter(
     "z",
@@ -129,7 +130,7 @@ _Z = Parameter(
 
 def _simulator(n: int) -> Simulator:
     drifts = tuple(
-        replace(DRIFT, name=f"v{choice}", low=-1.0, description=f"drift rate of choice {choice}") for choice in range(n)
+        replace(_DRIFT, name=f"v{choice}", description=f"drift rate of choice {choice}") for choice in range(n)
     )
     return Simulator(
         name="race" if n == 2 else f"race{n}",

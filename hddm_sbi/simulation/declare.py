@@ -189,5 +189,6 @@ def _parameter(raw: Mapping[str, Any]) -> Parameter:
     known = ParameterPrior(prior["link"], **terms, population=prior["population"])
     low, high = raw["support"]
     support = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
-    typical = (float(raw["typical"][0]), float(raw["typical"][1]))
-    return Parameter(**{**raw, "typical": typical, "support": support, "prior": known})
+    names = ("typical", "accuracy_range", "bias_range")
+    ranges = {name: (float(raw[name][0]), float(raw[name][1])) for name in names if raw.get(name) is not None}
+    return Parameter(**{**raw, **ranges, "support": support, "prior": known})

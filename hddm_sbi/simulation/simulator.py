@@ -70,7 +70,8 @@ class Parameter:
     low, high: the box, where simulators are tested and networks trained. support: where the model is defined.
     typical: range seen in human data. prior: default prior of its coefficients. from_data: not estimated but read
     from the column of that name in the trial table (a condition the simulator receives), with `low` and `high` its two
-    codes.
+    codes. accuracy_range: where the accuracy per trial of a learned likelihood is scored; None: the whole box.
+    bias_range: where its posterior bias is scored; None: the box but 15 % of its width at either end.
     """
 
     name: str
@@ -82,6 +83,8 @@ class Parameter:
     support: tuple[float, float]
     prior: ParameterPrior
     from_data: bool = False
+    accuracy_range: tuple[float, float] | None = None
+    bias_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,8 @@ from hddm_sbi.types import Array
 Region = dict[str, tuple[float, float]]
 Loss = Callable[[Array], tuple[float, Array]]
 
-#: where posterior bias is measured: inside the box, as human data are (HSSM's own benchmark ranges for diffusions).
-_POSTERIOR_MARGIN = {"v": (-2.5, 2.5), "a": (0.5, 2.0), "z": (0.25, 0.75), "t0": (0.15, 1.0)}
-#: parameters not named there lie this share of the box's width inside it.
-_INNER_MARGIN = 0.15
-#: the region the accuracy targets are stated for; parameters not named range over the whole box.
-_TARGET_REGION = {"v": (-3.0, 3.0)}
+#: `Parameter.bias_range` by default: the box without this share of its width at either end.
+_MARGIN = 0.15
 #: the loss per trial where a trial cannot be: a line search steps back from a number, but not from infinity.
 _IMPOSSIBLE = 1e6
 
@@ -169,12 +165,12 @@ def scores(
     n_thetas: int | None = None,
     seed: int = 5,
 ) -> dict[str, Any]:
-    """All scores of a card: over the target region (v in [-3, 3]), over the whole box, tails, and posterior bias.
+    """All scores of a card: over the accuracy ranges, over the whole box, tails, and posterior bias.
 
     n: trials, of n_thetas thetas (default: each has its own). n_sets, n_trials: of the posterior bias.
     """
     whole = dict(likelihood.box)
-    target = {**whole, **{k: v for k, v in _TARGET_REGION.items() if k in whole}}
+    target = {p.name: p.accuracy_range or whole[p.name] for p in likelihood.simulator.parameters}
     inside = accuracy(likelihood, reference, target, n, seed, n_thetas)
     everywhere = inside if target == whole else accuracy(likelihood, reference, whole, n, seed, n_thetas)
     mean, largest = posterior_bias(likelihood, reference, n_trials, n_sets, seed)
@@ -200,14 +196,14 @@ def scores(
 
 
 def inner_region(likelihood: DecisionLikelihood) -> Region:
-    """Where posterior bias is measured: inside the box, as human data are."""
-
-    def inner(name: str, low: float, high: float) -> tuple[float, float]:
-        margin = _INNER_MARGIN * (high - low)
-        share = _POSTERIOR_MARGIN.get(name, (low + margin, high - margin))
-        return max(low, share[0]), min(high, share[1])
-
-    return {name: inner(name, *box) for name, box in likelihood.box.items()}
+    """Where posterior bias is measured: every parameter's `bias_range`, inside the box."""
+    region = {}
+    for p in likelihood.simulator.parameters:
+        low, high = likelihood.box[p.name]
+        margin = _MARGIN * (high - low)
+        first, last = p.bias_range or (low + margin, high - margin)
+        region[p.name] = (max(low, first), min(high, last))
+    return region
 
 
 def uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hddm_sbi.likelihoods import checkpoint
-from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, weights_of
+from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, names, weights_of
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy import _mode
@@ -104,8 +104,7 @@ def test_posterior_bias_is_the_shift_in_posterior_sds():
     assert mean == largest
     assert twice["v"] == pytest.approx(2 * mean["v"], rel=1e-3)
     assert max(mean["a"], mean["z"], mean["t0"]) < 1e-3
-    region = {name: accuracy._POSTERIOR_MARGIN[name] for name in DDM.names}
-    theta = np.tile(accuracy.uniform(DDM, region, 1, seed), (n, 1))
+    theta = np.tile(accuracy.uniform(DDM, accuracy.inner_region(Altered()), 1, seed), (n, 1))
     rt, choice = DDM.simulate(theta, 123)
     at = torch.tensor(theta, requires_grad=True)
     log_p = EXACT.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
@@ -129,6 +128,19 @@ def test_posterior_bias_is_the_shift_in_posterior_sds():
 def test_biased_likelihood_fails(likelihood, failed):
     result = accuracy.scores(likelihood, EXACT, n=10_000, n_sets=2, seed=8)
     assert failed_scores(result) == failed
+
+
+def test_bias_is_scored_where_parameters_say():
+    """Where one says nothing, 15 % of its width inside its box, whatever it is called."""
+    ddm = accuracy.inner_region(Altered())
+    assert {name: ddm[name] for name in ("v", "t0")} == {"v": (-2.5, 2.5), "t0": (0.15, 1.0)}
+    lca = accuracy.inner_region(load_likelihood("lca"))
+    assert lca["z"] == pytest.approx((0.12, 0.68))
+    assert lca["v0"] == pytest.approx((0.9, 5.1))
+    for name in names():
+        likelihood = load_likelihood(name)
+        for parameter, (low, high) in accuracy.inner_region(likelihood).items():
+            assert likelihood.box[parameter][0] <= low < high <= likelihood.box[parameter][1], (name, parameter)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
