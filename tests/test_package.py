@@ -21,7 +21,7 @@ def test_the_wheel_holds_models_and_weights(tmp_path: Path):
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    expected = {"hddm_sbi/cli.py", "hddm_sbi/simulators/ddm.py", "hddm_sbi/pretrained/ddm.safetensors"}
+    expected = {"hddm_sbi/cli/__init__.py", "hddm_sbi/simulators/ddm.py", "hddm_sbi/pretrained/ddm.safetensors"}
     assert expected | {"hddm_sbi/pretrained/ddm.json", "hddm_sbi/py.typed"} <= names
     weights = sum(file.stat().st_size for file in (ROOT / "pretrained").iterdir() if file.is_file())
     assert wheel.stat().st_size < weights + 400_000

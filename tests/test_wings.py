@@ -22,7 +22,6 @@ def test_there_is_a_house():
         "errors",
         "parallel",
         "types",
-        "cli",
     }
     assert len(import_pairs()) > 200
 

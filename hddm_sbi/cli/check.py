@@ -1,0 +1,36 @@
+"""`hddm-sbi check`: the scores on a likelihood's card, computed again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from hddm_sbi.errors import InputError
+
+
+@click.command()
+@click.argument("model")
+def check(model: str) -> None:
+    """Recompute the scores on a likelihood's card, and say whether it passes. MODEL: a name or a .safetensors file.
+
+    Of a simulator of your own, which is not in the file, say how it did when it was trained.
+    """
+    from hddm_sbi.likelihoods import catalogue, checkpoint
+    from hddm_sbi.training.shipped import score, targets, verdicts
+
+    if model.endswith(".safetensors") and checkpoint.read_card(Path(model)).declaration:
+        verdict = checkpoint.read_card(Path(model)).scores
+        click.echo(verdict["verdict"])
+        sys.exit(0 if verdict["passed"] else 1)
+    path = Path(model) if model.endswith(".safetensors") else catalogue.weights_of(catalogue.load_simulator(model).name)
+    if path is None:
+        raise InputError(f"{model!r} has no pretrained likelihood to check; train one with `hddm-sbi train {model}`.")
+    scores = score(path)
+    click.echo(json.dumps(scores, indent=1))
+    passed = verdicts(scores, targets(catalogue.load_simulator(checkpoint.read_card(path).model)))
+    for name, (value, limit, ok) in passed.items():
+        click.echo(f"{'pass' if ok else 'FAIL'}  {name} = {value:.3g} (target: at most {limit:g})")
+    sys.exit(0 if all(ok for _, _, ok in passed.values()) else 1)

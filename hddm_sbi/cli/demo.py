@@ -1,0 +1,33 @@
+"""`hddm-sbi demo`: a simulated experiment, its fit, and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hddm_sbi.cli.output import check_writable, fit_and_write
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Result folder.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--subjects", type=click.IntRange(2), default=12, show_default=True)
+@click.option("--trials", type=click.IntRange(1), default=100, show_default=True, help="Per subject and condition.")
+@click.option("--draws", type=click.IntRange(1), default=500, show_default=True)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bool) -> None:
+    """Simulate an experiment, fit it, and write the posterior and four figures."""
+    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out / "fit.nc")
+    from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+    from hddm_sbi.hierarchy.model import HierarchicalModel
+    from hddm_sbi.presentation.report import write_figures
+
+    experiment = simulate_experiment(subjects, trials, seed)
+    experiment.trials.to_csv(out / "trials.csv", index=False)
+    model = HierarchicalModel(FORMULAS, experiment.trials)
+    click.echo(repr(model))
+    posterior = fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)
+    for path in write_figures(model, posterior, experiment.truth, out):
+        click.echo(f"Figure written to {path}")

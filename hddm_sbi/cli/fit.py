@@ -1,0 +1,67 @@
+"""`hddm-sbi fit`: a table of trials and formulas in, a posterior out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hddm_sbi.cli.output import check_writable, fit_and_write
+
+
+@click.command()
+@click.argument("trials", type=click.Path(path_type=Path))
+@click.argument("formula")
+@click.option("-f", "--formula", "more", multiple=True, help="One more, e.g. 'a ~ 1 + (1|subject)' or 'z = 0.5'.")
+@click.option("--model", "simulator", default=None, help="Model; see `hddm-sbi models`. [default: ddm]")
+@click.option("--likelihood", default="neural", show_default=True, help="neural, exact, or a .safetensors file.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("fit.nc"), show_default=True)
+@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws per chain.")
+@click.option("--tune", type=click.IntRange(1), default=1000, show_default=True, help="Tuning steps per chain.")
+@click.option("--chains", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--seed", type=int, default=None, help="Same seed, same draws.")
+@click.option("--method", type=click.Choice(["nuts", "pyro-nuts", "svi", "laplace"]), default="nuts", show_default=True)
+@click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
+@click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
+@click.option("--rt-column", default="rt", show_default=True)
+@click.option("--response-column", default="response", show_default=True)
+@click.option("--lapse", type=float, default=None, help="Probability of a lapse trial. [default: 0.05]")
+@click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
+@click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
+    """Fit a hierarchical model to a table of trials (CSV, TSV, parquet, feather).
+
+    Example: hddm-sbi fit trials.csv "v ~ condition + (1|subject)" -f "a ~ 1 + (1|subject)" -o fit.nc
+    """
+    check_writable(output)
+    from hddm_sbi.data.trials import read_table
+    from hddm_sbi.hierarchy.model import HierarchicalModel
+
+    data = read_table(trials)
+    model = HierarchicalModel(
+        [formula, *more],
+        data,
+        simulator=options["simulator"],
+        likelihood=options["likelihood"],
+        priors=options["priors"],
+        lapse=options["lapse"],
+        lapse_seconds=options["lapse_seconds"],
+        upper=_as_in(data, options["response_column"], options["upper"]),
+        rt=options["rt_column"],
+        response=options["response_column"],
+    )
+    click.echo(repr(model))
+    sampling = {name: options[name] for name in ("draws", "tune", "chains", "seed", "method", "quick")}
+    fit_and_write(model, output, progress=not quiet, **sampling)
+
+
+def _as_in(data: Any, response: str, upper: str | None) -> object:
+    """The value of the response column that is written `upper` on the command line."""
+    if upper is None or response not in data:
+        return upper
+    for value in data[response].unique().tolist():
+        if str(value) == upper or (isinstance(value, float) and f"{value:g}" == upper):
+            return value
+    return upper
