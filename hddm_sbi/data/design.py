@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 #: a column whose part outside the columns before it is shorter than this, relative to its length, is their combination;
 #: rounding leaves 1e-15, the least separable real predictor (a Unix time within one hour) 1e-7.
@@ -46,7 +45,7 @@ class GroupTerm:
 
     factor: str
     levels: tuple[str, ...]
-    index: NDArray[np.int64]
+    index: Index
     terms: tuple[Term, ...]
     correlated: bool
 
@@ -61,20 +60,32 @@ class Design:
     groups: tuple[GroupTerm, ...]
 
 
-def find_cells(data: pd.DataFrame, columns: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Cells: trials that share the value of every column, in order of first appearance.
+@dataclass(frozen=True)
+class Cells:
+    """Trials that share the value of every predictor share theta: they are one cell.
 
-    Returns the cell of each trial (n_trials,) and the first trial of each cell (n_cells,).
+    of_trial: the cell of each trial, (n_trials,). first: the first trial of each cell, (n_cells,).
+    """
+
+    of_trial: Index
+    first: Index
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def find_cells(data: pd.DataFrame, columns: Sequence[str]) -> Cells:
+    """Cells of a table by these columns, in order of first appearance.
 
     >>> find_cells(pd.DataFrame({"x": ["b", "a", "b"]}), ["x"])
-    (array([0, 1, 0]), array([0, 1]))
+    Cells(of_trial=array([0, 1, 0]), first=array([0, 1]))
     """
     if not columns:
-        return np.zeros(len(data), dtype=np.int64), np.zeros(1, dtype=np.int64)
+        return Cells(np.zeros(len(data), dtype=np.int64), np.zeros(1, dtype=np.int64))
     groups = data.groupby(list(columns), sort=False, observed=True, dropna=False)
     cell = np.asarray(groups.ngroup(), dtype=np.int64)
     new = np.diff(np.maximum.accumulate(cell), prepend=-1) > 0
-    return cell, np.asarray(np.flatnonzero(new), dtype=np.int64)
+    return Cells(cell, np.flatnonzero(new))
 
 
 def ordered_levels(column: pd.Series[Any]) -> pd.Categorical:
@@ -111,7 +122,7 @@ def sort_values(values: list[Any]) -> list[Any]:
         return sorted(values, key=str)
 
 
-def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str, ...], Index]:
     """Levels of a grouping factor that occur, and each cell's position in them (n_cells,).
 
     cells: one row per cell. columns: several for an interaction, whose levels are joined by a colon.

@@ -16,14 +16,9 @@ from formulae.environment import Environment
 from formulae.transforms import TRANSFORMS
 from numpy.typing import NDArray
 
-from hddm_sbi.data.design import Design, GroupTerm, Term, check_estimable, find_cells, group_levels, ordered_levels
+from hddm_sbi.data.design import Cells, Design, GroupTerm, Term, check_estimable, group_levels, ordered_levels
 from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, parse
-from hddm_sbi.data.trials import check_column
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
-from hddm_sbi.types import Index
-
-__all__ = ["Design", "GroupTerm", "Term", "build_designs", "columns_used", "parse_formulas"]
-
 
 #: what a call in a formula may name beside formulae's own transforms.
 _FUNCTIONS: dict[str, Any] = {
@@ -39,16 +34,17 @@ _FUNCTIONS: dict[str, Any] = {
 
 def parse_formulas(
     formulas: str | Sequence[str] | Mapping[str, str | float], parameters: Sequence[str]
-) -> dict[str, str | float]:
-    """Right-hand side, or fixed number, of every parameter, in the order of `parameters`; "1" where not mentioned.
+) -> dict[str, Formula | float]:
+    """Parsed formula, or fixed number, of every parameter, in the order of `parameters`; `~ 1` where not mentioned.
 
     formulas: "v ~ condition + (1|subject)", "z = 0.5", a list of these, or a dict parameter -> right side or number.
     Raises InputError for an unknown parameter, one given twice, and whatever is not a formula (shows where).
 
-    >>> parse_formulas(["v ~ condition + (1|subject)", "z = 0.5"], ["v", "a", "z"])
-    {'v': 'condition + (1|subject)', 'a': '1', 'z': 0.5}
+    >>> parsed = parse_formulas(["v ~ condition + (1|subject)", "z = 0.5"], ["v", "a", "z"])
+    >>> print(parsed["v"], parsed["a"], parsed["z"], sep=", ")
+    v ~ condition + (1|subject), a ~ 1, 0.5
     """
-    given: dict[str, str | float] = {}
+    given: dict[str, Formula | float] = {}
     for name, value in _pairs(formulas, parameters):
         if name not in parameters:
             raise InputError(
@@ -57,50 +53,45 @@ def parse_formulas(
             )
         if name in given:
             raise InputError(f"parameter {name!r} has two formulas; give it one.")
-        given[name] = value
-        if isinstance(value, str):
-            parse(name, value)
-    return {name: given.get(name, "1") for name in parameters}
+        given[name] = parse(name, value) if isinstance(value, str) else value
+    return {name: given[name] if name in given else parse(name, "1") for name in parameters}
 
 
-def columns_used(rhs: Mapping[str, str | float]) -> tuple[str, ...]:
+def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
     """Data columns that occur in the formulas, in order of first use.
 
-    >>> columns_used({"v": "a * np.log(b) + (a|s/day)", "z": 0.5})
+    >>> columns_used({"v": parse("v", "a * np.log(b) + (a|s/day)"), "z": 0.5})
     ('a', 'b', 's', 'day')
     """
-    formulas = [parse(name, value) for name, value in rhs.items() if isinstance(value, str)]
-    return tuple(dict.fromkeys(column for formula in formulas for column in formula.columns()))
+    parsed = [formula for formula in formulas.values() if isinstance(formula, Formula)]
+    return tuple(dict.fromkeys(column for formula in parsed for column in formula.columns()))
 
 
-def build_designs(
-    rhs: Mapping[str, str | float], data: pd.DataFrame, conditions: Sequence[str] = ()
-) -> tuple[dict[str, Design], Index]:
-    """Design of every parameter that is not fixed, and the cell of every trial (n_trials,).
+def build_designs(formulas: Mapping[str, Formula | float], data: pd.DataFrame, cells: Cells) -> dict[str, Design]:
+    """Design of every parameter that is not fixed.
 
-    conditions: further columns that tell cells apart.
+    data: the columns that are used, as `check_columns` returns them. cells: trials that share all of them.
 
     Transforms such as scale() and poly() see all trials; their columns are then kept once per cell. A string, boolean
     or categorical column is categorical (the levels that occur, in the order of its dtype or else sorted; the first is
     the reference), a numeric one is numeric unless in C(); a grouping factor is always categorical.
-    Raises InputError for an unknown column, a factor with one level, a transform that gives NaN or infinity, and
-    columns that cannot be told apart.
+    Raises InputError for a factor with one level, a transform that gives NaN or infinity, and columns that cannot be
+    told apart.
 
+    >>> from hddm_sbi.data.design import find_cells
     >>> data = pd.DataFrame({"condition": ["easy", "hard", "easy"]})
-    >>> designs, cell = build_designs({"v": "condition", "z": 0.5}, data)
+    >>> designs = build_designs({"v": parse("v", "condition"), "z": 0.5}, data, find_cells(data, ["condition"]))
     >>> [(term.name, term.levels, term.matrix.tolist()) for term in designs["v"].common]
     [('Intercept', None, [[1.0], [1.0]]), ('condition', ('hard',), [[0.0], [1.0]])]
-    >>> cell
-    array([0, 1, 0])
     """
-    columns = columns_used(rhs)
-    for column in columns:
-        check_column(data, column)
-    cell, first = find_cells(data, list(dict.fromkeys([*columns, *conditions])))
+    columns = columns_used(formulas)
     trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
-    cells = data[list(columns)].iloc[first]
-    formulas = [parse(name, value) for name, value in rhs.items() if isinstance(value, str)]
-    return {formula.parameter: _design(formula, trials, cells, cell, first) for formula in formulas}, cell
+    once = data[list(columns)].iloc[cells.first]
+    return {
+        name: _design(formula, trials, once, cells)
+        for name, formula in formulas.items()
+        if isinstance(formula, Formula)
+    }
 
 
 def _pairs(formulas: object, parameters: Sequence[str]) -> Iterator[tuple[str, str | float]]:
@@ -158,19 +149,19 @@ def _predictor(column: pd.Series[Any]) -> Any:
     return column.to_numpy(dtype=np.int64 if whole else np.float64)
 
 
-def _design(formula: Formula, trials: pd.DataFrame, cells: pd.DataFrame, cell: Index, first: Index) -> Design:
-    """One parameter's terms. trials: prepared columns of every trial. cells: the caller's columns of every cell."""
-    common = _terms(formula, formula.common, trials, cell, first)
+def _design(formula: Formula, trials: pd.DataFrame, once: pd.DataFrame, cells: Cells) -> Design:
+    """One parameter's terms. trials: prepared columns of every trial. once: the caller's columns of every cell."""
+    common = _terms(formula, formula.common, trials, cells)
     check_estimable(str(formula), common)
     groups = []
     for bar in formula.bars:
-        effects = _terms(formula, bar.effects, trials, cell, first)
+        effects = _terms(formula, bar.effects, trials, cells)
         terms = tuple(Term("1", None, t.matrix) if t.name == "Intercept" else t for t in effects)
         if not terms:
             raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         groups += [
-            GroupTerm(":".join(columns), *group_levels(cells, columns), terms, correlated)
+            GroupTerm(":".join(columns), *group_levels(once, columns), terms, correlated)
             for columns in formula.factors(bar)
         ]
     names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
@@ -183,7 +174,7 @@ def _design(formula: Formula, trials: pd.DataFrame, cells: pd.DataFrame, cell: I
     return Design(formula.parameter, formula.rhs, common, tuple(groups))
 
 
-def _terms(formula: Formula, tree: Any, trials: pd.DataFrame, cell: Index, first: Index) -> tuple[Term, ...]:
+def _terms(formula: Formula, tree: Any, trials: pd.DataFrame, cells: Cells) -> tuple[Term, ...]:
     """Terms of a tree, computed on all trials and kept once per cell."""
     model = formula.model(tree)
     _evaluate(formula, model, trials)
@@ -191,8 +182,8 @@ def _terms(formula: Formula, tree: Any, trials: pd.DataFrame, cell: Index, first
     for term in model.common_terms:
         _check_levels(formula, term)
         columns = term.data.reshape(len(trials), -1)
-        _check_values(formula, term.name, columns, cell, first)
-        matrix = np.ascontiguousarray(columns[first], dtype=np.float64)
+        _check_values(formula, term.name, columns, cells)
+        matrix = np.ascontiguousarray(columns[cells.first], dtype=np.float64)
         terms.append(Term(term.name, _levels(term, matrix.shape[1]), matrix))
     _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)
@@ -247,7 +238,7 @@ def _check_levels(formula: Formula, term: Any) -> None:
             )
 
 
-def _check_values(formula: Formula, name: str, columns: NDArray[Any], cell: Index, first: Index) -> None:
+def _check_values(formula: Formula, name: str, columns: NDArray[Any], cells: Cells) -> None:
     """columns: (n_trials, k), which must be finite and the same for all trials of a cell."""
     for column in columns.T:
         wrong = np.flatnonzero(~np.isfinite(column))
@@ -256,7 +247,7 @@ def _check_values(formula: Formula, name: str, columns: NDArray[Any], cell: Inde
                 f"formula '{formula}': {name} is not a finite number in {name_rows(wrong.tolist())} (0 = first); "
                 "transform the column so that every trial has one."
             )
-        if not np.array_equal(column, column[first][cell]):
+        if not np.array_equal(column, column[cells.first][cells.of_trial]):
             raise InputError(
                 f"formula '{formula}': {name} differs between trials with equal predictors, so it depends on the "
                 "order of the rows; compute it as a column of the data."

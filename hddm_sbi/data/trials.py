@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from hddm_sbi.data.design import sort_values
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.simulation.outcome import Outcome
+from hddm_sbi.types import Array, Index
 
 #: seconds; a longer response time can only be milliseconds.
 _LONGEST_RT = 60.0
@@ -29,16 +29,16 @@ class Trials:
     frame: the columns that are used, as the caller gave them, with index 0 ... n-1.
     """
 
-    values: NDArray[np.float64]
+    values: Array
     frame: pd.DataFrame
 
     @property
-    def rt(self) -> NDArray[np.float64]:
+    def rt(self) -> Array:
         """Of a decision model: (n,) seconds."""
         return self.values[:, 0]
 
     @property
-    def choice(self) -> NDArray[np.int64]:
+    def choice(self) -> Index:
         """Of a decision model: (n,) position of each response in the model's `choices`."""
         return self.values[:, 1].astype(np.int64)
 
@@ -67,7 +67,7 @@ def check_trials(
     >>> check_trials(pd.DataFrame({"rt": [0.5, 0.7], "response": ["no", "yes"]}), (-1, 1), upper="yes").choice
     array([0, 1])
     """
-    frame = _columns(data, [rt, response, *predictors])
+    frame = check_columns(data, [rt, response, *predictors])
     values = _seconds(frame[rt], rt), _choices(frame[response], choices, response, upper)
     return Trials(np.stack(values, -1), frame)
 
@@ -81,7 +81,7 @@ def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: 
     array([[ 8.],
            [12.]])
     """
-    frame = _columns(data, [*(outcome.name for outcome in outcomes), *predictors])
+    frame = check_columns(data, [*(outcome.name for outcome in outcomes), *predictors])
     columns = []
     for outcome in outcomes:
         raw = frame[outcome.name]
@@ -96,8 +96,12 @@ def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: 
     return Trials(np.stack(columns, -1), frame)
 
 
-def _columns(data: pd.DataFrame, used: Sequence[str]) -> pd.DataFrame:
-    """The columns of a table that are used, each there once and complete."""
+def check_columns(data: pd.DataFrame, used: Sequence[str]) -> pd.DataFrame:
+    """The columns of a table that are used, each there once and complete, with index 0 ... n-1.
+
+    >>> check_columns(pd.DataFrame({"x": [1.0, 2.0], "y": [0, 0]}, index=[7, 7]), ["x"]).index.tolist()
+    [0, 1]
+    """
     if not isinstance(data, pd.DataFrame):
         raise InputError(f"data must be a pandas DataFrame, one row per trial; got {type(data).__name__}.")
     if data.empty:
@@ -108,11 +112,11 @@ def _columns(data: pd.DataFrame, used: Sequence[str]) -> pd.DataFrame:
     if twice:
         raise InputError(f"column names must be unique; {', '.join(map(repr, twice))} occurs more than once.")
     for column in dict.fromkeys(used):
-        check_column(data, column)
+        _check_column(data, column)
     return data[[column for column in data.columns if column in used]].reset_index(drop=True)
 
 
-def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> NDArray[np.float64]:
+def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> Array:
     """A condition that the simulator receives, (n,): a column that holds its two codes.
 
     Raises InputError with the positions of the rows (0 = first) that hold anything else.
@@ -181,7 +185,7 @@ _READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
-def check_column(data: pd.DataFrame, column: str) -> None:
+def _check_column(data: pd.DataFrame, column: str) -> None:
     """Raise InputError where a column is absent, has missing values, or is infinite somewhere."""
     if column not in data.columns:
         names = [str(name) for name in data.columns]
@@ -200,7 +204,7 @@ def check_column(data: pd.DataFrame, column: str) -> None:
             raise InputError(f"column {column!r} is infinite in {_rows(infinite)}; every value must be finite.")
 
 
-def _seconds(values: pd.Series[Any], column: str) -> NDArray[np.float64]:
+def _seconds(values: pd.Series[Any], column: str) -> Array:
     if pd.api.types.is_bool_dtype(values.dtype) or not pd.api.types.is_numeric_dtype(values.dtype):
         wrong = np.flatnonzero(pd.to_numeric(values.astype(object), errors="coerce").isna())
         found = f"{str(values.iloc[wrong[0]])!r} in {_rows(wrong)}; correct" if wrong.size else "convert"
@@ -223,7 +227,7 @@ def _seconds(values: pd.Series[Any], column: str) -> NDArray[np.float64]:
     return seconds
 
 
-def _choices(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> NDArray[np.int64]:
+def _choices(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> Index:
     """Position of each response in `choices`."""
     if upper is not None:
         return _coded_by_upper(values, choices, column, upper)
@@ -238,7 +242,7 @@ def _choices(values: pd.Series[Any], choices: tuple[int, ...], column: str, uppe
     return np.asarray(position, dtype=np.int64)
 
 
-def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> NDArray[np.int64]:
+def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> Index:
     if len(choices) != 2:
         raise InputError(
             f"upper= is for models with two choices; this one has {len(choices)}: code {column!r} {choices}."
@@ -255,7 +259,7 @@ def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: st
     return np.where(is_upper, int(np.argmax(choices)), int(np.argmin(choices))).astype(np.int64)
 
 
-def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: str, wrong: NDArray[np.int64]) -> str:
+def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: str, wrong: Index) -> str:
     occurring = _occurring(values)
     where = f"got {values.iloc[wrong[:1]].tolist()[0]!r} in {_rows(wrong)}; the column holds {_listed(occurring)}."
     if len(choices) != 2:
@@ -278,5 +282,5 @@ def _listed(values: list[Any]) -> str:
     return ", ".join(map(repr, values[:_VALUES_SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _rows(rows: NDArray[np.int64]) -> str:
+def _rows(rows: Index) -> str:
     return f"{name_rows(rows.tolist())} (0 = first)"

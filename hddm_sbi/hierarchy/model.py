@@ -17,6 +17,7 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from hddm_sbi.data.design import find_cells
 from hddm_sbi.data.formula import build_designs, columns_used, parse_formulas
 from hddm_sbi.data.trials import Trials, check_codes, check_outcomes, check_trials
 from hddm_sbi.errors import InputError
@@ -37,7 +38,7 @@ from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training.train import train_likelihood
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 _DEFAULT_MODEL = "ddm"
 #: chains, and steps of each, of a first look.
@@ -114,7 +115,8 @@ class HierarchicalModel:
         self._lapse_seconds = float(lapse_seconds)
         self.priors = priors
         self._given = {p.name: check_codes(self.trials, p.name, (p.low, p.high)) for p in given}
-        self.designs, self.cell = build_designs(self.formulas, self.trials.frame, list(self._given))
+        self.cells = find_cells(self.trials.frame, predictors)
+        self.designs = build_designs(self.formulas, self.trials.frame, self.cells)
         self.hierarchy = self._hierarchy(priors)
         self._centered = centered
         self._start()
@@ -122,6 +124,11 @@ class HierarchicalModel:
     def _start(self) -> None:
         self._pilot = pilot_fit(self.hierarchy, pooled_fit(self.hierarchy))
         self.hierarchy = self.hierarchy.with_centring(self._centring(self._centered))
+
+    @property
+    def cell(self) -> Index:
+        """The cell of each trial, (n_trials,)."""
+        return self.cells.of_trial
 
     def with_outcomes(self, values: Array) -> HierarchicalModel:
         """The same model of other outcomes, of a simulated table for instance, in the same design and with the same law
@@ -148,15 +155,14 @@ class HierarchicalModel:
         return {name: value for name, value in self.__dict__.items() if name not in _OF_THE_DATA}
 
     def _hierarchy(self, priors: Priors) -> Hierarchy:
-        n_cells = int(self.cell.max()) + 1
+        n_cells = len(self.cells)
         per_cell = np.bincount(self.cell, minlength=n_cells)
         table = parameter_priors(self.simulator, priors)
         numbers = {name: value for name, value in self.formulas.items() if isinstance(value, float)}
         self._check_fixed(numbers)
-        first = np.unique(self.cell, return_index=True)[1]
         fixed: dict[str, float | Tensor] = {
             **numbers,
-            **{name: torch.as_tensor(values[first]) for name, values in self._given.items()},
+            **{name: torch.as_tensor(values[self.cells.first]) for name, values in self._given.items()},
         }
         hierarchy = Hierarchy(
             self.likelihood,
@@ -292,7 +298,7 @@ class HierarchicalModel:
         dims.update({name: ["trial"] for name in per_trial})
         attrs = provenance(
             model=self.simulator.name,
-            formulas=dict(self.formulas),
+            formulas={name: f if isinstance(f, float) else f.rhs for name, f in self.formulas.items()},
             likelihood=self.likelihood.kind,
             weights_sha256=getattr(self.likelihood, "sha256", ""),
             lapse=self.lapse if isinstance(self.lapse, float) else describe(self.lapse),
@@ -320,8 +326,7 @@ class HierarchicalModel:
             warn(inference_data.dataset(result), drawn.stats, chains)
         thinned = np.linspace(0, chains * n - 1, min(_EDGE_DRAWS, chains * n)).astype(int)
         theta = self.theta(result, thinned)
-        first = np.unique(self.cell, return_index=True)[1]
-        rows = self.trials.frame[self._predictors].iloc[first]
+        rows = self.trials.frame[self._predictors].iloc[self.cells.first]
         cells = [", ".join(f"{k}={v}" for k, v in row.items()) or "all trials" for row in rows.to_dict("records")]
         for predictor in self.hierarchy.predictors:
             warn_at_edge(predictor, theta[:, :, self.simulator.names.index(predictor.name)], cells)
@@ -350,9 +355,7 @@ class HierarchicalModel:
 
     def __repr__(self) -> str:
         n_cells = self.hierarchy.trials.n_cells
-        formulas = ", ".join(
-            f"{name} = {rhs:g}" if isinstance(rhs, float) else f"{name} ~ {rhs}" for name, rhs in self.formulas.items()
-        )
+        formulas = ", ".join(f"{name} = {f:g}" if isinstance(f, float) else str(f) for name, f in self.formulas.items())
         return (
             f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, "
             f"{len(self.trials)} trials in {n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"

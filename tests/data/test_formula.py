@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hddm_sbi.data.design import find_cells
 from hddm_sbi.data.formula import build_designs, columns_used, parse_formulas
+from hddm_sbi.data.trials import check_columns
 from hddm_sbi.errors import InputError
 
 DDM = ("v", "a", "z", "t0")
@@ -43,9 +45,18 @@ def data():
     return experiment()
 
 
+def designs_of(formulas, data):
+    """The design of every formula and the cell of every trial, as a model makes them."""
+    parsed = parse_formulas(formulas, DDM)
+    used = columns_used(parsed)
+    frame = check_columns(data, used)
+    cells = find_cells(frame, used)
+    return build_designs(parsed, frame, cells), cells.of_trial
+
+
 def design(rhs, data):
     """The design of one formula and the cell of every trial."""
-    designs, cell = build_designs(parse_formulas({"v": rhs}, DDM) | {"a": 1.0, "z": 0.5, "t0": 0.3}, data)
+    designs, cell = designs_of({"v": rhs, "a": 1.0, "z": 0.5, "t0": 0.3}, data)
     assert list(designs) == ["v"]
     return designs["v"], cell
 
@@ -205,7 +216,7 @@ def test_the_table_is_left_as_it_was(data):
 
 
 def test_cells_are_trials_that_share_every_column_of_every_formula(data):
-    designs, cell = build_designs({"v": "condition + (1|subject)", "a": "side", "z": 0.5, "t0": "1"}, data)
+    designs, cell = designs_of({"v": "condition + (1|subject)", "a": "side", "z": 0.5, "t0": "1"}, data)
     used = data[["condition", "subject", "side"]]
     assert cell.dtype == np.int64
     assert cell.max() + 1 == len(used.drop_duplicates())
@@ -310,14 +321,15 @@ def test_the_order_of_trials_does_not_matter(data):
     ],
 )
 def test_ways_to_write_formulas(formulas, parsed):
-    assert parse_formulas(formulas, DDM) == parsed
-    assert list(parse_formulas(formulas, DDM)) == list(DDM)
+    found = parse_formulas(formulas, DDM)
+    assert {name: f if isinstance(f, float) else f.rhs for name, f in found.items()} == parsed
+    assert list(found) == list(DDM)
 
 
 def test_columns_used_come_from_terms_calls_and_groups():
     rhs = {"v": "b * np.log(x + y) + C(c, Sum) + bs(w, df=4)", "a": "`my column` + (b:d|e/f)", "z": 0.5}
-    assert columns_used(rhs) == ("b", "x", "y", "c", "w", "my column", "d", "e", "f")
-    assert columns_used({"v": "1", "z": 0.5}) == ()
+    assert columns_used(parse_formulas(rhs, ["v", "a", "z"])) == ("b", "x", "y", "c", "w", "my column", "d", "e", "f")
+    assert columns_used(parse_formulas("z = 0.5", ["v", "z"])) == ()
 
 
 @pytest.mark.parametrize(
@@ -473,7 +485,7 @@ def test_a_million_trials_of_a_thousand_subjects_need_no_dense_group_matrix():
     )
     tracemalloc.start()
     start = time.process_time()
-    designs, cell = build_designs({"v": "condition*scale(load) + (condition|subject)", "a": "(1|subject)"}, table)
+    designs, cell = designs_of({"v": "condition*scale(load) + (condition|subject)", "a": "(1|subject)"}, table)
     seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**30

@@ -16,12 +16,14 @@ from nutpie import _lib
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+from hddm_sbi.data import syntax
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.inference import sampling
 from hddm_sbi.inference.approximation import laplace, variational
 from hddm_sbi.inference.density import FlatDensity, flatten
 from hddm_sbi.inference.nutpie_native import NativeChain
+from hddm_sbi.likelihoods.catalogue import PRETRAINED
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
@@ -71,7 +73,7 @@ def test_attributes_say_what_made_it(fitted):
 
 def test_neural_fit_names_its_weights(experiment):
     model = hs.HierarchicalModel("v ~ 1", experiment.trials)
-    card = json.loads((hs.catalogue.PRETRAINED / "ddm.json").read_text())
+    card = json.loads((PRETRAINED / "ddm.json").read_text())
     assert model.likelihood.sha256 == card["sha256"]
 
 
@@ -134,7 +136,7 @@ def after(evaluations, happens, monkeypatch):
         return call
 
     monkeypatch.setattr(FlatDensity, "__call__", counted(FlatDensity.__call__))
-    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", counted(ExactLikelihood.log_prob_by_cell))
+    monkeypatch.setattr(ExactLikelihood, "log_prob_by_cell", counted(ExactLikelihood.log_prob_by_cell))
 
 
 def interrupt_native_after(draws, monkeypatch):
@@ -207,7 +209,7 @@ def test_a_density_that_is_not_a_number_is_refused_by_its_site(experiment, monke
 
     model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
     log_prob_by_cell = ExactLikelihood.log_prob_by_cell
-    monkeypatch.setattr(ExactLikelihood, "cell_log_prob", broken)
+    monkeypatch.setattr(ExactLikelihood, "log_prob_by_cell", broken)
     with pytest.raises(InputError, match=r"not finite where sampling starts.*trials: nan"):
         model.fit(seed=1, **QUICK)
 
@@ -332,6 +334,24 @@ def test_a_response_never_seen_is_fitted_and_one_of_another_coding_refused(name,
     assert np.isfinite(gradient).all()
     with pytest.raises(hs.InputError, match=f"got {other} in row 7 "):
         hs.HierarchicalModel(formula, data.assign(response=data["response"].where(data.index != 7, other)), name, kind)
+
+
+@quick_fits
+def test_every_formula_is_parsed_once(experiment, monkeypatch):
+    """From the table to the posterior; of z, which is not mentioned, `z ~ 1`."""
+    parsed = []
+
+    class Counting(syntax.Parser):
+        def parse(self):
+            parsed.append(" ".join(token.lexeme for token in self.tokens))
+            return super().parse()
+
+    monkeypatch.setattr(syntax, "Parser", Counting)
+    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact")
+    posterior = model.fit(seed=1, **QUICK)
+    assert "condition + (1|subject)" in repr(model)
+    assert json.loads(posterior.posterior.attrs["formulas"])["z"] == "1"
+    assert len(parsed) == len(model.formulas) == 4
 
 
 @pytest.mark.parametrize("bad", [{"draws": 0}, {"chains": 1.5}, {"method": "gibbs"}])
