@@ -2,7 +2,9 @@
 
 import re
 
+import hddm_sbi as hs
 from benchmarks.house import ROOT, WINGS, modules
+from docs.generate import api_page, by_wing, models_page
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 
@@ -28,3 +30,20 @@ def test_doors_of_the_wings_are_modules():
     for name, doors in named.items():
         for door in doors[1].split(", ") if doors else ():
             assert f"{name}.{door}" in found, f"{name} names a door {door!r} that it does not have"
+
+
+def test_every_public_name_is_in_the_api():
+    pages = {name: api_page(name, objects) for name, objects in by_wing().items()}
+    headings = re.findall(r"^hs\.(\w+)\n-", "\n".join(pages.values()), re.MULTILINE)
+    assert sorted(headings) == sorted(hs.__all__)
+
+
+def test_every_model_is_listed_with_its_parameters():
+    page = models_page()
+    sections = {text.partition(":")[0]: text for text in page.split("\n## ")[1:]}
+    assert set(sections) == set(hs.models().index)
+    for name, text in sections.items():
+        simulator = hs.load_simulator(name)
+        assert simulator.citation in text
+        for parameter in simulator.parameters:
+            assert f"| `{parameter.name}` | {parameter.description}" in text

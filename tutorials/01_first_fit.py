@@ -8,9 +8,9 @@
 
 # %% [markdown]
 # # A first hierarchical fit
-# An experiment with 12 subjects and two conditions, easy and hard. Subjects differ in drift rate, threshold and
-# non-decision time; the hard condition lowers the drift rate. We simulate it, so the truth is known, fit the model that
-# made it, and look at the answer in three ways.
+# An experiment has 12 subjects and two conditions, easy and hard. Subjects differ in drift rate, threshold and
+# non-decision time; the hard condition lowers the drift rate. We simulate the experiment, so that the true parameters
+# are known, fit the model that generated the trials, and look at the posterior in three ways.
 
 # %%
 import os
@@ -27,8 +27,8 @@ experiment.trials.head()
 
 # %% [markdown]
 # ## The model
-# One formula per parameter, as in lme4. `z` is not mentioned, so it gets an intercept. The likelihood is the learned
-# one that ships with the package; `likelihood="exact"` would use the closed form.
+# There is one formula per parameter, as in lme4. No formula mentions `z`, so it gets an intercept. The likelihood is
+# the learned one in the package; `likelihood="exact"` would use the closed form.
 
 # %%
 model = hs.HierarchicalModel(
@@ -38,44 +38,46 @@ model = hs.HierarchicalModel(
 model
 
 # %% [markdown]
-# Every prior, on the scale of its link: `a` and `t0` are modelled on the log scale, `z` on the log odds.
+# The table lists every prior, on the scale of the parameter's link: log for `a` and `t0`, logit (log odds) for `z`.
 
 # %%
 model.prior_table
 
 # %% [markdown]
 # ## The fit
-# NUTS. The same seed gives the same draws.
+# The sampler is NUTS. The same seed gives the same draws.
 
 # %%
 posterior = model.fit(draws=DRAWS, tune=DRAWS, chains=4, seed=1, progress=False)
 print(az.summary(posterior, var_names=model.hierarchy.population_names))
 
 # %% [markdown]
-# Read the table: `v_Intercept` is the drift rate in the easy condition, `v_condition[hard]` how much lower it is in the
-# hard one, `v_1|subject_sigma` how far subjects lie apart.
+# `v_Intercept` is the drift rate in the easy condition. `v_condition[hard]` is the difference between the hard and the
+# easy condition. `v_1|subject_sigma` is the standard deviation between subjects.
 
 # %% [markdown]
 # ## Does the model predict the data?
-# Grey: observed response times; lower (wrong) responses to the left. Blue: what the fitted model predicts.
+# Grey shows the observed response times, with lower (wrong) responses to the left. Blue shows the predictions of the
+# fitted model.
 
 # %%
-hs.plots.plot_predictive(model, posterior, by="condition")
+axes = hs.plots.plot_predictive(model, posterior, by="condition")
 
 # %%
-hs.plots.plot_predictive(model, posterior, by="subject")
+axes = hs.plots.plot_predictive(model, posterior, by="subject")
 
 # %% [markdown]
 # ## Shrinkage
-# What a subject's own trials say (open circles), and what the hierarchy makes of it (filled): extreme subjects are
-# pulled towards the population mean, most where their own trials say least.
+# Open circles are estimates from the trials of each subject alone. Filled circles are estimates of the hierarchical
+# model. It pulls extreme subjects towards the population mean, and more so if their own trials carry little
+# information.
 
 # %%
-hs.plots.plot_shrinkage(model, posterior, parameter="v", group="subject")
+axes = hs.plots.plot_shrinkage(model, posterior, parameter="v", group="subject")
 
 # %% [markdown]
 # ## Recovery
-# The truth is known here: about 94 % of the 94 % intervals should contain it.
+# The true parameters are known here. About 94 % of the 94 % intervals should contain them.
 
 # %%
-hs.plots.plot_recovery(model, posterior, experiment.truth)
+axes = hs.plots.plot_recovery(model, posterior, experiment.truth)

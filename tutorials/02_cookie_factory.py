@@ -9,11 +9,11 @@
 # %% [markdown]
 # # The cookie factory: a likelihood that nobody wrote down
 # A factory bakes chocolate-chip cookies at five locations. We count the chips in some cookies and want to know how
-# many each location puts in. The oven is a black box: we can run it, we cannot write down its likelihood. So the
-# likelihood is learned from simulations, and then used in three ordinary Pyro models: all locations alike (pooled),
-# each on its own (unpooled), and related (hierarchical).
+# many chips each location puts into a cookie. The oven is a black box: we can run it, but we cannot write down its
+# likelihood. So we learn the likelihood from simulations, and use it in three ordinary Pyro models: one rate for all
+# locations (pooled), an unrelated rate for each location (unpooled), and related rates (hierarchical).
 #
-# The black box here draws from a Poisson distribution. So there is an answer to compare with.
+# The black box of this tutorial draws from a Poisson distribution, so the exact posterior is known for comparison.
 
 # %%
 import os
@@ -48,15 +48,16 @@ pd.Series(chips.numpy()).groupby(location).agg(["size", "mean"])
 
 # %% [markdown]
 # ## Learn the likelihood
-# Simulate cookies at many rates and let sbi learn p(chips | rate). Two choices matter.
+# We simulate cookies at many rates, and sbi learns p(chips | rate). Two choices matter.
 #
-# **Counts are categories.** A categorical estimator is a table of probabilities that adds up to one, and a small one is
-# smooth in the rate. The alternative, a flow on counts with uniform noise added, comes as close to the truth cookie by
-# cookie, but its log density wiggles as the rate changes, and that is what a posterior is made of: standard deviations
-# come out up to 25 % off.
+# **Counts are categories.** A categorical estimator gives one probability to each count, and the probabilities add up
+# to one. A small estimator is smooth in the rate. The alternative is a flow on counts with uniform noise. It is as
+# accurate for a single cookie, but its log density is not smooth in the rate, and the posterior depends on that:
+# standard deviations are wrong by up to 25 %.
 #
-# **Positive parameters go in as logarithms.** The log probability of a count is then nearly a straight line in what the
-# network sees, and a network without hidden blocks learns it best. `python -m benchmarks.bridge` prints the comparison.
+# **The network sees the logarithm of a positive parameter.** The log probability of a count is nearly linear in the
+# logarithm of the rate, and a network without hidden blocks learns it best. `python -m benchmarks.bridge` prints the
+# comparison.
 
 # %%
 MOST_CHIPS = 45
@@ -65,7 +66,7 @@ simulated = torch.tensor(bake(log_rate.exp().numpy())).float().clamp(max=MOST_CH
 
 
 def table_of_counts(log_rate, counts):
-    """Every count is named here; left alone, sbi knows those among its training simulations, and no others."""
+    """An estimator of all counts; by default sbi only knows the counts that occur in its training simulations."""
     every_count = torch.arange(MOST_CHIPS + 1.0).unsqueeze(-1)
     known = torch.full((1,), MOST_CHIPS + 1)
     return build_categoricalmassestimator(
@@ -76,8 +77,8 @@ def table_of_counts(log_rate, counts):
 estimator = None
 with torch.random.fork_rng():
     torch.manual_seed(1)
-    # Large steps first, then smaller ones on larger batches: the noise of the gradient goes down with both. Five passes
-    # of each are enough, though sbi, which waits for the validation score to stop rising, warns that it did not.
+    # Steps become smaller and batches larger, and both reduce the noise of the gradient. Five epochs at each setting
+    # are enough. sbi waits for the validation score to stop rising, and warns that it has not.
     for batch, step in [(500, 5e-3), (1_000, 1e-3), (5_000, 3e-4)]:
         build = table_of_counts if estimator is None else lambda *_, trained=estimator: trained
         trainer = NLE(density_estimator=build, tracker=hs.SilentTracker(), show_progress_bars=False)
@@ -85,7 +86,7 @@ with torch.random.fork_rng():
         estimator = trainer.train(training_batch_size=batch, learning_rate=step, max_num_epochs=5)
 
 # %% [markdown]
-# Is it any good? Here the truth is known.
+# Here the exact probabilities are known, so we can compare.
 
 # %%
 counts = torch.arange(26.0)
@@ -95,13 +96,13 @@ for rate, color in [(6.0, "tab:blue"), (9.5, "tab:orange")]:
     plt.plot(counts, dist.Poisson(rate).log_prob(counts).exp(), color=color, label="Poisson")
 plt.xlabel("chips")
 plt.ylabel("probability")
-plt.legend()
+_ = plt.legend()
 
 # %% [markdown]
 # ## Three models, two likelihoods
-# `hs.SBIToPyro` makes the estimator a Pyro distribution. Its `index` says which location a cookie comes from, so the
-# network is evaluated five times, not once per cookie. Everything else is Pyro as always; the likelihood is an
-# argument, so that each model is written once.
+# `hs.SBIToPyro` turns the estimator into a Pyro distribution. Its `index` says which location each cookie comes from,
+# so the network runs once per location and not once per cookie. Everything else is ordinary Pyro. The likelihood is an
+# argument of each model, so that we write each model once.
 
 
 # %%
@@ -132,7 +133,7 @@ def unpooled(chips_given):
 
 
 def hierarchical(chips_given):
-    """Rates of locations scatter with standard deviation sigma around mu."""
+    """Rates of locations are drawn from a population with mean mu and standard deviation sigma."""
     mu = pyro.sample("mu", dist.Gamma(2.0, 0.2))
     sigma = pyro.sample("sigma", dist.Exponential(1.0))
     with pyro.plate("location", len(TRUE_RATES)):
@@ -142,7 +143,8 @@ def hierarchical(chips_given):
 
 
 # %% [markdown]
-# The models are traced once and sampled with NUTS; `pyro.infer.NUTS`, `SVI` and `Predictive` work just as well.
+# `hs.flatten` records a model once, and `hs.sample` samples it with NUTS. `pyro.infer.NUTS`, `SVI` and `Predictive`
+# work as well.
 
 # %%
 START = {"mu": torch.tensor(8.0), "sigma": torch.tensor(1.0)}
@@ -173,7 +175,8 @@ posterior = {
 
 # %% [markdown]
 # ## Do they agree?
-# Difference of the posterior means in posterior standard deviations, and ratio of these, learned to analytic.
+# We compare the learned with the exact likelihood: the difference of the posterior means in posterior standard
+# deviations, and the ratio of the standard deviations.
 
 # %%
 rows = []
@@ -189,8 +192,8 @@ print(agreement.round(3).to_string(index=False))
 
 # %% [markdown]
 # ## Shrinkage
-# Locations borrow from each other: extreme ones are pulled towards the common mean, the one with five cookies most for
-# what it says on its own.
+# The hierarchical model pulls every location towards the common mean. It pulls the location with five cookies most,
+# because five cookies carry little information.
 
 # %%
 alone = posterior["unpooled", "learned_chips"]["rate"]
@@ -205,11 +208,12 @@ ax.axhline(together["mu"].mean(), color="0.7", label="common mean")
 ax.set_xticks(np.arange(5), [f"{i}\n{n} cookies" for i, n in enumerate(np.bincount(location))])
 ax.set_xlabel("location")
 ax.set_ylabel("chips per cookie")
-ax.legend()
+_ = ax.legend()
 
 # %% [markdown]
 # ## A sixth location
-# Nobody has baked there yet. Its rate is drawn from the population, its cookies from the learned likelihood.
+# No cookies come from this location yet. We draw its rate from the population, and its cookies from the learned
+# likelihood.
 
 # %%
 with torch.random.fork_rng():
@@ -226,10 +230,10 @@ print(f"a cookie from a new location: {new_chips.mean():.1f} chips, 94 % between
 
 # %% [markdown]
 # ## The same with formulas
-# All of the above by three lines: declare the black box, train, fit. `hs.train_likelihood` chooses the estimator by the
-# kind of the outcomes, trains it in stages, and checks it on simulations that it has not seen. Cookies of one rate are
-# counted before they are learned from, so two million take no longer than the hundred thousand above. The parameter is
-# declared by its prior: rates of locations are Gamma distributed around their mean, as in the model by hand.
+# The same takes three calls: declare the black box, train, fit. `hs.train_likelihood` chooses the estimator by the kind
+# of outcome, trains it in stages, and checks it on simulations that training has not seen. It counts the cookies of
+# each rate before it trains, so two million simulations take no longer than the hundred thousand above. The declaration
+# includes the prior of the parameter: rates of locations follow a Gamma distribution, as in the models above.
 
 # %%
 around = hs.Prior("halfnormal", 0.0, 1.0)
@@ -267,7 +271,7 @@ for name, formula in FORMULAS.items():
     print(f"{name}: rates shifted by {np.abs(shift).max():.3f} posterior sds of the analytic model at most")
 
 # %% [markdown]
-# Another new location, from the last fit: its rate from the population, its cookies from the likelihood.
+# The last fit also predicts a new location: we draw its rate from the population, and its cookies from the likelihood.
 
 # %%
 draws = fitted.posterior.stack(sample=("chain", "draw"))

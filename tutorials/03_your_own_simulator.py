@@ -8,8 +8,8 @@
 
 # %% [markdown]
 # # Your own simulator: a drift that decays
-# The package does not ship a diffusion model whose drift fades while a decision takes its time, as if attention waned.
-# Nobody has written down its likelihood. So: simulate it, learn the likelihood, check it, and fit a hierarchy with it.
+# In this model the drift rate decays during a decision, as if attention waned. The package has no such model, and its
+# likelihood has no closed form. We write a simulator, learn the likelihood, check it, and fit a hierarchical model.
 
 # %%
 import math
@@ -27,13 +27,15 @@ TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "100"))
 SIMULATIONS = int(os.environ.get("TUTORIAL_SIMULATIONS", "1000000"))
 
 # %% [markdown]
-# ## Twenty lines
-# A function of the parameters and of `rng`, the box in which the parameters lie, the kinds of its outcomes. An `rt` and
-# a `response` make it a decision model. Numba is not needed, but makes the loop a hundred times as fast.
+# ## The simulator in twenty lines
+# A declaration has three parts: a function of the parameters and of `rng`, the box of the parameters, and the kinds of
+# the outcomes. A simulator with the outcomes `rt` and `response` is a decision model. Numba is optional; it makes the
+# loop a hundred times as fast.
 #
-# **Symmetries** are optional and worth a lot. Here: `t0` only shifts response times; stretching space by `a` stretches
-# time by a², so what counts are `v a` and `k a²`; and the model with `-v` and `1 - z` is its own mirror image. Five
-# parameters become three, and the likelihood is as good as ten times as many simulations would make it.
+# **Symmetries** are optional too, and they help a lot. This model has three. `t0` only shifts response times. If space
+# is stretched by `a`, time is stretched by a², so that only `v a` and `k a²` matter. The model with `-v` and `1 - z` is
+# its mirror image. The network then has three inputs instead of five, and is as accurate as with ten times as many
+# simulations.
 
 
 # %%
@@ -58,16 +60,16 @@ hs.simulate(decaying, {"v": 2.0, "a": 1.0, "z": 0.5, "k": 1.0, "t0": 0.3}, n_tri
 
 # %% [markdown]
 # ## Learn the likelihood
-# The verdict is printed: how likely simulations are that training did not see, whether they lie among the likelihood's
-# own draws as they should, and whether its total mass is one.
+# The verdict uses simulations that training has not seen. It gives their log score, says whether their ranks among
+# draws from the likelihood are uniform, and whether the total probability is one.
 
 # %%
 likelihood = hs.train_likelihood(decaying, n_simulations=SIMULATIONS, seed=1, progress=False)
 print(likelihood.card.scores["verdict"])
 
 # %% [markdown]
-# One more check, because here we can: without decay this is the ordinary model, whose likelihood is known. The mean
-# difference of log densities is the divergence per trial.
+# One more check is possible here: without decay this is the ordinary drift-diffusion model, whose likelihood is known.
+# The number is the Kullback-Leibler divergence per trial.
 
 # %%
 exact = hs.load_likelihood("ddm", kind="exact")
@@ -80,10 +82,10 @@ gap = exact.log_prob(trials["rt"], trials["response"], theta) - likelihood.log_p
 print(f"without decay: {float((torch.expm1(-gap) + gap).mean()):.4f} nats per trial from the closed form")
 
 # %% [markdown]
-# ## Keep it
-# A safetensors file and a card in JSON: no code in either. On the command line the same is
-# `hddm-sbi train my_model.py:decaying -n 1000000 -o decaying.safetensors`, and then
-# `hddm-sbi fit trials.csv "k ~ condition" --likelihood decaying.safetensors`.
+# ## Save and load
+# `save` writes the weights (safetensors) and a card (JSON). Neither contains code. On the command line,
+# `hddm-sbi train my_model.py:decaying -n 1000000 -o decaying.safetensors` trains and saves, and
+# `hddm-sbi fit trials.csv "k ~ condition" --likelihood decaying.safetensors` fits.
 
 # %%
 likelihood.save("decaying.safetensors")
@@ -92,7 +94,7 @@ again
 
 # %% [markdown]
 # ## Fit a hierarchy
-# Eight subjects, two conditions: under distraction attention wanes faster.
+# We simulate eight subjects in two conditions. Under distraction the drift decays faster.
 
 # %%
 subject = np.repeat([f"s{i}" for i in range(8)], 2 * TRIALS)
@@ -122,4 +124,4 @@ print(hs.report.summary(model, posterior))
 print(f"truth: v 2.5 (sd 0.4), log k {math.log(2):.2f} distracted and {math.log(0.8):.2f} quiet")
 
 # %%
-hs.plots.plot_predictive(model, posterior, by="condition")
+axes = hs.plots.plot_predictive(model, posterior, by="condition")

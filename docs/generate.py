@@ -1,0 +1,113 @@
+"""Pages generated from the code: one of the API for every wing with public names, and one of all models."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from pathlib import Path
+
+import pandas as pd
+
+import hddm_sbi as hs
+from benchmarks.house import WINGS, first_line, modules, wing
+from hddm_sbi.simulation.simulator import Parameter, Simulator
+
+
+def write_pages(docs: Path) -> None:
+    """Write `api/` and `models.md` into the folder of the pages."""
+    (docs / "api").mkdir(exist_ok=True)
+    (docs / "models.md").write_text(models_page())
+    pages = {name: api_page(name, objects) for name, objects in by_wing().items()}
+    for name, page in pages.items():
+        (docs / "api" / f"{name}.rst").write_text(page)
+    listed = "\n".join(f"   {name}" for name in pages)
+    (docs / "api" / "index.rst").write_text(
+        f"{_heading('API')}\nThe public names, by the part of the package that they belong to. "
+        "All are attributes of the package: ``import hddm_sbi as hs``.\n\n"
+        f".. toctree::\n   :maxdepth: 2\n\n{listed}\n"
+    )
+
+
+def by_wing() -> dict[str, dict[str, object]]:
+    """Public names and what they name, by wing, the highest wing first."""
+    found: dict[str, dict[str, object]] = {name: {} for name in reversed(WINGS)}
+    for name in sorted(hs.__all__, key=lambda name: (name.endswith("Warning"), name.lower())):
+        value = getattr(hs, name)
+        found[wing(getattr(value, "__module__", None) or value.__name__)][name] = value
+    return {name: objects for name, objects in found.items() if objects}
+
+
+def api_page(name: str, objects: dict[str, object]) -> str:
+    """One wing's public names, classes and functions each with its docstring, modules with all they hold."""
+    parts = [_heading(name.capitalize()), first_line(modules()[f"hddm_sbi.{name}"]), ""]
+    for public, value in objects.items():
+        parts += [_heading(f"hs.{public}", "-"), *_directive(public, value), ""]
+    return "\n".join(parts)
+
+
+def _directive(public: str, value: object) -> list[str]:
+    """The directive of one public name."""
+    if isinstance(value, types.ModuleType):
+        return [f".. automodule:: {value.__name__}", "   :members:"]
+    if inspect.isclass(value):
+        return [f".. autoclass:: hddm_sbi.{public}", *(["   :members:"] if not issubclass(value, Warning) else [])]
+    return [f".. autofunction:: hddm_sbi.{public}"]
+
+
+def _heading(text: str, line: str = "=") -> str:
+    return f"{text}\n{line * len(text)}"
+
+
+def models_page() -> str:
+    """Every model: what it is called, its parameters with meaning, unit and box, its citation and its scores."""
+    table = hs.models()
+    parts = [
+        "# Models",
+        "`hs.simulate(name, ...)` simulates a model, `hs.load_likelihood(name)` is its learned likelihood. The page is "
+        "generated from the code (`simulators/`, one file per model) and from the cards beside the weights.",
+        "",
+        _table(_overview(table)),
+    ]
+    for name in table.index:
+        simulator = hs.load_simulator(name)
+        parts += ["", f"## {name}: {simulator.title}", f"{simulator.citation}.", "", _parameters(simulator)]
+    return "\n".join(parts) + "\n"
+
+
+def _overview(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of `hs.models()` without titles, which are the headings, and with links to them."""
+    shown = table.drop(columns=["title", "pretrained"]).rename(columns=lambda name: name.replace("_", " "))
+    headings = [f"{name} {title}".lower() for name, title in table["title"].items()]
+    anchors = [re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings]
+    shown.insert(0, "model", [f"[{name}](#{anchor})" for name, anchor in zip(table.index, anchors, strict=True)])
+    return shown.astype({"simulations": float})
+
+
+def _parameters(simulator: Simulator) -> str:
+    """The parameters of a model, one a row."""
+    return _table(pd.DataFrame([_row(parameter) for parameter in simulator.parameters]))
+
+
+def _row(parameter: Parameter) -> dict[str, str]:
+    low, high = parameter.typical
+    return {
+        "parameter": f"`{parameter.name}`",
+        "meaning": parameter.description + (" (a column of the table)" if parameter.from_data else ""),
+        "unit": parameter.unit,
+        "box": f"{parameter.low:g} to {parameter.high:g}",
+        "typical": f"{low:g} to {high:g}",
+        "link": parameter.prior.link,
+    }
+
+
+def _table(frame: pd.DataFrame) -> str:
+    """A table in Markdown; a number that is missing is a dash."""
+    rows = [frame.columns, ["---"] * len(frame.columns), *(map(_cell, row) for row in frame.to_numpy())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if pd.isna(value) else f"{value:.2g}" if isinstance(value, float) else str(value)
