@@ -49,6 +49,8 @@ nb_merge_streams = True
 suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []
 for name, value in {"TUTORIAL_DRAWS": "400", "TUTORIAL_TRIALS": "60", "TUTORIAL_SIMULATIONS": "100000"}.items():
     os.environ.setdefault(name, value)
+# tqdm misses ipywidgets; of sbi's epochs tutorial 02 speaks itself.
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found,ignore:Maximum number of epochs"
 # A file that a tutorial saves lands in a folder of its own.
 nb_execution_in_temp = True
 

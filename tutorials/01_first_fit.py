@@ -15,8 +15,6 @@
 # %%
 import os
 
-import arviz as az
-
 import hddm_sbi as hs
 
 DRAWS = int(os.environ.get("TUTORIAL_DRAWS", "1000"))
@@ -49,7 +47,7 @@ model.prior_table
 
 # %%
 posterior = model.fit(draws=DRAWS, tune=DRAWS, chains=4, seed=1, progress=False)
-print(az.summary(posterior, var_names=model.hierarchy.population_names))
+print(hs.report.summary(model, posterior))
 
 # %% [markdown]
 # `v_Intercept` is the drift rate in the easy condition. `v_condition[hard]` is the difference between the hard and the
