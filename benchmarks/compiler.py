@@ -66,7 +66,7 @@ def network_and_mixture(n_cells: int) -> float:
     at, lapse = torch.tensor(theta, requires_grad=True), torch.tensor(0.05, dtype=torch.float64)
 
     def gradient() -> None:
-        torch.autograd.grad(likelihood.log_prob_by_cell(at, trials, lapse).sum(), at)
+        torch.autograd.grad(likelihood.log_prob_by_cell(trials, at, lapse).sum(), at)
 
     return best_seconds(gradient, 8) * 1e3
 

@@ -6,7 +6,7 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi.likelihoods.likelihood import Likelihood, SortedTrials
+from hddm_sbi.likelihoods.likelihood import Likelihood, SortedTrials, outcome_rows
 
 
 def forty_thousand_trials(seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
@@ -24,7 +24,7 @@ def seconds_per_gradient(likelihood: Likelihood, lapse: float) -> float:
     probability = torch.tensor(lapse, dtype=torch.float64)
 
     def run() -> None:
-        torch.autograd.grad(likelihood.log_prob_by_cell(theta, trials, probability).sum(), theta)
+        torch.autograd.grad(likelihood.log_prob_by_cell(trials, theta, probability).sum(), theta)
 
     return best_seconds(run)
 
@@ -53,7 +53,7 @@ def main() -> None:
     choice = rng.integers(0, 2, len(theta))
     with mpmath.workdps(60):
         true = np.array([float(series(*q)) for q in zip(t, choice, *theta.T[:3], strict=True)])
-    error = np.abs(exact.trial_log_prob(*map(torch.tensor, (t, choice, theta))).numpy() - true)
+    error = np.abs(exact.log_prob_rows(outcome_rows(t, choice), torch.tensor(theta)).numpy() - true)
     inside = true > -700
     largest = (error / np.maximum(1, abs(true)))[inside].max()
     print(f"largest relative error over {inside.sum()} points with log p > -700: {largest:.1e}")

@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, outcome_rows
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training import accuracy
 
@@ -149,10 +150,11 @@ class PublishedLikelihood(DecisionLikelihood):
         values = [torch.tensor(numpy_helper.to_array(x)).double() for x in stored]
         self.layers = list(zip(values[::2], values[1::2], strict=True))
 
-    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        response = torch.tensor(self.simulator.choices, dtype=torch.float64)[choice]
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        response = torch.tensor(self.simulator.choices, dtype=torch.float64)[values[:, 1].long()]
         at = dict(zip(self.simulator.names, theta.unbind(-1), strict=True))
-        x = torch.stack([*self.inputs(at), rt, response], 1)
+        x = torch.stack([*self.inputs(at), values[:, 0], response], 1)
         for i, (weight, bias) in enumerate(self.layers):
             x = x @ weight.T + bias
             x = torch.tanh(x) if i + 1 < len(self.layers) else x
@@ -167,7 +169,7 @@ def mass(likelihood: DecisionLikelihood, theta: np.ndarray, later: np.ndarray) -
     for i, row in enumerate(theta):
         rows = torch.tensor(row).expand(len(t), -1)
         for choice in range(len(likelihood.simulator.choices)):
-            log_p = likelihood.trial_log_prob(t + row[shift], torch.full((len(t),), choice), rows)
+            log_p = likelihood.log_prob_rows(outcome_rows(t + row[shift], torch.full((len(t),), choice)), rows)
             total[i] += float(torch.trapezoid(torch.exp(log_p), t))
     return total
 
@@ -199,12 +201,12 @@ def later_than(seconds: float, ours: DecisionLikelihood, theta: np.ndarray) -> n
     """P(decision time > seconds) of every row of theta, by our likelihood."""
     at = torch.tensor(theta)
     with torch.no_grad():
-        return ours.trial_survival(at[:, ours.simulator.names.index("t0")] + seconds, at).numpy()
+        return ours.survival_rows(at[:, ours.simulator.names.index("t0")] + seconds, at).numpy()
 
 
-def log_prob(likelihood: DecisionLikelihood, trials: tuple[Tensor, Tensor, Tensor]) -> np.ndarray:
+def log_prob(likelihood: DecisionLikelihood, trials: tuple[Tensor, Tensor]) -> np.ndarray:
     with torch.no_grad():
-        return likelihood.trial_log_prob(*trials).numpy()
+        return likelihood.log_prob_rows(*trials).numpy()
 
 
 def with_se(of_trials: np.ndarray, n_thetas: int) -> tuple[float, float]:
@@ -234,7 +236,7 @@ def compare(published: Published, folder: Path, n_thetas: int, n_sets: int) -> l
     each = thetas(ours, box, n_thetas)
     theta = np.repeat(each, N_PER_THETA, axis=0)
     rt, choice = ours.simulator.simulate(theta, SEED)
-    trials = torch.as_tensor(rt), torch.as_tensor(choice), torch.as_tensor(theta)
+    trials = outcome_rows(rt, choice), torch.as_tensor(theta)
     log_ours, log_p = log_prob(ours, trials), None if reference is None else log_prob(reference, trials)
     beyond = later_than(LONGEST, ours, each)
     rows: list[dict[str, float | str]] = []

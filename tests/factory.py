@@ -41,15 +41,15 @@ class Poisson(Likelihood):
         order = np.argsort(cell, kind="stable")
         return CellOutcomes(values[order], cell[order], order, n_cells)
 
-    def log_prob_by_cell(self, theta, trials, lapse):
-        log_p = self.outcome_log_prob(torch.as_tensor(trials.values), theta[torch.as_tensor(trials.cell)])
+    def log_prob_by_cell(self, trials, theta, lapse):
+        log_p = self.log_prob_rows(torch.as_tensor(trials.values), theta[torch.as_tensor(trials.cell)])
         return torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.as_tensor(trials.cell), log_p)
 
-    def outcome_log_prob(self, values, theta):
+    def log_prob_rows(self, values, theta):
         rate = self.factor * theta[:, 0]
         return torch.xlogy(values[:, 0], rate) - rate - torch.lgamma(values[:, 0] + 1) + math.log(self.mass)
 
-    def outcome_sample(self, theta, seed):
+    def sample_rows(self, theta, seed):
         return np.random.default_rng(seed).poisson(self.factor * theta.numpy()).astype(float)
 
     def n_values(self, column):

@@ -58,7 +58,7 @@ likelihood = hs.load_likelihood("ddm")
 choice = (data["response"] == 1).to_numpy()
 trials = likelihood.group_by_cell(np.stack([data["rt"], choice], axis=1), subject, SUBJECTS)
 theta = torch.tensor([[1.5, 1.0, 0.5, 0.3]], dtype=torch.float64).expand(SUBJECTS, 4)
-by_cell = likelihood.log_prob_by_cell(theta, trials, lapse=torch.tensor(0.0).double())
+by_cell = likelihood.log_prob_by_cell(trials, theta, lapse=torch.tensor(0.0).double())
 by_trial = likelihood.log_prob(data["rt"], data["response"], {"v": 1.5, "a": 1.0, "z": 0.5, "t0": 0.3})
 print(f"log likelihood by cell {float(by_cell.sum()):.6f}, by trial {float(by_trial.sum()):.6f}")
 
@@ -87,7 +87,7 @@ def model():
     a, t0 = torch.exp(log_a + on_a * trait), torch.exp(log_t0 + on_t0 * trait)
     theta = torch.stack([v, a, torch.full_like(v, 0.5), t0], -1)
     with pyro.plate("cells", SUBJECTS):
-        pyro.factor("trials", likelihood.log_prob_by_cell(theta, trials, lapse=number(0.02)))
+        pyro.factor("trials", likelihood.log_prob_by_cell(trials, theta, lapse=number(0.02)))
 
 
 # %% [markdown]

@@ -253,7 +253,7 @@ def _log_likelihoods(
         sums = [
             float(
                 model.likelihood.log_prob_by_cell(
-                    torch.as_tensor(theta), model.hierarchy.trials, torch.tensor(lapse, dtype=torch.float64)
+                    model.hierarchy.trials, torch.as_tensor(theta), torch.tensor(lapse, dtype=torch.float64)
                 ).sum()
             )
             for theta, lapse in sets

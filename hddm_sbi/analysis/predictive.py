@@ -64,7 +64,7 @@ def simulate_table(
     if by_simulator and model.simulator.can_simulate:
         values = _simulated(model, theta[model.cell], seed)
     else:
-        values = model.likelihood.draw(torch.as_tensor(theta[model.cell]), seed)
+        values = model.likelihood.simulate(torch.as_tensor(theta[model.cell]), seed)
     if lapse > 0:
         rng = np.random.default_rng([*seed, 1])
         lapses = rng.random(len(values)) < lapse

@@ -234,12 +234,11 @@ def _choices(values: pd.Series[Any], choices: tuple[int, ...], column: str, uppe
     # A boolean is not a code: True would pass for +1 and False for nothing.
     number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
     codes = values.to_numpy(dtype=np.float64) if number else np.full(len(values), np.nan)
-    order = np.argsort(choices)
-    position = order[np.searchsorted(np.asarray(choices), codes, sorter=order).clip(max=len(choices) - 1)]
-    wrong = np.flatnonzero(np.asarray(choices)[position] != codes)
+    position = Outcome(column, "categorical", choices).numbers(codes)
+    wrong = np.flatnonzero(np.isnan(position))
     if wrong.size:
         raise InputError(_outside_coding(values, choices, column, wrong))
-    return np.asarray(position, dtype=np.int64)
+    return position.astype(np.int64)
 
 
 def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> Index:

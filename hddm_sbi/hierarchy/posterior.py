@@ -61,7 +61,7 @@ def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
         log_lapse, log_regular = np.log(lapse * trials.lapse_density), np.log1p(-lapse)
     with torch.no_grad():
         for draw in range(len(theta)):
-            regular = hierarchy.likelihood.outcome_log_prob(values, torch.as_tensor(theta[draw][cell]))
+            regular = hierarchy.likelihood.log_prob_rows(values, torch.as_tensor(theta[draw][cell]))
             out[draw, trials.order] = np.logaddexp(log_regular[draw] + regular.numpy(), log_lapse[draw])
     return out
 

@@ -44,7 +44,7 @@ class Hierarchy:
             else pyro.sample("lapse", self.lapse).double()
         )
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
-            pyro.factor("trials", self.likelihood.log_prob_by_cell(self._stack(on_cells), self.trials, lapse))
+            pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(on_cells), lapse))
 
     def theta(self, values: Values) -> Tensor:
         """Parameters of every cell, (..., n_cells, p), from a posterior's variables with any leading batch of draws."""

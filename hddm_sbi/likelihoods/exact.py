@@ -12,6 +12,7 @@ import torch
 from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
@@ -171,13 +172,13 @@ class ExactLikelihood(DecisionLikelihood):
         self._kernel = f"{simulator.name}#{next(_COUNTER)}"
         _DENSITIES[self._kernel] = simulator.log_density
 
-    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_log_prob`."""
-        log_p, _ = exact_trials(theta, choice, rt.contiguous(), self._kernel)
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        log_p, _ = exact_trials(theta, values[:, 1].long(), values[:, 0].contiguous(), self._kernel)
         return log_p
 
-    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.log_prob_by_cell`."""
+    @override
+    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
         total, _, _ = exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)
         return total

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.simulation.simulator import Simulator
@@ -125,33 +126,31 @@ class Likelihood(ABC):
         them."""
 
     @abstractmethod
-    def log_prob_by_cell(self, theta: Tensor, trials: Any, lapse: Tensor) -> Tensor:
-        """Sum over each cell's trials of log[(1 - lapse) p(outcomes | theta) + lapse * trials.lapse_density].
-
-        theta (n_cells, p) float64; trials: what `group_by_cell` made; lapse () float64 in [0, 1), 0 where the
-        outcomes know no lapses. Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
-        """
-
-    @abstractmethod
-    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """Log density per row: values (n, k) as in `group_by_cell`, theta (n, p) -> (n,), differentiable in theta."""
 
     @abstractmethod
-    def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
+    def sample_rows(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
         """Outcomes drawn from this likelihood, one row (k,) for each of theta (n, p)."""
+
+    @abstractmethod
+    def log_prob_by_cell(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
+        """Sum over each cell's trials of log[(1 - lapse) p(outcomes | theta) + lapse * trials.lapse_density].
+
+        trials: from `group_by_cell`. theta: (n_cells, p) float64. lapse: () float64 in [0, 1), 0 where the outcomes
+        know no lapses. Returns (n_cells,), differentiable in theta, and in lapse where lapse > 0.
+        """
 
     def n_values(self, column: int) -> int:
         """How many values the discrete outcome in this column of `simulator.columns` can take."""
         return len(self.simulator.columns[column].categories)
 
-    def draw(self, theta: Tensor, seed: int | Sequence[int]) -> NDArray[np.float64]:
+    def simulate(self, theta: Tensor, seed: int | Sequence[int]) -> NDArray[np.float64]:
         """Outcomes (n, k) at every row of theta: by the model's simulator, or from this likelihood where the simulator
         is a Python function, which may be slow, may fail, and may not be here."""
         if self.simulator.run is None:
             return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).values
-        return self.outcome_sample(
-            theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1)
-        )
+        return self.sample_rows(theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
 
     def sample(
         self, theta: Mapping[str, ArrayLike | Tensor], n_trials: int | None = None, *, seed: int
@@ -161,7 +160,7 @@ class Likelihood(ABC):
         theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
         """
         n = _length(theta) if n_trials is None else n_trials
-        values = self.outcome_sample(self._theta(theta, n), seed)
+        values = self.sample_rows(self._theta(theta, n), seed)
         return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(self.simulator.columns)})
 
     def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
@@ -190,6 +189,7 @@ class Likelihood(ABC):
 class DecisionLikelihood(Likelihood):
     """log p(rt, response | theta) of a decision model."""
 
+    @override
     def group_by_cell(
         self,
         values: NDArray[np.float64],
@@ -197,32 +197,25 @@ class DecisionLikelihood(Likelihood):
         n_cells: int,
         lapse_seconds: float = LAPSE_SECONDS,
     ) -> SortedTrials:
-        """See `Likelihood.group_by_cell`."""
         choice, n_choices = values[:, 1].astype(np.int64), len(self.simulator.choices)
         return SortedTrials.sort(values[:, 0], choice, cell, n_cells, n_choices, lapse_seconds)
 
-    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.outcome_log_prob`."""
-        return self.trial_log_prob(values[:, 0], values[:, 1].long(), theta)
-
-    def outcome_sample(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
-        """See `Likelihood.outcome_sample`."""
-        return np.stack(self.trial_sample(theta, seed), -1)
-
     @abstractmethod
-    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """Log density per trial. rt (n,) float64 seconds; choice (n,) int64 positions in `simulator.choices`;
-        theta (n, p) float64. Returns (n,) float64, differentiable in theta; -inf at or below the non-decision time."""
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        """Log density per row.
 
-    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """Sum over each cell's trials of log[(1 - lapse) p(rt, response | theta) + lapse * trials.lapse_density].
-
-        theta (n_cells, p) float64; lapse () float64 in [0, 1). Returns (n_cells,), differentiable in theta, and in
-        lapse where lapse > 0.
+        values: (n, 2) float64, rt in seconds and the position of the response in `simulator.choices`. theta: (n, p)
+        float64. Returns (n,) float64, differentiable in theta; -inf at or below the non-decision time.
         """
-        run = torch.from_numpy(np.repeat(np.arange(len(trials.starts) - 1), np.diff(trials.starts)))
-        cell, choice = run // trials.n_choices, run % trials.n_choices
-        log_p = self.trial_log_prob(torch.from_numpy(trials.rt), choice, theta[cell])
+
+    @override
+    def sample_rows(self, theta: Tensor, seed: int) -> NDArray[np.float64]:
+        return np.stack(self.simulator.simulate(theta.detach().numpy(), seed), -1)
+
+    @override
+    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
+        cell = torch.from_numpy(trials.cell)
+        log_p = self.log_prob_rows(torch.from_numpy(trials.values), theta[cell])
         if float(lapse.detach()) > 0.0:
             log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, log_p)
@@ -239,57 +232,59 @@ class DecisionLikelihood(Likelihood):
         >>> float(exact.log_prob([0.6], [1], {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3})[0])  # doctest: +ELLIPSIS
         0.07034914...
         """
-        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
-        return self.trial_log_prob(times, self._choice(response, len(times)), self._theta(theta, len(times)))
+        values = self._outcomes(rt, response)
+        return self.log_prob_rows(values, self._theta(theta, len(values)))
 
     def cdf(self, rt: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
         """P(response given, and within rt seconds) of every row, (n,): the defective distribution function.
 
         Arguments and errors as in `log_prob`; differentiable in theta.
         """
-        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
-        return self.trial_cdf(times, self._choice(response, len(times)), self._theta(theta, len(times)))
+        values = self._outcomes(rt, response)
+        return self.cdf_rows(values, self._theta(theta, len(values)))
 
     def survival(self, rt: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
         """P(no response within rt seconds) of every row, (n,): the probability of an omission at a deadline."""
         times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
-        return self.trial_survival(times, self._theta(theta, len(times)))
+        return self.survival_rows(times, self._theta(theta, len(times)))
 
     def choice_probabilities(self, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
         """Probability of every response, in the order of `simulator.choices`: (n, n_choices)."""
         rows = self._theta(theta, _length(theta))
         forever = torch.full((len(rows),), torch.inf, dtype=torch.float64)
         choices = range(len(self.simulator.choices))
-        return torch.stack([self.trial_cdf(forever, torch.full((len(rows),), c), rows) for c in choices], -1)
+        by_choice = [self.cdf_rows(outcome_rows(forever, torch.full_like(forever, c)), rows) for c in choices]
+        return torch.stack(by_choice, -1)
 
-    def quantile(self, share: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
-        """The rt within which `share` of the trials with this response lie, (n,) seconds, by bisection.
+    def quantile(self, probability: ArrayLike, response: ArrayLike, theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
+        """The rt below which a trial with this response lies with this probability, (n,) seconds, by bisection.
 
-        share: (n,) in (0, 1); not differentiable.
+        probability: (n,) in (0, 1); not differentiable.
         """
-        shares = torch.tensor(np.asarray(share, dtype=np.float64)).reshape(-1)
-        if not bool(((shares > 0) & (shares < 1)).all()):
-            raise InputError(f"share must lie in (0, 1); got {share!r}.")
-        rows, choice = self._theta(theta, len(shares)), self._choice(response, len(shares))
+        probabilities = torch.tensor(np.asarray(probability, dtype=np.float64)).reshape(-1)
+        if not bool(((probabilities > 0) & (probabilities < 1)).all()):
+            raise InputError(f"probability must lie in (0, 1); got {probability!r}.")
+        forever = torch.full_like(probabilities, torch.inf)
+        rows, values = self._theta(theta, len(forever)), self._outcomes(forever, response)
+        shift, choice = shift_of(self.simulator, rows), values[:, 1]
         with torch.no_grad():
-            target = shares * self.trial_cdf(torch.full_like(shares, torch.inf), choice, rows)
-            low, high = (torch.full_like(shares, end) for end in _Y_RANGE)
+            target = probabilities * self.cdf_rows(values, rows)
+            low, high = (torch.full_like(probabilities, end) for end in _Y_RANGE)
             for _ in range(_BISECTIONS):
                 middle = 0.5 * (low + high)
-                below = self.trial_cdf(self._shift(rows) + torch.exp(middle), choice, rows) < target
+                below = self.cdf_rows(outcome_rows(shift + torch.exp(middle), choice), rows) < target
                 low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return self._shift(rows) + torch.exp(high)
+        return shift + torch.exp(high)
 
-    def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """One trial per row of theta (n, p), rt (n,) and choice (n,): from the model's own simulator."""
-        return self.simulator.simulate(theta.detach().numpy(), seed)
+    def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        """P(response, RT <= rt) per row of values (n, 2), as in `log_prob_rows`; rt may be inf.
 
-    def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """P(choice, RT <= rt) per row, by Gauss-Legendre quadrature over log decision time; rt may be inf."""
-        # The times stand still when theta moves: log densities have no gradient by rt, and need none, since the density
-        # is 0 at the ends that would move, t0 and where the bounds meet.
-        still = theta.detach()
-        shift, closing = self._shift(still), self.simulator.closing
+        By Gauss-Legendre quadrature over log decision time.
+        """
+        # The limits are treated as constants. Their derivative terms vanish because the density is 0 at both ends (t0
+        # and the closing time).
+        still, (rt, choice) = theta.detach(), values.unbind(-1)
+        shift, closing = shift_of(self.simulator, still), self.simulator.closing
         low, high = _Y_RANGE
         decision = rt - shift
         if closing is not None:
@@ -301,32 +296,40 @@ class DecisionLikelihood(Likelihood):
         y = low + half.unsqueeze(-1) * (1.0 + _NODES)
         at = (shift.unsqueeze(-1) + torch.exp(y)).reshape(-1)
         many = len(_NODES)
-        log_p = self.trial_log_prob(at, choice.repeat_interleave(many), theta.repeat_interleave(many, 0))
+        log_p = self.log_prob_rows(outcome_rows(at, choice.repeat_interleave(many)), theta.repeat_interleave(many, 0))
         return half * (torch.exp(log_p.reshape(y.shape) + y) * _WEIGHTS).sum(-1)
 
-    def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """P(RT > rt) per row."""
-        choices = range(len(self.simulator.choices))
-        return 1.0 - sum((self.trial_cdf(rt, torch.full((len(rt),), c), theta) for c in choices), torch.zeros_like(rt))
+    def survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """P(RT > rt) per row: rt (n,), theta (n, p) -> (n,)."""
+        by_choice = (
+            self.cdf_rows(outcome_rows(rt, torch.full_like(rt, c)), theta) for c in range(len(self.simulator.choices))
+        )
+        return 1.0 - sum(by_choice, torch.zeros_like(rt))
 
-    def _shift(self, theta: Tensor) -> Tensor:
-        """Non-decision time of every row of theta (n, p)."""
-        name = self.simulator.symmetries.shift
-        return torch.zeros_like(theta[:, 0]) if name is None else theta[:, self.simulator.names.index(name)]
-
-    def _choice(self, response: ArrayLike, n: int) -> Tensor:
-        codes = np.asarray(response).reshape(-1)
-        if len(codes) != n:
-            raise InputError(f"rt and response must be equally long; got {n} and {len(codes)}.")
-        choices = np.array(self.simulator.choices)
-        position = np.searchsorted(choices, codes).clip(max=len(choices) - 1)
-        wrong = np.flatnonzero(choices[position] != codes)
+    def _outcomes(self, rt: ArrayLike, response: ArrayLike) -> Tensor:
+        """rt (n,) seconds and response codes (n,) as outcomes (n, 2)."""
+        times, codes = np.asarray(rt, dtype=np.float64).reshape(-1), np.asarray(response).reshape(-1)
+        if len(codes) != len(times):
+            raise InputError(f"rt and response must be equally long; got {len(times)} and {len(codes)}.")
+        position = self.simulator.columns[1].numbers(codes)
+        wrong = np.flatnonzero(np.isnan(position))
         if wrong.size:
             raise InputError(
                 f"response must be one of {self.simulator.choices}; got {codes[wrong[0]]!r} in "
                 f"{name_rows(wrong.tolist())} (0 = first)."
             )
-        return torch.as_tensor(position)
+        return outcome_rows(times, position)
+
+
+def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
+    """rt (n,) seconds and choice (n,), positions in `simulator.choices`, as the outcomes (n, 2) a likelihood takes."""
+    return torch.stack([torch.as_tensor(rt), torch.as_tensor(choice)], -1)
+
+
+def shift_of(simulator: Simulator, theta: Tensor) -> Tensor:
+    """Non-decision time of every row of theta (n, p): (n,), 0 where the model has none."""
+    name = simulator.symmetries.shift
+    return torch.zeros_like(theta[:, 0]) if name is None else theta[:, simulator.names.index(name)]
 
 
 def _length(theta: Mapping[str, ArrayLike | Tensor]) -> int:

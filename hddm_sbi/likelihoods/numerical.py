@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, shift_of
 from hddm_sbi.simulation.simulator import Simulator
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 #: step of the differences by which gradients are taken, in widths of the box.
 _STEP = 1e-4
@@ -35,17 +35,18 @@ class NumericalLikelihood(DecisionLikelihood):
         shift = simulator.symmetries.shift
         self._shift_column = None if shift is None else simulator.names.index(shift)
 
-    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_log_prob`."""
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         rows, inverse = np.unique(theta.detach().numpy(), axis=0, return_inverse=True)
-        value, gradient = np.empty(len(rt)), np.zeros(tuple(theta.shape))
+        decision = (values[:, 0] - shift_of(self.simulator, theta.detach())).numpy()
+        choice = values[:, 1].long().numpy()
+        value, gradient = np.empty(len(decision)), np.zeros(tuple(theta.shape))
         for i, row in enumerate(rows):
             here = np.flatnonzero(inverse.reshape(-1) == i)
-            times, choices = rt.numpy()[here], choice.numpy()[here]
-            t_max = _MARGIN * float((times - self._delay(row)).max())
-            value[here], slope = self._log_density(row, times, choices, t_max)
+            trials = decision[here], choice[here], _MARGIN * float(decision[here].max())
+            value[here], slope = self._log_density(row, *trials)
             if theta.requires_grad:
-                gradient[here] = self._differences(row, times, choices, t_max)
+                gradient[here] = self._differences(row, *trials)
                 if self._shift_column is not None:
                     gradient[here, self._shift_column] = -slope
         constant = torch.from_numpy(value)
@@ -54,14 +55,10 @@ class NumericalLikelihood(DecisionLikelihood):
         # The value, with a gradient that is already known.
         return constant + ((theta - theta.detach()) * torch.from_numpy(gradient)).sum(-1)
 
-    def _delay(self, row: Array) -> float:
-        return 0.0 if self._shift_column is None else float(row[self._shift_column])
-
-    def _log_density(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> tuple[Array, Array]:
-        """log density of trials at one theta, and its slope in time."""
+    def _log_density(self, row: Array, decision: Array, choice: Index, t_max: float) -> tuple[Array, Array]:
+        """log density of trials at one theta, and its slope in time. decision: (n,) decision times, seconds."""
         assert self.simulator.passage is not None
-        decision = rt - self._delay(row)
-        value, slope = np.full(len(rt), -np.inf), np.zeros(len(rt))
+        value, slope = np.full(len(decision), -np.inf), np.zeros(len(decision))
         above = decision > 0
         if above.any():
             passage = self.simulator.passage(*row, t_max=t_max)
@@ -69,8 +66,8 @@ class NumericalLikelihood(DecisionLikelihood):
             value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
         return value, slope
 
-    def _differences(self, row: Array, rt: Array, choice: NDArray[np.int64], t_max: float) -> Array:
-        gradient = np.zeros((len(rt), len(row)))
+    def _differences(self, row: Array, decision: Array, choice: Index, t_max: float) -> Array:
+        gradient = np.zeros((len(decision), len(row)))
         for column, p in enumerate(self.simulator.parameters):
             if p.from_data or column == self._shift_column:
                 continue
@@ -78,7 +75,7 @@ class NumericalLikelihood(DecisionLikelihood):
             ends = [row.copy(), row.copy()]
             ends[0][column] -= step
             ends[1][column] += step
-            below, above = (self._log_density(end, rt, choice, t_max)[0] for end in ends)
+            below, above = (self._log_density(end, decision, choice, t_max)[0] for end in ends)
             finite = np.isfinite(below) & np.isfinite(above)
             gradient[finite, column] = (above[finite] - below[finite]) / (2 * step)
         return gradient

@@ -261,7 +261,7 @@ def _own_levels(model: HierarchicalModel, posterior: Any, predictor: Predictor, 
     def loss(u: Array) -> tuple[float, Array]:
         level = torch.tensor(u, requires_grad=True)
         theta = hierarchy.theta({**means, name: level})
-        value = -hierarchy.likelihood.log_prob_by_cell(theta, hierarchy.trials, lapse).sum()
+        value = -hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, theta, lapse).sum()
         (gradient,) = torch.autograd.grad(value, level)
         return float(value.detach()), gradient.numpy()
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials, outcome_rows
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
 
@@ -85,8 +85,8 @@ def tails(
     simulator = reference.simulator
     theta = uniform(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
-    times, made, at = (torch.as_tensor(x) for x in (rt, choice, theta))
-    error = (reference.trial_log_prob(times, made, at) - likelihood.trial_log_prob(times, made, at)).numpy()
+    values, at = outcome_rows(rt, choice), torch.as_tensor(theta)
+    error = (reference.log_prob_rows(values, at) - likelihood.log_prob_rows(values, at)).numpy()
     shift = simulator.symmetries.shift
     decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
     other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
@@ -223,7 +223,7 @@ def _errors(
     values, gradients = [], []
     for one in (likelihood, reference):
         at = torch.tensor(theta, requires_grad=True)
-        log_p = one.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+        log_p = one.log_prob_rows(outcome_rows(rt, choice), at)
         (gradient,) = torch.autograd.grad(log_p.sum(), at)
         values.append(log_p.detach().numpy())
         gradients.append(gradient.numpy())
@@ -234,10 +234,9 @@ def _other_choice(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
 ) -> tuple[Array, Array]:
     """Error at the choice that was not made, and that choice's log density."""
-    other = torch.as_tensor((choice + 1) % len(reference.simulator.choices))
-    at, times = torch.as_tensor(theta), torch.as_tensor(rt)
-    exact = reference.trial_log_prob(times, other, at).numpy()
-    return exact - likelihood.trial_log_prob(times, other, at).numpy(), exact
+    other, at = outcome_rows(rt, (choice + 1) % len(reference.simulator.choices)), torch.as_tensor(theta)
+    exact = reference.log_prob_rows(other, at).numpy()
+    return exact - likelihood.log_prob_rows(other, at).numpy(), exact
 
 
 def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
@@ -247,7 +246,7 @@ def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, es
     def loss(x: Array) -> tuple[float, Array]:
         theta = torch.tensor(x, requires_grad=True)
         at = torch.tensor(cells).index_copy(1, torch.tensor(estimated), theta.expand(len(cells), -1))
-        value = -likelihood.log_prob_by_cell(at, trials, no_lapse).sum() / n
+        value = -likelihood.log_prob_by_cell(trials, at, no_lapse).sum() / n
         (gradient,) = torch.autograd.grad(value, theta)
         return float(value.detach()), gradient.numpy()
 
@@ -286,7 +285,7 @@ class _BoxPrior:
 def trial_scores(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
     """d log p / d theta of every trial, (n, p)."""
     at = torch.tensor(theta, requires_grad=True)
-    log_p = likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+    log_p = likelihood.log_prob_rows(outcome_rows(rt, choice), at)
     return np.asarray(torch.autograd.grad(log_p.sum(), at)[0].numpy())
 
 

@@ -79,7 +79,7 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
     covariance = np.linalg.inv(scores.T @ scores / len(scores) + np.diag(prior))
     at = torch.tensor(cells, requires_grad=True)
     trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
-    total = likelihood.log_prob_by_cell(at, trials, torch.zeros((), dtype=torch.float64)).sum()
+    total = likelihood.log_prob_by_cell(trials, at, torch.zeros((), dtype=torch.float64)).sum()
     mean_score = torch.autograd.grad(total, at)[0].numpy().sum(0)[estimated] / n_simulated
     return np.asarray(np.abs(covariance @ mean_score) / np.sqrt(np.diag(covariance) / n_trials))
 
@@ -102,7 +102,7 @@ def shift_bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n
         trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
         with torch.no_grad():
             return likelihood.log_prob_by_cell(
-                torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)
+                trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)
             ).numpy()
 
     def off(grid: Array) -> Array:

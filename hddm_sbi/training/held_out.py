@@ -83,7 +83,7 @@ def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Hel
     """Check a likelihood on simulations (n, k) at theta (n, p) that it has not seen."""
     x, at = torch.as_tensor(values), torch.as_tensor(theta)
     with torch.no_grad():
-        log_score = float(likelihood.outcome_log_prob(x, at).mean())
+        log_score = float(likelihood.log_prob_rows(x, at).mean())
     ranked = values[:_RANKED], theta[:_RANKED]
     tests = list(_rank_tests(likelihood, *ranked, seed))
     p, where, distance = min(tests)
@@ -102,7 +102,7 @@ def _baseline(likelihood: Likelihood, values: Array, theta: Array) -> float:
     """Mean log density of the mixture over many parameter sets: what a likelihood without parameters would score."""
     chosen = torch.as_tensor(theta[:_BASELINE])
     with torch.no_grad():
-        each = [likelihood.outcome_log_prob(torch.as_tensor(values), row.expand(len(values), -1)) for row in chosen]
+        each = [likelihood.log_prob_rows(torch.as_tensor(values), row.expand(len(values), -1)) for row in chosen]
     return float((torch.logsumexp(torch.stack(each), 0) - math.log(len(each))).clamp(min=-1e3).mean())
 
 
@@ -111,10 +111,10 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
     and where a parameter is low or high."""
     rng = np.random.default_rng(seed)
     repeated = torch.as_tensor(np.repeat(theta, DRAWS, axis=0))
-    own = likelihood.outcome_sample(repeated, seed)
+    own = likelihood.sample_rows(repeated, seed)
     with torch.no_grad():
-        density = likelihood.outcome_log_prob(torch.as_tensor(values), torch.as_tensor(theta)).numpy()
-        own_density = likelihood.outcome_log_prob(torch.as_tensor(own), repeated).numpy()
+        density = likelihood.log_prob_rows(torch.as_tensor(values), torch.as_tensor(theta)).numpy()
+        own_density = likelihood.log_prob_rows(torch.as_tensor(own), repeated).numpy()
     n = len(values)
     statistics = {outcome.name: (values[:, k], own[:, k]) for k, outcome in enumerate(likelihood.simulator.columns)}
     statistics["the joint density"] = (density, own_density)
@@ -157,14 +157,14 @@ def _mass_at(likelihood: Likelihood, theta: torch.Tensor) -> float:
     points = np.array(list(itertools.product(*grids)))
     log_weight = np.array([sum(w) for w in itertools.product(*log_weights)])
     with torch.no_grad():
-        log_p = likelihood.outcome_log_prob(torch.as_tensor(points), theta.expand(len(points), -1)).numpy()
+        log_p = likelihood.log_prob_rows(torch.as_tensor(points), theta.expand(len(points), -1)).numpy()
     return float(np.exp(log_p + log_weight).sum())
 
 
 def _line(likelihood: Likelihood, theta: torch.Tensor, column: int) -> tuple[Array, Array]:
     """Points and log weights of a quadrature over a continuous outcome; over its logarithm if it is positive."""
     simulator, outcome = likelihood.simulator, likelihood.simulator.columns[column]
-    draws = likelihood.outcome_sample(theta.expand(_RANKED, -1), seed=0)[:, column]
+    draws = likelihood.sample_rows(theta.expand(_RANKED, -1), seed=0)[:, column]
     shift = simulator.symmetries.shift if column == 0 else None
     offset = float(theta[simulator.names.index(shift)]) if shift else 0.0
     positive = outcome.kind == "positive"

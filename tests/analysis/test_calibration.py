@@ -234,8 +234,8 @@ class Tempered(Poisson):
         super().__init__()
         self.power = power
 
-    def log_prob_by_cell(self, theta, trials, lapse):
-        return self.power * super().log_prob_by_cell(theta, trials, lapse)
+    def log_prob_by_cell(self, trials, theta, lapse):
+        return self.power * super().log_prob_by_cell(trials, theta, lapse)
 
 
 @pytest.mark.slow

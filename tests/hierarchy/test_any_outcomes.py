@@ -238,7 +238,7 @@ def posterior_moments(likelihood, pooling: str = "partial") -> np.ndarray:
     """
     rate = torch.linspace(0.6, 19.5, 400, dtype=torch.float64)
     chips = torch.tensor(DATA["chips"].tolist()).double().unsqueeze(-1)
-    table = torch.stack([likelihood.outcome_log_prob(chips, r.expand(len(chips), 1)) for r in rate])
+    table = torch.stack([likelihood.log_prob_rows(chips, r.expand(len(chips), 1)) for r in rate])
     rows = [torch.tensor((DATA["location"] == name).tolist()) for name in RATES]
     log_l = torch.stack([table[:, here].sum(1) for here in (rows if pooling != "complete" else [sum(rows) > 0])])
     if pooling != "partial":

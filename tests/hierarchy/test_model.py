@@ -204,8 +204,8 @@ def test_nutpie_draws_the_same_by_c_functions_and_from_python(experiment, monkey
 
 
 def test_a_density_that_is_not_a_number_is_refused_by_its_site(experiment, monkeypatch):
-    def broken(self, theta, trials, lapse):
-        return log_prob_by_cell(self, theta, trials, lapse) * float("nan")
+    def broken(self, trials, theta, lapse):
+        return log_prob_by_cell(self, trials, theta, lapse) * float("nan")
 
     model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
     log_prob_by_cell = ExactLikelihood.log_prob_by_cell

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
@@ -36,8 +36,8 @@ def thetas(name, n, seed):
 def some_trials(name, n, seed):
     """Trials drawn from the likelihood itself, each with a theta of its own."""
     theta = thetas(name, n, seed)
-    rt, choice = LIKELIHOODS[name].trial_sample(theta, seed)
-    return torch.tensor(rt), torch.tensor(choice), theta
+    rt, choice = torch.tensor(LIKELIHOODS[name].sample_rows(theta, seed)).unbind(-1)
+    return rt, choice.long(), theta
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -54,9 +54,9 @@ def test_cells_are_sums_of_trials_with_the_same_gradient(name):
     for way in ("kernel", "definition"):
         at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
         if way == "kernel":
-            total = likelihood.log_prob_by_cell(at, trials, share)
+            total = likelihood.log_prob_by_cell(trials, at, share)
         else:
-            total = super(MixtureLikelihood, likelihood).log_prob_by_cell(at, trials, share)
+            total = super(MixtureLikelihood, likelihood).log_prob_by_cell(trials, at, share)
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         gap = (one - other).abs() / other.abs().clamp(min=1.0)
@@ -71,12 +71,12 @@ def test_gradient_agrees_with_differences(name):
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.arange(5), 5, 2)
     lapse = torch.tensor(0.0, dtype=torch.float64)
     at = theta.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(likelihood.log_prob_by_cell(at, trials, lapse).sum(), at)
+    (gradient,) = torch.autograd.grad(likelihood.log_prob_by_cell(trials, at, lapse).sum(), at)
     step = 1e-6
     for column in range(theta.shape[1]):
         by = torch.zeros_like(theta)
         by[:, column] = step
-        above, below = (likelihood.log_prob_by_cell(theta + sign * by, trials, lapse) for sign in (1, -1))
+        above, below = (likelihood.log_prob_by_cell(trials, theta + sign * by, lapse) for sign in (1, -1))
         difference = (above - below) / (2 * step)
         torch.testing.assert_close(gradient[:, column], difference, rtol=1e-5, atol=1e-5 * float(gradient.abs().max()))
 
@@ -95,14 +95,14 @@ def test_mass_is_one_and_the_cdf_its_integral(name):
         mass = 0.0
         for choice in (0, 1):
             choices = torch.full((len(d),), choice)
-            density = torch.exp(likelihood.trial_log_prob(d + row[3], choices, rows))
+            density = torch.exp(likelihood.log_prob_rows(outcome_rows(d + row[3], choices), rows))
             steps = torch.diff(d) * 0.5 * (density[1:] + density[:-1])
-            cdf = likelihood.trial_cdf(d + row[3], choices, rows)
+            cdf = likelihood.cdf_rows(outcome_rows(d + row[3], choices), rows)
             torch.testing.assert_close(cdf[1:] - cdf[0], steps.cumsum(0), rtol=0, atol=1e-5)
             mass = mass + cdf
         assert abs(float(mass[-1]) - 1.0) < 1e-5
         torch.testing.assert_close(
-            mass + likelihood.trial_survival(d + row[3], rows), torch.ones_like(d), rtol=0, atol=1e-9
+            mass + likelihood.survival_rows(d + row[3], rows), torch.ones_like(d), rtol=0, atol=1e-9
         )
 
 
@@ -111,10 +111,10 @@ def test_samples_follow_the_distribution(name):
     """20 000 draws of one theta: Kolmogorov-Smirnov at a false-alarm rate of 1e-6, choices included."""
     likelihood, n = LIKELIHOODS[name], 20_000
     rows = thetas(name, 1, seed=5).expand(n, -1)
-    rt, choice = likelihood.trial_sample(rows, seed=6)
-    u = 1 - likelihood.trial_survival(torch.tensor(np.sort(rt)), rows).numpy()
+    rt, choice = likelihood.sample_rows(rows, seed=6).T
+    u = 1 - likelihood.survival_rows(torch.tensor(np.sort(rt)), rows).numpy()
     assert np.abs(u - (np.arange(n) + 0.5) / n).max() < 2.71 / np.sqrt(n)
-    share = float(likelihood.trial_cdf(torch.tensor([np.inf]), torch.tensor([1]), rows[:1])[0])
+    share = float(likelihood.cdf_rows(outcome_rows(torch.tensor([np.inf]), torch.tensor([1])), rows[:1])[0])
     assert abs(choice.mean() - share) < 5 * np.sqrt(share * (1 - share) / n)
 
 
@@ -130,8 +130,8 @@ def test_a_delay_averages_the_density_without_it():
         at = row.clone()
         at[0, 3] += 0.1 * (1 + node)
         at[0, 6] = 0.0
-        average += 0.5 * weight * torch.exp(likelihood.trial_log_prob(rt, choice, at.expand(40, -1)))
-    got = torch.exp(likelihood.trial_log_prob(rt, choice, row.expand(40, -1)))
+        average += 0.5 * weight * torch.exp(likelihood.log_prob_rows(outcome_rows(rt, choice), at.expand(40, -1)))
+    got = torch.exp(likelihood.log_prob_rows(outcome_rows(rt, choice), row.expand(40, -1)))
     torch.testing.assert_close(got, average, rtol=1e-6, atol=0)
 
 
@@ -142,7 +142,9 @@ def test_a_vanishing_delay_is_none():
     theta = torch.stack([row, row, row])
     theta[:, 6] = torch.tensor([0.0, 1e-6, 1e-4])
     theta.requires_grad_()
-    value = likelihood.trial_log_prob(torch.full((3,), 0.8).double(), torch.ones(3, dtype=torch.int64), theta)
+    value = likelihood.log_prob_rows(
+        outcome_rows(torch.full((3,), 0.8).double(), torch.ones(3, dtype=torch.int64)), theta
+    )
     (gradient,) = torch.autograd.grad(value.sum(), theta)
     value = value.detach()
     assert torch.isfinite(gradient).all()
@@ -169,11 +171,11 @@ def test_no_density_once_the_bounds_have_met():
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3, float(np.arctan(0.5))]], dtype=torch.float64).repeat(4, 1)
     theta.requires_grad_()
     rt = torch.tensor([0.3, 2.29, 2.31, 5.0], dtype=torch.float64)
-    value = likelihood.trial_log_prob(rt, torch.ones(4, dtype=torch.int64), theta)
+    value = likelihood.log_prob_rows(outcome_rows(rt, torch.ones(4, dtype=torch.int64)), theta)
     assert torch.isfinite(value).tolist() == [False, True, False, False]
     (gradient,) = torch.autograd.grad(value[1], theta)
     assert torch.isfinite(gradient).all()
-    assert likelihood.trial_survival(rt, theta.detach()).tolist()[2:] == [0.0, 0.0]
+    assert likelihood.survival_rows(rt, theta.detach()).tolist()[2:] == [0.0, 0.0]
 
 
 def test_a_delay_with_a_clock_is_refused():

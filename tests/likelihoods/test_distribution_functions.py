@@ -54,14 +54,14 @@ def test_survival_and_choices_share_all_trials(likelihood):
 
 def test_quantile_inverts_the_cdf(likelihood):
     theta = inner_theta(likelihood, 4, 3)
-    share = np.array([0.05, 0.3, 0.7, 0.95])
+    probability = np.array([0.05, 0.3, 0.7, 0.95])
     for code in likelihood.simulator.choices:
         codes = np.full(4, code)
-        t = likelihood.quantile(share, codes, theta)
+        t = likelihood.quantile(probability, codes, theta)
         of_choice = likelihood.choice_probabilities(theta).numpy()[:, likelihood.simulator.choices.index(code)]
         # Bisection of log decision time in [-14, 30] 60 times; rt - t0 loses digits where it is small.
-        np.testing.assert_allclose(likelihood.cdf(t, codes, theta), share * of_choice, rtol=1e-6, atol=1e-13)
-    with pytest.raises(InputError, match="share"):
+        np.testing.assert_allclose(likelihood.cdf(t, codes, theta), probability * of_choice, rtol=1e-6, atol=1e-13)
+    with pytest.raises(InputError, match="probability"):
         likelihood.quantile([0.0], [likelihood.simulator.choices[0]], {k: v[:1] for k, v in theta.items()})
 
 
@@ -73,13 +73,13 @@ def test_samples_follow_the_cdf(name):
     choices = likelihood.simulator.choices
     for seed, row in enumerate(random_thetas(likelihood.simulator, 2, 4, margin=0.1)):
         at = torch.tensor(row).expand(n, -1)
-        pilot, trials = (likelihood.trial_sample(at, 2 * seed + k) for k in range(2))
+        pilot, trials = (likelihood.sample_rows(at, 2 * seed + k) for k in range(2))
 
         def cdf(choice, t, row=row):
             codes = np.full(len(t), choices[choice])
             return likelihood.cdf(t, codes, by_name(likelihood.simulator, row)).numpy()
 
-        assert chi_square_p(*trials, edges_of(*pilot, len(choices)), cdf) > FALSE_ALARM
+        assert chi_square_p(*trials.T, edges_of(*pilot.T, len(choices)), cdf) > FALSE_ALARM
 
 
 def test_same_seed_same_sample(likelihood):

@@ -10,7 +10,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.simulation.simulator import Simulator
 
 EXACT = hs.load_likelihood("ddm", kind="exact")
@@ -44,7 +44,7 @@ def tail_and_box_points(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def log_p(theta: np.ndarray, t: np.ndarray, choice: np.ndarray) -> torch.Tensor:
-    return EXACT.trial_log_prob(torch.tensor(t), torch.tensor(choice), torch.tensor(theta))
+    return EXACT.log_prob_rows(outcome_rows(t, choice), torch.tensor(theta))
 
 
 def test_log_density_over_the_box_and_its_tails():
@@ -61,7 +61,7 @@ def test_gradient_against_high_precision_differences():
     """100 points; central differences with step 1e-20 in 60 digits are exact to 1e-30."""
     theta, t, choice = tail_and_box_points(100, seed=2)
     at = torch.tensor(theta, requires_grad=True)
-    (gradient,) = torch.autograd.grad(EXACT.trial_log_prob(torch.tensor(t), torch.tensor(choice), at).sum(), at)
+    (gradient,) = torch.autograd.grad(EXACT.log_prob_rows(outcome_rows(t, choice), at).sum(), at)
     with mpmath.workdps(60):
         h = mpmath.mpf("1e-20")
         for i in range(len(t)):
@@ -89,7 +89,9 @@ def test_mass_is_one():
 
 def test_nothing_at_or_below_the_non_decision_time():
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3]] * 3, dtype=torch.float64, requires_grad=True)
-    values = EXACT.trial_log_prob(torch.tensor([0.2, 0.3, 0.301], dtype=torch.float64), torch.tensor([0, 1, 1]), theta)
+    values = EXACT.log_prob_rows(
+        outcome_rows(torch.tensor([0.2, 0.3, 0.301], dtype=torch.float64), torch.tensor([0, 1, 1])), theta
+    )
     assert values[:2].tolist() == [-np.inf, -np.inf]
     assert torch.isfinite(values[2])
     (gradient,) = torch.autograd.grad(values[2], theta)
@@ -118,10 +120,10 @@ def cells(
 @pytest.mark.parametrize("lapse", [0.05, 0.6])
 def test_cells_are_sums_over_trials_with_lapses(lapse):
     theta, trials, rt, choice, cell = cells()
-    each = EXACT.trial_log_prob(torch.tensor(rt), torch.tensor(choice), theta[cell]).exp()
+    each = EXACT.log_prob_rows(outcome_rows(rt, choice), theta[cell]).exp()
     mixed = torch.log((1 - lapse) * each + lapse * trials.lapse_density)
     expected = torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.tensor(cell), mixed)
-    got = EXACT.log_prob_by_cell(theta, trials, torch.tensor(lapse, dtype=torch.float64))
+    got = EXACT.log_prob_by_cell(trials, theta, torch.tensor(lapse, dtype=torch.float64))
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     assert got[-1] == 0.0
 
@@ -129,7 +131,7 @@ def test_cells_are_sums_over_trials_with_lapses(lapse):
 def test_cells_without_lapses_need_every_trial_above_t0():
     theta, trials, *_ = cells()
     no_lapse = torch.zeros((), dtype=torch.float64)
-    values = EXACT.log_prob_by_cell(theta, trials, no_lapse)
+    values = EXACT.log_prob_by_cell(trials, theta, no_lapse)
     assert values[0] == -np.inf
     assert torch.isfinite(values[1:]).all()
 
@@ -139,7 +141,7 @@ def test_cell_gradients_by_finite_differences():
     theta[:, 3] = 0.25
     lapse = torch.tensor(0.07, dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda th, la: EXACT.log_prob_by_cell(th, trials, la),
+        lambda th, la: EXACT.log_prob_by_cell(trials, th, la),
         (theta.requires_grad_(), lapse.requires_grad_()),
         eps=1e-6,
         rtol=1e-5,
@@ -199,8 +201,8 @@ def test_sums_over_a_million_trials_are_accurate(kind, lapse):
     rt, choice = hs.load_simulator("ddm").simulate(theta.numpy().repeat(1_000, 0), seed=1)
     rt, choice = np.tile(rt, n // 1_000), np.tile(choice, n // 1_000)
     trials = SortedTrials.sort(rt, choice, np.zeros(n, dtype=np.int64), 1, 2)
-    log_p = likelihood.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta.expand(n, -1))
+    log_p = likelihood.log_prob_rows(outcome_rows(rt, choice), theta.expand(n, -1))
     mixed = np.logaddexp(np.log1p(-lapse) + log_p.numpy(), np.log(lapse * trials.lapse_density) if lapse else -np.inf)
-    total = likelihood.log_prob_by_cell(theta, trials, torch.tensor(lapse, dtype=torch.float64))
+    total = likelihood.log_prob_by_cell(trials, theta, torch.tensor(lapse, dtype=torch.float64))
     error = abs(float(total) / math.fsum(mixed) - 1)
     assert error < 1e-13, error

@@ -14,7 +14,7 @@ import hddm_sbi as hs
 from hddm_sbi.data.trials import check_trials
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 
 
 @pytest.fixture(scope="module", params=names())
@@ -156,8 +156,8 @@ def test_mass_over_choices_and_times_is_one(likelihood):
         t, weight = grid_of(simulator, row)
         mass = 0.0
         for choice in range(len(simulator.choices)):
-            log_p = likelihood.trial_log_prob(
-                torch.tensor(t), torch.full((len(t),), choice), torch.tensor(row).expand(len(t), -1)
+            log_p = likelihood.log_prob_rows(
+                outcome_rows(torch.tensor(t), torch.full((len(t),), choice)), torch.tensor(row).expand(len(t), -1)
             )
             mass += float(np.exp(log_p.detach().numpy()) @ weight)
         assert mass == pytest.approx(1.0, abs=error), row.tolist()
@@ -177,9 +177,9 @@ def test_gradient_agrees_with_differences_and_cells_with_trials(likelihood):
     lapse = torch.tensor(0.05, dtype=torch.float64)
 
     def total(at):
-        return likelihood.log_prob_by_cell(at, trials, lapse)
+        return likelihood.log_prob_by_cell(trials, at, lapse)
 
-    density = torch.exp(likelihood.trial_log_prob(rt[kept], choice[kept], theta[kept]))
+    density = torch.exp(likelihood.log_prob_rows(outcome_rows(rt[kept], choice[kept]), theta[kept]))
     mixed = torch.log(0.95 * density + 0.05 * trials.lapse_density)
     by_trial = torch.zeros(4, dtype=torch.float64).index_add(0, cell, mixed)
     at = cells.clone().requires_grad_()
@@ -214,14 +214,14 @@ def test_declared_symmetries_hold(likelihood):
     simulator = likelihood.simulator
     symmetries = simulator.symmetries
     rt, choice, theta = some_trials(likelihood, 100, 2, seed=4)
-    original = likelihood.trial_log_prob(rt, choice, theta)
+    original = likelihood.log_prob_rows(outcome_rows(rt, choice), theta)
     t0 = theta[:, simulator.names.index(symmetries.shift)]
 
     def expect(log_p):
         torch.testing.assert_close(log_p, original, rtol=1e-8, atol=1e-8)
 
     later = image(simulator, theta, lambda name, x, _: x + 0.25 if name == symmetries.shift else x)
-    expect(likelihood.trial_log_prob(rt + 0.25, choice, later))
+    expect(likelihood.log_prob_rows(outcome_rows(rt + 0.25, choice), later))
 
     if symmetries.scale is not None:
         b = 1.1
@@ -237,7 +237,10 @@ def test_declared_symmetries_hold(likelihood):
 
         stretch = power(symmetries.time_power, by_name(simulator, theta.numpy())) * math.log(b)
         stretched = t0 + (rt - t0) * torch.as_tensor(np.exp(stretch))
-        expect(likelihood.trial_log_prob(stretched, choice, image(simulator, theta, scaled)) + torch.as_tensor(stretch))
+        expect(
+            likelihood.log_prob_rows(outcome_rows(stretched, choice), image(simulator, theta, scaled))
+            + torch.as_tensor(stretch)
+        )
 
     if symmetries.negated or symmetries.complemented:
         mirrored = image(
@@ -245,19 +248,20 @@ def test_declared_symmetries_hold(likelihood):
             theta,
             lambda name, x, _: -x if name in symmetries.negated else 1 - x if name in symmetries.complemented else x,
         )
-        expect(likelihood.trial_log_prob(rt, 1 - choice, mirrored))
+        expect(likelihood.log_prob_rows(outcome_rows(rt, 1 - choice), mirrored))
 
     if simulator.exchanged:
         n = len(simulator.choices)
         permuted = torch.cat([theta[:, :n].roll(1, 1), theta[:, n:]], 1)
-        expect(likelihood.trial_log_prob(rt, (choice + 1) % n, permuted))
+        expect(likelihood.log_prob_rows(outcome_rows(rt, (choice + 1) % n), permuted))
 
     if symmetries.even_given_choice:
         reversed_ = image(simulator, theta, lambda name, x, _: -x if name in symmetries.even_given_choice else x)
         shares = [
-            torch.stack([likelihood.trial_cdf(torch.full_like(rt, torch.inf), choice, at)]) for at in (theta, reversed_)
+            torch.stack([likelihood.cdf_rows(outcome_rows(torch.full_like(rt, torch.inf), choice), at)])
+            for at in (theta, reversed_)
         ]
-        other = likelihood.trial_log_prob(rt, choice, reversed_)
+        other = likelihood.log_prob_rows(outcome_rows(rt, choice), reversed_)
         expect(other - torch.log(shares[1][0]) + torch.log(shares[0][0]))
 
 
@@ -287,6 +291,6 @@ def test_a_response_never_seen_is_no_trouble(likelihood):
     made = len(simulator.choices) - 1
     choice = torch.full((60,), made)
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.repeat([0, 1], 30), 2, len(simulator.choices))
-    got = likelihood.log_prob_by_cell(theta[::30], trials, torch.tensor(0.0, dtype=torch.float64))
-    expected = likelihood.trial_log_prob(rt, choice, theta).reshape(2, 30).sum(1)
+    got = likelihood.log_prob_by_cell(trials, theta[::30], torch.tensor(0.0, dtype=torch.float64))
+    expected = likelihood.log_prob_rows(outcome_rows(rt, choice), theta).reshape(2, 30).sum(1)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)

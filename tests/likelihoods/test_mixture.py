@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 
 DDM = load_simulator("ddm")
 NEURAL, EXACT = load_likelihood("ddm"), load_likelihood("ddm", kind="exact")
@@ -43,9 +43,9 @@ def sort(rt, choice, cell):
     return SortedTrials.sort(rt, choice, cell, len(CELL_SIZES), 2)
 
 
-def by_definition(rt, choice, cell, theta, trials, lapse):
+def by_definition(rt, choice, cell, trials, theta, lapse):
     """Sum over each cell of log[(1 - lapse) p + lapse * lapse_density], one trial at a time."""
-    p = torch.exp(NEURAL.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), theta[cell]))
+    p = torch.exp(NEURAL.log_prob_rows(outcome_rows(rt, choice), theta[cell]))
     mixed = torch.log((1 - lapse) * p + lapse * trials.lapse_density)
     return torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.as_tensor(cell), mixed)
 
@@ -55,8 +55,8 @@ def by_definition(rt, choice, cell, theta, trials, lapse):
 def test_cells_are_sums_of_trials(lapse, below):
     rt, choice, cell, theta = table(below=below)
     trials = sort(rt, choice, cell)
-    found = NEURAL.log_prob_by_cell(theta, trials, torch.tensor(lapse, dtype=torch.float64))
-    expected = by_definition(rt, choice, cell, theta, trials, lapse)
+    found = NEURAL.log_prob_by_cell(trials, theta, torch.tensor(lapse, dtype=torch.float64))
+    expected = by_definition(rt, choice, cell, trials, theta, lapse)
     assert torch.isinf(expected).any() == (below and lapse == 0.0)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
     assert found[3] == 0.0
@@ -67,10 +67,10 @@ def test_gradient_of_cells_is_the_gradient_of_the_definition(lapse, below):
     rt, choice, cell, theta = table(below=below)
     trials = sort(rt, choice, cell)
     gradients = []
-    for total in (NEURAL.log_prob_by_cell, lambda at, sorted_, p: by_definition(rt, choice, cell, at, sorted_, p)):
+    for total in (NEURAL.log_prob_by_cell, lambda *given: by_definition(rt, choice, cell, *given)):
         at, p = theta.clone().requires_grad_(), torch.tensor(lapse, dtype=torch.float64, requires_grad=lapse > 0)
         weight = torch.linspace(0.5, 2.0, len(theta), dtype=torch.float64)
-        gradients.append(torch.autograd.grad((weight * total(at, trials, p)).sum(), (at, p) if lapse > 0 else (at,)))
+        gradients.append(torch.autograd.grad((weight * total(trials, at, p)).sum(), (at, p) if lapse > 0 else (at,)))
     for found, expected in zip(*gradients, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
@@ -81,7 +81,7 @@ def test_gradient_of_cells_agrees_with_finite_differences(lapse):
     trials = sort(rt, choice, cell)
 
     def total(at, p):
-        return NEURAL.log_prob_by_cell(at, trials, p)
+        return NEURAL.log_prob_by_cell(trials, at, p)
 
     at, p = theta.clone().requires_grad_(), torch.tensor(lapse, dtype=torch.float64, requires_grad=lapse > 0)
     value = total(at, p)
@@ -103,15 +103,15 @@ def test_order_and_ties_of_trials_do_not_matter():
     rt = np.maximum(np.round(rt, 2), theta[cell, 3].numpy() + 0.001)
     backwards = slice(None, None, -1)
     lapse = torch.tensor(0.05, dtype=torch.float64)
-    one = NEURAL.log_prob_by_cell(theta, sort(rt, choice, cell), lapse)
-    other = NEURAL.log_prob_by_cell(theta, sort(rt[backwards], choice[backwards], cell[backwards]), lapse)
+    one = NEURAL.log_prob_by_cell(sort(rt, choice, cell), theta, lapse)
+    other = NEURAL.log_prob_by_cell(sort(rt[backwards], choice[backwards], cell[backwards]), theta, lapse)
     assert torch.equal(one, other)
 
 
 def test_density_is_zero_at_and_below_the_non_decision_time():
     rt = torch.tensor([0.1, 0.3, 0.3 + 1e-9, 0.31], dtype=torch.float64)
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3]], dtype=torch.float64).repeat(4, 1).requires_grad_()
-    log_p = NEURAL.trial_log_prob(rt, torch.ones(4, dtype=torch.int64), theta)
+    log_p = NEURAL.log_prob_rows(outcome_rows(rt, torch.ones(4, dtype=torch.int64)), theta)
     assert torch.isneginf(log_p).tolist() == [True, True, False, False]
     (gradient,) = torch.autograd.grad(log_p[2:].sum(), theta)
     assert torch.isfinite(gradient).all()
@@ -120,8 +120,8 @@ def test_density_is_zero_at_and_below_the_non_decision_time():
 def test_a_value_is_the_same_alone_and_with_a_gradient():
     theta = torch.as_tensor(np.repeat(uniform_theta(30, 4), 10, axis=0))
     rt, choice = theta[:, 3] + torch.linspace(0.01, 3.0, 300, dtype=torch.float64), torch.arange(300) % 2
-    alone = NEURAL.trial_log_prob(rt, choice, theta)
-    followed = NEURAL.trial_log_prob(rt, choice, theta.clone().requires_grad_()).detach()
+    alone = NEURAL.log_prob_rows(outcome_rows(rt, choice), theta)
+    followed = NEURAL.log_prob_rows(outcome_rows(rt, choice), theta.clone().requires_grad_()).detach()
     torch.testing.assert_close(alone, followed, rtol=1e-12, atol=1e-12)
 
 
@@ -130,8 +130,8 @@ def test_agrees_with_the_closed_form_on_simulated_trials():
     # at a true mean of 0.0009 is below 1e-9.
     theta = uniform_theta(50_000, 71)
     rt, choice = DDM.simulate(theta, 72)
-    at = [torch.as_tensor(x) for x in (rt, choice, theta)]
-    error = (NEURAL.trial_log_prob(*at) - EXACT.trial_log_prob(*at)).abs()
+    at = outcome_rows(rt, choice), torch.as_tensor(theta)
+    error = (NEURAL.log_prob_rows(*at) - EXACT.log_prob_rows(*at)).abs()
     assert float(error.mean()) <= 0.002
     assert float(error.std()) < 0.002
 

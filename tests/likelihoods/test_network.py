@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
@@ -67,7 +68,11 @@ def test_mass_over_choices_and_times_is_one(likelihood):
     each = theta.repeat_interleave(len(y), 0)
     times = y.repeat(len(theta))
     density = sum(
-        torch.exp(likelihood.trial_log_prob(each[:, 3] + torch.exp(times), torch.full((len(each),), choice), each))
+        torch.exp(
+            likelihood.log_prob_rows(
+                outcome_rows(each[:, 3] + torch.exp(times), torch.full((len(each),), choice)), each
+            )
+        )
         for choice in (0, 1)
     )
     mass = torch.trapezoid((density * torch.exp(times)).reshape(-1, len(y)), y)
@@ -79,7 +84,8 @@ def test_non_decision_time_is_a_pure_shift(likelihood):
     rt, choice, theta = trials(500, 20)
     later = theta + torch.tensor([0.0, 0.0, 0.0, 0.75], dtype=torch.float64)
     assert torch.equal(
-        likelihood.trial_log_prob(rt, choice, theta), likelihood.trial_log_prob(rt + 0.75, choice, later)
+        likelihood.log_prob_rows(outcome_rows(rt, choice), theta),
+        likelihood.log_prob_rows(outcome_rows(rt + 0.75, choice), later),
     )
 
 
@@ -87,8 +93,8 @@ def test_doubling_the_bound_stretches_time_fourfold(likelihood):
     rt, choice, theta = trials(500, 30, a_high=1.25)
     v, a, z, t0 = theta.unbind(-1)
     wide = torch.stack([v / 2, 2 * a, z, t0], -1)
-    at_one = likelihood.trial_log_prob(rt, choice, theta)
-    at_two = likelihood.trial_log_prob(t0 + 4 * (rt - t0), choice, wide)
+    at_one = likelihood.log_prob_rows(outcome_rows(rt, choice), theta)
+    at_two = likelihood.log_prob_rows(outcome_rows(t0 + 4 * (rt - t0), choice), wide)
     torch.testing.assert_close(at_two, at_one - np.log(4.0), rtol=0, atol=ROUNDING)
 
 
@@ -97,8 +103,8 @@ def test_choices_mirror_when_drift_and_bias_do(likelihood):
     v, a, z, t0 = theta.unbind(-1)
     mirrored = torch.stack([-v, a, 1 - z, t0], -1)
     torch.testing.assert_close(
-        likelihood.trial_log_prob(rt, 1 - choice, mirrored),
-        likelihood.trial_log_prob(rt, choice, theta),
+        likelihood.log_prob_rows(outcome_rows(rt, 1 - choice), mirrored),
+        likelihood.log_prob_rows(outcome_rows(rt, choice), theta),
         rtol=0,
         atol=ROUNDING,
     )
@@ -111,7 +117,7 @@ def test_sign_of_the_drift_does_not_matter_once_the_choice_is_known(likelihood):
     def given_choice(at):
         mixture = likelihood.network.mixture(at)
         share = torch.logsumexp(mixture.log_weight, -1)[torch.arange(len(rt)), choice]
-        return likelihood.trial_log_prob(rt, choice, at) - share
+        return likelihood.log_prob_rows(outcome_rows(rt, choice), at) - share
 
     torch.testing.assert_close(given_choice(theta), given_choice(reversed_), rtol=0, atol=ROUNDING)
 
@@ -119,7 +125,7 @@ def test_sign_of_the_drift_does_not_matter_once_the_choice_is_known(likelihood):
 def test_trained_network_is_not_symmetric_by_accident():
     rt, choice, theta = trials(500, 60)
     pretrained = load_likelihood("ddm")
-    at, mirrored = (pretrained.trial_log_prob(rt, c, theta) for c in (choice, 1 - choice))
+    at, mirrored = (pretrained.log_prob_rows(outcome_rows(rt, c), theta) for c in (choice, 1 - choice))
     assert float((at - mirrored).abs().median()) > 0.5
 
 
@@ -147,7 +153,9 @@ def test_gradient_is_finite_at_every_corner_of_the_box(likelihood):
     theta = corners.repeat_interleave(4, 0).requires_grad_()
     decision = torch.tensor([1e-6, 0.01, 1.0, 60.0], dtype=torch.float64).repeat(len(corners))
     for choice in (0, 1):
-        log_p = likelihood.trial_log_prob(theta[:, 3].detach() + decision, torch.full((len(theta),), choice), theta)
+        log_p = likelihood.log_prob_rows(
+            outcome_rows(theta[:, 3].detach() + decision, torch.full((len(theta),), choice)), theta
+        )
         (gradient,) = torch.autograd.grad(log_p.sum(), theta)
         assert torch.isfinite(log_p).all()
         assert torch.isfinite(gradient).all()

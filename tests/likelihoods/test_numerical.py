@@ -8,7 +8,7 @@ import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, names
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.training import accuracy
 
@@ -22,10 +22,10 @@ REFERENCE = NumericalLikelihood(DMC)
 class Drifted(NumericalLikelihood):
     """The density of a model whose drift is larger by .05."""
 
-    def trial_log_prob(self, rt, choice, theta):
+    def log_prob_rows(self, values, theta):
         by = torch.zeros(7, dtype=torch.float64)
         by[0] = 0.05
-        return super().trial_log_prob(rt, choice, theta + by)
+        return super().log_prob_rows(values, theta + by)
 
 
 DRIFTED = Drifted(DMC)
@@ -46,8 +46,8 @@ def test_without_leak_or_collapse_it_is_the_closed_form():
     theta, rt, choice = some_trials("ornstein", 3, 300, seed=1)
     theta[:, 4] = 0.0
     leaky, plain = theta.clone().requires_grad_(), theta[:, :4].clone().requires_grad_()
-    got = NumericalLikelihood(hs.load_simulator("ornstein")).trial_log_prob(rt, choice, leaky)
-    expected = ExactLikelihood(hs.load_simulator("ddm")).trial_log_prob(rt, choice, plain)
+    got = NumericalLikelihood(hs.load_simulator("ornstein")).log_prob_rows(outcome_rows(rt, choice), leaky)
+    expected = ExactLikelihood(hs.load_simulator("ddm")).log_prob_rows(outcome_rows(rt, choice), plain)
     likely = expected > expected.max() - 15
     assert likely.sum() > 290
     assert (got - expected)[likely].abs().max() < 1e-6
@@ -77,8 +77,8 @@ def test_cells_are_sums_of_trials():
     likelihood = load_likelihood("ornstein", kind="numerical")
     trials = SortedTrials.sort(rt.numpy(), choice.numpy(), np.repeat([0, 1], 50), 2, 2)
     for lapse in (0.0, 0.1):
-        per_cell = likelihood.log_prob_by_cell(theta[[0, 50]], trials, torch.tensor(lapse, dtype=torch.float64))
-        density = torch.exp(likelihood.trial_log_prob(rt, choice, theta))
+        per_cell = likelihood.log_prob_by_cell(trials, theta[[0, 50]], torch.tensor(lapse, dtype=torch.float64))
+        density = torch.exp(likelihood.log_prob_rows(outcome_rows(rt, choice), theta))
         expected = torch.log((1 - lapse) * density + lapse * trials.lapse_density).reshape(2, 50).sum(1)
         np.testing.assert_allclose(per_cell.numpy(), expected.numpy(), rtol=1e-6)
 

@@ -27,7 +27,7 @@ def table(likelihood, sizes, n_cells, seed=1):
     else:
         run = np.repeat(np.arange(n_cells * n_choices), np.resize(sizes, n_cells * n_choices))
     cell, choice = run // n_choices, run % n_choices
-    rt = likelihood.trial_sample(theta[cell], seed)[0] * rng.uniform(0.6, 2.0, len(cell))
+    rt = likelihood.sample_rows(theta[cell], seed)[:, 0] * rng.uniform(0.6, 2.0, len(cell))
     return SortedTrials.sort(rt, choice, cell, n_cells, n_choices), theta
 
 
@@ -39,7 +39,7 @@ def test_cells_are_the_definition_with_the_same_gradient(name, sizes):
     weight, results = torch.linspace(0.5, 2.0, 37, dtype=torch.float64), []
     for total in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).log_prob_by_cell):
         at, lapse = theta.clone().requires_grad_(), torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
-        value = total(at, trials, lapse)
+        value = total(trials, at, lapse)
         results.append([value.detach(), *torch.autograd.grad((weight * value).sum(), (at, lapse))])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
@@ -53,7 +53,7 @@ def test_operator_is_registered_as_torch_expects(name, monkeypatch):
     monkeypatch.setattr(
         likelihood_module, "neural_cells", lambda *arguments: given.append(arguments) or neural_cells(*arguments)
     )
-    likelihood.log_prob_by_cell(theta, trials, torch.tensor(0.05, dtype=torch.float64))
+    likelihood.log_prob_by_cell(trials, theta, torch.tensor(0.05, dtype=torch.float64))
     leaves = [
         x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) and x.ndim and i < 14 else x
         for i, x in enumerate(given[0])

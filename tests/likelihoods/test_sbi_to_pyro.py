@@ -18,6 +18,7 @@ from torch.distributions import constraints
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference.density import flatten
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.likelihoods.sbi.pyro import SBIToPyro, SilentTracker, estimator_builder, validation_kept
 
 # sbi and what it imports warn about their own future; nothing of ours.
@@ -49,7 +50,7 @@ def test_sbi_trains_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         )
         trainer.append_simulations(torch.tensor(theta).float(), torch.tensor(x).float())
         estimator = trainer.train(training_batch_size=500, learning_rate=3e-3, max_num_epochs=8)
-        exact = hs.load_likelihood("ddm", kind="exact").trial_log_prob(*map(torch.as_tensor, (rt, choice, theta)))
+        exact = hs.load_likelihood("ddm", kind="exact").log_prob_rows(outcome_rows(rt, choice), torch.as_tensor(theta))
         learned = estimator.log_prob(torch.tensor(x).float().unsqueeze(0), torch.tensor(theta).float())[0]
         # An untrained network misses by more than 0.5; eight small epochs bring the mean error below 0.05.
         assert float((exact - learned.detach()).mean()) < 0.05
@@ -70,7 +71,7 @@ def test_estimator_matches_the_shipped_likelihood_with_its_weights():
     x = torch.tensor([[0.6, 1.0], [0.9, -1.0]], dtype=torch.float64)
     estimator = build(theta, x).double()
     estimator.net.load_state_dict(likelihood.network.state_dict())
-    ours = likelihood.trial_log_prob(x[:, 0], torch.tensor([1, 0]), theta)
+    ours = likelihood.log_prob_rows(outcome_rows(x[:, 0], torch.tensor([1, 0])), theta)
     torch.testing.assert_close(estimator.log_prob(x, theta)[0], ours, rtol=0, atol=1e-12)
 
 
@@ -355,7 +356,7 @@ def test_the_shipped_network_as_a_pyro_distribution():
     estimator.net.load_state_dict(likelihood.network.state_dict())
     index = torch.tensor([1, 0, 1])
     ours = SBIToPyro(estimator, theta, index=index)
-    expected = likelihood.trial_log_prob(x[:, 0], torch.tensor([1, 0, 1]), theta[index])
+    expected = likelihood.log_prob_rows(outcome_rows(x[:, 0], torch.tensor([1, 0, 1])), theta[index])
     torch.testing.assert_close(ours.log_prob(x), expected, rtol=0, atol=1e-12)
     assert ours.support.check(torch.tensor([[0.5, -1.0], [0.5, 0.0]])).tolist() == [True, False]
 

@@ -8,6 +8,7 @@ from scipy import stats
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 
 SIMULATOR = hs.load_simulator("ddm")
 EXACT = hs.load_likelihood("ddm", kind="exact")
@@ -43,7 +44,9 @@ def test_distribution_agrees_with_the_density(theta):
     pilot, trials = (SIMULATOR.simulate(rows, seed) for seed in (11, 12))
 
     def cdf(choice: int, t: np.ndarray) -> np.ndarray:
-        return EXACT.trial_cdf(torch.tensor(t), torch.full((len(t),), choice), torch.tensor(rows[: len(t)])).numpy()
+        return EXACT.cdf_rows(
+            outcome_rows(torch.tensor(t), torch.full((len(t),), choice)), torch.tensor(rows[: len(t)])
+        ).numpy()
 
     assert chi_square_p(*trials, edges_of(*pilot, 2, bins=40), cdf) > FALSE_ALARM
 

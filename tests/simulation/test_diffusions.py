@@ -18,6 +18,7 @@ from scipy import special
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.catalogue import names
 from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage, grid
 
 Density = Callable[[np.ndarray], np.ndarray]
@@ -38,7 +39,9 @@ def exact_log_density(name: str, theta: np.ndarray, t: np.ndarray) -> np.ndarray
     likelihood = ExactLikelihood(hs.load_simulator(name))
     rows = torch.tensor(np.tile(theta, (len(t), 1)))
     choices = [torch.full((len(t),), choice) for choice in (0, 1)]
-    return np.stack([likelihood.trial_log_prob(torch.tensor(t), choice, rows).numpy() for choice in choices])
+    return np.stack(
+        [likelihood.log_prob_rows(outcome_rows(torch.tensor(t), choice), rows).numpy() for choice in choices]
+    )
 
 
 def full_ddm_density(theta: dict[str, float], t: np.ndarray) -> np.ndarray:
@@ -206,7 +209,9 @@ def test_closed_form_and_gradient_against_high_precision(name):
     theta[:, 3] = 0.25
     choice = rng.integers(0, 2, 60)
     at = torch.tensor(theta, requires_grad=True)
-    value = ExactLikelihood(hs.load_simulator(name)).trial_log_prob(torch.tensor(t + 0.25), torch.tensor(choice), at)
+    value = ExactLikelihood(hs.load_simulator(name)).log_prob_rows(
+        outcome_rows(torch.tensor(t + 0.25), torch.tensor(choice)), at
+    )
     (gradient,) = torch.autograd.grad(value.sum(), at)
     with mpmath.workdps(60):
         h = mpmath.mpf("1e-20")
@@ -269,7 +274,7 @@ def test_nothing_outside_the_support_of_the_angle_model():
     likelihood = ExactLikelihood(hs.load_simulator("angle"))
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3, math.atan(0.5)]] * 4, dtype=torch.float64, requires_grad=True)
     rt = torch.tensor([0.3, 0.5, 2.29, 2.31], dtype=torch.float64)
-    value = likelihood.trial_log_prob(rt, torch.ones(4, dtype=torch.int64), theta)
+    value = likelihood.log_prob_rows(outcome_rows(rt, torch.ones(4, dtype=torch.int64)), theta)
     assert torch.isfinite(value).tolist() == [False, True, True, False]
     (gradient,) = torch.autograd.grad(value[1:3].sum() + value[[0, 3]].sum(), theta)
     assert torch.isfinite(gradient).all()

@@ -12,7 +12,7 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
@@ -41,8 +41,10 @@ def test_without_drift_it_is_the_folded_wiener_process(a, z, theta):
     passage = race.passage(0.0, 0.0, a, z, 0.0, theta, t_max=end)
     t = torch.tensor(passage.t[1:])
     rows = torch.tensor([0.0, a, (1.0 + z) / 2.0, 0.0, theta], dtype=torch.float64).expand(len(t), -1)
-    density = sum(torch.exp(angle.trial_log_prob(t, torch.full((len(t),), c), rows)) for c in (0, 1)).numpy()
-    survival = angle.trial_survival(t[::20], rows[::20]).numpy()
+    density = sum(
+        torch.exp(angle.log_prob_rows(outcome_rows(t, torch.full((len(t),), c)), rows)) for c in (0, 1)
+    ).numpy()
+    survival = angle.survival_rows(t[::20], rows[::20]).numpy()
     expected = density[::20] * survival
     assert np.abs(passage.density[:, 1::20] - expected).max() < 2e-6 * expected.max()
     assert np.abs(passage.density[0] - passage.density[1]).max() == 0.0
@@ -86,16 +88,16 @@ def test_racing_on_a_clock():
         torch.manual_seed(3)
         likelihood = MixtureLikelihood(RACE3, MixtureNetwork(Reduction(RACE3), Architecture()), RACE3.box)
     theta = torch.tensor(random_thetas("race3", 6, seed=1))
-    rt, _ = likelihood.trial_sample(theta, 1)
+    rt = likelihood.sample_rows(theta, 1)[:, 0]
     times = np.repeat(rt, 60) * np.random.default_rng(2).uniform(0.7, 1.6, 360)
     trials = SortedTrials.sort(times, np.arange(360) % 3, np.repeat(np.arange(6), 60), 6, 3)
     lapse = torch.tensor(0.05, dtype=torch.float64)
     results = []
     for way in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).log_prob_by_cell):
         at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
-        total = way(at, trials, share)
+        total = way(trials, at, share)
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         assert float(((one - other).abs() / other.abs().clamp(min=1.0)).max()) < 1e-9
     end = 1.0 / likelihood.network.reduction.closing(theta)
-    assert likelihood.trial_survival(end * 1.0001, theta).tolist() == [0.0] * 6
+    assert likelihood.survival_rows(end * 1.0001, theta).tolist() == [0.0] * 6

@@ -10,6 +10,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 
 RACES = [name for name in names() if load_simulator(name).accumulator and load_simulator(name).log_density]
 
@@ -46,7 +47,7 @@ def test_gradient_of_the_closed_form(race):
     rt, choice = race.simulate(theta, 4)
 
     def log_p(rows):
-        return exact.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), rows)
+        return exact.log_prob_rows(outcome_rows(rt, choice), rows)
 
     at = torch.tensor(theta, requires_grad=True)
     (gradient,) = torch.autograd.grad(log_p(at).sum(), at)
@@ -100,7 +101,7 @@ def test_nearly_impossible_times_are_finite_with_a_gradient(name):
     exact = hs.load_likelihood(name, kind="exact")
     theta = torch.tensor([[2.0, 1.0, 0.5, 1.0, 0.3]] * 3, dtype=torch.float64, requires_grad=True)
     t = torch.tensor([1e-3, 1e-5, 1e-6], dtype=torch.float64)
-    log_p = exact.trial_log_prob(0.3 + t, torch.zeros(3, dtype=torch.int64), theta)
+    log_p = exact.log_prob_rows(outcome_rows(0.3 + t, torch.zeros(3, dtype=torch.int64)), theta)
     (gradient,) = torch.autograd.grad(log_p.sum(), theta)
     leading = -1.0 / (2 * t if name == "rdm" else 2 * t**2)
     np.testing.assert_allclose((log_p.detach() / leading)[1:], 1.0, rtol=1e-3)
@@ -120,7 +121,9 @@ def test_closed_form_against_high_precision(name):
     theta = uniform_theta(race, n, 6)
     theta[:, -1] = 0.0
     t = np.exp(np.random.default_rng(7).uniform(np.log(0.01), np.log(60.0), n))
-    found = exact.trial_log_prob(torch.as_tensor(t), torch.zeros(n, dtype=torch.int64), torch.as_tensor(theta)).numpy()
+    found = exact.log_prob_rows(
+        outcome_rows(torch.as_tensor(t), torch.zeros(n, dtype=torch.int64)), torch.as_tensor(theta)
+    ).numpy()
     compared = 0
     with mpmath.workdps(digits):
         for i in range(n):

@@ -11,6 +11,7 @@ import torch
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, names, weights_of
 from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy import _mode
 from hddm_sbi.training.shipped import score, targets, verdicts
@@ -30,13 +31,13 @@ class Altered(ExactLikelihood):
         self.box, self.power, self.constant = DDM.box, power, constant
         self.shift = torch.tensor(shift, dtype=torch.float64)
 
-    def trial_log_prob(self, rt, choice, theta):
-        return self.power * super().trial_log_prob(rt, choice, theta + self.shift) + self.constant
+    def log_prob_rows(self, values, theta):
+        return self.power * super().log_prob_rows(values, theta + self.shift) + self.constant
 
-    def log_prob_by_cell(self, theta, trials, lapse):
+    def log_prob_by_cell(self, trials, theta, lapse):
         runs = np.diff(trials.starts).reshape(trials.n_cells, -1)
         constants = torch.as_tensor(self.constant * runs.sum(1))
-        return self.power * super().log_prob_by_cell(theta + self.shift, trials, lapse) + constants
+        return self.power * super().log_prob_by_cell(trials, theta + self.shift, lapse) + constants
 
 
 def failed_scores(scores):
@@ -107,7 +108,7 @@ def test_posterior_bias_is_the_shift_in_posterior_sds():
     theta = np.tile(accuracy.uniform(DDM, accuracy.inner_region(Altered()), 1, seed), (n, 1))
     rt, choice = DDM.simulate(theta, 123)
     at = torch.tensor(theta, requires_grad=True)
-    log_p = EXACT.trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+    log_p = EXACT.log_prob_rows(outcome_rows(rt, choice), at)
     scores = torch.autograd.grad(log_p.sum(), at)[0].numpy()
     sd = np.sqrt(np.diag(np.linalg.inv(scores.T @ scores)))
     assert mean["v"] == pytest.approx(by / sd[0], rel=0.1)

@@ -7,7 +7,7 @@ import torch
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, weights_of
 from hddm_sbi.likelihoods.checkpoint import read_card
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.training.accuracy_by_simulation import bias_at, divergence, scores_by_simulation, shift_bias_at
 
@@ -22,11 +22,11 @@ class Drifted(ExactLikelihood):
         super().__init__(DDM)
         self.box, self.by = DDM.box, torch.tensor([by, 0.0, 0.0, 0.0], dtype=torch.float64)
 
-    def trial_log_prob(self, rt, choice, theta):
-        return super().trial_log_prob(rt, choice, theta + self.by)
+    def log_prob_rows(self, values, theta):
+        return super().log_prob_rows(values, theta + self.by)
 
-    def log_prob_by_cell(self, theta, trials, lapse):
-        return super().log_prob_by_cell(theta + self.by, trials, lapse)
+    def log_prob_by_cell(self, trials, theta, lapse):
+        return super().log_prob_by_cell(trials, theta + self.by, lapse)
 
 
 @pytest.mark.parametrize("by", [0.0, 0.05, -0.1])
@@ -53,7 +53,7 @@ def test_bias_is_the_shift_in_posterior_sds():
     bias = bias_at(Drifted(by), THETA, n, 250_000, seed=2)
     at = torch.tensor(np.tile(THETA, (50_000, 1)), requires_grad=True)
     rt, choice = DDM.simulate(at.detach().numpy(), 3)
-    log_p = ExactLikelihood(DDM).trial_log_prob(torch.as_tensor(rt), torch.as_tensor(choice), at)
+    log_p = ExactLikelihood(DDM).log_prob_rows(outcome_rows(rt, choice), at)
     scores = torch.autograd.grad(log_p.sum(), at)[0].numpy()
     sd = np.sqrt(np.diag(np.linalg.inv(scores.T @ scores / len(scores) * n)))
     assert by / sd[0] > 5.0
@@ -69,14 +69,14 @@ class Wide(MixtureLikelihood):
     def _at(self, theta):
         return theta + self.by * torch.eye(theta.shape[1], dtype=torch.float64)[1]
 
-    def trial_log_prob(self, rt, choice, theta):
-        return super().trial_log_prob(rt, choice, self._at(theta))
+    def log_prob_rows(self, values, theta):
+        return super().log_prob_rows(values, self._at(theta))
 
-    def log_prob_by_cell(self, theta, trials, lapse):
-        return super().log_prob_by_cell(self._at(theta), trials, lapse)
+    def log_prob_by_cell(self, trials, theta, lapse):
+        return super().log_prob_by_cell(trials, self._at(theta), lapse)
 
-    def trial_cdf(self, rt, choice, theta):
-        return super().trial_cdf(rt, choice, self._at(theta))
+    def cdf_rows(self, values, theta):
+        return super().cdf_rows(values, self._at(theta))
 
 
 def test_bias_of_a_shift_at_which_the_density_does_not_vanish():
@@ -95,7 +95,7 @@ def test_bias_of_a_shift_at_which_the_density_does_not_vanish():
     trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), 2)
     moments = []
     for likelihood in (wide, levy):
-        log_p = likelihood.log_prob_by_cell(torch.as_tensor(at), trials, torch.zeros((), dtype=torch.float64)).numpy()
+        log_p = likelihood.log_prob_by_cell(trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)).numpy()
         p = np.exp(log_p - log_p.max()) / np.exp(log_p - log_p.max()).sum()
         moments.append((p @ grid, np.sqrt(p @ (grid - p @ grid) ** 2)))
     (mean, _), (true_mean, true_sd) = moments

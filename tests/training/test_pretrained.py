@@ -11,6 +11,7 @@ from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import PRETRAINED as PRETRAINED_FOLDER
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, names, weights_of
 from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.shipped import targets, verdicts
@@ -42,8 +43,8 @@ def test_it_agrees_with_the_equation(name):
     likelihood, simulator = load_likelihood(name), load_simulator(name)
     theta = np.repeat(random_thetas(simulator, 40, seed=22), 150, axis=0)
     rt, choice = simulator.simulate(theta, 22)
-    at = [torch.as_tensor(x) for x in (rt, choice, theta)]
-    error = (NumericalLikelihood(simulator).trial_log_prob(*at) - likelihood.trial_log_prob(*at)).numpy()
+    at = outcome_rows(rt, choice), torch.as_tensor(theta)
+    error = (NumericalLikelihood(simulator).log_prob_rows(*at) - likelihood.log_prob_rows(*at)).numpy()
     # KL by the control variate q/p - 1, whose mean is 0.
     divergence = (np.expm1(-error) + error).reshape(40, 150).mean(1)
     limits = targets(simulator)

@@ -91,7 +91,7 @@ def test_mixed_outcomes_are_learned(learned_parcel):
     mu, sd = theta.T
     log_p = stats.norm.logpdf(values[:, 0], mu, sd) + np.log(np.where(values[:, 2] == 1, 0.7, 0.3))
     log_p += stats.lognorm.logpdf(values[:, 1], 0.5, scale=np.exp(np.where(values[:, 2] == 1, mu, -mu)))
-    log_q = learned_parcel.outcome_log_prob(torch.as_tensor(values), torch.as_tensor(theta))
+    log_q = learned_parcel.log_prob_rows(torch.as_tensor(values), torch.as_tensor(theta))
     assert mean_divergence(torch.as_tensor(log_p), log_q) < 0.1
     drawn = learned_parcel.sample({"mu": 1.0, "sd": 1.0}, n_trials=400, seed=1)
     assert drawn.columns.tolist() == ["x", "size", "side"]
@@ -118,9 +118,9 @@ def test_gradients_are_those_of_differences(learned_cookies, learned_coin, learn
         theta = torch.tensor([[(low + high) / 2 for low, high in likelihood.box.values()]], dtype=torch.float64)
         x = torch.tensor(values, dtype=torch.float64)
         at = theta.clone().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(likelihood.outcome_log_prob(x, at).sum(), at)
+        (gradient,) = torch.autograd.grad(likelihood.log_prob_rows(x, at).sum(), at)
         step = 1e-6 * torch.eye(theta.shape[1], dtype=torch.float64)
-        up, down = (likelihood.outcome_log_prob(x.expand(len(step), -1), theta + s * step) for s in (1, -1))
+        up, down = (likelihood.log_prob_rows(x.expand(len(step), -1), theta + s * step) for s in (1, -1))
         torch.testing.assert_close(gradient[0], (up - down) / 2e-6, rtol=1e-6, atol=1e-6)
 
 
@@ -132,9 +132,9 @@ def test_cells_are_sums_over_trials(learned_cookies, learned_coin, learned_parce
         values = likelihood.simulator.simulate_outcomes(theta[cell], seed=2).values
         trials = likelihood.group_by_cell(values, cell, 3)
         at = torch.as_tensor(theta)
-        each = likelihood.outcome_log_prob(torch.as_tensor(values), at[torch.as_tensor(cell)])
+        each = likelihood.log_prob_rows(torch.as_tensor(values), at[torch.as_tensor(cell)])
         expected = torch.zeros(3, dtype=torch.float64).index_add(0, torch.as_tensor(cell), each)
-        found = likelihood.log_prob_by_cell(at, trials, torch.zeros((), dtype=torch.float64))
+        found = likelihood.log_prob_by_cell(trials, at, torch.zeros((), dtype=torch.float64))
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
         np.testing.assert_array_equal(trials.values, values[trials.order])
 
@@ -151,9 +151,9 @@ def test_what_is_saved_comes_back(name, request, tmp_path):
     theta = torch.as_tensor(propose(likelihood.simulator, None, 50, seed=1))
     values = torch.as_tensor(likelihood.simulator.simulate_outcomes(theta.numpy(), seed=2).values)
     torch.testing.assert_close(
-        again.outcome_log_prob(values, theta), likelihood.outcome_log_prob(values, theta), rtol=0, atol=0
+        again.log_prob_rows(values, theta), likelihood.log_prob_rows(values, theta), rtol=0, atol=0
     )
-    np.testing.assert_array_equal(again.outcome_sample(theta, 3), likelihood.outcome_sample(theta, 3))
+    np.testing.assert_array_equal(again.sample_rows(theta, 3), likelihood.sample_rows(theta, 3))
     here = hs.load_likelihood(path, simulator=likelihood.simulator)
     assert here.simulator.can_simulate
 
@@ -423,7 +423,7 @@ def test_simulations_in_a_folder_are_made_once(tmp_path, monkeypatch):
     again = trained(cookies, 2_000, folder=tmp_path)
     assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("rows-*.npz")}
     values, theta = torch.arange(20.0).double().unsqueeze(-1), torch.linspace(1, 19, 20).double().unsqueeze(-1)
-    assert torch.equal(whole.outcome_log_prob(values, theta), again.outcome_log_prob(values, theta))
+    assert torch.equal(whole.log_prob_rows(values, theta), again.log_prob_rows(values, theta))
     with pytest.raises(InputError, match="another recipe"):
         trained(cookies, 2_000, folder=tmp_path, seed=2)
 

@@ -129,7 +129,7 @@ def _mode(hierarchy: Hierarchy, blocks: Sequence[_Block], at: Sequence[Array]) -
         values = blocks[0].values(x[0][0])
         for block, effects in zip(blocks[1:], x[1:], strict=True):
             values |= block.values(effects)
-        total = -hierarchy.likelihood.log_prob_by_cell(hierarchy.theta(values), hierarchy.trials, lapse).sum()
+        total = -hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, hierarchy.theta(values), lapse).sum()
         for b, effects in zip(blocks, x, strict=True):
             total = total + 0.5 * (((effects - torch.from_numpy(b.mean)) / torch.from_numpy(b.sd)) ** 2).sum()
         (gradient,) = torch.autograd.grad(total, y)

@@ -45,7 +45,7 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
     def loss(x: Array) -> tuple[float, Array]:
         eta = torch.tensor(x, requires_grad=True)
         theta = _theta(hierarchy, eta.expand(len(fixed), -1), fixed)
-        total = -hierarchy.likelihood.log_prob_by_cell(theta, trials, lapse).sum() / n
+        total = -hierarchy.likelihood.log_prob_by_cell(trials, theta, lapse).sum() / n
         (gradient,) = torch.autograd.grad(total, eta)
         return float(total.detach()), gradient.numpy()
 
@@ -79,8 +79,8 @@ def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, cond
     drawn = of_trial[np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)]
     each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
     theta = _theta(hierarchy, each, fixed[torch.as_tensor(drawn)])
-    values = hierarchy.likelihood.draw(theta, seed=0)
-    log_p = hierarchy.likelihood.outcome_log_prob(torch.as_tensor(values), theta)
+    values = hierarchy.likelihood.simulate(theta, seed=0)
+    log_p = hierarchy.likelihood.log_prob_rows(torch.as_tensor(values), theta)
     (score,) = torch.autograd.grad(log_p.sum(), each)
     return (score.T @ score / _SIMULATED_TRIALS).numpy()
 

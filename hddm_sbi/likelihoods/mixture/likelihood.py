@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, save_weights
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 from hddm_sbi.likelihoods.mixture.perceptron import packed
 from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.types import Array
 
 #: rows of theta that go through the network at a time where every trial has its own.
 _CHUNK = 16_384
@@ -45,8 +45,9 @@ class MixtureLikelihood(DecisionLikelihood):
         self.network = network.double().requires_grad_(False)
         self.sha256, self._summary, self.card = sha256, summary, card
 
-    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.log_prob_by_cell`; the network runs once per cell, and only for choices made there."""
+    @override
+    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
+        """The network runs once per cell, and only for choices made there."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
         nothing = views.new_empty(0), [0]
@@ -70,31 +71,34 @@ class MixtureLikelihood(DecisionLikelihood):
             torch.from_numpy(trials.rt),
         )[0]
 
-    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_log_prob`; the network runs once per row of theta, or once per distinct row
-        where no gradient is asked for."""
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        """The network runs once per row of theta, or once per distinct row where no gradient is asked for."""
+        rt, choice = values[:, 0], values[:, 1].long()
         if theta.requires_grad or len(theta) == 0:
             parts = zip(*(x.split(_CHUNK) for x in (rt, choice, theta)), strict=True)
             return torch.cat([self.network.log_prob(r, c, at, self.network.mixture(at)) for r, c, at in parts])
         mixture, inverse = self._distinct_mixtures(theta)
         return self.network.log_prob(rt, choice, theta, mixture.take(inverse))
 
-    def trial_cdf(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_cdf`: in closed form, but for one choice's share in a race."""
+    @override
+    def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        """In closed form, but for the probability of one choice in a race."""
         if self.network.reduction.racing:
-            return super().trial_cdf(rt, choice, theta)
-        return self.network.cdf(rt, choice, theta, self.network.mixture(theta))
+            return super().cdf_rows(values, theta)
+        return self.network.cdf(values[:, 0], values[:, 1].long(), theta, self.network.mixture(theta))
 
-    def trial_survival(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_survival`: in closed form."""
+    @override
+    def survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """In closed form."""
         return torch.exp(self.network.log_survival(rt, theta, self.network.mixture(theta)))
 
-    def trial_sample(self, theta: Tensor, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """See `DecisionLikelihood.trial_sample`."""
+    @override
+    def sample_rows(self, theta: Tensor, seed: int) -> Array:
         mixture, inverse = self._distinct_mixtures(theta.detach())
         generator = torch.Generator().manual_seed(seed)
         rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)
-        return rt.numpy(), choice.numpy()
+        return outcome_rows(rt, choice).numpy()
 
     def save(self, path: str | Path) -> None:
         """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.simulation.simulator import Parameter, Simulator
 from hddm_sbi.types import Array
 
@@ -80,7 +81,7 @@ class Encoding:
         """Outcomes (n, k) at theta (n, p)."""
         continuous, discrete, log_stretch = [], [], torch.zeros_like(theta[:, 0])
         for k, outcome in enumerate(self.simulator.columns):
-            x = values[:, k] - self._shift(theta) if k == 0 else values[:, k]
+            x = values[:, k] - shift_of(self.simulator, theta) if k == 0 else values[:, k]
             if outcome.discrete:
                 discrete.append(x)
             elif outcome.kind == "positive":
@@ -107,7 +108,7 @@ class Encoding:
         for k, outcome in enumerate(self.simulator.columns):
             value = next(positions if outcome.discrete else y)
             value = torch.exp(value) if outcome.kind == "positive" else value
-            values.append(value + self._shift(theta) if k == 0 else value)
+            values.append(value + shift_of(self.simulator, theta) if k == 0 else value)
         return torch.stack(values, -1)
 
     def check(self, values: Array) -> None:
@@ -120,10 +121,6 @@ class Encoding:
                     f"{outcome.name!r} is {values[beyond[0], k]:g} in row {beyond[0]} (0 = first), but the likelihood "
                     f"was trained on counts up to {size - 1}; train it on a box or prior that makes such counts."
                 )
-
-    def _shift(self, theta: Tensor) -> Tensor:
-        name = self.simulator.symmetries.shift
-        return torch.zeros_like(theta[:, 0]) if name is None else theta[:, self.simulator.names.index(name)]
 
 
 def _unit(simulator: Simulator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:

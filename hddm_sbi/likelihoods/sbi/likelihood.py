@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card, save_weights
@@ -109,29 +110,31 @@ class SbiLikelihood(_Learned):
     estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
     """
 
+    @override
     def group_by_cell(
         self, values: Array, cell: Rows, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
     ) -> CellOutcomes:
-        """See `Likelihood.group_by_cell`. Raises InputError for counts beyond those of the simulations."""
+        """Raises InputError for counts beyond those of the simulations."""
         self.density.encoding.check(values)
         order = np.argsort(cell, kind="stable")
         return CellOutcomes(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
 
-    def log_prob_by_cell(self, theta: Tensor, trials: CellOutcomes, lapse: Tensor) -> Tensor:
-        """See `Likelihood.log_prob_by_cell`; the network runs once per cell."""
+    @override
+    def log_prob_by_cell(self, trials: CellOutcomes, theta: Tensor, lapse: Tensor) -> Tensor:
+        """The network runs once per cell."""
         log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
 
-    def outcome_log_prob(self, values: Tensor, theta: Tensor) -> Tensor:
-        """See `Likelihood.outcome_log_prob`."""
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         return self.density.log_prob(values, *_distinct(theta))
 
-    def outcome_sample(self, theta: Tensor, seed: int) -> Array:
-        """See `Likelihood.outcome_sample`."""
+    @override
+    def sample_rows(self, theta: Tensor, seed: int) -> Array:
         return self.density.sample(theta, seed)
 
+    @override
     def n_values(self, column: int) -> int:
-        """See `Likelihood.n_values`."""
         encoding = self.density.encoding
         before = [outcome for outcome in self.simulator.columns[:column] if outcome.discrete]
         return encoding.sizes[len(before)]
@@ -157,7 +160,7 @@ class SbiLikelihood(_Learned):
             columns.append(numbers)
         values = np.stack(columns, -1)
         self.density.encoding.check(values)
-        return self.outcome_log_prob(torch.as_tensor(values), self._theta(theta, len(values)))
+        return self.log_prob_rows(torch.as_tensor(values), self._theta(theta, len(values)))
 
 
 class SbiDecisionLikelihood(_Learned, DecisionLikelihood):
@@ -166,18 +169,18 @@ class SbiDecisionLikelihood(_Learned, DecisionLikelihood):
     Arguments as in `SbiLikelihood`.
     """
 
-    def log_prob_by_cell(self, theta: Tensor, trials: SortedTrials, lapse: Tensor) -> Tensor:
-        """See `Likelihood.log_prob_by_cell`; the network runs once per cell."""
+    @override
+    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
+        """The network runs once per cell."""
         log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
         if float(lapse.detach()) > 0.0:
             log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
 
-    def trial_log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
-        """See `DecisionLikelihood.trial_log_prob`."""
-        return self.density.log_prob(torch.stack([rt, choice.to(rt)], -1), *_distinct(theta))
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        return self.density.log_prob(values, *_distinct(theta))
 
-    def trial_sample(self, theta: Tensor, seed: int) -> tuple[Array, Rows]:
-        """See `DecisionLikelihood.trial_sample`."""
-        values = self.density.sample(theta, seed)
-        return values[:, 0], values[:, 1].astype(np.int64)
+    @override
+    def sample_rows(self, theta: Tensor, seed: int) -> Array:
+        return self.density.sample(theta, seed)
