@@ -15,7 +15,7 @@ trials = SortedTrials.sort(rt, choice, cell, 7, 2)
 digest = hashlib.sha256()
 for kind in ("exact", "neural"):
     theta = torch.tensor([[1.0 - 0.3 * k, 1.0 + 0.1 * k, 0.5, 0.3] for k in range(7)]).double().requires_grad_()
-    total = hs.load_likelihood("ddm", kind=kind).cell_log_prob(theta, trials, torch.tensor(0.05).double())
+    total = hs.load_likelihood("ddm", kind=kind).log_prob_by_cell(trials, theta, torch.tensor(0.05).double())
     total.sum().backward()
     digest.update(total.detach().numpy().tobytes() + theta.grad.numpy().tobytes())
 digest.update(hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.4, "t0": 0.3}, 1000, seed=1)["rt"].to_numpy().tobytes())
