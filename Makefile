@@ -13,7 +13,7 @@ demo: $(VENV)/installed  ## fit a bundled simulated experiment; table on screen,
 	$(BIN)/hddm-sbi demo --out demo
 
 test: $(VENV)/installed-test  ## the default test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --durations=25
 
 validate: $(VENV)/installed-test  ## the slow tests as well
 	$(BIN)/python -m pytest -n 2 -m "slow or not slow"

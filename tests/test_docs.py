@@ -1,6 +1,7 @@
 """Pages that describe the code agree with it."""
 
 import re
+import subprocess
 
 import hddm_sbi as hs
 from benchmarks.house import ROOT, WINGS, modules
@@ -47,3 +48,24 @@ def test_every_model_is_listed_with_its_parameters():
         assert simulator.citation in text
         for parameter in simulator.parameters:
             assert f"| `{parameter.name}` | {parameter.description}" in text
+
+
+def test_files_that_pages_cite_are_there():
+    """`name.py` with as much of its path as the page gives; a reader's own file is `my_model.py`."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    files = [f"/{path.relative_to(ROOT)}" for path in ROOT.rglob("*.py") if ".venv" not in path.parts]
+    cited = {(page, name) for page in pages for name in re.findall(r"`([\w/]+\.py)`", page.read_text())}
+    assert len(cited) > 30
+    for page, name in sorted(cited):
+        assert name == "my_model.py" or any(path.endswith(f"/{name}") for path in files), f"{page.name} cites {name}"
+
+
+def test_the_citation_names_the_version_of_the_package():
+    version = re.search(r'^version = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_make_help_lists_every_target():
+    done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert [line.split()[0] for line in done.stdout.splitlines()] == targets
