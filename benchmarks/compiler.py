@@ -15,7 +15,6 @@ import torch
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import Path, flatten
 from hddm_sbi.likelihoods.likelihood import SortedTrials
@@ -26,7 +25,7 @@ PATHS: tuple[Path, ...] = ("eager", "traced", "compiled")
 
 def gradients(model: hs.HierarchicalModel) -> dict[str, float]:
     """Milliseconds per gradient of every path, and the seconds that compiling took."""
-    start = start_values(model.hierarchy, model._pilot)
+    start = model.start
     row = {}
     for path in PATHS:
         began = time.process_time()
@@ -41,7 +40,7 @@ def besides_the_likelihood(model: hs.HierarchicalModel) -> float:
     """Microseconds of a compiled gradient of the same cells without any trials, under a closed form."""
     full = model.hierarchy.trials
     none = replace(full, starts=np.zeros_like(full.starts), rt=full.rt[:0])
-    density = flatten(replace(model.hierarchy, trials=none), start_values(model.hierarchy, model._pilot))
+    density = flatten(replace(model.hierarchy, trials=none), model.start)
     x = density.start + 0.05
     return best_seconds(lambda: density(x), 300) * 1e6
 

@@ -7,7 +7,6 @@ import numpy as np
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
 
@@ -21,7 +20,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     model = hs.HierarchicalModel(FORMULAS, simulate_experiment().trials)
     x = model.density.start + 0.05
-    eager = flatten(model.hierarchy, start_values(model.hierarchy, model._pilot), path="eager")
+    eager = flatten(model.hierarchy, model.start, path="eager")
     compiled, pyro = (best_seconds(lambda f=f: f(x)) * 1e3 for f in (model.density, eager))
     print(f"12 subjects x 2 conditions x 100 trials, neural: {compiled:.2f} ms per gradient")
     print(f"the same potential in eager Pyro: {pyro / compiled:.1f} times as long")

@@ -93,7 +93,7 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
 def fingerprint(model: HierarchicalModel) -> str:
     """Changes with what a posterior depends on: the table, the formulas, the priors, the likelihood."""
     lapse = model.lapse if isinstance(model.lapse, float) else describe(model.lapse)
-    told = [repr(model), model.prior_table.to_csv(), str(lapse), getattr(model.likelihood, "sha256", "")]
+    told = [repr(model), model.prior_table.to_csv(), str(lapse), model.likelihood.sha256]
     hashed = hashlib.sha256("\n".join(told).encode())
     hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(model.trials.frame).to_numpy()).tobytes())
     return hashed.hexdigest()

@@ -110,6 +110,11 @@ def ordered_levels(column: pd.Series[Any]) -> pd.Categorical:
     return ordered
 
 
+def is_categorical(column: pd.Series[Any]) -> bool:
+    """Whether a column is categorical unless a formula says otherwise: text, true and false, or pandas' own."""
+    return pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(column.dtype)
+
+
 def sort_values(values: list[Any]) -> list[Any]:
     """Values in their own order, or as text where they are of several types.
 

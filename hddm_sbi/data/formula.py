@@ -16,7 +16,16 @@ from formulae.environment import Environment
 from formulae.transforms import TRANSFORMS
 from numpy.typing import NDArray
 
-from hddm_sbi.data.design import Cells, Design, GroupTerm, Term, check_estimable, group_levels, ordered_levels
+from hddm_sbi.data.design import (
+    Cells,
+    Design,
+    GroupTerm,
+    Term,
+    check_estimable,
+    group_levels,
+    is_categorical,
+    ordered_levels,
+)
 from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 
@@ -143,7 +152,7 @@ def _tidy(name: str, rhs: str) -> str:
 
 def _predictor(column: pd.Series[Any]) -> Any:
     """A column as formulae reads it right: a plain numeric array, or an ordered categorical."""
-    if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(column.dtype):
+    if is_categorical(column):
         return ordered_levels(column)
     whole = pd.api.types.is_integer_dtype(column.dtype)
     return column.to_numpy(dtype=np.int64 if whole else np.float64)

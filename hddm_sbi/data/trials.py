@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.data.design import sort_values
+from hddm_sbi.data.design import Cells, find_cells, is_categorical, ordered_levels, sort_values
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.simulation.outcome import Outcome
+from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array, Index
 
 #: seconds; a longer response time can only be milliseconds.
@@ -27,10 +28,21 @@ class Trials:
 
     values: (n, k) float64, one column for each outcome of the model; categories by their position.
     frame: the columns that are used, as the caller gave them, with index 0 ... n-1.
+    outcomes: names of the outcomes in the table, in the order of `values`. predictors: of its other columns, in the
+    order of first use. cells: trials that share every predictor.
     """
 
     values: Array
     frame: pd.DataFrame
+    outcomes: tuple[str, ...]
+    predictors: tuple[str, ...]
+    cells: Cells
+
+    @property
+    def levels(self) -> dict[str, tuple[str, ...]]:
+        """Levels, in order, of every predictor that is categorical."""
+        columns = {name: self.frame[name] for name in self.predictors if is_categorical(self.frame[name])}
+        return {str(name): tuple(map(str, ordered_levels(column).categories)) for name, column in columns.items()}
 
     @property
     def rt(self) -> Array:
@@ -47,6 +59,31 @@ class Trials:
 
     def __repr__(self) -> str:
         return f"Trials({len(self)}: {' '.join(map(str, self.frame.columns))})"
+
+
+def check_table(
+    data: pd.DataFrame,
+    simulator: Simulator,
+    predictors: Sequence[str],
+    *,
+    rt: str = "rt",
+    response: str = "response",
+    upper: object = None,
+) -> Trials:
+    """Check a table of whatever a simulator produces; arguments and errors as in `check_trials`."""
+    named = (rt, response) if simulator.is_decision_model else [outcome.name for outcome in simulator.columns]
+    explained = [column for column in named if column in predictors]
+    if explained:
+        raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
+    if simulator.is_decision_model:
+        return check_trials(data, simulator.choices, predictors, rt=rt, response=response, upper=upper)
+    for name, value, default in (("rt", rt, "rt"), ("response", response, "response"), ("upper", upper, None)):
+        if value != default:
+            raise InputError(
+                f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
+                f"{', '.join(named)}: leave it out."
+            )
+    return check_outcomes(data, simulator.columns, predictors)
 
 
 def check_trials(
@@ -69,7 +106,7 @@ def check_trials(
     """
     frame = check_columns(data, [rt, response, *predictors])
     values = _seconds(frame[rt], rt), _choices(frame[response], choices, response, upper)
-    return Trials(np.stack(values, -1), frame)
+    return Trials(np.stack(values, -1), frame, (rt, response), tuple(predictors), find_cells(frame, predictors))
 
 
 def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: Sequence[str] = ()) -> Trials:
@@ -81,7 +118,8 @@ def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: 
     array([[ 8.],
            [12.]])
     """
-    frame = check_columns(data, [*(outcome.name for outcome in outcomes), *predictors])
+    names = tuple(outcome.name for outcome in outcomes)
+    frame = check_columns(data, [*names, *predictors])
     columns = []
     for outcome in outcomes:
         raw = frame[outcome.name]
@@ -93,7 +131,7 @@ def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: 
                 f"{_rows(wrong)}: correct it, or take out those rows."
             )
         columns.append(numbers)
-    return Trials(np.stack(columns, -1), frame)
+    return Trials(np.stack(columns, -1), frame, names, tuple(predictors), find_cells(frame, predictors))
 
 
 def check_columns(data: pd.DataFrame, used: Sequence[str]) -> pd.DataFrame:

@@ -1,20 +1,93 @@
-"""From unconstrained draws to the posterior a person reads: named variables, coordinates, and what made it."""
+"""From unconstrained draws to the posterior a person reads: named variables, coordinates, data, and what made it."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
+from hddm_sbi.data.trials import Trials
+from hddm_sbi.hierarchy.diagnostics import approximation, convergence_problems, early_end, edge_problems, quick_look
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.types import Array
+from hddm_sbi.hierarchy.record import FitRecord
+from hddm_sbi.inference import inference_data
+from hddm_sbi.types import Array, Index
 
-_VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
+#: posterior draws, evenly spaced, that are checked for pressing against the box.
+_EDGE_DRAWS = 200
+
+
+@dataclass(frozen=True)
+class PosteriorWriter:
+    """Writes draws of one model of one table as ArviZ's posterior, and reads parameters back from it."""
+
+    hierarchy: Hierarchy
+    trials: Trials
+
+    def write(self, sites: Mapping[str, Tensor], stats: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> Any:
+        """InferenceData of sampled sites (chains, draws, ...), with the data that they were sampled from."""
+        coords, dims = coordinates(self.hierarchy)
+        observed = {
+            outcome.name: outcome.labels(self.trials.values[:, k])
+            for k, outcome in enumerate(self.hierarchy.likelihood.simulator.columns)
+        }
+        constant = {
+            str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
+            for name, column in self.trials.frame[list(self.trials.predictors)].items()
+        }
+        groups = {
+            "posterior": variables(self.hierarchy, sites),
+            "sample_stats": stats,
+            "observed_data": observed,
+            "constant_data": constant,
+        }
+        coords["trial"] = list(range(len(self.trials)))
+        dims.update({name: ["trial"] for name in (*observed, *constant)})
+        return inference_data.build({name: group for name, group in groups.items() if group}, coords, dims, attrs)
+
+    def theta(self, posterior: Any, draws: Index | None = None) -> Array:
+        """Parameters of every cell for posterior draws, (n_draws, n_cells, p); see `HierarchicalModel.theta`."""
+        flat = inference_data.dataset(posterior).stack(sample=("chain", "draw")).transpose("sample", ...)
+        chosen = flat if draws is None else flat.isel(sample=np.asarray(draws))
+        values = {str(name): torch.tensor(array.values) for name, array in chosen.data_vars.items()}
+        theta = self.hierarchy.theta(values)
+        return theta.expand(chosen.sizes["sample"], *theta.shape[-2:]).numpy()
+
+    def with_log_likelihood(self, posterior: Any) -> Any:
+        """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`."""
+        known, lapse = inference_data.dataset(posterior), self.hierarchy.lapse
+        shape = (known.sizes["chain"], known.sizes["draw"])
+        lapses = np.full(np.prod(shape), lapse) if isinstance(lapse, float) else known["lapse"].to_numpy().reshape(-1)
+        pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapses).reshape(*shape, -1)
+        name = "_".join(outcome.name for outcome in self.hierarchy.likelihood.simulator.columns)
+        return inference_data.add_group(posterior, "log_likelihood", {name: pointwise}, ["trial"])
+
+    def problems(self, posterior: Any, record: FitRecord) -> Iterator[str]:
+        """What stands against trusting a posterior that `write` returned, in words."""
+        known = inference_data.dataset(posterior)
+        stats = inference_data.dataset(posterior, "sample_stats") if "sample_stats" in posterior else xr.Dataset()
+        chains, draws = known.sizes["chain"], known.sizes["draw"]
+        if record.stopped:
+            yield early_end(record.stopped, chains, draws)
+        if record.method in ("svi", "laplace"):
+            yield approximation(record.method)
+        elif record.quick:
+            yield quick_look(known[self.hierarchy.population_names], stats)
+        else:
+            yield from convergence_problems(known, stats)
+        total = chains * draws
+        theta = self.theta(posterior, np.linspace(0, total - 1, min(_EDGE_DRAWS, total)).astype(int))
+        rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
+        cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
+        names = self.hierarchy.likelihood.simulator.names
+        for predictor in self.hierarchy.predictors:
+            yield from edge_problems(predictor, theta[:, :, names.index(predictor.name)], cells)
 
 
 def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Array]:
@@ -64,18 +137,3 @@ def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
             regular = hierarchy.likelihood.log_prob_rows(values, torch.as_tensor(theta[draw][cell]))
             out[draw, trials.order] = np.logaddexp(log_regular[draw] + regular.numpy(), log_lapse[draw])
     return out
-
-
-def provenance(**facts: Any) -> dict[str, Any]:
-    """Attributes that say what made a posterior: the facts given (JSON where needed) and the versions in use."""
-    attrs: dict[str, Any] = {"versions": json.dumps({name: _version(name) for name in _VERSIONS})}
-    for name, value in facts.items():
-        attrs[name] = value if isinstance(value, str | int | float) else json.dumps(value)
-    return attrs
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "uninstalled checkout"

@@ -10,7 +10,6 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
@@ -19,6 +18,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.hierarchy.priors import LKJ_SHAPE, gamma, to_pyro
 from hddm_sbi.simulation.simulator import Link, ParameterPrior
+from hddm_sbi.types import Array, Index
 
 Values = Mapping[str, Tensor]
 
@@ -231,28 +231,35 @@ class Predictor:
         return report
 
 
-def build_predictor(
-    design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: NDArray[np.int64]
-) -> Predictor:
-    """Attach default priors to the terms of a design. Group effects are non-centred until `start` chooses."""
+def build_predictors(
+    designs: Mapping[str, Design],
+    priors: Mapping[str, ParameterPrior],
+    box: Mapping[str, tuple[float, float]],
+    trials_per_cell: Index,
+) -> tuple[Predictor, ...]:
+    """The predictor of every design, with default priors; no group term is centred that need not be.
+
+    priors, box: by parameter.
+    """
+    return tuple(_predictor(d, priors[name], box[name], trials_per_cell) for name, d in designs.items())
+
+
+def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: Index) -> Predictor:
     if not design.common and not design.groups:
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
         )
     common = _common(design, prior, trials_per_cell)
     groups = [
-        effects
+        _group_effects(design.parameter, group, terms, prior, common, trials_per_cell)
         for group in design.groups
         for terms in ([group.terms] if group.correlated else [(term,) for term in group.terms])
-        for effects in [_group_effects(design.parameter, group, terms, prior, common, trials_per_cell)]
     ]
-    low, high = box
-    return Predictor(
-        design.parameter, prior.link, low, high, len(trials_per_cell), common, tuple(_one_mean_each(groups))
-    )
+    n, groups = len(trials_per_cell), _one_mean_each(groups)
+    return Predictor(design.parameter, prior.link, *box, n, common, tuple(groups))
 
 
-def _common(design: Design, prior: ParameterPrior, trials_per_cell: NDArray[np.int64]) -> tuple[Coefficients, ...]:
+def _common(design: Design, prior: ParameterPrior, trials_per_cell: Index) -> tuple[Coefficients, ...]:
     has_intercept = any(term.name == "Intercept" for term in design.common)
     made = []
     for position, term in enumerate(design.common):
@@ -274,7 +281,7 @@ def _group_effects(
     terms: tuple[Term, ...],
     prior: ParameterPrior,
     common: tuple[Coefficients, ...],
-    trials_per_cell: NDArray[np.int64],
+    trials_per_cell: Index,
 ) -> GroupEffects:
     matrix = torch.as_tensor(np.concatenate([term.matrix for term in terms], axis=1))
     return GroupEffects(
@@ -319,7 +326,7 @@ def _one_mean_each(groups: list[GroupEffects]) -> list[GroupEffects]:
     return [settled[effects.name] for effects in groups]
 
 
-def _spread(term: Term, counts: NDArray[np.int64]) -> NDArray[np.float64] | None:
+def _spread(term: Term, counts: Index) -> Array | None:
     """Standard deviation of each column over trials; 1 for columns of -1, 0 and 1 (indicators, contrasts).
 
     Shape (k,), or () for a scalar coefficient.

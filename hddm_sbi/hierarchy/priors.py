@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import pyro.distributions as dist
 import torch
 from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
-from scipy import stats
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.hierarchy.link import from_link
 from hddm_sbi.simulation.simulator import ParameterPrior, Prior, Simulator
 
 Priors = str | Mapping[str, TorchDistribution] | None
 
 #: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
 LKJ_SHAPE = 2.0
+#: probability of a lapse, where a model of rt and response is told nothing else.
+_LAPSE = 0.05
 
 
 def to_pyro(prior: Prior, spread: NDArray[np.float64] | None = None) -> TorchDistribution:
@@ -54,8 +54,9 @@ def parameter_priors(simulator: Simulator, priors: Priors) -> dict[str, Paramete
         known = simulator.literature_priors
         if priors not in known:
             raise InputError(
-                f"priors={priors!r} is not a prior set of {simulator.name!r}; expected one of "
-                f"{sorted(known)}, None for the defaults, or a dict of coefficient name -> Pyro distribution."
+                f"priors={priors!r} is not a prior set of {simulator.name!r}{did_you_mean(priors, list(known))} "
+                f"Expected one of {sorted(known)}, None for the defaults, or a dict of coefficient name -> Pyro "
+                "distribution."
             )
         table.update(known[priors])
     return table
@@ -65,6 +66,11 @@ def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution
     """The user's distributions by coefficient name, checked against the model's coefficient names."""
     if priors is None or isinstance(priors, str):
         return {}
+    if not isinstance(priors, Mapping):
+        raise InputError(
+            f"priors must be None, the name of a prior set, or a dict of coefficient name -> Pyro distribution; got "
+            f"{priors!r}."
+        )
     for name, prior in priors.items():
         if name not in names:
             hint = did_you_mean(name, names)
@@ -77,6 +83,31 @@ def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution
                 f"got {prior!r}."
             )
     return {name: in_double(prior) for name, prior in priors.items()}
+
+
+def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -> float | TorchDistribution:
+    """Probability of a lapse, or its prior in double precision; by default 0.05, or 0 where outcomes know none."""
+    if lapse is None:
+        return _LAPSE if simulator.is_decision_model else 0.0
+    if not simulator.is_decision_model and lapse != 0:
+        raise InputError(
+            f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
+            f"{simulator.columns[0].name!r} know none: leave lapse out, or let the simulator lapse."
+        )
+    if isinstance(lapse, TorchDistributionMixin):
+        low, high = (getattr(lapse.support, f"{end}_bound", None) for end in ("lower", "upper"))
+        if lapse.event_shape or low is None or high is None or low < 0 or high > 1:
+            raise InputError(
+                "the prior of a lapse must be one of a probability, between 0 and 1, for instance "
+                f"pyro.distributions.Beta(1., 19.); got {lapse!r}."
+            )
+        return in_double(lapse)
+    if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
+        raise InputError(
+            f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); "
+            f"got {lapse!r}."
+        )
+    return float(lapse)
 
 
 def in_double(prior: TorchDistribution) -> TorchDistribution:
@@ -114,30 +145,3 @@ def _value(value: float | torch.Tensor) -> str:
         return f"{float(flat[0]):.3g}"
     numbers = ", ".join(f"{float(x):.3g}" for x in flat[:4])
     return f"[{numbers}{', …' if flat.numel() > 4 else ''}]"
-
-
-def prior_table(simulator: Simulator, priors: str | None = None) -> pd.DataFrame:
-    """Default priors of a model on the scale of each parameter's link, one row per parameter.
-
-    Columns: link, intercept, where 95 % of the parameter lie a priori (on its own scale), slope (per standard deviation
-    of a numeric predictor), group_sd, and how groups spread around their mean.
-    """
-    rows = {}
-    for name, p in parameter_priors(simulator, priors).items():
-        low, high = (from_link(torch.tensor(q), p.link).item() for q in _central_95(p.intercept))
-        rows[name] = {
-            "link": p.link,
-            "intercept": describe(to_pyro(p.intercept)),
-            "95 % of the parameter": f"{low:.2f} to {high:.2f}",
-            "slope": describe(to_pyro(p.slope)),
-            "group_sd": describe(to_pyro(p.group_sd)),
-            "groups are": p.population,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
-
-
-def _central_95(prior: Prior) -> tuple[float, float]:
-    if prior.family == "gamma":
-        shape = (prior.location / prior.scale) ** 2
-        return tuple(stats.gamma.ppf([0.025, 0.975], shape, scale=prior.location / shape))
-    return tuple(stats.norm.ppf([0.025, 0.975], prior.location, prior.scale))

@@ -10,7 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.hierarchy.predictor import Predictor, Values
+from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
 
 
@@ -33,7 +33,7 @@ class Hierarchy:
     def __call__(self) -> None:
         """The Pyro model."""
         values: dict[str, Tensor] = {}
-        sizes = {effects.factor: len(effects.levels) for p in self.predictors for effects in p.groups}
+        sizes = {effects.factor: len(effects.levels) for effects in self.groups}
         plates = {factor: pyro.plate(factor, size, dim=-1) for factor, size in sizes.items()}
         on_cells = {predictor.name: predictor.sample(values, plates) for predictor in self.predictors}
         for name, value in self.named(values).items():
@@ -65,6 +65,11 @@ class Hierarchy:
         )
 
     @property
+    def groups(self) -> tuple[GroupEffects, ...]:
+        """The group terms of all parameters."""
+        return tuple(effects for p in self.predictors for effects in p.groups)
+
+    @property
     def coefficient_names(self) -> list[str]:
         """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
         names = [c.name for p in self.predictors for c in p.common]
@@ -74,20 +79,23 @@ class Hierarchy:
     @property
     def population_names(self) -> list[str]:
         """Posterior names of the population: coefficients, standard deviations and correlations; not single groups."""
-        correlations = [f"{g.name}_corr" for p in self.predictors for g in p.groups if g.correlated]
+        correlations = [f"{g.name}_corr" for g in self.groups if g.correlated]
         return self.coefficient_names + correlations
 
     def coefficient_priors(self) -> dict[str, TorchDistribution]:
         """The prior in force of every one of `coefficient_names`."""
         priors = {c.name: c.prior for p in self.predictors for c in p.common}
-        for p in self.predictors:
-            for g in p.groups:
-                priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
+        for g in self.groups:
+            priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
         return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:
         """The same model with some priors replaced, by coefficient name."""
-        return replace(self, predictors=tuple(p.with_priors(chosen) for p in self.predictors))
+        return replace(
+            self,
+            predictors=tuple(p.with_priors(chosen) for p in self.predictors),
+            lapse=chosen.get("lapse", self.lapse),
+        )
 
     def _stack(self, on_cells: Mapping[str, Tensor]) -> Tensor:
         some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.trials.n_cells, dtype=torch.float64)

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,6 +17,7 @@ from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
+from hddm_sbi.simulation.declare import as_json
 from hddm_sbi.simulation.simulator import Simulator
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Kind = Literal["neural", "exact", "numerical"]
 PRETRAINED = Path(next(iter(importlib.import_module("hddm_sbi.pretrained").__path__)))
 _WEIGHTS = ".safetensors"
+#: the model that is meant where none is named.
+_DEFAULT = "ddm"
 
 
 @cache
@@ -89,6 +92,52 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
             f"{model.name}`" + (", or use kind='exact'." if model.log_density else ".")
         )
     return checkpoint.load_likelihood(weights, model)
+
+
+def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihood) -> tuple[Simulator, Likelihood]:
+    """The model and its likelihood, from what a caller says of either.
+
+    simulator: of the likelihood, or "ddm", where it is None. likelihood: "neural", "exact", the path of a trained
+    likelihood, or a Likelihood. Raises InputError where there is none, or where it is that of another model.
+    """
+    model = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    if isinstance(likelihood, Likelihood):
+        chosen = likelihood
+    elif likelihood == "exact":
+        chosen = ExactLikelihood(model or load_simulator(_DEFAULT))
+    elif likelihood == "neural":
+        model = model or load_simulator(_DEFAULT)
+        if model.run is not None or model.name not in names():
+            raise InputError(
+                f"{model.name!r} is a simulator of your own: its likelihood must be learned first. Train it once, "
+                "likelihood = hs.train_likelihood(simulator), and give likelihood=likelihood."
+            )
+        chosen = load_likelihood(model.name)
+    elif Path(likelihood).is_file():
+        chosen = load_likelihood(Path(likelihood), simulator=model)
+    else:
+        raise InputError(
+            "likelihood must be 'neural', 'exact', a Likelihood, or the path of a .safetensors file; there is no "
+            f"likelihood file {str(likelihood)!r}{did_you_mean(str(likelihood), ('neural', 'exact'))}"
+        )
+    model = model or chosen.simulator
+    if chosen.simulator.name != model.name or chosen.simulator.names != model.names:
+        raise InputError(
+            f"the likelihood is of the model {chosen.simulator.name!r}, but simulator={model.name!r}; "
+            "give the likelihood of that model, or change the simulator."
+        )
+    return model, chosen
+
+
+def declaration(simulator: Simulator) -> dict[str, Any]:
+    """A simulator of the user's own without its function, as JSON; {} for a model of the package, whose name says all,
+    and for one that a file cannot hold."""
+    if simulator.name in names() and load_simulator(simulator.name) is simulator:
+        return {}
+    try:
+        return as_json(simulator)
+    except InputError:
+        return {}
 
 
 def weights_of(name: str) -> Path | None:

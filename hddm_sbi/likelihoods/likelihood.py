@@ -48,6 +48,10 @@ class CellTrials(Protocol):
     def lapse_density(self) -> float:
         """Density of a lapse trial; 0 where the outcomes know no lapses."""
 
+    @property
+    def lapse_seconds(self) -> float:
+        """Lapses are uniform over the responses and over these; 0 where the outcomes know no lapses."""
+
 
 @dataclass(frozen=True)
 class SortedTrials:
@@ -106,9 +110,11 @@ class Likelihood(ABC):
     """log p(outcomes | theta) of one model.
 
     simulator: the model. kind: "exact", "neural", ... box: (low, high) of each parameter, where it may be evaluated.
+    sha256: of the file it was loaded from, "" where there is none.
     """
 
     kind: str
+    sha256: str = ""
 
     def __init__(self, simulator: Simulator, box: Mapping[str, tuple[float, float]]) -> None:
         self.simulator = simulator

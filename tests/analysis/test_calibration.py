@@ -17,7 +17,6 @@ from hddm_sbi.analysis.calibration import ReplicaWarning
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.link import onto_box
-from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.presentation import report, table_plots
@@ -173,7 +172,7 @@ def test_the_same_model_of_other_outcomes():
     built = hs.HierarchicalModel(FORMULAS, other.trials, likelihood="exact")
     swapped = model.with_outcomes(built.trials.values)
     pd.testing.assert_frame_equal(swapped.trials.frame, built.trials.frame)
-    one, two = (flatten(m.hierarchy, start_values(m.hierarchy, m._pilot), "eager") for m in (swapped, built))
+    one, two = (flatten(m.hierarchy, m.start, "eager") for m in (swapped, built))
     np.testing.assert_array_equal(one.start, two.start)
     np.testing.assert_array_equal(swapped.whitening.entries, built.whitening.entries)
     x = one.start + 0.1 * np.random.default_rng(1).normal(size=one.size)

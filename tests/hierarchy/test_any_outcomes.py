@@ -164,6 +164,8 @@ def test_bad_outcomes_are_refused_by_row(learned_parcels, column, value, mention
         (FORMULA, DATA, {"lapse": 0.05}, "outcomes such as 'chips' know none"),
         (FORMULA, DATA, {"lapse": dist.Beta(1.0, 19.0)}, "outcomes such as 'chips' know none"),
         (FORMULA, DATA, {"simulator": "ddm"}, "of the model 'cookies', but simulator='ddm'"),
+        (FORMULA, DATA, {"upper": 3}, "upper=3 is for models of rt and response; 'cookies' has the outcomes chips"),
+        (FORMULA, DATA, {"rt": "chips"}, "rt='chips' is for models of rt and response"),
         ("rate = 90", DATA, {}, r"rate = 90 lies outside the likelihood's box \[0.5, 20\]"),
     ],
 )
@@ -182,14 +184,9 @@ def learned_cookies():
     return hs.train_likelihood(cookies, n_simulations=20_000, seed=1, progress=False, shape=SMALL)
 
 
-def test_a_simulator_alone_is_trained_on_the_spot(monkeypatch, learned_cookies):
-    from hddm_sbi.hierarchy import model as module
-
-    asked = []
-    monkeypatch.setattr(module, "train_likelihood", lambda simulator: asked.append(simulator) or learned_cookies)
-    model = hs.HierarchicalModel(FORMULA, DATA, simulator=cookies)
-    assert asked == [cookies]
-    assert model.likelihood is learned_cookies
+def test_a_simulator_alone_is_refused_with_the_remedy():
+    with pytest.raises(InputError, match=r"'cookies' is a simulator of your own.*hs\.train_likelihood\(simulator\)"):
+        hs.HierarchicalModel(FORMULA, DATA, simulator=cookies)
 
 
 def test_the_compiled_density_is_pyros(learned_cookies):

@@ -7,7 +7,6 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.hierarchy.link import onto_box, to_link
-from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.inference.density import flatten
 
 BOXES = [("identity", -5.0, 5.0), ("log", 0.3, 2.5), ("log", 0.0, 2.0), ("logit", 0.1, 0.9), ("logit", 0.0, 1.0)]
@@ -41,7 +40,7 @@ def test_recorded_potential_is_that_of_pyro(formula, centred):
     """Density and gradient at five random points, 1e-9 relative."""
     data = simulate_experiment(4, 15).trials
     model = hs.HierarchicalModel(formula, data, likelihood="exact", centered=centred)
-    eager = flatten(model.hierarchy, start_values(model.hierarchy, model._pilot), path="eager")
+    eager = flatten(model.hierarchy, model.start, path="eager")
     assert (model.density.path, eager.path) == ("compiled", "eager")
     rng = np.random.default_rng(3)
     for _ in range(5):

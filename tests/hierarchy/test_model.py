@@ -297,6 +297,21 @@ def test_start_is_below_the_fastest_trial_of_every_cell(experiment):
     assert np.isfinite(gradient).all()
 
 
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """Fails where anything is fitted, compiled, sampled or trained."""
+
+    def run(*_, **__):
+        raise AssertionError("a model was fitted, compiled or trained before its arguments were checked")
+
+    for name in ("pooled_fit", "pilot_fit", "start_values", "flatten", "sample"):
+        monkeypatch.setattr(f"hddm_sbi.hierarchy.model.{name}", run)
+    monkeypatch.setattr("hddm_sbi.training.train.train_likelihood", run)
+
+
+SUBJECTS = {"formulas": "v ~ 1 + (1|subject)", "likelihood": "exact"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -304,21 +319,77 @@ def test_start_is_below_the_fastest_trial_of_every_cell(experiment):
         ({"formulas": "v ~ conditoin"}, "did you mean 'condition'"),
         ({"formulas": "v ~ condition +"}, "v"),
         ({"formulas": "v ~ rt"}, "'rt' is what the model explains"),
+        ({"formulas": ["v ~ 1", "z = 1.5"]}, "outside the likelihood's box"),
+        ({"data": [1.0, 2.0]}, "must be a pandas DataFrame"),
         ({"simulator": "ddmm"}, "did you mean 'ddm'"),
         ({"likelihood": "network"}, "no likelihood file"),
+        ({"likelihood": "neurol"}, "did you mean 'neural'"),
         ({"priors": "stan"}, "not a prior set"),
+        ({"priors": "hdm"}, "did you mean 'hddm'"),
+        ({"priors": 3}, "priors must be None, the name of a prior set, or a dict"),
         ({"priors": {"v_intercept": dist.Normal(0.0, 1.0)}}, "did you mean 'v_Intercept'"),
         ({"priors": {"v_Intercept": 1.0}}, "must be a Pyro distribution"),
         ({"lapse": 1.5}, "probability"),
+        ({"lapse": "5 %"}, "probability"),
+        ({"lapse": dist.Normal(0.0, 1.0)}, "between 0 and 1"),
         ({"lapse_seconds": 0}, "positive"),
-        ({"centered": {"v_1|subj": True}}, "group terms are"),
-        ({"formulas": ["v ~ 1", "z = 1.5"]}, "outside the likelihood's box"),
+        ({"lapse_seconds": "ten"}, "positive"),
+        ({"upper": "left"}, "upper='left' does not occur"),
+        ({"centered": "always"}, "centered must be 'auto', True, False, or a dict"),
+        ({"centered": {"v_1|subj": True}}, r"did you mean 'v_1\|subject'\? The group terms are"),
+        ({"centered": {"v_1|subject": "yes"}}, "must be True or False; got 'yes'"),
+        ({"centered": {"a_1|subject": False}, "formulas": "a ~ 1 + (1|subject)", "priors": "hddm"}, "only be centred"),
+        ({"rt": "RT"}, "did you mean 'rt'"),
+        ({"response": "resp"}, "did you mean 'response'"),
     ],
 )
-def test_refusals_name_the_remedy(experiment, arguments, message):
-    given = {"formulas": "v ~ 1 + (1|subject)", "data": experiment.trials, "likelihood": "exact", **arguments}
+def test_a_typo_in_any_argument_is_found_before_anything_runs(experiment, nothing_runs, arguments, message):
+    given = {**SUBJECTS, "data": experiment.trials, **arguments}
     with pytest.raises(hs.InputError, match=message):
         hs.HierarchicalModel(**given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"draws": 0}, "draws must be a whole number of at least 1; got 0"),
+        ({"tune": "many"}, "tune must be a whole number of at least 1; got 'many'"),
+        ({"chains": 1.5}, "chains must be a whole number of at least 1; got 1.5"),
+        ({"seed": 1.5}, "seed must be a whole number or None; got 1.5"),
+        ({"method": "nutts"}, "did you mean 'nuts'"),
+        ({"quick": "yes"}, "quick must be True or False; got 'yes'"),
+        ({"progress": 1}, "progress must be True or False; got 1"),
+        ({"log_likelihood": None}, "log_likelihood must be True or False; got None"),
+    ],
+)
+def test_a_typo_in_an_argument_of_fit_is_found_before_anything_runs(experiment, nothing_runs, arguments, message):
+    model = hs.HierarchicalModel(data=experiment.trials, **SUBJECTS)
+    with pytest.raises(hs.InputError, match=message):
+        model.fit(**arguments)
+
+
+def test_constructing_a_model_fits_nothing(experiment, nothing_runs):
+    """What a model is, its priors and its copies with other outcomes are there at once; fitting begins with `fit`."""
+    model = hs.HierarchicalModel(data=experiment.trials, **SUBJECTS)
+    assert "v ~ 1 + (1|subject)" in repr(model)
+    assert model.prior_table.loc["v_1|subject_sigma", "prior"].startswith("HalfNormal")
+    assert len(model.with_outcomes(model.trials.values).trials) == len(experiment.trials)
+    with pytest.raises(AssertionError, match="before its arguments"):
+        model.fit(seed=1)
+
+
+def test_the_prior_of_lapses_can_be_replaced_by_name(experiment):
+    prior = dist.Beta(2.0, 8.0)
+    model = hs.HierarchicalModel(
+        data=experiment.trials, lapse=dist.Beta(1.0, 19.0), priors={"lapse": prior}, **SUBJECTS
+    )
+    assert model.prior_table.loc["lapse", "prior"] == "Beta(concentration1=2, concentration0=8)"
+
+
+def test_forcing_leaves_a_population_centred_that_can_only_be_centred(experiment):
+    options = {"formulas": ["v ~ 1 + (1|subject)", "a ~ 1 + (1|subject)"], "likelihood": "exact", "priors": "hddm"}
+    model = hs.HierarchicalModel(data=experiment.trials, centered=False, **options)
+    assert {term.name: term.centred for term in model.hierarchy.groups} == {"v_1|subject": False, "a_1|subject": True}
 
 
 @pytest.mark.parametrize(("name", "kind"), [("ddm", "neural"), ("lba3", "exact"), ("lba3", "neural")])
@@ -352,12 +423,6 @@ def test_every_formula_is_parsed_once(experiment, monkeypatch):
     assert "condition + (1|subject)" in repr(model)
     assert json.loads(posterior.posterior.attrs["formulas"])["z"] == "1"
     assert len(parsed) == len(model.formulas) == 4
-
-
-@pytest.mark.parametrize("bad", [{"draws": 0}, {"chains": 1.5}, {"method": "gibbs"}])
-def test_fit_checks_its_arguments(fitted, bad):
-    with pytest.raises(hs.InputError):
-        fitted[0].fit(**bad)
 
 
 def test_random_state_is_left_alone(experiment):

@@ -29,7 +29,7 @@ def model_of(data, **options):
 
 
 def found(model):
-    effects = model._pilot.effects["subject"]
+    effects = model.pilot.effects["subject"]
     return dict(zip(SDS, effects.sds, strict=True)), effects
 
 
@@ -109,7 +109,7 @@ def test_without_lapses_sampling_starts_below_the_fastest_trial():
         lapse=0.0,
     )
     assert np.isfinite(model.density(model.density.start)[0])
-    coefficients = model._pilot.coefficients
+    coefficients = model.pilot.coefficients
     assert torch.isfinite(torch.stack([b.sum() for b in coefficients.values()])).all()
 
 
@@ -118,4 +118,4 @@ def test_outliers_do_not_carry_the_pilot_fit_away():
     data = table(SDS, 100, n_subjects=20)
     data.loc[data.groupby("subject").head(1).index, "rt"] = 0.05
     model = model_of(data, lapse=LAPSE)
-    assert float(model._pilot.coefficients["t0_Intercept"]) == pytest.approx(np.log(0.3), abs=0.1)
+    assert float(model.pilot.coefficients["t0_Intercept"]) == pytest.approx(np.log(0.3), abs=0.1)

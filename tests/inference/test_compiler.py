@@ -15,7 +15,6 @@ from torch.nn import functional
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.inference.compiler import emit, operations
 from hddm_sbi.inference.compiler.graph import record, simplify
 from hddm_sbi.inference.density import flatten
@@ -109,7 +108,7 @@ FORMULA_MODELS = [
 @pytest.mark.parametrize("name", FORMULA_MODELS)
 def test_all_paths_of_a_formula_model_agree(name):
     model = formula_model(name)
-    start = start_values(model.hierarchy, model._pilot)
+    start = model.start
     compiled, traced, eager = (flatten(model.hierarchy, start, path) for path in ("compiled", "traced", "eager"))
     assert (compiled.path, traced.path, eager.path) == ("compiled", "traced", "eager")
     for x in points(compiled):

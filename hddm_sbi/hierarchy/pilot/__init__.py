@@ -1,4 +1,4 @@
 """Quick fits before sampling: where it starts, which effects are centred, in which coordinates.
 
-Doors: pooled, empirical_bayes, start, whitening.
+Doors: pooled, empirical_bayes, centring, start, whitening.
 """

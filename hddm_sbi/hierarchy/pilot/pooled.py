@@ -12,7 +12,7 @@ from torch import Tensor
 from hddm_sbi.hierarchy.link import onto_box, to_link
 from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.likelihoods.likelihood import CellTrials, SortedTrials
+from hddm_sbi.likelihoods.likelihood import CellTrials
 from hddm_sbi.types import Array, Index
 
 #: lapse probability of fits that come before sampling, which must survive any outlier in the table.
@@ -100,7 +100,6 @@ def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     trials = hierarchy.trials
     kept = slice(None, None, max(1, -(-len(trials.order) // _POOLED_TRIALS)))
     n_conditions = int(condition.max()) + 1
-    pooled = trials.values[kept], condition[trials.cell][kept], n_conditions
-    if isinstance(trials, SortedTrials):
-        return hierarchy.likelihood.group_by_cell(*pooled, trials.lapse_seconds)
-    return hierarchy.likelihood.group_by_cell(*pooled)
+    return hierarchy.likelihood.group_by_cell(
+        trials.values[kept], condition[trials.cell][kept], n_conditions, trials.lapse_seconds
+    )

@@ -1,4 +1,4 @@
-"""Where sampling starts and how each group term is parametrised, by what the pilot fit found."""
+"""Where sampling starts: a value for every sampled site, from the pilot fit."""
 
 from __future__ import annotations
 
@@ -13,30 +13,12 @@ from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, constant_coeffici
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.likelihoods.likelihood import CellTrials
 from hddm_sbi.types import Array
 
 #: without lapses, the non-decision time starts no later than at this fraction of the fastest trial of a cell.
 _BELOW_FASTEST = 0.9
 #: levels of a Gamma population start no lower than at this fraction of its mean.
 _ABOVE_ZERO = 0.1
-
-
-def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
-    """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
-
-    A term is centred where the trials of a typical (median) group determine its effects better than the population
-    does. With d the variance of an effect given its trials alone, the group's other effects being uncertain by their
-    populations, that is d < sd², or V = 1 / (1 / d + 1 / sd²) < sd² / 2.
-    """
-    choice = {}
-    for predictor in hierarchy.predictors:
-        for term in predictor.groups:
-            found = pilot.effects[term.factor]
-            variance = np.median(np.diagonal(found.covariance, axis1=1, axis2=2), axis=0)
-            determined = (variance < 0.5 * found.sds**2)[found.of(term)]
-            choice[term.name] = bool(term.population == "gamma" or determined.all())
-    return choice
 
 
 def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
@@ -49,7 +31,7 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
         found = [pilot.effects[g.factor] for g in predictor.groups]
         deviations = [torch.from_numpy(f.values[:, f.of(g)]) for f, g in zip(found, predictor.groups, strict=True)]
         if hierarchy.lapse == 0.0 and predictor.name == hierarchy.likelihood.simulator.symmetries.shift:
-            latest = to_link(_BELOW_FASTEST * torch.as_tensor(_fastest(hierarchy.trials)), predictor.link)
+            latest = to_link(_BELOW_FASTEST * torch.as_tensor(_fastest(hierarchy)), predictor.link)
             coefficients, deviations = _no_later(predictor, coefficients, deviations, latest)
         values |= coefficients
         for f, g, u in zip(found, predictor.groups, deviations, strict=True):
@@ -96,7 +78,8 @@ def _minimum_by_group(effects: GroupEffects, eta: Tensor) -> Tensor:
     return lowest.scatter_reduce(0, effects.index, eta, reduce="amin")
 
 
-def _fastest(trials: CellTrials) -> Array:
+def _fastest(hierarchy: Hierarchy) -> Array:
     """Fastest response time of every cell, (n_cells,)."""
+    trials = hierarchy.trials
     per_cell = np.bincount(trials.cell, minlength=trials.n_cells)
     return np.minimum.reduceat(trials.values[:, 0], np.cumsum(per_cell) - per_cell)

@@ -35,6 +35,7 @@ class CellOutcomes:
     order: Rows
     n_cells: int
     lapse_density: float = 0.0
+    lapse_seconds: float = 0.0
 
 
 class LearnedDensity:
@@ -89,15 +90,12 @@ class _Learned(Likelihood):
     ) -> None:
         super().__init__(simulator, box)
         self.density, self.card = LearnedDensity(estimator, encoding), card
-
-    @property
-    def sha256(self) -> str:
-        """Of the file it was loaded from."""
-        return self.card.sha256
+        self.sha256 = card.sha256
 
     def save(self, path: str | Path) -> None:
         """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
         self.card = save_weights(self.density.estimator, self.card, Path(path))
+        self.sha256 = self.card.sha256
 
     def __repr__(self) -> str:
         names = " ".join(self.simulator.names)

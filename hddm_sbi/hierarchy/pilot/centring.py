@@ -1,0 +1,57 @@
+"""Which group terms are sampled centred: what the caller forces, or else what the pilot fit says of their trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
+from hddm_sbi.hierarchy.pyro_model import Hierarchy
+
+Centring = Literal["auto"] | bool | Mapping[str, bool]
+
+
+def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]:
+    """Centred or not for every group term that the caller decides about; none where `centered` is "auto".
+
+    True and False pass by a term whose population can only be centred. Raises InputError for anything else than
+    "auto", True, False, or a dict of these by group term.
+    """
+    terms = {term.name: term for term in hierarchy.groups}
+    if isinstance(centered, bool):
+        return {name: centered or term.population == "gamma" for name, term in terms.items()}
+    if isinstance(centered, str) and centered == "auto":
+        return {}
+    if not isinstance(centered, Mapping):
+        raise InputError(f"centered must be 'auto', True, False, or a dict by group term; got {centered!r}.")
+    for name, choice in centered.items():
+        if name not in terms:
+            hint = did_you_mean(str(name), list(terms))
+            raise InputError(f"centered names {name!r}{hint} The group terms are {sorted(terms)}.")
+        if not isinstance(choice, bool):
+            raise InputError(f"centered[{name!r}] must be True or False; got {choice!r}.")
+        if not choice and terms[name].population == "gamma":
+            raise InputError(
+                f"centered[{name!r}] = False: groups with a {terms[name].population} population can only be centred; "
+                "leave it out."
+            )
+    return dict(centered)
+
+
+def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
+    """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
+
+    A term is centred where the trials of a typical (median) group determine its effects better than the population
+    does. With d the variance of an effect given its trials alone, the group's other effects being uncertain by their
+    populations, that is d < sd², or V = 1 / (1 / d + 1 / sd²) < sd² / 2.
+    """
+    choice = {}
+    for term in hierarchy.groups:
+        found = pilot.effects[term.factor]
+        variance = np.median(np.diagonal(found.covariance, axis1=1, axis2=2), axis=0)
+        determined = (variance < 0.5 * found.sds**2)[found.of(term)]
+        choice[term.name] = bool(term.population == "gamma" or determined.all())
+    return choice
