@@ -314,7 +314,8 @@ class DecisionLikelihood(Likelihood):
 
     def _outcomes(self, rt: ArrayLike, response: ArrayLike) -> Tensor:
         """rt (n,) seconds and response codes (n,) as outcomes (n, 2)."""
-        times, codes = np.asarray(rt, dtype=np.float64).reshape(-1), np.asarray(response).reshape(-1)
+        # A copy of the times, for a column of pandas is read-only, which torch does not take.
+        times, codes = np.array(rt, dtype=np.float64).reshape(-1), np.asarray(response).reshape(-1)
         if len(codes) != len(times):
             raise InputError(f"rt and response must be equally long; got {len(times)} and {len(codes)}.")
         position = self.simulator.columns[1].numbers(codes)
