@@ -4,6 +4,7 @@ import re
 import subprocess
 
 import hddm_sbi as hs
+from benchmarks import priors
 from benchmarks.house import ROOT, WINGS, modules
 from docs.generate import api_page, by_wing, models_page
 
@@ -69,3 +70,9 @@ def test_make_help_lists_every_target():
     done = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True)
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert [line.split()[0] for line in done.stdout.splitlines()] == targets
+
+
+def test_the_page_of_priors_is_what_the_benchmark_prints(capsys):
+    """`python -m benchmarks.priors` prints the tables anew."""
+    priors.main()
+    assert capsys.readouterr().out.strip() in (ROOT / "docs" / "priors.md").read_text()
