@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
-import types
 from pathlib import Path
 
 import pandas as pd
 
 import hddm_sbi as hs
-from benchmarks.house import WINGS, first_line, modules, wing
+from benchmarks.house import ROOT, WINGS, first_line, modules
 from hddm_sbi.simulation.simulator import Parameter, Simulator
 
 
@@ -18,7 +17,7 @@ def write_pages(docs: Path) -> None:
     """Write `api/` and `models.md` into the folder of the pages."""
     (docs / "api").mkdir(exist_ok=True)
     (docs / "models.md").write_text(models_page())
-    pages = {name: api_page(name, objects) for name, objects in by_wing().items()}
+    pages = {name: api_page(name, public) for name, public in by_wing().items()}
     for name, page in pages.items():
         (docs / "api" / f"{name}.rst").write_text(page)
     listed = "\n".join(f"   {name}" for name in pages)
@@ -29,30 +28,36 @@ def write_pages(docs: Path) -> None:
     )
 
 
-def by_wing() -> dict[str, dict[str, object]]:
-    """Public names and what they name, by wing, the highest wing first."""
-    found: dict[str, dict[str, object]] = {name: {} for name in reversed(WINGS)}
-    for name in sorted(hs.__all__, key=lambda name: (name.endswith("Warning"), name.lower())):
-        value = getattr(hs, name)
-        found[wing(getattr(value, "__module__", None) or value.__name__)][name] = value
-    return {name: objects for name, objects in found.items() if objects}
+def by_wing() -> dict[str, dict[str, str]]:
+    """Public names and the modules that the stub takes them from, by wing, the highest wing first."""
+    stub = re.findall(
+        r"^from \.(\S+) import (\w+) as \w+$", (ROOT / "hddm_sbi" / "__init__.pyi").read_text(), re.MULTILINE
+    )
+    found: dict[str, dict[str, str]] = {name: {} for name in reversed(WINGS)}
+    for module, name in sorted(stub, key=lambda line: (line[1].endswith("Warning"), line[1].lower())):
+        found[module.partition(".")[0]][name] = f"hddm_sbi.{module}"
+    return {name: public for name, public in found.items() if public}
 
 
-def api_page(name: str, objects: dict[str, object]) -> str:
+def api_page(name: str, public: dict[str, str]) -> str:
     """One wing's public names, classes and functions each with its docstring, modules with all they hold."""
     parts = [_heading(name.capitalize()), first_line(modules()[f"hddm_sbi.{name}"]), ""]
-    for public, value in objects.items():
-        parts += [_heading(f"hs.{public}", "-"), *_directive(public, value), ""]
+    for public_name, module in public.items():
+        parts += [_heading(f"hs.{public_name}", "-"), *_directive(public_name, module), ""]
     return "\n".join(parts)
 
 
-def _directive(public: str, value: object) -> list[str]:
+def _directive(name: str, module: str) -> list[str]:
     """The directive of one public name."""
-    if isinstance(value, types.ModuleType):
+    value = getattr(hs, name)
+    if inspect.ismodule(value):
         return [f".. automodule:: {value.__name__}", "   :members:"]
     if inspect.isclass(value):
-        return [f".. autoclass:: hddm_sbi.{public}", *(["   :members:"] if not issubclass(value, Warning) else [])]
-    return [f".. autofunction:: hddm_sbi.{public}"]
+        return [f".. autoclass:: hddm_sbi.{name}", *(["   :members:"] if not issubclass(value, Warning) else [])]
+    if inspect.isroutine(value):
+        return [f".. autofunction:: hddm_sbi.{name}"]
+    # A table: the comment above it is its docstring.
+    return [f".. autodata:: {module}.{name}", "   :no-value:"]
 
 
 def _heading(text: str, line: str = "=") -> str:

@@ -35,7 +35,7 @@ def test_doors_of_the_wings_are_modules():
 
 
 def test_every_public_name_is_in_the_api():
-    pages = {name: api_page(name, objects) for name, objects in by_wing().items()}
+    pages = {name: api_page(name, public) for name, public in by_wing().items()}
     headings = re.findall(r"^hs\.(\w+)\n-", "\n".join(pages.values()), re.MULTILINE)
     assert sorted(headings) == sorted(hs.__all__)
 
