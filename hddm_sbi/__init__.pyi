@@ -23,9 +23,13 @@ from .likelihoods.sbi.pyro import validation_kept as validation_kept
 from .parallel import WorkerWarning as WorkerWarning
 from .presentation import plots as plots
 from .presentation import report as report
+from .simulation.decision_model import DecisionModel as DecisionModel
 from .simulation.declare import declare as declare
 from .simulation.declare import parameter as parameter
 from .simulation.outcome import Outcome as Outcome
+from .simulation.outcome import rt_and_response as rt_and_response
+from .simulation.python_function import BlackBoxSimulator as BlackBoxSimulator
+from .simulation.simulator import Clock as Clock
 from .simulation.simulator import Parameter as Parameter
 from .simulation.simulator import ParameterPrior as ParameterPrior
 from .simulation.simulator import Prior as Prior

@@ -9,7 +9,9 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.simulator import EXACT, Simulator, Symmetries
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import EXACT, Clock, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 
@@ -64,11 +66,11 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] = by_q * (1.0 + slope * slope) / a
 
 
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="angle",
     title="drift-diffusion model with linearly collapsing bounds",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, COLLAPSE_ANGLE),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=Symmetries(
         shift="t0",
@@ -79,7 +81,7 @@ SIMULATOR = Simulator(
         complemented=("z",),
     ),
     log_density=log_density,
-    closing=lambda at: at["theta"].tan() / at["a"],
+    clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
     discretisation=EXACT,
     citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: the equations above the code",
 )

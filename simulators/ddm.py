@@ -10,7 +10,9 @@ import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
 from hddm_sbi.numerics.vecmath import FAST
-from hddm_sbi.simulation.simulator import EXACT, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import EXACT, ParameterPrior, Prior, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_driftless
 from hddm_sbi.types import Array
 
@@ -74,11 +76,11 @@ _HDDM = {
     ),
 }
 
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="ddm",
     title="drift-diffusion model",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=Symmetries(
         shift="t0",

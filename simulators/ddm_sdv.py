@@ -8,7 +8,9 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.simulator import EXACT, Simulator, Symmetries
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import EXACT, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 
@@ -45,11 +47,11 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] *= 2.0 * sv
 
 
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="ddm_sdv",
     title="drift-diffusion model with variable drift",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, DRIFT_SD),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "sv": 1.0}, negated=("v",), complemented=("z",)

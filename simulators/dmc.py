@@ -10,9 +10,11 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
 
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx = v dt + congruency dA(t) + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a, rt = decision time + t0.
@@ -97,7 +99,7 @@ _DRIFT = replace(
     accuracy_range=None,
     bias_range=None,
 )
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="dmc",
     title="diffusion model for conflict tasks",
     parameters=(
@@ -109,7 +111,7 @@ SIMULATOR = Simulator(
         _SHAPE,
         CONGRUENCY,
     ),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,

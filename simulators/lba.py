@@ -9,7 +9,9 @@ import numba as nb
 import numpy as np
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import EXACT, Clock, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
@@ -203,7 +205,7 @@ _T0 = Parameter(
 )
 
 
-def _simulator(n: int) -> Simulator:
+def _simulator(n: int) -> DecisionModel:
     drifts = tuple(
         Parameter(
             f"v{choice}",
@@ -217,16 +219,15 @@ def _simulator(n: int) -> Simulator:
         )
         for choice in range(n)
     )
-    return Simulator(
+    return DecisionModel(
         name="lba" if n == 2 else f"lba{n}",
         title=f"linear ballistic accumulators, {n} choices",
         parameters=(*drifts, _A, _B, _T0),
-        choices=tuple(range(n)),
-        trial=None,
+        outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
-        tail="late",
+        clock=Clock(tail="late"),
         log_density=log_density,
-        symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, exchanged="v"),
+        symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, per_choice="v"),
         discretisation=EXACT,
         citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",
     )

@@ -10,8 +10,10 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, THRESHOLD
 
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.moving_bounds import crossing_time
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Symmetries
 
 # dx_i = (v_i - g x_i - b sum_{j != i} x_j) dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches
 # a, rt = t + t0.
@@ -88,20 +90,20 @@ _G = Parameter("g", 0.0, 2.0, "leak: draws every accumulator to 0", "1/s", (0.2,
 _B = Parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", (0.2, 3.0), (0.0, math.inf), _RATE)
 
 
-def _simulator(n: int) -> Simulator:
+def _simulator(n: int) -> DecisionModel:
     drifts = tuple(replace(_INPUT, name=f"v{choice}", description=f"input of choice {choice}") for choice in range(n))
-    return Simulator(
+    return DecisionModel(
         name="lca" if n == 2 else f"lca{n}",
         title=f"leaky competing accumulators, {n} choices",
         parameters=(*drifts, _A, _Z, NON_DECISION, _G, _B),
-        choices=tuple(range(n)),
+        outcomes=rt_and_response(*range(n)),
         trial=trial,
         discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/simulation/test_lca.py -m slow)",
         symmetries=Symmetries(
             shift="t0",
             scale="a",
             scale_powers={**{drift.name: 1.0 for drift in drifts}, "g": 2.0, "b": 2.0},
-            exchanged="v",
+            per_choice="v",
         ),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550",
     )

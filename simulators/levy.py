@@ -8,8 +8,10 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.moving_bounds import crossing_time
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import Clock, Parameter, ParameterPrior, Prior, Symmetries
 
 # dx = v dt + dL, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0. L is symmetric alpha-stable with
 # E exp(i k L(t)) = exp(-t |k / 2^1/2|^alpha): alpha = 2 is the Wiener process, alpha = 1 the Cauchy process.
@@ -78,11 +80,11 @@ _ALPHA = Parameter(
     ),
 )
 
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="levy",
     title="Lévy-flight model",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=Symmetries(
         shift="t0",
@@ -92,7 +94,7 @@ SIMULATOR = Simulator(
         negated=("v",),
         complemented=("z",),
     ),
-    tail="early",
+    clock=Clock(tail="early"),
     discretisation="mean decision time off by less than 0.25 % (five se of 4e6 trials, tests/simulation/test_levy.py)",
     citation="Voss, Lerche, Mertens & Voss (2019), Psychon. Bull. Rev. 26:813",
 )

@@ -8,7 +8,9 @@ from typing import Any
 import numba as nb
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
@@ -81,7 +83,7 @@ _T0 = Parameter(
 )
 
 
-def _simulator(n: int) -> Simulator:
+def _simulator(n: int) -> DecisionModel:
     means = tuple(
         Parameter(
             f"m{choice}",
@@ -95,15 +97,14 @@ def _simulator(n: int) -> Simulator:
         )
         for choice in range(n)
     )
-    return Simulator(
+    return DecisionModel(
         name="lnr" if n == 2 else f"lnr{n}",
         title=f"lognormal race, {n} choices",
         parameters=(*means, _S, _T0),
-        choices=tuple(range(n)),
-        trial=None,
+        outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,
-        symmetries=Symmetries(shift="t0", exchanged="m"),
+        symmetries=Symmetries(shift="t0", per_choice="m"),
         discretisation=EXACT,
         citation="Heathcote & Love (2012), Frontiers in Psychology 3:292; Rouder et al. (2015), Psychometrika 80:491",
     )

@@ -12,9 +12,11 @@ import numpy as np
 from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
 from scipy.interpolate import CubicSpline
 
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.moving_bounds import crossing_time
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import Clock, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches a - t tan(theta), rt = t + t0.
@@ -128,23 +130,22 @@ _Z = Parameter(
 )
 
 
-def _simulator(n: int) -> Simulator:
+def _simulator(n: int) -> DecisionModel:
     drifts = tuple(
         replace(_DRIFT, name=f"v{choice}", description=f"drift rate of choice {choice}") for choice in range(n)
     )
-    return Simulator(
+    return DecisionModel(
         name="race" if n == 2 else f"race{n}",
         title=f"race with linearly collapsing thresholds, {n} choices",
         parameters=(*drifts, _A, _Z, NON_DECISION, COLLAPSE_ANGLE),
-        choices=tuple(range(n)),
-        trial=None,
+        outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         passage=_passage,
         discretisation="none but for paths that touch 0 and the threshold in one step, whose odds are 3e-7",
         symmetries=Symmetries(
-            shift="t0", scale="a", scale_powers={"v": 1.0, "theta": 1.0}, tangents=("theta",), exchanged="v"
+            shift="t0", scale="a", scale_powers={"v": 1.0, "theta": 1.0}, tangents=("theta",), per_choice="v"
         ),
-        closing=lambda at: at["theta"].tan() / at["a"],
+        clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550, without inhibition; Fengler et al. (2021)",
     )
 

@@ -8,7 +8,9 @@ from typing import Any
 import numba as nb
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
@@ -163,7 +165,7 @@ _T0 = Parameter(
 )
 
 
-def _simulator(n: int) -> Simulator:
+def _simulator(n: int) -> DecisionModel:
     drifts = tuple(
         Parameter(
             f"v{choice}",
@@ -177,15 +179,14 @@ def _simulator(n: int) -> Simulator:
         )
         for choice in range(n)
     )
-    return Simulator(
+    return DecisionModel(
         name="rdm" if n == 2 else f"rdm{n}",
         title=f"racing diffusions, {n} choices",
         parameters=(*drifts, _A, _B, _T0),
-        choices=tuple(range(n)),
-        trial=None,
+        outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,
-        symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, exchanged="v"),
+        symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, per_choice="v"),
         discretisation=EXACT,
         citation="Tillman, Van Zandt & Logan (2020), Psychonomic Bulletin & Review 27:911",
     )

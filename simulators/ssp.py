@@ -10,9 +10,11 @@ import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD
 from scipy.special import ndtr
 
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,
@@ -114,11 +116,11 @@ _RD = Parameter(
         "log", Prior("normal", math.log(18.0), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
     ),
 )
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="ssp",
     title="shrinking spotlight model",
     parameters=(_P, THRESHOLD, NON_DECISION, _SDA, _RD, CONGRUENCY),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,

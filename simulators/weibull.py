@@ -9,9 +9,11 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.outcome import rt_and_response
+from hddm_sbi.simulation.simulator import Clock, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-(t / beta)^alpha), rt = decision time t + t0.
@@ -70,17 +72,17 @@ _BETA = Parameter(
     ),
 )
 
-SIMULATOR = Simulator(
+SIMULATOR = DecisionModel(
     name="weibull",
     title="drift-diffusion model with Weibull-collapsing bounds",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA, _BETA),
-    choices=(-1, 1),
+    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,
     symmetries=Symmetries(
         shift="t0", scale="a", scale_powers={"v": 1.0, "beta": -2.0}, negated=("v",), complemented=("z",)
     ),
-    collapse=lambda at: (1.0 / at["beta"], at["alpha"]),
+    clock=Clock(collapse=lambda at: (1.0 / at["beta"], at["alpha"])),
     citation="Hawkins, Forstmann, Wagenmakers, Ratcliff & Brown (2015), J. Neurosci. 35:2476; Fengler et al. (2021)",
 )

@@ -13,8 +13,7 @@ import pandas as pd
 
 from hddm_sbi.data.design import Cells, find_cells, is_categorical, ordered_levels, sort_values
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
-from hddm_sbi.simulation.outcome import Outcome
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Outcome, Simulator
 from hddm_sbi.types import Array, Index
 
 #: seconds; a longer response time can only be milliseconds.
@@ -71,7 +70,7 @@ def check_table(
     upper: object = None,
 ) -> Trials:
     """Check a table of whatever a simulator produces; arguments and errors as in `check_trials`."""
-    named = (rt, response) if simulator.is_decision_model else [outcome.name for outcome in simulator.columns]
+    named = (rt, response) if simulator.is_decision_model else [outcome.name for outcome in simulator.outcomes]
     explained = [column for column in named if column in predictors]
     if explained:
         raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
@@ -83,7 +82,7 @@ def check_table(
                 f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
                 f"{', '.join(named)}: leave it out."
             )
-    return check_outcomes(data, simulator.columns, predictors)
+    return check_outcomes(data, simulator.outcomes, predictors)
 
 
 def check_trials(

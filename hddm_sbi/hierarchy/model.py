@@ -231,7 +231,7 @@ class HierarchicalModel:
             other.__dict__.pop(name, None)
         labels = {
             name: outcome.labels(values[:, k])
-            for k, (name, outcome) in enumerate(zip(self.trials.outcomes, self.simulator.columns, strict=True))
+            for k, (name, outcome) in enumerate(zip(self.trials.outcomes, self.simulator.outcomes, strict=True))
         }
         other.trials = replace(self.trials, values=values, frame=self.trials.frame.assign(**labels))
         grouped = self.likelihood.group_by_cell(values, self.cell, old.n_cells, old.lapse_seconds)

@@ -35,7 +35,7 @@ class PosteriorWriter:
         coords, dims = coordinates(self.hierarchy)
         observed = {
             outcome.name: outcome.labels(self.trials.values[:, k])
-            for k, outcome in enumerate(self.hierarchy.likelihood.simulator.columns)
+            for k, outcome in enumerate(self.hierarchy.likelihood.simulator.outcomes)
         }
         constant = {
             str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
@@ -65,7 +65,7 @@ class PosteriorWriter:
         shape = (known.sizes["chain"], known.sizes["draw"])
         lapses = np.full(np.prod(shape), lapse) if isinstance(lapse, float) else known["lapse"].to_numpy().reshape(-1)
         pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapses).reshape(*shape, -1)
-        name = "_".join(outcome.name for outcome in self.hierarchy.likelihood.simulator.columns)
+        name = "_".join(outcome.name for outcome in self.hierarchy.likelihood.simulator.outcomes)
         return inference_data.add_group(posterior, "log_likelihood", {name: pointwise}, ["trial"])
 
     def problems(self, posterior: Any, record: FitRecord) -> Iterator[str]:

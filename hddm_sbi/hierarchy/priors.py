@@ -92,7 +92,7 @@ def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -
     if not simulator.is_decision_model and lapse != 0:
         raise InputError(
             f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
-            f"{simulator.columns[0].name!r} know none: leave lapse out, or let the simulator lapse."
+            f"{simulator.outcomes[0].name!r} know none: leave lapse out, or let the simulator lapse."
         )
     if isinstance(lapse, TorchDistributionMixin):
         low, high = (getattr(lapse.support, f"{end}_bound", None) for end in ("lower", "upper"))

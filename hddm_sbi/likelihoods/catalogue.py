@@ -17,8 +17,7 @@ from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
-from hddm_sbi.simulation.declare import as_json
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator, as_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +30,10 @@ _DEFAULT = "ddm"
 
 
 @cache
-def _simulators() -> dict[str, Simulator]:
+def _simulators() -> dict[str, DecisionModel]:
     """Every model in `simulators/`: a file holds one (SIMULATOR), or one for each number of choices (SIMULATORS)."""
     package = importlib.import_module("hddm_sbi.simulators")
-    found: dict[str, Simulator] = {}
+    found: dict[str, DecisionModel] = {}
     for file in sorted(pkgutil.iter_modules(package.__path__), key=lambda file: file.name):
         if file.name.startswith("_"):
             continue
@@ -49,7 +48,7 @@ def names() -> tuple[str, ...]:
     return tuple(_simulators())
 
 
-def load_simulator(name: str) -> Simulator:
+def load_simulator(name: str) -> DecisionModel:
     """The model called `name`.
 
     >>> load_simulator("ddm").names
@@ -100,14 +99,14 @@ def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihoo
     simulator: of the likelihood, or "ddm", where it is None. likelihood: "neural", "exact", the path of a trained
     likelihood, or a Likelihood. Raises InputError where there is none, or where it is that of another model.
     """
-    model = load_simulator(simulator) if isinstance(simulator, str) else simulator
+    model: Simulator | None = load_simulator(simulator) if isinstance(simulator, str) else simulator
     if isinstance(likelihood, Likelihood):
         chosen = likelihood
     elif likelihood == "exact":
         chosen = ExactLikelihood(model or load_simulator(_DEFAULT))
     elif likelihood == "neural":
         model = model or load_simulator(_DEFAULT)
-        if model.run is not None or model.name not in names():
+        if not model.compiled or model.name not in names():
             raise InputError(
                 f"{model.name!r} is a simulator of your own: its likelihood must be learned first. Train it once, "
                 "likelihood = hs.train_likelihood(simulator), and give likelihood=likelihood."
@@ -181,5 +180,5 @@ def simulate(
     if n_trials is None and not lengths:
         raise InputError("n_trials is needed where every parameter is a single number; for instance n_trials=1000.")
     n = max(lengths) if n_trials is None else n_trials
-    rt, choice = simulator.simulate(simulator.theta_matrix(theta, n), seed)
-    return pd.DataFrame({"rt": rt, "response": np.array(simulator.choices)[choice]})
+    values = simulator.simulate_outcomes(simulator.theta_matrix(theta, n), seed).complete(simulator.name)
+    return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(simulator.outcomes)})

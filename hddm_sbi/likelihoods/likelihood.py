@@ -38,7 +38,7 @@ class CellTrials(Protocol):
 
     @property
     def values(self) -> NDArray[np.float64]:
-        """Outcomes (n, k), in the order of `simulator.columns`; a categorical one is the position of its category."""
+        """Outcomes (n, k), in the order of `simulator.outcomes`; a categorical one is the position of its category."""
 
     @property
     def cell(self) -> NDArray[np.int64]:
@@ -128,8 +128,7 @@ class Likelihood(ABC):
         n_cells: int,
         lapse_seconds: float = LAPSE_SECONDS,
     ) -> CellTrials:
-        """Outcomes (n, k), in the order of `simulator.columns`, with the cell of each (n,), as `log_prob_by_cell` takes
-        them."""
+        """Outcomes (n, k), in the order of `simulator.outcomes`, with the cell of each (n,), for `log_prob_by_cell`."""
 
     @abstractmethod
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
@@ -148,13 +147,13 @@ class Likelihood(ABC):
         """
 
     def n_values(self, column: int) -> int:
-        """How many values the discrete outcome in this column of `simulator.columns` can take."""
-        return len(self.simulator.columns[column].categories)
+        """How many values the discrete outcome in this column of `simulator.outcomes` can take."""
+        return len(self.simulator.outcomes[column].categories)
 
     def simulate(self, theta: Tensor, seed: int | Sequence[int]) -> NDArray[np.float64]:
         """Outcomes (n, k) at every row of theta: by the model's simulator, or from this likelihood where the simulator
         is a Python function, which may be slow, may fail, and may not be here."""
-        if self.simulator.run is None:
+        if self.simulator.compiled:
             return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).values
         return self.sample_rows(theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
 
@@ -167,7 +166,7 @@ class Likelihood(ABC):
         """
         n = _length(theta) if n_trials is None else n_trials
         values = self.sample_rows(self._theta(theta, n), seed)
-        return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(self.simulator.columns)})
+        return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(self.simulator.outcomes)})
 
     def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
         names = self.simulator.names
@@ -290,7 +289,7 @@ class DecisionLikelihood(Likelihood):
         # The limits are treated as constants. Their derivative terms vanish because the density is 0 at both ends (t0
         # and the closing time).
         still, (rt, choice) = theta.detach(), values.unbind(-1)
-        shift, closing = shift_of(self.simulator, still), self.simulator.closing
+        shift, closing = shift_of(self.simulator, still), self.simulator.clock.closing
         low, high = _Y_RANGE
         decision = rt - shift
         if closing is not None:
@@ -318,7 +317,7 @@ class DecisionLikelihood(Likelihood):
         times, codes = np.array(rt, dtype=np.float64).reshape(-1), np.asarray(response).reshape(-1)
         if len(codes) != len(times):
             raise InputError(f"rt and response must be equally long; got {len(times)} and {len(codes)}.")
-        position = self.simulator.columns[1].numbers(codes)
+        position = self.simulator.outcomes[1].numbers(codes)
         wrong = np.flatnonzero(np.isnan(position))
         if wrong.size:
             raise InputError(

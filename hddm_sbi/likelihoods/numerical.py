@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, shift_of
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import DecisionModel
 from hddm_sbi.types import Array, Index
 
 #: step of the differences by which gradients are taken, in widths of the box.
@@ -28,10 +28,11 @@ class NumericalLikelihood(DecisionLikelihood):
 
     kind = "numerical"
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: DecisionModel) -> None:
         if simulator.passage is None:
             raise InputError(f"{simulator.name!r} declares no `passage`, the density of its decision time.")
         super().__init__(simulator, simulator.support)
+        self._passage = simulator.passage
         shift = simulator.symmetries.shift
         self._shift_column = None if shift is None else simulator.names.index(shift)
 
@@ -57,11 +58,10 @@ class NumericalLikelihood(DecisionLikelihood):
 
     def _log_density(self, row: Array, decision: Array, choice: Index, t_max: float) -> tuple[Array, Array]:
         """log density of trials at one theta, and its slope in time. decision: (n,) decision times, seconds."""
-        assert self.simulator.passage is not None
         value, slope = np.full(len(decision), -np.inf), np.zeros(len(decision))
         above = decision > 0
         if above.any():
-            passage = self.simulator.passage(*row, t_max=t_max)
+            passage = self._passage(*row, t_max=t_max)
             made = choice[above], np.arange(above.sum())
             value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
         return value, slope

@@ -86,7 +86,7 @@ def _signed_times(
 
 def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: str, bins: int) -> AxesArray:
     """One row of panels per level, one column per outcome."""
-    frame, outcomes = model.trials.frame, model.simulator.columns
+    frame, outcomes = model.trials.frame, model.simulator.outcomes
     levels = list(dict.fromkeys(frame[by]))
     axes = panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
     for panel, (level, (k, outcome)) in enumerate(itertools.product(levels, enumerate(outcomes))):
@@ -236,7 +236,7 @@ def _parameter_of(coefficient: str, names: Sequence[str]) -> str:
 
 
 def _predictor_columns(model: HierarchicalModel) -> list[str]:
-    outcomes = [outcome.name for outcome in model.simulator.columns]
+    outcomes = [outcome.name for outcome in model.simulator.outcomes]
     return [str(column) for column in model.trials.frame.columns if column not in outcomes]
 
 

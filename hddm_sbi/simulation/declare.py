@@ -10,13 +10,11 @@ from typing import Any
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.outcome import Outcome
-from hddm_sbi.simulation.python_function import MissingSimulator
-from hddm_sbi.simulation.simulator import Link, Parameter, ParameterPrior, Prior, Simulator, Symmetries
+from hddm_sbi.simulation.python_function import BlackBoxSimulator, MissingSimulator
+from hddm_sbi.simulation.simulator import Clock, Link, Parameter, ParameterPrior, Prior, Simulator, Symmetries
 
 #: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
 _NEAR_ZERO = 0.01
-#: what a decision model's outcomes are called.
-_DECISION = ("rt", "response")
 
 
 def declare(
@@ -26,7 +24,7 @@ def declare(
     symmetries: Symmetries | None = None,
     vectorised: bool = False,
     name: str | None = None,
-) -> Callable[[Callable[..., Any]], Simulator]:
+) -> Callable[[Callable[..., Any]], BlackBoxSimulator]:
     """Decorator that makes a `Simulator` of a function.
 
     parameters: name -> (low, high), the box where the simulator is run and the likelihood will hold; a `Parameter` says
@@ -38,24 +36,18 @@ def declare(
     ... def cookies(rate, rng):
     ...     return rng.poisson(rate)
     >>> cookies
-    Simulator(cookies: rate, chips)
+    BlackBoxSimulator(cookies: rate, chips)
     """
 
-    def decorate(function: Callable[..., Any]) -> Simulator:
-        columns = tuple(_outcome(key, kind) for key, kind in outcomes.items())
-        is_decision_model = tuple(o.name for o in columns) == _DECISION and [o.kind for o in columns] == [
-            "positive",
-            "categorical",
-        ]
+    def decorate(function: Callable[..., Any]) -> BlackBoxSimulator:
         source = getattr(function, "py_func", function)
-        return Simulator(
+        return BlackBoxSimulator(
             name=name or str(getattr(source, "__name__", "simulator")),
             title=(inspect.getdoc(source) or "a simulator of the user's own").splitlines()[0],
             parameters=tuple(_in_box(key, p, symmetries or Symmetries()) for key, p in parameters.items()),
-            choices=_codes(columns[1]) if is_decision_model else (),
-            outcomes=() if is_decision_model else columns,
+            outcomes=tuple(_outcome(key, kind) for key, kind in outcomes.items()),
             symmetries=symmetries or Symmetries(),
-            run=function,
+            function=function,
             vectorised=vectorised,
         )
 
@@ -105,7 +97,7 @@ def _in_box(name: str, box: tuple[float, float] | Parameter, symmetries: Symmetr
     """Times and scales are positive without an upper end, however small their box is."""
     if isinstance(box, Parameter):
         return box
-    positive = name in (symmetries.shift, symmetries.delay, symmetries.scale) and box[0] >= 0
+    positive = name in symmetries.set_apart and box[0] >= 0
     return parameter(name, *box, link="log" if positive else None)
 
 
@@ -124,22 +116,11 @@ def _outcome(name: str, kind: str | tuple[object, ...]) -> Outcome:
     return Outcome(name, kind) if isinstance(kind, str) else Outcome(name, "categorical", tuple(kind))  # type: ignore[arg-type]
 
 
-def _codes(response: Outcome) -> tuple[int, ...]:
-    if not all(isinstance(code, int) for code in response.categories):
-        raise InputError(
-            f"the responses of a decision model are coded by whole numbers, such as (-1, 1); got {response.categories}."
-        )
-    codes = tuple(int(str(code)) for code in response.categories)
-    if codes != tuple(sorted(codes)):
-        raise InputError(f"response codes must be in ascending order; got {codes}.")
-    return codes
-
-
 def as_json(simulator: Simulator) -> dict[str, Any]:
     """A simulator without its function. Raises InputError where it holds more functions than that."""
     symmetries = asdict(simulator.symmetries)
     powers = [simulator.symmetries.time_power, *simulator.symmetries.scale_powers.values()]
-    if simulator.closing or simulator.collapse or any(callable(power) for power in powers):
+    if simulator.clock.closing or simulator.clock.collapse or any(callable(power) for power in powers):
         raise InputError(
             f"{simulator.name!r} declares functions of its parameters (closing, collapse, or a power), which a "
             "file cannot hold."
@@ -152,29 +133,27 @@ def as_json(simulator: Simulator) -> dict[str, Any]:
             {**asdict(p), "support": [end if math.isfinite(end) else None for end in p.support]}
             for p in simulator.parameters
         ],
-        "choices": list(simulator.choices),
         "outcomes": [asdict(outcome) for outcome in simulator.outcomes],
         "symmetries": symmetries,
-        "racing": simulator.accumulator is not None,
-        "tail": simulator.tail,
+        "racing": simulator.races,
+        "tail": simulator.clock.tail,
         "discretisation": simulator.discretisation,
     }
 
 
-def from_json(raw: Mapping[str, Any]) -> Simulator:
+def from_json(raw: Mapping[str, Any]) -> BlackBoxSimulator:
     """The simulator that `as_json` described; it can be fitted but not run."""
     if raw["racing"]:
         raise InputError(f"{raw['name']!r} is a race: pass simulator= to load its likelihood.")
-    return Simulator(
+    return BlackBoxSimulator(
         name=str(raw["name"]),
         title=str(raw["title"]),
         parameters=tuple(_parameter(p) for p in raw["parameters"]),
-        choices=tuple(int(code) for code in raw["choices"]),
         outcomes=tuple(Outcome(o["name"], o["kind"], tuple(o["categories"])) for o in raw["outcomes"]),
         symmetries=_symmetries(raw["symmetries"]),
-        tail=raw["tail"],
+        clock=Clock(tail=raw["tail"]),
         discretisation=str(raw["discretisation"]),
-        run=MissingSimulator(str(raw["name"])),
+        function=MissingSimulator(str(raw["name"])),
     )
 
 

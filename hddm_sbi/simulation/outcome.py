@@ -1,8 +1,9 @@
-"""A column that a simulator produces: its name, its kind, and which values it allows."""
+"""The columns that a simulator produces: names, kinds, the values they allow; and simulated values of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -90,6 +91,67 @@ class Outcome:
         if self.kind == "categorical":
             return np.array(self.categories)[numbers.astype(np.int64)]
         return numbers.astype(np.int64) if self.kind == "count" else numbers
+
+
+def rt_and_response(*codes: int) -> tuple[Outcome, Outcome]:
+    """The outcomes of a decision model with these response codes, in ascending order.
+
+    >>> [outcome.name for outcome in rt_and_response(-1, 1)]
+    ['rt', 'response']
+    """
+    return Outcome("rt", "positive"), Outcome("response", "categorical", codes)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Simulated outcomes.
+
+    Parameters
+    ----------
+    values
+        (n, k), a column for each outcome, categories by their position; nan in rows where the simulation failed.
+    errors
+        What was raised, once for each row that failed with an error.
+    """
+
+    values: Array
+    errors: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """Rows without an outcome."""
+        return np.asarray(np.isnan(self.values).any(1))
+
+    def write(self, path: Path) -> None:
+        """Write it as numpy's arrays."""
+        with path.open("wb") as file:
+            np.savez(file, values=self.values, errors=np.array(self.errors, dtype=np.str_))
+
+    @staticmethod
+    def read(path: Path) -> Simulated:
+        """Read a file that `write` wrote."""
+        with np.load(path) as arrays:
+            return Simulated(arrays["values"], tuple(arrays["errors"].tolist()))
+
+    def complete(self, model: str) -> Array:
+        """The values of a simulation in which nothing failed. Raises InputError where something did.
+
+        >>> Simulated(np.array([[0.5], [0.7]])).complete("cookies").tolist()
+        [[0.5], [0.7]]
+        """
+        if self.failed.any():
+            raise InputError(f"{model!r}: {self._count()}; simulate where every trial has an outcome.")
+        return self.values
+
+    def statement(self) -> str:
+        """How many simulations failed and why, in one sentence; "" where none did."""
+        if not self.failed.any():
+            return ""
+        return f"{self._count()} and were left out: the likelihood is that of outcomes given that there is one."
+
+    def _count(self) -> str:
+        raised = f" ({len(self.errors)} raised an error, the first {self.errors[0]})" if self.errors else ""
+        return f"{int(self.failed.sum())} of {len(self.values)} simulations failed{raised}"
 
 
 def _number(value: object) -> float:

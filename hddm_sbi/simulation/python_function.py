@@ -1,4 +1,4 @@
-"""Run a user's simulator: once per row of theta or on whole columns, in blocks with seeds of their own."""
+"""Simulators that are Python functions: called once per row of theta or on whole columns, in blocks with own seeds."""
 
 from __future__ import annotations
 
@@ -6,68 +6,89 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.parallel import ResultStore, run_tasks
-from hddm_sbi.simulation.outcome import Outcome
+from hddm_sbi.simulation.outcome import Simulated
+from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
 
 #: rows per random stream; part of what a seed means, so changing it changes every simulated table.
 _BLOCK = 1_000
 
 
-@dataclass(frozen=True)
-class BlackBox:
-    """A function that makes outcomes, and how it is called.
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BlackBoxSimulator(Simulator):
+    """A Python function as a simulator; `hddm_sbi.declare` makes one. All else as in `Simulator`.
 
-    function: `f(*parameters, rng)`, its arguments named after the parameters, or `f(theta, rng)` with theta (p,); rng
-    is a numpy Generator. Returns one number, or one per outcome (a tuple, an array, or a dict by name). vectorised: it
-    takes whole columns (n,), or theta (n, p), instead, and returns columns. A Numba function is called like any other.
+    Parameters
+    ----------
+    function
+        `f(*parameters, rng)`, its arguments named after the parameters, or `f(theta, rng)` with theta (p,); rng is a
+        numpy Generator. It returns one number, or one per outcome (a tuple, an array, or a dict by name). A Numba
+        function is called like any other. `MissingSimulator` where the declaration was read from a file.
+    vectorised
+        The function takes whole columns (n,), or theta (n, p), instead, and returns columns.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> @hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
+    ... def cookies(rate, rng):
+    ...     return rng.poisson(rate)
+    >>> cookies.simulate_outcomes(np.full((3, 1), 5.0), seed=1).values.shape
+    (3, 1)
     """
 
     function: Callable[..., Any]
-    parameters: tuple[str, ...]
-    outcomes: tuple[Outcome, ...]
     vectorised: bool = False
 
-    def __post_init__(self) -> None:
-        function = getattr(self.function, "py_func", self.function)
-        arguments = tuple(inspect.signature(function).parameters)
-        if arguments not in ((*self.parameters, "rng"), ("theta", "rng")):
+    compiled: ClassVar[bool] = False
+
+    @override
+    def _check_function(self) -> None:
+        if self._arguments not in ((*self.names, "rng"), ("theta", "rng")):
             raise InputError(
-                f"a simulator must take the arguments {(*self.parameters, 'rng')} or ('theta', 'rng'); {self.name!r} "
-                f"takes {arguments}. rng is a numpy Generator: draw from it, and from nothing else."
+                f"a simulator must take the arguments {(*self.names, 'rng')} or ('theta', 'rng'); {self.name!r} "
+                f"takes {self._arguments}. rng is a numpy Generator: draw from it, and from nothing else."
             )
 
     @property
-    def name(self) -> str:
-        """Name of the function."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+    @override
+    def can_simulate(self) -> bool:
+        return not isinstance(self.function, MissingSimulator)
 
-    def run(
+    @property
+    @override
+    def races(self) -> bool:
+        return False
+
+    @override
+    def simulate_outcomes(
         self,
         theta: Array,
         seed: int | Sequence[int],
+        *,
+        n_threads: int = 1,
         n_jobs: int | None = None,
         progress: bool = False,
         folder: Path | None = None,
     ) -> Simulated:
-        """Outcomes of every row of theta (n, p). The same seed gives the same outcomes on any number of processes.
-
-        folder: keeps every block of rows as soon as it is there; blocks that are there are not run.
-        """
+        theta = self._checked(theta, self.parameters)
         streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
-        rows = {f"rows-{i * _BLOCK:09d}": theta[i * _BLOCK : (i + 1) * _BLOCK] for i in range(len(streams))}
-        blocks = {name: (block, stream) for (name, block), stream in zip(rows.items(), streams, strict=True)}
+        blocks = {
+            f"rows-{i * _BLOCK:09d}": (theta[i * _BLOCK : (i + 1) * _BLOCK], stream) for i, stream in enumerate(streams)
+        }
         store = None if folder is None else ResultStore(folder, ".npz", Simulated.write, Simulated.read)
         parts = run_tasks(self._block, blocks, store, n_jobs=n_jobs, unit="blocks", progress=progress).values()
-        said = [message for part in parts for message in part.errors]
-        return Simulated(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), tuple(said))
+        errors = tuple(message for part in parts for message in part.errors)
+        return Simulated(np.concatenate([part.values for part in parts]) if parts else self._nothing(0), errors)
 
     def _block(self, theta: Array, stream: np.random.SeedSequence) -> Simulated:
         rng = np.random.Generator(np.random.PCG64(stream))
@@ -82,7 +103,7 @@ class BlackBox:
             except Exception as reason:
                 rows.append([None] * len(self.outcomes))
                 errors.append(_said(reason))
-        return Simulated(self._checked(list(zip(*rows, strict=True)), theta), tuple(errors))
+        return Simulated(self._numbers(list(zip(*rows, strict=True)), theta), tuple(errors))
 
     def _columns(self, theta: Array, rng: np.random.Generator) -> Simulated:
         try:
@@ -101,15 +122,18 @@ class BlackBox:
                     f"each of {len(theta)} rows, or n rows with a column for each of {len(columns)} outcomes; got "
                     f"shape {column.shape}."
                 )
-        return Simulated(self._checked(columns, theta), ())
+        return Simulated(self._numbers(columns, theta), ())
 
     def _call(self, arguments: Any, rng: np.random.Generator) -> Any:
         return self.function(arguments, rng) if self._takes_theta else self.function(*arguments, rng)
 
     @property
+    def _arguments(self) -> tuple[str, ...]:
+        return tuple(inspect.signature(getattr(self.function, "py_func", self.function)).parameters)
+
+    @property
     def _takes_theta(self) -> bool:
-        function = getattr(self.function, "py_func", self.function)
-        return self.parameters != ("theta",) and "theta" in inspect.signature(function).parameters
+        return self.names != ("theta",) and "theta" in self._arguments
 
     def _tidy(self, returned: Any) -> Sequence[Any]:
         """One entry per outcome, in their order."""
@@ -129,7 +153,7 @@ class BlackBox:
             )
         return list(returned)
 
-    def _checked(self, columns: Sequence[Any], theta: Array) -> Array:
+    def _numbers(self, columns: Sequence[Any], theta: Array) -> Array:
         """Numbers (n, k), nan in rows that failed. Raises InputError for values that an outcome cannot be."""
         values = self._nothing(len(theta))
         for k, (outcome, column) in enumerate(zip(self.outcomes, columns, strict=True)):
@@ -142,7 +166,7 @@ class BlackBox:
             missing = pd.isna(raw) | np.isinf(values[:, k])
             wrong = np.flatnonzero(~missing & ~outcome.allows(values[:, k]))
             if wrong.size:
-                at = ", ".join(f"{n} = {x:.4g}" for n, x in zip(self.parameters, theta[wrong[0]], strict=True))
+                at = ", ".join(f"{n} = {x:.4g}" for n, x in zip(self.names, theta[wrong[0]], strict=True))
                 raise InputError(
                     f"simulator {self.name!r} returned {raw[wrong[0]]!r} as {outcome.name!r} at {at}; expected "
                     f"{outcome.expected}, or nan where a simulation fails."
@@ -153,41 +177,6 @@ class BlackBox:
 
     def _nothing(self, n: int) -> Array:
         return np.full((n, len(self.outcomes)), np.nan)
-
-
-@dataclass(frozen=True)
-class Simulated:
-    """What a black box made: values (n, k), nan in rows that failed; errors: what was raised, once per such row."""
-
-    values: Array
-    errors: tuple[str, ...] = ()
-
-    @property
-    def failed(self) -> NDArray[np.bool_]:
-        """Rows without an outcome."""
-        return np.asarray(np.isnan(self.values).any(1))
-
-    def write(self, path: Path) -> None:
-        """Write it as numpy's arrays."""
-        with path.open("wb") as file:
-            np.savez(file, values=self.values, errors=np.array(self.errors, dtype=np.str_))
-
-    @staticmethod
-    def read(path: Path) -> Simulated:
-        """What was written."""
-        with np.load(path) as arrays:
-            return Simulated(arrays["values"], tuple(arrays["errors"].tolist()))
-
-    def statement(self) -> str:
-        """How many simulations failed and why, in one sentence; "" where none did."""
-        failed = int(self.failed.sum())
-        if not failed:
-            return ""
-        raised = f" ({len(self.errors)} raised an error, the first {self.errors[0]})" if self.errors else ""
-        return (
-            f"{failed} of {len(self.values)} simulations failed{raised} and were left out: the likelihood is that of "
-            "outcomes given that there is one."
-        )
 
 
 @dataclass(frozen=True)

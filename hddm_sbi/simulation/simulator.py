@@ -1,35 +1,22 @@
-"""Declare a decision model: its parameters, what it produces, its symmetries, and how one trial is made."""
+"""What every simulator declares: parameters with their priors, outcomes, symmetries, and the shape of its times."""
 
 from __future__ import annotations
 
-import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import numba as nb
 import numpy as np
-from numba import types
-from numba.core.types import NumPyRandomGeneratorType
-from numba.np.unsafe.ndarray import to_fixed_tuple
 from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
-from hddm_sbi.simulation.first_passage import Passage
-from hddm_sbi.simulation.outcome import Outcome
-from hddm_sbi.simulation.python_function import BlackBox, MissingSimulator, Simulated
+from hddm_sbi.simulation.outcome import Outcome, Simulated
 from hddm_sbi.types import Array
 
 Link = Literal["identity", "log", "logit"]
 Power = float | Callable[[Mapping[str, Any]], Any]
-Tail = Literal["late", "early"]
-
-#: trials per random stream; part of what a seed means, so changing it changes every simulated table.
-_BLOCK = 16_384
-
 
 #: `Simulator.discretisation` of a simulator without any.
 EXACT = "none: every trial is drawn from the model's law"
@@ -39,7 +26,19 @@ EXACT = "none: every trial is drawn from the model's law"
 class Prior:
     """A prior as plain data; `hddm_sbi.hierarchy.priors` turns it into a Pyro distribution.
 
-    family: "normal" (mean, sd), "halfnormal" (scale), or "gamma" (mean, sd).
+    Parameters
+    ----------
+    family
+        "normal", "halfnormal" or "gamma".
+    location
+        Mean of a normal or gamma prior; 0 for a half-normal one.
+    scale
+        Standard deviation of a normal or gamma prior; scale of a half-normal one.
+
+    Examples
+    --------
+    >>> Prior("normal", 0.0, 3.0)
+    Prior(family='normal', location=0.0, scale=3.0)
     """
 
     family: Literal["normal", "halfnormal", "gamma"]
@@ -51,9 +50,24 @@ class Prior:
 class ParameterPrior:
     """Default priors of one parameter's coefficients, on the scale of its link.
 
-    intercept: of the intercept (and of every cell mean under `0 + condition`).
-    slope: of every other common coefficient. group_sd: of the standard deviation of every group effect.
-    population: how groups spread around the mean: "normal" on the link scale, or "gamma" with that mean and sd.
+    Parameters
+    ----------
+    link
+        "identity", "log" or "logit": the scale on which the linear predictor of the parameter adds up.
+    intercept
+        Prior of the intercept, and of every cell mean under `0 + condition`.
+    slope
+        Prior of every other common coefficient.
+    group_sd
+        Prior of the standard deviation of every group effect.
+    population
+        How groups spread around the mean: "normal" on the link scale, or "gamma" with that mean and sd.
+
+    Examples
+    --------
+    >>> spread = Prior("halfnormal", 0.0, 0.4)
+    >>> ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), spread).population
+    'normal'
     """
 
     link: Link
@@ -65,13 +79,38 @@ class ParameterPrior:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a model.
+    """One parameter of a model; `hddm_sbi.parameter` makes one from its box alone.
 
-    low, high: the box, where simulators are tested and networks trained. support: where the model is defined.
-    typical: range seen in human data. prior: default prior of its coefficients. from_data: not estimated but read
-    from the column of that name in the trial table (a condition the simulator receives), with `low` and `high` its two
-    codes. accuracy_range: where the accuracy per trial of a learned likelihood is scored; None: the whole box.
-    bias_range: where its posterior bias is scored; None: the box but 15 % of its width at either end.
+    Parameters
+    ----------
+    name
+        Its name in formulas and in every theta.
+    low, high
+        The box: where simulators are tested and networks trained.
+    description
+        What it means, in a few words.
+    unit
+        Its unit, "1" for a pure number.
+    typical
+        (low, high): the range seen in human data.
+    support
+        (low, high): where the model is defined.
+    prior
+        Default priors of its coefficients.
+    from_data
+        The parameter is not estimated but read from the column of its name in the trial table (a condition of the
+        task), with `low` and `high` as its two codes.
+    accuracy_range
+        (low, high): where the accuracy per trial of a learned likelihood is scored; None for the whole box.
+    bias_range
+        (low, high): where its posterior bias is scored; None for the box without 15 % of its width at either end.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> drift = hs.load_simulator("ddm").parameters[0]
+    >>> drift.name, drift.low, drift.high, drift.unit
+    ('v', -5.0, 5.0, '1/s')
     """
 
     name: str
@@ -89,20 +128,34 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Symmetries:
-    """Exact symmetries of a model, by which its likelihood is reduced before it is learned.
+    """Exact symmetries of a model, by which its likelihood is reduced before a network learns it.
 
-    shift: parameter that is added to the decision time and does nothing else (the network never sees it).
-    delay: parameter w such that a time uniform on [0, w] is added to the decision time, and that does nothing else (the
-    network never sees it either: the density is averaged over the delay in closed form).
-    scale: parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1)
-    with theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) of a parameter in `tangents`, an
-    angle in radians. A power is a number, or a function of the other parameters by name (tensors).
-    negated, complemented: parameters that turn into -x and 1 - x when the two choices are swapped.
-    even_given_choice: parameters whose sign does not matter for the decision time once the choice is known. For
-    constant drift and bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice)
-    stays the same.
-    exchanged: stem of the parameters of which every choice has one (v for v0, v1, ...): permuting the choices permutes
-    them.
+    Parameters
+    ----------
+    shift
+        Parameter that is added to the decision time and does nothing else.
+    delay
+        Parameter w such that a time uniform on [0, w] is added to the decision time, and that does nothing else: the
+        density is averaged over the delay in closed form.
+    scale
+        Parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1) with
+        theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) for a parameter in `tangents`.
+    time_power, scale_powers
+        Powers of b, as above. A power is a number, or a function of the other parameters by name (tensors).
+    tangents
+        Parameters that are angles, in radians.
+    negated, complemented
+        Parameters that turn into -x and 1 - x when the two choices are swapped.
+    even_given_choice
+        Parameters whose sign does not matter for the decision time once the choice is known. For constant drift and
+        bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice) stays the same.
+    per_choice
+        Stem of the parameters that every choice has one of (v for v0, v1, ...): permuting the choices permutes them.
+
+    Examples
+    --------
+    >>> Symmetries(shift="t0", scale="a", scale_powers={"v": 1.0}, negated=("v",)).set_apart
+    ('t0', 'a')
     """
 
     shift: str | None = None
@@ -114,49 +167,96 @@ class Symmetries:
     negated: tuple[str, ...] = ()
     complemented: tuple[str, ...] = ()
     even_given_choice: tuple[str, ...] = ()
-    exchanged: str | None = None
+    per_choice: str | None = None
+
+    @property
+    def set_apart(self) -> tuple[str, ...]:
+        """The parameters that a network never sees: shift, delay and scale."""
+        return tuple(name for name in (self.shift, self.delay, self.scale) if name is not None)
+
+    @property
+    def mentioned(self) -> set[str]:
+        """The names of all parameters that have a part in a symmetry, `per_choice` aside."""
+        listed = (self.scale_powers, self.tangents, self.negated, self.complemented, self.even_given_choice)
+        return {*self.set_apart, *(name for names in listed for name in names)}
 
 
 @dataclass(frozen=True)
-class Simulator:
-    """A decision model: everything the package knows about it, in one place.
+class Clock:
+    """The shape of a model's decision times, where it is not the ordinary one.
 
-    parameters: in the order of the columns of every theta. choices: response codes; a trial's `choice` is the
-    position of its response in this tuple. trial: Numba function `trial(*theta, rng) -> (rt, choice)` whose argument
-    names are the parameter names, with `rng` a numpy Generator; exchanged parameters come first, as one tuple called
-    by their stem, so that one function serves any number of choices. accumulator: instead of `trial`, where the
-    choices race without touching each other: the finishing time of one of them, a Numba function of the exchanged
-    parameter (called by its stem), then the other parameters in order, then `rng`. log_density: closed form, or None
-    (see `exact.py`).
-    tail: "late" where P(rt > t), or that of an accumulator, falls no faster than a power of t; "early" where P(rt <= t0
-    + t) does, because evidence jumps.
-    closing: where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function
-    of the parameters by name (tensors). collapse: where they fall like exp(-(rate t)**power): (rate, power), likewise.
-    discretisation: how far simulated trials are from the model's law, as measured and where.
-    passage: `passage(*theta, t_max)`, an independent density of the decision time (see `first_passage.py`) by which a
-    learned likelihood is checked where there is no closed form.
-    outcomes: the columns of a model that produces anything else than rt and response; it has no choices. run: instead
-    of `trial`, any Python function that makes the outcomes, vectorised or not (see `python_function.py`).
+    Parameters
+    ----------
+    closing
+        Where the bounds meet, so that decisions end at a finite time: one over that time, in 1/s, as a function of the
+        parameters by name (tensors).
+    collapse
+        Where the bounds fall like exp(-(rate t)**power): (rate, power), likewise.
+    tail
+        "late" where P(rt > t), or that of an accumulator, falls no faster than a power of t; "early" where
+        P(rt <= t0 + t) does, because evidence jumps.
+
+    Examples
+    --------
+    >>> Clock(closing=lambda at: at["theta"].tan() / at["a"]).tail is None
+    True
+    """
+
+    closing: Callable[[Mapping[str, Any]], Any] | None = None
+    collapse: Callable[[Mapping[str, Any]], tuple[Any, Any]] | None = None
+    tail: Literal["late", "early"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Simulator(ABC):
+    """A model as a simulator: everything the package knows about it, in one place.
+
+    Abstract, with two final kinds: `DecisionModel`, compiled, as all shipped models are, and `BlackBoxSimulator`, any
+    Python function, which `hddm_sbi.declare` makes.
+
+    Parameters
+    ----------
+    name, title
+        The name, and what it stands for in a few words.
+    parameters
+        In the order of the columns of every theta.
+    outcomes
+        The columns it produces; `rt` and `response` of a decision model.
+    symmetries
+        Its exact symmetries, if any.
+    clock
+        The shape of its decision times.
+    citation
+        The paper that it comes from.
+    discretisation
+        How far simulated trials are from the model's law, as measured and where.
+    literature_priors
+        Sets of priors from papers, by name: parameter name -> prior.
+
+    Raises
+    ------
+    InputError
+        Where parts of the declaration contradict each other.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.load_simulator("ddm")
+    DecisionModel(ddm: v a z t0, 2 choices)
     """
 
     name: str
     title: str
     parameters: tuple[Parameter, ...]
-    choices: tuple[int, ...] = ()
-    trial: Callable[..., tuple[float, int]] | None = None
+    outcomes: tuple[Outcome, ...]
     symmetries: Symmetries = Symmetries()
+    clock: Clock = Clock()
     citation: str = ""
-    log_density: Callable[..., Any] | None = None
-    accumulator: Callable[..., float] | None = None
-    tail: Tail | None = None
-    closing: Callable[[Mapping[str, Any]], Any] | None = None
-    collapse: Callable[[Mapping[str, Any]], tuple[Any, Any]] | None = None
-    passage: Callable[..., Passage] | None = None
     discretisation: str = "not known"
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
-    outcomes: tuple[Outcome, ...] = ()
-    run: Callable[..., Any] | None = None
-    vectorised: bool = False
+
+    #: whether a trial costs microseconds.
+    compiled: ClassVar[bool]
 
     def __post_init__(self) -> None:
         names = self.names
@@ -167,39 +267,65 @@ class Simulator:
                 raise InputError(
                     f"the box of {p.name!r}, [{p.low}, {p.high}], must lie inside its support {p.support}."
                 )
-        symmetries = self.symmetries
-        mentioned = {
-            symmetries.shift,
-            symmetries.delay,
-            symmetries.scale,
-            *symmetries.scale_powers,
-            *symmetries.negated,
-        }
-        mentioned |= {*symmetries.complemented, *symmetries.even_given_choice, *symmetries.tangents}
-        unknown = mentioned - {None, *names, *(p.name for p in self.learned)}
+        if not self.outcomes:
+            raise InputError(f"{self.name!r} must have at least one outcome, such as rt and response; got none.")
+        stem = {str(self.symmetries.per_choice)} if self.races else set()
+        unknown = self.symmetries.mentioned - {*names, *stem}
         if unknown:
-            raise InputError(
-                f"the symmetries of {self.name!r} name {sorted(map(str, unknown))}, which are no parameters."
-            )
-        if names[: len(self.exchanged)] != self.exchanged:
-            raise InputError(f"the first parameters of {self.name!r} must be {self.exchanged}; got {names}.")
-        if self.accumulator is not None and not self.exchanged:
-            raise InputError(f"{self.name!r} has an accumulator; say in its symmetries which parameter is exchanged.")
-        if bool(self.choices) == bool(self.outcomes):
-            raise InputError(f"{self.name!r} must have either choices, or outcomes other than rt and response.")
-        if self.run is not None and self.trial is None and self.accumulator is None:
-            self.black_box(self.run)
-            return
-        kind, kernel = ("trial", self.trial) if self.trial else ("accumulator", self.accumulator)
-        if kernel is None or (self.trial and self.accumulator) or self.run is not None or self.outcomes:
-            raise InputError(
-                f"{self.name!r} must have either a trial or an accumulator, which make rt and response, or a run."
-            )
-        arguments = tuple(inspect.signature(getattr(kernel, "py_func", kernel)).parameters)
-        stem = (symmetries.exchanged,) if symmetries.exchanged else ()
-        expected = (*stem, *names[len(self.exchanged) :], "rng")
-        if arguments != expected:
-            raise InputError(f"{kind} of {self.name!r} must take the arguments {expected}; it takes {arguments}.")
+            raise InputError(f"the symmetries of {self.name!r} name {sorted(unknown)}, which are no parameters.")
+        if names[: len(self.per_choice)] != self.per_choice:
+            raise InputError(f"the first parameters of {self.name!r} must be {self.per_choice}; got {names}.")
+        if self.is_decision_model:
+            _check_codes(self.outcomes[1].categories)
+        self._check_function()
+
+    @abstractmethod
+    def _check_function(self) -> None:
+        """Raise InputError where what makes the outcomes does not fit the declaration."""
+
+    @abstractmethod
+    def simulate_outcomes(
+        self,
+        theta: Array,
+        seed: int | Sequence[int],
+        *,
+        n_threads: int = 1,
+        n_jobs: int | None = None,
+        progress: bool = False,
+        folder: Path | None = None,
+    ) -> Simulated:
+        """Outcomes at every row of theta; simulations that fail are counted, not raised.
+
+        Parameters
+        ----------
+        theta
+            (n, p), columns in the order of `parameters`.
+        seed
+            Same seed, same bytes, on any number of threads and processes.
+        n_threads
+            Threads of a compiled model.
+        n_jobs
+            Processes that run a Python function; None for as many as `joblib.parallel_config` says, or one.
+        progress
+            Whether to show a bar while a Python function runs.
+        folder
+            Keeps every block of rows of a Python function as soon as it is there; blocks that are there are not run.
+
+        Raises
+        ------
+        InputError
+            Where theta is not finite or outside the support of the model, or an outcome is not what it is declared as.
+        """
+
+    @property
+    @abstractmethod
+    def can_simulate(self) -> bool:
+        """Whether it can simulate; a declaration read from a file cannot."""
+
+    @property
+    @abstractmethod
+    def races(self) -> bool:
+        """Whether the choices are independent accumulators, the first of which to finish is the response."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -207,39 +333,20 @@ class Simulator:
         return tuple(p.name for p in self.parameters)
 
     @property
-    def columns(self) -> tuple[Outcome, ...]:
-        """What the model produces: its outcomes, or rt and response."""
-        return self.outcomes or (Outcome("rt", "positive"), Outcome("response", "categorical", self.choices))
-
-    @property
     def is_decision_model(self) -> bool:
-        """Whether it is a decision model: one of rt and response."""
-        return bool(self.choices)
+        """Whether its outcomes are a positive `rt` and a categorical `response`."""
+        return [(o.name, o.kind) for o in self.outcomes] == [("rt", "positive"), ("response", "categorical")]
 
     @property
-    def can_simulate(self) -> bool:
-        """Whether it can simulate; a declaration read from a file cannot."""
-        return not isinstance(self.run, MissingSimulator)
-
-    def black_box(self, run: Callable[..., Any]) -> BlackBox:
-        """A Python function as what makes this model's outcomes."""
-        return BlackBox(run, self.names, self.columns, self.vectorised)
+    def choices(self) -> tuple[int, ...]:
+        """Response codes of a decision model, else none; a trial's `choice` is the position of its response here."""
+        return tuple(int(str(code)) for code in self.outcomes[1].categories) if self.is_decision_model else ()
 
     @property
-    def exchanged(self) -> tuple[str, ...]:
-        """The parameters of which every choice has one, in the order of the choices."""
-        stem = self.symmetries.exchanged
+    def per_choice(self) -> tuple[str, ...]:
+        """The parameters that every choice has one of, in the order of the choices."""
+        stem = self.symmetries.per_choice
         return () if stem is None else tuple(f"{stem}{choice}" for choice in range(len(self.choices)))
-
-    @property
-    def learned(self) -> tuple[Parameter, ...]:
-        """Parameters of what a network learns: the model's, or those of one accumulator where the choices race
-        independently (the exchanged one, called by its stem, then the shared ones)."""
-        if self.accumulator is None:
-            return self.parameters
-        own = next(p for p in self.parameters if p.name == self.exchanged[0])
-        shared = (p for p in self.parameters if p.name not in self.exchanged)
-        return (replace(own, name=str(self.symmetries.exchanged)), *shared)
 
     @property
     def box(self) -> dict[str, tuple[float, float]]:
@@ -273,84 +380,29 @@ class Simulator:
         return matrix
 
     def simulate(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
-        """One trial per row of theta.
+        """One trial of a decision model at every row of theta.
 
-        theta: (n, p). seed: same seed, same bytes, on any number of threads. Returns rt (n,) in seconds and choice
-        (n,), positions in `choices`. Raises InputError where theta is not finite or outside the support of the model.
+        Parameters
+        ----------
+        theta, seed, n_threads
+            As in `simulate_outcomes`.
+
+        Returns
+        -------
+        rt, choice
+            rt (n,) in seconds, and choice (n,), positions in `choices`.
+
+        Raises
+        ------
+        InputError
+            As in `simulate_outcomes`, and where a simulation fails.
         """
-        n, p = len(self.exchanged), len(self.parameters)
-        if self.run is not None:
-            made = self.simulate_outcomes(theta, seed, n_threads)
-            if made.failed.any():
-                raise InputError(f"{self.name!r}: {made.statement()}")
-            return made.values[:, 0], made.values[:, 1].astype(np.int64)
-        if self.accumulator is not None:
-            return self._run(_races(n, p - n), self.accumulator, self.parameters, theta, seed, n_threads)
-        assert self.trial is not None
-        return self._run(_trials(n, p - n), self.trial, self.parameters, theta, seed, n_threads)
+        values = self.simulate_outcomes(theta, seed, n_threads=n_threads).complete(self.name)
+        return values[:, 0], values[:, 1].astype(np.int64)
 
-    def simulate_outcomes(
-        self,
-        theta: Array,
-        seed: int | Sequence[int],
-        n_jobs: int | None = None,
-        progress: bool = False,
-        folder: Path | None = None,
-    ) -> Simulated:
-        """Outcomes of every row of theta, in the order of `columns`; simulations that fail are told (see `Simulated`).
-
-        n_jobs, folder: of a Python function, see `BlackBox.run`; a kernel needs neither. All else as in `simulate`.
-        """
-        if self.run is None:
-            return Simulated(np.stack(self.simulate(theta, seed), -1))
+    def _checked(self, theta: Array, parameters: tuple[Parameter, ...]) -> Array:
+        """theta (n, p), contiguous, with every value inside the support of its parameter."""
         theta = np.ascontiguousarray(theta, dtype=np.float64)
-        self._check(theta, self.parameters)
-        return self.black_box(self.run).run(theta, seed, n_jobs, progress, folder)
-
-    def simulate_learned(
-        self, theta: Array, seed: int | Sequence[int], n_threads: int = 1
-    ) -> tuple[Array, NDArray[np.int64]]:
-        """What a network learns from: trials, or finishing times of one accumulator (choice 0 throughout). The choice
-        of a simulation that failed is -1.
-
-        theta: (n, len(self.learned)). All else as in `simulate`.
-        """
-        if self.run is not None:
-            values = self.simulate_outcomes(theta, seed, n_threads).values
-            return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
-        if self.accumulator is None:
-            return self.simulate(theta, seed, n_threads)
-        alone = _races(1, len(self.learned) - 1)
-        return self._run(alone, self.accumulator, self.learned, theta, seed, n_threads)
-
-    def _run(
-        self,
-        loop: Callable[..., None],
-        kernel: Callable[..., Any],
-        parameters: tuple[Parameter, ...],
-        theta: Array,
-        seed: int | Sequence[int],
-        n_threads: int,
-    ) -> tuple[Array, NDArray[np.int64]]:
-        theta = np.ascontiguousarray(theta, dtype=np.float64)
-        self._check(theta, parameters)
-        n = len(theta)
-        rt, choice = np.empty(n), np.zeros(n, dtype=np.int64)
-        streams = np.random.SeedSequence(seed).spawn(-(-n // _BLOCK))
-
-        def block(index: int) -> None:
-            rows = slice(index * _BLOCK, (index + 1) * _BLOCK)
-            loop(kernel, theta[rows], np.random.Generator(np.random.PCG64(streams[index])), rt[rows], choice[rows])
-
-        if n_threads == 1 or len(streams) < 2:
-            for index in range(len(streams)):
-                block(index)
-        else:
-            with ThreadPoolExecutor(n_threads) as pool:
-                list(pool.map(block, range(len(streams))))
-        return rt, choice
-
-    def _check(self, theta: Array, parameters: tuple[Parameter, ...]) -> None:
         names = tuple(p.name for p in parameters)
         if theta.ndim != 2 or theta.shape[1] != len(names):
             raise InputError(f"theta must be (n, {len(names)}), one column for each of {names}; got {theta.shape}.")
@@ -367,60 +419,15 @@ class Simulator:
                     f"theta[{p.name!r}] must be finite and inside ({low:g}, {high:g}); got {value[wrong[0]]:g} in "
                     f"{name_rows(wrong.tolist())} (0 = first)."
                 )
+        return theta
 
     def __repr__(self) -> str:
-        makes = f"{len(self.choices)} choices" if self.is_decision_model else " ".join(o.name for o in self.outcomes)
-        return f"Simulator({self.name}: {' '.join(self.names)}, {makes})"
+        choices = f"{len(self.choices)} choices" if self.is_decision_model else " ".join(o.name for o in self.outcomes)
+        return f"{type(self).__name__}({self.name}: {' '.join(self.names)}, {choices})"
 
 
-# The loops take the model's own function as an argument of a declared type, so that they can be kept on disk compiled
-# and serve every model with p parameters.
-_number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
-
-
-@cache
-def _trials(n: int, shared: int) -> Callable[..., None]:
-    """Loop over trials: a response time and a choice per row of theta, of which the first n are one argument."""
-    exchanged = [types.UniTuple(_number, n)] if n else []
-    trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator))
-    if n:
-
-        @nb.njit(
-            types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
-        )
-        def run_exchanged(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            for i in range(theta.shape[0]):
-                own, others = to_fixed_tuple(theta[i, :n], n), to_fixed_tuple(theta[i, n:], shared)  # type: ignore
-                rt[i], choice[i] = trial(own, *others, rng)
-
-        return run_exchanged
-
-    @nb.njit(
-        types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
-    )
-    def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        for i in range(theta.shape[0]):
-            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], shared), rng)  # type: ignore[call-arg]
-
-    return run
-
-
-@cache
-def _races(n: int, shared: int) -> Callable[..., None]:
-    """Loop over trials of n accumulators: the first finishing time, and whose it is, per row of theta."""
-    accumulator_type = types.FunctionType(_number(*[_number] * (1 + shared), _generator))
-
-    @nb.njit(
-        types.void(accumulator_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]),
-        cache=True,
-        nogil=True,
-    )
-    def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        for i in range(theta.shape[0]):
-            rt[i], choice[i] = np.inf, 0
-            for c in range(n):
-                t = accumulator(theta[i, c], *to_fixed_tuple(theta[i, n:], shared), rng)  # type: ignore[call-arg]
-                if t < rt[i]:
-                    rt[i], choice[i] = t, c
-
-    return run
+def _check_codes(codes: tuple[object, ...]) -> None:
+    if not all(isinstance(code, int) for code in codes):
+        raise InputError(f"the responses of a decision model are coded by whole numbers, such as (-1, 1); got {codes}.")
+    if list(codes) != sorted(codes):  # type: ignore[type-var]
+        raise InputError(f"response codes must be in ascending order; got {codes}.")

@@ -181,5 +181,5 @@ def scores_by_simulation(
 def _regular(simulator: Simulator) -> list[str]:
     """The parameters whose posterior is normal in the limit: not a shift that the density does not vanish at, which the
     fastest trial decides at a rate of 1 / n_trials and which is known, for the others, as if it were given."""
-    shift = simulator.symmetries.shift if simulator.tail == "early" else None
+    shift = simulator.symmetries.shift if simulator.clock.tail == "early" else None
     return [p.name for p in simulator.parameters if not p.from_data and p.name != shift]

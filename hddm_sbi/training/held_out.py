@@ -116,7 +116,7 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
         density = likelihood.log_prob_rows(torch.as_tensor(values), torch.as_tensor(theta)).numpy()
         own_density = likelihood.log_prob_rows(torch.as_tensor(own), repeated).numpy()
     n = len(values)
-    statistics = {outcome.name: (values[:, k], own[:, k]) for k, outcome in enumerate(likelihood.simulator.columns)}
+    statistics = {outcome.name: (values[:, k], own[:, k]) for k, outcome in enumerate(likelihood.simulator.outcomes)}
     statistics["the joint density"] = (density, own_density)
     halves = {"": np.ones(n, dtype=bool)}
     for column, p in enumerate(likelihood.simulator.parameters):
@@ -135,7 +135,7 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
 
 def _mass(likelihood: Likelihood, theta: Array) -> float | None:
     """Total mass at a few parameter sets, the one furthest from 1; None for more than one continuous outcome."""
-    columns = likelihood.simulator.columns
+    columns = likelihood.simulator.outcomes
     if sum(not outcome.discrete for outcome in columns) > 1:
         return None
     masses = [_mass_at(likelihood, torch.as_tensor(row)) for row in theta[:_MASS_SETS]]
@@ -143,7 +143,7 @@ def _mass(likelihood: Likelihood, theta: Array) -> float | None:
 
 
 def _mass_at(likelihood: Likelihood, theta: torch.Tensor) -> float:
-    columns = likelihood.simulator.columns
+    columns = likelihood.simulator.outcomes
     grids, log_weights = [], []
     for k, outcome in enumerate(columns):
         if outcome.discrete:
@@ -163,7 +163,7 @@ def _mass_at(likelihood: Likelihood, theta: torch.Tensor) -> float:
 
 def _line(likelihood: Likelihood, theta: torch.Tensor, column: int) -> tuple[Array, Array]:
     """Points and log weights of a quadrature over a continuous outcome; over its logarithm if it is positive."""
-    simulator, outcome = likelihood.simulator, likelihood.simulator.columns[column]
+    simulator, outcome = likelihood.simulator, likelihood.simulator.outcomes[column]
     draws = likelihood.sample_rows(theta.expand(_RANKED, -1), seed=0)[:, column]
     shift = simulator.symmetries.shift if column == 0 else None
     offset = float(theta[simulator.names.index(shift)]) if shift else 0.0

@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
 from hddm_sbi.parallel import ResultStore, check_recipe, run_tasks
+from hddm_sbi.simulation.decision_model import DecisionModel
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
 
@@ -71,7 +72,8 @@ def train(
     check_device(device)
     architecture = architecture or Architecture()
     folder.mkdir(parents=True, exist_ok=True)
-    check_recipe(folder, {"learned": _declared(simulator), **asdict(recipe), **architecture.as_dict()})
+    learned = {p.name: [p.low, p.high] for p in learned_parameters(simulator)}
+    check_recipe(folder, {"learned": learned, **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
     return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
 
@@ -92,23 +94,20 @@ def check_device(device: str) -> None:
         )
 
 
-def _declared(simulator: Simulator) -> dict[str, list[float]]:
-    return {p.name: [p.low, p.high] for p in simulator.learned}
-
-
 # ---- simulations, compressed
 
 
 def design(simulator: Simulator, n: int, seed: int) -> Array:
-    """n parameter sets of what is learned, (n, len(simulator.learned)): a scrambled Sobol sequence over the box widened
-    by 5 %, with shift and delay at 0 and given conditions at either of their codes.
+    """n parameter sets of what is learned, (n, p): a scrambled Sobol sequence over the box widened by 5 %, with shift
+    and delay at 0 and given conditions at either of their codes.
 
     Widening keeps the edge of the box inside the training region.
     """
-    sobol = qmc.Sobol(len(simulator.learned), scramble=True, rng=np.random.default_rng(seed))
+    parameters = learned_parameters(simulator)
+    sobol = qmc.Sobol(len(parameters), scramble=True, rng=np.random.default_rng(seed))
     points = sobol.random_base2((n - 1).bit_length())[:n]
     theta = np.empty_like(points)
-    for column, p in enumerate(simulator.learned):
+    for column, p in enumerate(parameters):
         margin = 0.05 * (p.high - p.low)
         low = max(p.low - margin, (p.low + p.support[0]) / 2)
         high = min(p.high + margin, (p.high + p.support[1]) / 2)
@@ -155,12 +154,20 @@ def _histogram_shard(
     for first in range(0, n, together):
         rows = slice(first, min(n, first + together))
         seed = hash_seed(recipe.seed, index, first)
-        rt, choice = simulator.simulate_learned(np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
+        rt, choice = _simulate_learned(simulator, np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
         at = torch.as_tensor(theta[rows])
         y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.trials), at)[0].numpy()
         _count(y, choice.reshape(-1, recipe.trials), share[rows], mean[rows])
     reduced = reduction.reduce(torch.as_tensor(theta)).float()
     return {"theta": reduced, "share": torch.from_numpy(share), "mean": torch.from_numpy(mean)}
+
+
+def _simulate_learned(simulator: Simulator, theta: Array, seed: int, n_threads: int) -> tuple[Array, NDArray[np.int64]]:
+    """Trials, or finishing times of one accumulator of a race (choice 0 throughout); choice -1 where one failed."""
+    if isinstance(simulator, DecisionModel) and simulator.races:
+        return simulator.simulate_accumulator(theta, seed, n_threads), np.zeros(len(theta), np.int64)
+    values = simulator.simulate_outcomes(theta, seed, n_threads=n_threads).values
+    return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
 
 
 def hash_seed(*parts: int) -> int:

@@ -51,7 +51,7 @@ def with_boxes(simulator: Simulator, prior: Priors | None) -> Simulator:
 
 def countable(simulator: Simulator) -> bool:
     """Whether its outcome is a single discrete one, whose values can be counted."""
-    return len(simulator.columns) == 1 and simulator.columns[0].discrete
+    return len(simulator.outcomes) == 1 and simulator.outcomes[0].discrete
 
 
 def design(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Array:

@@ -32,8 +32,7 @@ class Targets:
 
 def targets(simulator: Simulator) -> Targets:
     """The targets of a model, by how many of its parameters remain once shift, delay and scale are taken off."""
-    set_apart = (simulator.symmetries.shift, simulator.symmetries.delay, simulator.symmetries.scale)
-    inputs = len([name for name in simulator.names if name not in set_apart])
+    inputs = len(set(simulator.names) - set(simulator.symmetries.set_apart))
     if inputs <= 2:
         return Targets(5e-6, 0.002, 0.1, 25_000)
     return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
@@ -62,7 +61,7 @@ def recipe(simulator: Simulator) -> Recipe:
 def architecture(simulator: Simulator) -> Architecture:
     """The sizes of a new network: a heavy tail takes components of its own, and so do the humps of a diffusion with
     many inputs, which make it wider in any case."""
-    components = 12 if simulator.tail else 8
+    components = 12 if simulator.clock.tail else 8
     if len(Reduction(simulator).names) <= 4:
         return Architecture(components=components)
     if _coupled(simulator):
@@ -71,7 +70,7 @@ def architecture(simulator: Simulator) -> Architecture:
 
 
 def _coupled(simulator: Simulator) -> bool:
-    return bool(simulator.exchanged) and simulator.accumulator is None
+    return bool(simulator.per_choice) and not simulator.races
 
 
 def train_likelihood_of(

@@ -21,12 +21,14 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
+from hddm_sbi.likelihoods.mixture.reduction import reducible
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation.declare import as_json, declare
-from hddm_sbi.simulation.python_function import Simulated
+from hddm_sbi.simulation.outcome import Simulated
+from hddm_sbi.simulation.python_function import BlackBoxSimulator
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training.estimator import fit_estimator
 from hddm_sbi.training.held_out import check
@@ -89,10 +91,10 @@ def train_likelihood(
         likelihood = hs.train_likelihood(bake, {"rate": (0.5, 20)}, outcomes={"chips": "count"})
     """
     model = _simulator(simulator, prior, outcomes, vectorised)
-    reduced = _reducible(model)
+    reduced = reducible(model)
     if n_simulations is None:
-        cheap = model.vectorised and countable(model)
-        n_simulations = _COMPILED if reduced and model.run is None else _COUNTED if cheap else _SIMULATIONS
+        cheap = countable(model) and isinstance(model, BlackBoxSimulator) and model.vectorised
+        n_simulations = _COMPILED if reduced and model.compiled else _COUNTED if cheap else _SIMULATIONS
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, int) or n_simulations < _FEWEST:
         raise InputError(f"n_simulations must be a whole number of at least {_FEWEST}; got {n_simulations!r}.")
     if budget is not None and not budget > 0:
@@ -163,18 +165,10 @@ def _simulator(
     return with_boxes(declare(parameters_of(prior), outcomes, vectorised=vectorised)(simulator), prior)
 
 
-def _reducible(simulator: Simulator) -> bool:
-    """Whether symmetries reduce it to a mixture network: a race, or choices that mirror or permute each other."""
-    s = simulator.symmetries
-    return simulator.is_decision_model and bool(
-        s.exchanged or (len(simulator.choices) == 2 and (s.negated or s.complemented))
-    )
-
-
 def _fresh(job: TrainingRequest, n: int) -> tuple[Simulated, Array]:
     """n simulations for the check, and where they were made (n, p)."""
     theta = propose(job.simulator, job.prior, n, hash_seed(job.seed, 1))
-    return job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), job.n_jobs), theta
+    return job.simulator.simulate_outcomes(theta, hash_seed(job.seed, 2), n_jobs=job.n_jobs), theta
 
 
 # ---- any outcomes: an sbi estimator
@@ -184,7 +178,9 @@ def _train_estimator(job: TrainingRequest, shape: EstimatorShape) -> tuple[SbiLi
     held = int(np.clip(_CHECKED * job.n_simulations, *_CHECKED_RANGE))
     unseen, unseen_theta = _fresh(job, held)
     theta = design(job.simulator, job.prior, job.n_simulations - held, job.seed)
-    seen = job.simulator.simulate_outcomes(theta, job.seed, job.n_jobs, job.progress, _folder(job, theta))
+    seen = job.simulator.simulate_outcomes(
+        theta, job.seed, n_jobs=job.n_jobs, progress=job.progress, folder=_folder(job, theta)
+    )
     made = Simulated(np.concatenate([unseen.values, seen.values]), unseen.errors + seen.errors)
     values, theta = _succeeded(made, np.concatenate([unseen_theta, theta]))
     encoding = Encoding.of(job.simulator, values, theta)
@@ -257,7 +253,7 @@ def _train_mixture(job: TrainingRequest) -> tuple[MixtureLikelihood, str]:
         seed=job.seed,
         shard=2_500,
     )
-    architecture = Architecture(components=12) if job.simulator.tail else Architecture()
+    architecture = Architecture(components=12) if job.simulator.clock.tail else Architecture()
     fresh, at = map(torch.as_tensor, _succeeded(*_fresh(job, _CHECKED_RANGE[1])))
     validation, deadline = [], time.monotonic() + job.seconds
 

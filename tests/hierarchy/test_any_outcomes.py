@@ -113,7 +113,7 @@ def learned_parcels():
 
 def parcel_table(n: int = 40) -> pd.DataFrame:
     made = parcels.simulate_outcomes(np.tile([0.3, 0.7], (n, 1)), seed=5).values
-    table = pd.DataFrame({o.name: o.labels(made[:, k]) for k, o in enumerate(parcels.columns)})
+    table = pd.DataFrame({o.name: o.labels(made[:, k]) for k, o in enumerate(parcels.outcomes)})
     return table.assign(day=np.tile(["mon", "tue"], n // 2))
 
 

@@ -1,5 +1,6 @@
 """Closed-form likelihood against a high-precision series (mpmath), finite differences, and probability theory."""
 
+import dataclasses
 import math
 
 import mpmath
@@ -11,7 +12,6 @@ import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
-from hddm_sbi.simulation.simulator import Simulator
 
 EXACT = hs.load_likelihood("ddm", kind="exact")
 BOX = np.array(list(EXACT.simulator.box.values()))
@@ -186,8 +186,7 @@ def test_maximum_likelihood_is_unbiased():
 
 
 def test_a_model_without_closed_form_says_so():
-    ddm = EXACT.simulator
-    open_form = Simulator("ddm", ddm.title, ddm.parameters, ddm.choices, ddm.trial, ddm.symmetries, ddm.citation)
+    open_form = dataclasses.replace(EXACT.simulator, log_density=None)
     with pytest.raises(InputError, match="no closed-form likelihood"):
         ExactLikelihood(open_form)
 

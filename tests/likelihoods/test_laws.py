@@ -33,9 +33,9 @@ def likelihood(request):
 
 def test_the_kernel_takes_the_declared_parameters(simulator):
     """In their order; the one of which every choice has its own stands first, called by its stem."""
-    kernel, own = simulator.trial or simulator.accumulator, simulator.exchanged
+    kernel, own = simulator.trial or simulator.accumulator, simulator.per_choice
     assert own in ((), simulator.names[: len(simulator.choices)])
-    first = (simulator.symmetries.exchanged,) if own else ()
+    first = (simulator.symmetries.per_choice,) if own else ()
     assert tuple(inspect.signature(kernel.py_func).parameters) == (*first, *simulator.names[len(own) :], "rng")
 
 
@@ -49,8 +49,8 @@ def test_trials_end_everywhere_in_the_box(simulator):
     assert np.isfinite(rt).all()
     assert (decision > 0).all()
     assert set(choice) == set(range(len(simulator.choices)))
-    if simulator.closing is not None:
-        closing = simulator.closing({name: torch.tensor(x) for name, x in by_name(simulator, theta).items()})
+    if simulator.clock.closing is not None:
+        closing = simulator.clock.closing({name: torch.tensor(x) for name, x in by_name(simulator, theta).items()})
         assert (decision * closing.numpy() < 1).all()
 
 
@@ -80,7 +80,7 @@ def test_data_coded_otherwise_are_refused_and_a_choice_never_made_is_not(simulat
     with pytest.raises(InputError, match="got 7 in row 1 "):
         check_trials(data, simulator.choices)
     too_many = pd.DataFrame({"rt": 0.5, "response": range(len(simulator.choices) + 1)})
-    with pytest.raises(InputError, match=f"got .*{len(simulator.choices)}" if simulator.exchanged else "got 0 in row"):
+    with pytest.raises(InputError, match=f"got .*{len(simulator.choices)}" if simulator.per_choice else "got 0 in row"):
         check_trials(too_many, simulator.choices)
 
 
@@ -133,7 +133,8 @@ def grid_of(simulator, row):
     """
     at = by_name(simulator, row)
     delay = float(at.get(simulator.symmetries.delay, 0.0))
-    closing = float(simulator.closing({n: torch.tensor(x) for n, x in at.items()})) if simulator.closing else 0.0
+    closing_of = simulator.clock.closing
+    closing = float(closing_of({n: torch.tensor(x) for n, x in at.items()})) if closing_of else 0.0
     u = np.arange(-60.0, 60.0, _STEP)
     y = np.arange(-40.0, 40.0, _STEP)
     t, weight = [delay + np.exp(y)], [_STEP * np.exp(y)]
@@ -206,7 +207,7 @@ def image(simulator, theta, by):
 
 def of_learned(simulator, name):
     """What the symmetries call a parameter: where one accumulator is learned, that of every choice by its stem."""
-    return simulator.symmetries.exchanged if simulator.accumulator and name in simulator.exchanged else name
+    return simulator.symmetries.per_choice if simulator.accumulator and name in simulator.per_choice else name
 
 
 def test_declared_symmetries_hold(likelihood):
@@ -250,7 +251,7 @@ def test_declared_symmetries_hold(likelihood):
         )
         expect(likelihood.log_prob_rows(outcome_rows(rt, 1 - choice), mirrored))
 
-    if simulator.exchanged:
+    if simulator.per_choice:
         n = len(simulator.choices)
         permuted = torch.cat([theta[:, :n].roll(1, 1), theta[:, n:]], 1)
         expect(likelihood.log_prob_rows(outcome_rows(rt, (choice + 1) % n), permuted))

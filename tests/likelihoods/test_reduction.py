@@ -98,6 +98,6 @@ def test_unlike_choices_are_refused():
         Reduction(
             dataclasses.replace(
                 load_simulator("ddm"),
-                symmetries=dataclasses.replace(RDM.symmetries, exchanged=None, scale=None, scale_powers={}),
+                symmetries=dataclasses.replace(RDM.symmetries, per_choice=None, scale=None, scale_powers={}),
             )
         )

@@ -151,7 +151,7 @@ def test_wrong_returns_are_refused(function, outcomes, options, mention):
         (lambda: hs.declare({"rate": (1, 2)}, {"rt": "positive", "response": ("a", "b")})(by_row), "whole numbers"),
         (lambda: hs.declare({"rate": (1, 2)}, {"rt": "positive", "response": (1, -1)})(by_row), "ascending order"),
         (lambda: hs.Outcome("side", "categorical"), "categories are for categorical outcomes"),
-        (lambda: hs.declare({"rate": (1, 2)}, {})(by_row), "either choices, or outcomes"),
+        (lambda: hs.declare({"rate": (1, 2)}, {})(by_row), "at least one outcome"),
     ],
 )
 def test_wrong_declarations_are_refused(make, mention):

@@ -55,7 +55,7 @@ def test_mean_finishing_time(v, a, z):
     """(a - x) / v - (e^-2vx - e^-2va) / 2v² (by Dynkin's formula) of 200 000 trials, without collapse: 5 se."""
     x, n = z * a, 200_000
     race = hs.load_simulator("race")
-    rt, _ = race.simulate_learned(np.tile([v, a, z, 0.0, 0.0], (n, 1)), seed=1)
+    rt = race.simulate_accumulator(np.tile([v, a, z, 0.0, 0.0], (n, 1)), seed=1)
     mean = (a - x) / v - (math.exp(-2 * v * x) - math.exp(-2 * v * a)) / (2 * v * v)
     assert abs(rt.mean() - mean) < 5 * rt.std() / math.sqrt(n)
 

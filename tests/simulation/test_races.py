@@ -26,7 +26,7 @@ def uniform_theta(race, n, seed):
 
 
 def test_choices_are_a_property_of_the_simulator(race):
-    assert race.choices == tuple(range(len(race.exchanged)))
+    assert race.choices == tuple(range(len(race.per_choice)))
     assert race.trial is None
 
 

@@ -5,17 +5,34 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
-from hddm_sbi.simulation.simulator import Parameter, Power, Simulator
+from hddm_sbi.simulation.simulator import Clock, Parameter, Power, Simulator
 
 _BISECTIONS = 60
 #: a box comes near the end of a support within this share of its width; its distance is never less than the second.
 _NEAR, _ROUNDED = 0.15, 0.01
+
+
+def reducible(simulator: Simulator) -> bool:
+    """Whether symmetries reduce it to a mixture network: two choices that mirror each other, or ones that permute."""
+    symmetries = simulator.symmetries
+    mirrored = len(simulator.choices) == 2 and bool(symmetries.negated or symmetries.complemented)
+    return simulator.is_decision_model and (mirrored or symmetries.per_choice is not None)
+
+
+def learned_parameters(simulator: Simulator) -> tuple[Parameter, ...]:
+    """Parameters of what the network learns: the model's, or those of one accumulator of a race (its own, called by the
+    stem, then the shared ones)."""
+    if not simulator.races:
+        return simulator.parameters
+    own = replace(simulator.parameters[0], name=str(simulator.symmetries.per_choice))
+    return (own, *simulator.parameters[len(simulator.per_choice) :])
 
 
 class Reduction:
@@ -31,31 +48,30 @@ class Reduction:
 
     def __init__(self, simulator: Simulator) -> None:
         symmetries = simulator.symmetries
-        mirrored = bool(symmetries.negated or symmetries.complemented)
-        if not (mirrored and len(simulator.choices) == 2) and symmetries.exchanged is None:
+        if not reducible(simulator):
             raise InputError(
                 f"{simulator.name!r} cannot be reduced: expected two choices that mirror each other (`negated`, "
-                "`complemented` in its Symmetries), or a parameter of its own for every choice (`exchanged`)."
+                "`complemented` in its Symmetries), or a parameter of its own for every choice (`per_choice`)."
             )
-        clocks = [clock for clock in (simulator.closing, simulator.collapse) if clock]
-        if symmetries.delay and (simulator.accumulator or simulator.tail or clocks):
+        clock = simulator.clock
+        if symmetries.delay and (simulator.races or clock != Clock()):
             raise InputError(f"{simulator.name!r} has a delay: it may not race, have a heavy tail or a clock.")
-        if len(clocks) > 1:
+        if clock.closing and clock.collapse:
             raise InputError(f"{simulator.name!r} has two clocks; expected `closing` or `collapse`.")
         self.symmetries = symmetries
-        self.racing = simulator.accumulator is not None
+        self.racing = simulator.races
         #: 1 where the late tail is heavy, -1 where the early one is, else 0.
-        self.tail = 0 if simulator.tail is None else 1 if simulator.tail == "late" else -1
+        self.tail = {None: 0, "late": 1, "early": -1}[clock.tail]
         self.delayed = symmetries.delay is not None
-        self._closing, self._collapse = simulator.closing, simulator.collapse
+        self._closing, self._collapse = clock.closing, clock.collapse
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
-        self._columns = {p.name: column - len(simulator.learned) for column, p in enumerate(simulator.learned)}
-        self._exchanged = () if self.racing else simulator.exchanged
-        set_apart = (symmetries.shift, symmetries.delay, symmetries.scale)
-        self.parameters = [p for p in simulator.learned if p.name not in set_apart]
+        learned = learned_parameters(simulator)
+        self._columns = {p.name: column - len(learned) for column, p in enumerate(learned)}
+        self._per_choice = () if self.racing else simulator.per_choice
+        self.parameters = [p for p in learned if p.name not in symmetries.set_apart]
         self.names = [p.name for p in self.parameters]
-        scale = next((p for p in simulator.learned if p.name == symmetries.scale), None)
+        scale = next((p for p in learned if p.name == symmetries.scale), None)
         self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
 
     def _reduced_range(self, parameter: Parameter, scale: Parameter | None) -> tuple[float, float]:
@@ -129,7 +145,7 @@ class Reduction:
         return torch.stack([self.reduce(torch.cat([theta[:, c, None], shared], 1)) for c in range(self.n_choices)], 1)
 
     def reduce(self, theta: Tensor) -> Tensor:
-        """Reduced parameters of what is learned, in the order of `names`: (n, len(simulator.learned)) -> (n, r)."""
+        """Reduced parameters of what is learned, in the order of `names`: (n, p) -> (n, r)."""
         scale = self._column(theta, self.symmetries.scale, 1.0)
         by_name, tangents = self._by_name(theta), self.symmetries.tangents
         powers = {name: _at(power, by_name) for name, power in self.symmetries.scale_powers.items()}
@@ -140,7 +156,7 @@ class Reduction:
         """Reduced parameters (n, r) -> the views of what is learned, (n, n_choices, r); (n, 1, r) of an accumulator."""
         if self.racing:
             return reduced.unsqueeze(1)
-        if self._exchanged:
+        if self._per_choice:
             return self._permuted(reduced)
         mirrored = []
         for column, name in enumerate(self.names):
@@ -151,8 +167,8 @@ class Reduction:
         return torch.stack([reduced, torch.stack(mirrored, -1)], 1)
 
     def _permuted(self, reduced: Tensor) -> Tensor:
-        own = torch.stack([reduced[:, self.names.index(name)] for name in self._exchanged], -1)
-        rest = [reduced[:, i] for i, name in enumerate(self.names) if name not in self._exchanged]
+        own = torch.stack([reduced[:, self.names.index(name)] for name in self._per_choice], -1)
+        rest = [reduced[:, i] for i, name in enumerate(self.names) if name not in self._per_choice]
         views = []
         for choice in range(self.n_choices):
             others = own[:, [c for c in range(self.n_choices) if c != choice]]

@@ -51,7 +51,7 @@ class Encoding:
         y = raw.encode(torch.as_tensor(values), torch.as_tensor(theta)).continuous.numpy()
         sizes = tuple(
             len(o.categories) or math.ceil(1.1 * values[:, k].max()) + 2
-            for k, o in enumerate(simulator.columns)
+            for k, o in enumerate(simulator.outcomes)
             if o.discrete
         )
         spread = tuple(float(s) or 1.0 for s in y.std(0))
@@ -60,7 +60,7 @@ class Encoding:
     @property
     def n_continuous(self) -> int:
         """Number of continuous outcomes."""
-        return sum(not o.discrete for o in self.simulator.columns)
+        return sum(not o.discrete for o in self.simulator.outcomes)
 
     @property
     def inputs(self) -> list[Parameter]:
@@ -80,7 +80,7 @@ class Encoding:
     def encode(self, values: Tensor, theta: Tensor) -> EncodedOutcomes:
         """Outcomes (n, k) at theta (n, p)."""
         continuous, discrete, log_stretch = [], [], torch.zeros_like(theta[:, 0])
-        for k, outcome in enumerate(self.simulator.columns):
+        for k, outcome in enumerate(self.simulator.outcomes):
             x = values[:, k] - shift_of(self.simulator, theta) if k == 0 else values[:, k]
             if outcome.discrete:
                 discrete.append(x)
@@ -105,7 +105,7 @@ class Encoding:
         y = iter([x[:, i] * s + m for i, (m, s) in enumerate(zip(self.location, self.spread, strict=True))])
         positions = iter(x[:, self.n_continuous :].unbind(-1))
         values = []
-        for k, outcome in enumerate(self.simulator.columns):
+        for k, outcome in enumerate(self.simulator.outcomes):
             value = next(positions if outcome.discrete else y)
             value = torch.exp(value) if outcome.kind == "positive" else value
             values.append(value + shift_of(self.simulator, theta) if k == 0 else value)
@@ -113,7 +113,7 @@ class Encoding:
 
     def check(self, values: Array) -> None:
         """Raise InputError where a count is larger than any that was simulated."""
-        discrete = [(k, o) for k, o in enumerate(self.simulator.columns) if o.discrete]
+        discrete = [(k, o) for k, o in enumerate(self.simulator.outcomes) if o.discrete]
         for (k, outcome), size in zip(discrete, self.sizes, strict=True):
             beyond = np.flatnonzero(values[:, k] >= size)
             if beyond.size:
@@ -124,7 +124,7 @@ class Encoding:
 
 
 def _unit(simulator: Simulator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    n = sum(not o.discrete for o in simulator.columns)
+    n = sum(not o.discrete for o in simulator.outcomes)
     return (0.0,) * n, (1.0,) * n, ()
 
 

@@ -134,7 +134,7 @@ class SbiLikelihood(_Learned):
     @override
     def n_values(self, column: int) -> int:
         encoding = self.density.encoding
-        before = [outcome for outcome in self.simulator.columns[:column] if outcome.discrete]
+        before = [outcome for outcome in self.simulator.outcomes[:column] if outcome.discrete]
         return encoding.sizes[len(before)]
 
     def log_prob(self, outcomes: Mapping[str, ArrayLike], theta: Mapping[str, ArrayLike | Tensor]) -> Tensor:
@@ -143,11 +143,11 @@ class SbiLikelihood(_Learned):
         outcomes: outcome name -> (n,). theta: parameter name -> scalar or (n,). Raises InputError for names that are
         missing or unknown, values an outcome cannot be, and parameters outside the box.
         """
-        names = tuple(outcome.name for outcome in self.simulator.columns)
+        names = tuple(outcome.name for outcome in self.simulator.outcomes)
         if set(outcomes) != set(names):
             raise InputError(f"outcomes must name exactly {names}; got {tuple(outcomes)}.")
         columns = []
-        for outcome in self.simulator.columns:
+        for outcome in self.simulator.outcomes:
             numbers = outcome.numbers(outcomes[outcome.name])
             wrong = np.flatnonzero(~outcome.allows(numbers))
             if wrong.size:

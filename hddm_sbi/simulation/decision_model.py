@@ -1,0 +1,204 @@
+"""Decision models whose trials are made by compiled functions: one trial at a time, or a race of accumulators."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numba as nb
+import numpy as np
+from numba import types
+from numba.core.types import NumPyRandomGeneratorType
+from numba.np.unsafe.ndarray import to_fixed_tuple
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.simulation.first_passage import Passage
+from hddm_sbi.simulation.outcome import Simulated
+from hddm_sbi.simulation.simulator import Parameter, Simulator
+from hddm_sbi.types import Array
+
+#: trials per random stream; part of what a seed means, so changing it changes every simulated table.
+_BLOCK = 16_384
+
+
+@final
+@dataclass(frozen=True, kw_only=True, repr=False)
+class DecisionModel(Simulator):
+    """A compiled model of rt and response. All else as in `Simulator`.
+
+    Parameters
+    ----------
+    trial
+        Numba function `trial(*theta, rng) -> (rt, choice)` whose argument names are the parameter names, with `rng` a
+        numpy Generator. Parameters that every choice has one of come first, as one tuple called by their stem, so that
+        one function serves any number of choices.
+    accumulator
+        Instead of `trial`, where the choices race without touching each other: the finishing time of one of them, a
+        Numba function of its own parameter (called by the stem), then the other parameters in order, then `rng`.
+    log_density
+        Closed form, or None (see `likelihoods/exact.py`).
+    passage
+        `passage(*theta, t_max)`, an independent density of the decision time (see `first_passage.py`) by which a
+        learned likelihood is checked where there is no closed form.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> lba = hs.load_simulator("lba")
+    >>> lba.races, lba.choices, lba.per_choice
+    (True, (0, 1), ('v0', 'v1'))
+    """
+
+    trial: Callable[..., tuple[float, int]] | None = None
+    accumulator: Callable[..., float] | None = None
+    log_density: Callable[..., Any] | None = None
+    passage: Callable[..., Passage] | None = None
+
+    compiled: ClassVar[bool] = True
+
+    @override
+    def _check_function(self) -> None:
+        if not self.is_decision_model:
+            raise InputError(f"{self.name!r} must have the outcomes rt and response; got {self.outcomes}.")
+        if (self.trial is None) == (self.accumulator is None):
+            raise InputError(f"{self.name!r} must have either a trial or an accumulator, which make rt and response.")
+        if self.races and not self.per_choice:
+            raise InputError(f"{self.name!r} has an accumulator; name the parameter of each in symmetries: per_choice.")
+        arguments = tuple(inspect.signature(getattr(self._kernel, "py_func", self._kernel)).parameters)
+        stem = (self.symmetries.per_choice,) if self.per_choice else ()
+        expected = (*stem, *self.names[len(self.per_choice) :], "rng")
+        if arguments != expected:
+            kind = "accumulator" if self.races else "trial"
+            raise InputError(f"{kind} of {self.name!r} must take the arguments {expected}; it takes {arguments}.")
+
+    @property
+    @override
+    def can_simulate(self) -> bool:
+        return True
+
+    @property
+    @override
+    def races(self) -> bool:
+        return self.accumulator is not None
+
+    @property
+    def _kernel(self) -> Callable[..., Any]:
+        kernel = self.accumulator or self.trial
+        assert kernel is not None
+        return kernel
+
+    @override
+    def simulate_outcomes(
+        self,
+        theta: Array,
+        seed: int | Sequence[int],
+        *,
+        n_threads: int = 1,
+        n_jobs: int | None = None,
+        progress: bool = False,
+        folder: Path | None = None,
+    ) -> Simulated:
+        n, p = len(self.per_choice), len(self.parameters)
+        loop = _races(n, p - n) if self.races else _trials(n, p - n)
+        rt, choice = self._run(loop, self.parameters, theta, seed, n_threads)
+        # Transposed, so that rt and choice are contiguous.
+        return Simulated(np.stack([rt, choice.astype(np.float64)]).T)
+
+    def simulate_accumulator(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> Array:
+        """Finishing times (n,) of one accumulator of a race.
+
+        Parameters
+        ----------
+        theta
+            (n, q): the accumulator's own parameter, then those that all of them share.
+        seed, n_threads
+            As in `simulate_outcomes`.
+        """
+        parameters = (self.parameters[0], *self.parameters[len(self.per_choice) :])
+        return self._run(_races(1, len(parameters) - 1), parameters, theta, seed, n_threads)[0]
+
+    def _run(
+        self,
+        loop: Callable[..., None],
+        parameters: tuple[Parameter, ...],
+        theta: Array,
+        seed: int | Sequence[int],
+        n_threads: int,
+    ) -> tuple[Array, NDArray[np.int64]]:
+        theta = self._checked(theta, parameters)
+        n = len(theta)
+        rt, choice = np.empty(n), np.zeros(n, dtype=np.int64)
+        streams = np.random.SeedSequence(seed).spawn(-(-n // _BLOCK))
+
+        def block(index: int) -> None:
+            rows = slice(index * _BLOCK, (index + 1) * _BLOCK)
+            rng = np.random.Generator(np.random.PCG64(streams[index]))
+            loop(self._kernel, theta[rows], rng, rt[rows], choice[rows])
+
+        if n_threads == 1 or len(streams) < 2:
+            for index in range(len(streams)):
+                block(index)
+        else:
+            with ThreadPoolExecutor(n_threads) as pool:
+                list(pool.map(block, range(len(streams))))
+        return rt, choice
+
+
+# The loops take the model's own function as an argument of a declared type, so that they can be kept on disk compiled
+# and serve every model with p parameters.
+_number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
+
+
+@cache
+def _trials(n: int, shared: int) -> Callable[..., None]:
+    """Loop over trials: a response time and a choice per row of theta, of which the first n are one argument."""
+    exchanged = [types.UniTuple(_number, n)] if n else []
+    trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator))
+    if n:
+
+        @nb.njit(
+            types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
+        )
+        def run_exchanged(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+            for i in range(theta.shape[0]):
+                own, others = to_fixed_tuple(theta[i, :n], n), to_fixed_tuple(theta[i, n:], shared)  # type: ignore
+                rt[i], choice[i] = trial(own, *others, rng)
+
+        return run_exchanged
+
+    @nb.njit(
+        types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
+    )
+    def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        for i in range(theta.shape[0]):
+            rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], shared), rng)  # type: ignore[call-arg]
+
+    return run
+
+
+@cache
+def _races(n: int, shared: int) -> Callable[..., None]:
+    """Loop over trials of n accumulators: the first finishing time, and whose it is, per row of theta."""
+    accumulator_type = types.FunctionType(_number(*[_number] * (1 + shared), _generator))
+
+    @nb.njit(
+        types.void(accumulator_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]),
+        cache=True,
+        nogil=True,
+    )
+    def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        for i in range(theta.shape[0]):
+            rt[i], choice[i] = np.inf, 0
+            for c in range(n):
+                t = accumulator(theta[i, c], *to_fixed_tuple(theta[i, n:], shared), rng)  # type: ignore[call-arg]
+                if t < rt[i]:
+                    rt[i], choice[i] = t, c
+
+    return run
