@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior
+from hddm_sbi.simulation import Parameter, ParameterPrior, Prior
 
 DRIFT = Parameter(
     "v",

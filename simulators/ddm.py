@@ -10,9 +10,7 @@ import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
 from hddm_sbi.numerics.vecmath import FAST
-from hddm_sbi.simulation.decision_model import DecisionModel
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import EXACT, ParameterPrior, Prior, Symmetries
+from hddm_sbi.simulation import EXACT, DecisionModel, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.wiener import first_exit, log_driftless
 from hddm_sbi.types import Array
 

@@ -8,9 +8,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.decision_model import DecisionModel
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import EXACT, Symmetries
+from hddm_sbi.simulation import EXACT, DecisionModel, Symmetries, rt_and_response
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 

@@ -10,10 +10,8 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Passage, grid
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when

@@ -9,9 +9,16 @@ import numba as nb
 import numpy as np
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation.decision_model import DecisionModel
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import EXACT, Clock, Parameter, ParameterPrior, Prior, Symmetries
+from hddm_sbi.simulation import (
+    EXACT,
+    Clock,
+    DecisionModel,
+    Parameter,
+    ParameterPrior,
+    Prior,
+    Symmetries,
+    rt_and_response,
+)
 from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first

@@ -10,10 +10,8 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.moving_bounds import crossing_time
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Symmetries
 
 # dx_i = (v_i - g x_i - b sum_{j != i} x_j) dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches
 # a, rt = t + t0.

@@ -8,10 +8,8 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.moving_bounds import crossing_time
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import Clock, Parameter, ParameterPrior, Prior, Symmetries
 
 # dx = v dt + dL, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0. L is symmetric alpha-stable with
 # E exp(i k L(t)) = exp(-t |k / 2^1/2|^alpha): alpha = 2 is the Wiener process, alpha = 1 the Cauchy process.

@@ -8,9 +8,7 @@ from typing import Any
 import numba as nb
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation.decision_model import DecisionModel
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Symmetries
+from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:

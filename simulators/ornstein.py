@@ -8,11 +8,9 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Symmetries
 
 # dx = (v - g x) dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time t + t0.
 #

@@ -12,11 +12,9 @@ import numpy as np
 from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
 from scipy.interpolate import CubicSpline
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.moving_bounds import crossing_time
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import Clock, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches a - t tan(theta), rt = t + t0.

@@ -8,9 +8,7 @@ from typing import Any
 import numba as nb
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation.decision_model import DecisionModel
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import EXACT, Parameter, ParameterPrior, Prior, Symmetries
+from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.

@@ -10,11 +10,9 @@ import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD
 from scipy.special import ndtr
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx = p [A(t) + congruency (1 - A(t))] dt + dW, x(0) = 0, upper (correct) or lower (error) when |x| >= a,

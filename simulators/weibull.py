@@ -9,11 +9,9 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
-from hddm_sbi.simulation.outcome import rt_and_response
-from hddm_sbi.simulation.simulator import Clock, Parameter, ParameterPrior, Prior, Symmetries
 from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a exp(-(t / beta)^alpha), rt = decision time t + t0.

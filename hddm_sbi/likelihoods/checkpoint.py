@@ -18,8 +18,7 @@ from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
-from hddm_sbi.simulation.declare import from_json
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator, from_json
 
 __all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "save_weights", "write_card"]
 

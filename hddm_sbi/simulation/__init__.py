@@ -1,4 +1,41 @@
 """Declare a simulator and run it.
 
-Doors: simulator, declare, outcome, python_function, moving_bounds, first_passage, wiener.
+Doors: first_passage, moving_bounds, wiener. All else is imported from here.
 """
+
+from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation.declare import as_json, declare, from_json, parameter
+from hddm_sbi.simulation.outcome import Outcome, Simulated, rt_and_response
+from hddm_sbi.simulation.python_function import BlackBoxSimulator
+from hddm_sbi.simulation.simulator import (
+    EXACT,
+    Clock,
+    Link,
+    Parameter,
+    ParameterPrior,
+    Power,
+    Prior,
+    Simulator,
+    Symmetries,
+)
+
+__all__ = [
+    "EXACT",
+    "BlackBoxSimulator",
+    "Clock",
+    "DecisionModel",
+    "Link",
+    "Outcome",
+    "Parameter",
+    "ParameterPrior",
+    "Power",
+    "Prior",
+    "Simulated",
+    "Simulator",
+    "Symmetries",
+    "as_json",
+    "declare",
+    "from_json",
+    "parameter",
+    "rt_and_response",
+]

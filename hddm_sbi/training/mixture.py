@@ -22,8 +22,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
 from hddm_sbi.parallel import ResultStore, check_recipe, run_tasks
-from hddm_sbi.simulation.decision_model import DecisionModel
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array
 
 Watch = Callable[[MixtureNetwork], bool]

@@ -12,8 +12,7 @@ from scipy.stats import qmc
 from torch.distributions import Distribution, constraints
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
-from hddm_sbi.simulation.declare import parameter
-from hddm_sbi.simulation.simulator import Link, Parameter, Simulator
+from hddm_sbi.simulation import Link, Parameter, Simulator, parameter
 from hddm_sbi.types import Array
 
 Priors = Mapping[str, tuple[float, float] | Distribution]

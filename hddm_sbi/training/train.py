@@ -26,10 +26,7 @@ from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.parallel import check_recipe, run_folder
-from hddm_sbi.simulation.declare import as_json, declare
-from hddm_sbi.simulation.outcome import Simulated
-from hddm_sbi.simulation.python_function import BlackBoxSimulator
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import BlackBoxSimulator, Simulated, Simulator, as_json, declare
 from hddm_sbi.training.estimator import fit_estimator
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.mixture import Recipe, check_device, hash_seed, train
