@@ -5,6 +5,7 @@ import math
 import pickle
 import tempfile
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import numba as nb
@@ -372,6 +373,9 @@ def edit(path: Path, **changes) -> None:
     card.write_text(json.dumps({**json.loads(card.read_text()), **changes}))
 
 
+RT, SYSTEM = hs.Outcome("rt", "positive"), hs.Outcome("response", "categorical", ("os.system", "os.remove"))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -380,7 +384,7 @@ def edit(path: Path, **changes) -> None:
         {"declaration": []},
         {"declaration": {**as_json(cookies), "outcomes": [{"name": "chips"}]}},
         {"declaration": {**as_json(cookies), "outcomes": []}},
-        {"declaration": {**as_json(cookies), "choices": ["os.system"]}},
+        {"declaration": {**as_json(cookies), "outcomes": [asdict(o) for o in (RT, SYSTEM)]}},
         {"declaration": {**as_json(cookies), "parameters": [{"name": "rate"}]}},
         {"architecture": {"hidden": 16, "depth": 1, "location": [], "spread": [], "sizes": [3]}},
         {"architecture": {"hidden": 16, "depth": "__import__('os')", "location": [], "spread": [], "sizes": [3]}},
