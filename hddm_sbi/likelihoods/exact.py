@@ -18,7 +18,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.numerics.operators import KERNELS, Kernel
 from hddm_sbi.numerics.vecmath import dot, mix_lapse, total_of
-from hddm_sbi.simulation.decision_model import DecisionModel
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array
 
 #: trials whose densities are in flight at a time: small enough for the first-level cache.
@@ -165,8 +165,8 @@ class ExactLikelihood(DecisionLikelihood):
 
     kind = "exact"
 
-    def __init__(self, simulator: DecisionModel) -> None:
-        if simulator.log_density is None:
+    def __init__(self, simulator: Simulator) -> None:
+        if not isinstance(simulator, DecisionModel) or simulator.log_density is None:
             raise InputError(f"{simulator.name!r} has no closed-form likelihood; use the learned one, kind='neural'.")
         super().__init__(simulator, simulator.support)
         self._kernel = f"{simulator.name}#{next(_COUNTER)}"
