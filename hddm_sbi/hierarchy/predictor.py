@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pyro
@@ -16,7 +15,8 @@ from torch import Tensor
 from hddm_sbi.data.design import Design, GroupTerm, Term
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.link import onto_box
-from hddm_sbi.hierarchy.priors import LKJ_SHAPE, gamma, to_pyro
+from hddm_sbi.hierarchy.population import Population, population
+from hddm_sbi.hierarchy.priors import LKJ_SHAPE, to_pyro
 from hddm_sbi.simulation.simulator import Link, ParameterPrior
 from hddm_sbi.types import Array, Index
 
@@ -52,7 +52,7 @@ class GroupEffects:
 
     non-centred: u = sigma * offset with offset ~ N(0, 1), best where groups have few trials.
     centred: level ~ N(mean, sigma), u = level - mean, best where they have many. `mean` is the common coefficient of
-    the same column (0 where there is none). population "gamma": level ~ Gamma with that mean and sd (HDDM's hierarchy).
+    the same column (0 where there is none). population: the law of levels, for u uncorrelated; see `Population`.
 
     mean_of: for each column the common coefficients and position that are its mean, or None.
     """
@@ -67,7 +67,7 @@ class GroupEffects:
     sigma_priors: tuple[TorchDistribution, ...]
     mean_of: tuple[tuple[Coefficients, int] | None, ...]
     correlated: bool
-    population: Literal["normal", "gamma"]
+    population: Population
     centred: bool
 
     @property
@@ -110,13 +110,10 @@ class GroupEffects:
     def _distribution(self, values: Values) -> TorchDistribution:
         sigma = self.sigma(values)
         if not self.centred:
-            return dist.Normal(torch.zeros_like(sigma), torch.ones_like(sigma)).to_event(1)
-        mean = self.mean(values)
-        if self.population == "gamma":
-            return gamma(mean, sigma).to_event(1)
+            return self.population.distribution(torch.zeros_like(sigma), torch.ones_like(sigma)).to_event(1)
         if self.correlated:
-            return dist.MultivariateNormal(mean, scale_tril=self._scale_tril(values))
-        return dist.Normal(mean, sigma).to_event(1)
+            return dist.MultivariateNormal(self.mean(values), scale_tril=self._scale_tril(values))
+        return self.population.distribution(self.mean(values), sigma).to_event(1)
 
     def deviations(self, values: Values) -> Tensor:
         """u: (..., n_levels, k), for one draw or any leading batch of draws."""
@@ -295,7 +292,7 @@ def _group_effects(
         sigma_priors=tuple(to_pyro(prior.group_sd, _spread(term, trials_per_cell)) for term in terms),
         mean_of=tuple(_mean_of(matrix[:, column], common) for column in range(matrix.shape[1])),
         correlated=group.correlated and matrix.shape[1] > 1,
-        population=prior.population if terms[0].name == "1" and matrix.shape[1] == 1 else "normal",
+        population=population(prior.population if terms[0].name == "1" and matrix.shape[1] == 1 else "normal"),
         centred=False,
     )
 
@@ -312,17 +309,17 @@ def _mean_of(column: Tensor, common: tuple[Coefficients, ...]) -> tuple[Coeffici
 def _one_mean_each(groups: list[GroupEffects]) -> list[GroupEffects]:
     """A common coefficient is the mean of one factor's levels only: the factor with the fewest levels keeps it.
 
-    Gamma levels need a mean, so they choose first; without one they are normal.
+    Levels that are only sampled centred need a mean, so they choose first; without one they are normal.
     """
     taken: set[tuple[str, int]] = set()
     settled: dict[str, GroupEffects] = {}
-    for effects in sorted(groups, key=lambda g: (g.population != "gamma", len(g.levels))):
+    for effects in sorted(groups, key=lambda g: (not g.population.centred_only, len(g.levels))):
         mean_of = tuple(None if s is None or (s[0].name, s[1]) in taken else s for s in effects.mean_of)
         taken.update((s[0].name, s[1]) for s in mean_of if s is not None)
-        is_gamma = effects.population == "gamma" and mean_of[0] is not None
-        settled[effects.name] = replace(
-            effects, mean_of=mean_of, population="gamma" if is_gamma else "normal", centred=is_gamma
-        )
+        law = effects.population
+        if law.centred_only and mean_of[0] is None:
+            law = population("normal")
+        settled[effects.name] = replace(effects, mean_of=mean_of, population=law, centred=law.centred_only)
     return [settled[effects.name] for effects in groups]
 
 

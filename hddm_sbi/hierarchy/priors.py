@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyro.distributions as dist
 import torch
-from numpy.typing import NDArray
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.simulation.simulator import ParameterPrior, Prior, Simulator
+from hddm_sbi.types import Array
 
 Priors = str | Mapping[str, TorchDistribution] | None
 
@@ -22,29 +23,39 @@ LKJ_SHAPE = 2.0
 _LAPSE = 0.05
 
 
-def to_pyro(prior: Prior, spread: NDArray[np.float64] | None = None) -> TorchDistribution:
+def gamma(mean: Tensor, sd: Tensor) -> TorchDistribution:
+    """Gamma distribution by mean and standard deviation: shape mean²/sd², rate mean/sd²."""
+    variance = sd * sd
+    return dist.Gamma(mean * mean / variance, mean / variance)
+
+
+#: what `Prior.family` may name, and the distribution that its location and scale make.
+FAMILIES: dict[str, Callable[[Tensor, Tensor], TorchDistribution]] = {
+    "normal": dist.Normal,
+    "halfnormal": lambda location, scale: dist.HalfNormal(scale),
+    "gamma": gamma,
+}
+
+
+def to_pyro(prior: Prior, spread: Array | None = None) -> TorchDistribution:
     """Pyro distribution of `prior`, its scale divided by `spread` (the spread of the predictor of each column).
 
     A slope's prior is thereby on the scale of one standard deviation of its covariate, whatever the covariate's units.
+    A family of one's own is an entry in `FAMILIES`. Raises InputError for a family that is not there.
 
     >>> to_pyro(Prior("normal", 0.0, 3.0))
     Normal(loc: 0.0, scale: 3.0)
     """
+    if prior.family not in FAMILIES:
+        raise InputError(
+            f"there is no family of priors {prior.family!r}{did_you_mean(prior.family, list(FAMILIES))} Expected one "
+            f"of {', '.join(FAMILIES)}."
+        )
     location = torch.tensor(prior.location, dtype=torch.float64)
     scale = torch.tensor(prior.scale, dtype=torch.float64)
     if spread is not None and np.any(spread != 1.0):
         scale = scale / torch.as_tensor(spread)
-    if prior.family == "normal":
-        return dist.Normal(location, scale)
-    if prior.family == "halfnormal":
-        return dist.HalfNormal(scale)
-    return gamma(location, scale)
-
-
-def gamma(mean: torch.Tensor, sd: torch.Tensor) -> TorchDistribution:
-    """Gamma distribution by mean and standard deviation: shape mean²/sd², rate mean/sd²."""
-    variance = sd * sd
-    return dist.Gamma(mean * mean / variance, mean / variance)
+    return FAMILIES[prior.family](location, scale)
 
 
 def parameter_priors(simulator: Simulator, priors: Priors) -> dict[str, ParameterPrior]:
@@ -139,7 +150,7 @@ def describe(prior: TorchDistribution) -> str:
     return f"{type(prior).__name__}({shown})"
 
 
-def _value(value: float | torch.Tensor) -> str:
+def _value(value: float | Tensor) -> str:
     flat = torch.as_tensor(value).reshape(-1)
     if flat.unique().numel() == 1:
         return f"{float(flat[0]):.3g}"

@@ -41,7 +41,7 @@ class Prior:
     Prior(family='normal', location=0.0, scale=3.0)
     """
 
-    family: Literal["normal", "halfnormal", "gamma"]
+    family: str
     location: float
     scale: float
 
@@ -74,7 +74,7 @@ class ParameterPrior:
     intercept: Prior
     slope: Prior
     group_sd: Prior
-    population: Literal["normal", "gamma"] = "normal"
+    population: str = "normal"
 
 
 @dataclass(frozen=True)

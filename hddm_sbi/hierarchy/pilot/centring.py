@@ -22,7 +22,7 @@ def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]
     """
     terms = {term.name: term for term in hierarchy.groups}
     if isinstance(centered, bool):
-        return {name: centered or term.population == "gamma" for name, term in terms.items()}
+        return {name: centered or term.population.centred_only for name, term in terms.items()}
     if isinstance(centered, str) and centered == "auto":
         return {}
     if not isinstance(centered, Mapping):
@@ -33,10 +33,9 @@ def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]
             raise InputError(f"centered names {name!r}{hint} The group terms are {sorted(terms)}.")
         if not isinstance(choice, bool):
             raise InputError(f"centered[{name!r}] must be True or False; got {choice!r}.")
-        if not choice and terms[name].population == "gamma":
+        if not choice and terms[name].population.centred_only:
             raise InputError(
-                f"centered[{name!r}] = False: groups with a {terms[name].population} population can only be centred; "
-                "leave it out."
+                f"centered[{name!r}] = False: the population of its groups can only be sampled centred; leave it out."
             )
     return dict(centered)
 
@@ -53,5 +52,5 @@ def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
         found = pilot.effects[term.factor]
         variance = np.median(np.diagonal(found.covariance, axis1=1, axis2=2), axis=0)
         determined = (variance < 0.5 * found.sds**2)[found.of(term)]
-        choice[term.name] = bool(term.population == "gamma" or determined.all())
+        choice[term.name] = bool(term.population.centred_only or determined.all())
     return choice

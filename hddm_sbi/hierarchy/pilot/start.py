@@ -17,8 +17,6 @@ from hddm_sbi.types import Array
 
 #: without lapses, the non-decision time starts no later than at this fraction of the fastest trial of a cell.
 _BELOW_FASTEST = 0.9
-#: levels of a Gamma population start no lower than at this fraction of its mean.
-_ABOVE_ZERO = 0.1
 
 
 def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
@@ -49,11 +47,7 @@ def _group_start(effects: GroupEffects, u: Tensor, sigma: Tensor, coefficients: 
     if not effects.centred:
         return {**values, effects.site: u / sigma}
     mean = effects.mean({**coefficients, **values})
-    level = mean + u
-    return {
-        **values,
-        effects.site: torch.maximum(level, _ABOVE_ZERO * mean) if effects.population == "gamma" else level,
-    }
+    return {**values, effects.site: effects.population.start(mean + u, mean)}
 
 
 def _no_later(

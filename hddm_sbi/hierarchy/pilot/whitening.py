@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from scipy.sparse import coo_array
 from torch import Tensor
 
@@ -48,6 +47,4 @@ def whitening(
 def _slope(effects: GroupEffects, start: Mapping[str, Tensor]) -> Tensor:
     """Slope of every effect in its unconstrained site, where sampling starts, (levels, k)."""
     site = start[effects.site]
-    if effects.population == "gamma":
-        return site
-    return torch.ones_like(site) if effects.centred else effects.sigma(start).expand_as(site)
+    return effects.population.slope(site) if effects.centred else effects.sigma(start).expand_as(site)
