@@ -22,6 +22,9 @@ author = "the authors of hddm_sbi"
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["conf.py", "generate.py"]
 
+# A block without a language is output, not Python.
+highlight_language = "text"
+
 html_theme = "furo"
 html_title = "hddm_sbi"
 html_copy_source = False

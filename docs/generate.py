@@ -53,7 +53,9 @@ def _directive(name: str, module: str) -> list[str]:
     if inspect.ismodule(value):
         return [f".. automodule:: {value.__name__}", "   :members:"]
     if inspect.isclass(value):
-        return [f".. autoclass:: hddm_sbi.{name}", *(["   :members:"] if not issubclass(value, Warning) else [])]
+        own_base = any(base.__module__.startswith("hddm_sbi") for base in value.__bases__)
+        options = [":members:"] * (not issubclass(value, Warning)) + [":show-inheritance:"] * own_base
+        return [f".. autoclass:: hddm_sbi.{name}", *(f"   {option}" for option in options)]
     if inspect.isroutine(value):
         return [f".. autofunction:: hddm_sbi.{name}"]
     # A table: the comment above it is its docstring.
