@@ -9,7 +9,19 @@ _ROWS_SHOWN = 5
 
 
 class InputError(ValueError):
-    """What the caller gave cannot be used. The command line prints it without a traceback and exits with code 2."""
+    """An input cannot be used; the message says what was expected, what came, and what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> try:
+    ...     hs.simulate("dmd", {"v": 1.0}, 10, seed=1)
+    ... except hs.InputError as error:
+    ...     print(str(error)[:42])
+    there is no model 'dmd'; did you mean 'ddm
+    """
 
 
 def name_rows(rows: Sequence[object]) -> str:
@@ -27,7 +39,7 @@ def name_rows(rows: Sequence[object]) -> str:
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """How an error message goes on after an unknown name.
+    """End of an error message about an unknown name: the nearest known one, or a full stop.
 
     >>> did_you_mean("subjct", ["rt", "subject"])
     "; did you mean 'subject'?"

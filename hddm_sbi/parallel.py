@@ -1,4 +1,4 @@
-"""Independent tasks by joblib, on this machine or a cluster: what is done is kept, and never done twice."""
+"""Independent tasks by joblib, on this machine or a cluster: every result is kept and never computed twice."""
 
 from __future__ import annotations
 
@@ -22,19 +22,27 @@ from hddm_sbi.errors import InputError
 Result = TypeVar("Result")
 Arguments = tuple[Any, ...]
 
-#: workers that may die one after the other without a result in between, before the run ends.
+#: deaths of workers in a row, without a result in between, that end the run.
 _DEATHS = 2
 
 
 class WorkerWarning(UserWarning):
-    """A worker process died; the message says what is kept. The run goes on."""
+    """A worker process died; the message says what is kept. The run goes on.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import hddm_sbi as hs
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", hs.WorkerWarning)  # end the run instead
+    """
 
 
 @dataclass(frozen=True)
 class ResultStore(Generic[Result]):
-    """Where results lie: one file per task, there as a whole or not at all.
+    """A folder of results: one file per task, complete or absent.
 
-    suffix: of the files, with its dot. write: result, path -> file. read: path -> result.
+    suffix: end of the files' names, with its dot. write: result, path -> file. read: path -> result.
     """
 
     folder: Path
@@ -45,6 +53,10 @@ class ResultStore(Generic[Result]):
     def path(self, name: str) -> Path:
         """The file of one task."""
         return self.folder / f"{name}{self.suffix}"
+
+    def has(self, name: str) -> bool:
+        """Whether the result of a task is there."""
+        return self.path(name).exists()
 
     def keep(self, name: str, result: Result) -> None:
         """Write one result."""
@@ -57,7 +69,7 @@ class ResultStore(Generic[Result]):
 
     @contextmanager
     def marked(self) -> Iterator[Path]:
-        """A file in the folder, made where need be, by which workers know whether they see the same folder."""
+        """A file in the folder, which is created if it is missing; a worker that sees the file sees the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
         mark = self.folder / f"{uuid.uuid4()}.running"
         mark.touch()
@@ -69,16 +81,16 @@ class ResultStore(Generic[Result]):
 
 @contextmanager
 def run_folder(folder: Path | str | None) -> Iterator[Path]:
-    """The folder of a run, made where need be; None: a temporary one, which outlives the run only where it fails."""
-    chosen = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) if folder is None else Path(folder)
-    chosen.mkdir(parents=True, exist_ok=True)
-    yield chosen
+    """The folder of a run, created if it is missing; None: a temporary one, removed at the end unless the run fails."""
+    path = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) if folder is None else Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
     if folder is None:
-        shutil.rmtree(chosen)
+        shutil.rmtree(path)
 
 
 def check_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
-    """Write down what decides the results, as JSON knows it. Raises InputError where the folder holds another run's."""
+    """Write what decides the results into the folder, as JSON. Raises InputError if the folder holds another run."""
     path = folder / "recipe.json"
     if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(recipe)):
         raise InputError(
@@ -96,23 +108,37 @@ def run_tasks(
     unit: str = "tasks",
     progress: bool = True,
 ) -> dict[str, Result]:
-    """function(*arguments) of every task by its name, in the order of `tasks`, whatever the order they end in.
+    """The result of function(*arguments) for every task, by its name and in the order of `tasks`.
 
-    function, arguments: picklable; a result, never None, depends on nothing else, so that any number of processes makes
-    the same. store: keeps every result as soon as it is there, written by the worker itself where it sees the folder,
-    else by this process; tasks whose file is there are not run. n_jobs: processes; None for as many as
-    `joblib.parallel_config` says, or one. The backend is joblib's, chosen there as well.
+    A worker that dies costs the tasks that the workers were running, which run again. Whatever else ends the run (an
+    error, Ctrl-C, a worker that dies every time) is raised with a note on what is done and where it is.
 
-    A worker that dies costs what the workers were at, which runs again. Whatever else ends the run (an error, Ctrl-C,
-    a worker that dies every time) is raised with a note on what is done and where it is.
+    Parameters
+    ----------
+    function
+        A picklable function. Its result, never None, depends on its arguments alone, so that it is the same on any
+        number of processes.
+    tasks
+        Name of every task -> its arguments, picklable.
+    store
+        Keeps every result as soon as it is there; the worker writes it where it sees the folder, else this process.
+        Tasks whose file is there do not run.
+    n_jobs
+        Number of processes; None for as many as `joblib.parallel_config` says, or one. The backend is chosen there too.
+    unit
+        What the tasks are called in the progress bar and in messages.
+    progress
+        Show a progress bar.
 
+    Examples
+    --------
     >>> run_tasks(pow, {"four": (2, 2), "eight": (2, 3)}, progress=False)
     {'four': 4, 'eight': 8}
     """
     done: dict[str, Any] = {}
-    left = {name: given for name, given in tasks.items() if store is None or not store.path(name).exists()}
+    left = {name: arguments for name, arguments in tasks.items() if store is None or not store.has(name)}
     bar = {"desc": unit, "total": len(tasks), "initial": len(tasks) - len(left), "disable": not progress}
-    # What is one task in all is not worth a process; what is left of many may be what killed one.
+    # Run a single task in this process. But isolate the last task of several: it may be the one that killed a worker.
     processes = n_jobs if len(tasks) > 1 else 1
     try:
         with (
@@ -134,15 +160,15 @@ def run_tasks(
 
 @dataclass(frozen=True)
 class _Task:
-    """What a worker does: its name and result, or None for a result that lies in the store already."""
+    """Runs one task in a worker; returns its name, and its result or None if the result is in the store already."""
 
     function: Callable[..., Any]
     store: ResultStore[Any] | None
     mark: Path | None
 
-    def __call__(self, name: str, given: Arguments) -> tuple[str, Any]:
+    def __call__(self, name: str, arguments: Arguments) -> tuple[str, Any]:
         try:
-            result = self.function(*given)
+            result = self.function(*arguments)
         except Exception as failure:
             failure.add_note(f"This was raised in {name!r}.")
             raise
@@ -151,13 +177,9 @@ class _Task:
         self.store.keep(name, result)
         return name, None
 
-    def is_kept(self, name: str) -> bool:
-        """Whether the store has the result, which a worker may have written without living to say so."""
-        return self.store is not None and self.store.path(name).exists()
-
 
 def _results(task: _Task, left: dict[str, Arguments], n_jobs: int | None) -> Generator[tuple[str, Any], None, None]:
-    """Names and results of what is left, as they come, the tasks of dead workers included."""
+    """Names and results of the tasks that are left, as they end; those of dead workers run again."""
     deaths = 0
     while left:
         try:
@@ -168,7 +190,8 @@ def _results(task: _Task, left: dict[str, Arguments], n_jobs: int | None) -> Gen
                     deaths = 0
         except BrokenExecutor as death:
             deaths += 1
-            for name in [name for name in left if task.is_kept(name)]:
+            # A worker may have written a result and died before it said so.
+            for name in [name for name in left if task.store is not None and task.store.has(name)]:
                 yield name, None
                 del left[name]
             if deaths == _DEATHS:
@@ -184,20 +207,20 @@ def _results(task: _Task, left: dict[str, Arguments], n_jobs: int | None) -> Gen
 def _stream(
     task: _Task, tasks: list[tuple[str, Arguments]], n_jobs: int | None
 ) -> Generator[tuple[str, Any], None, None]:
-    """Names and results from joblib, each as soon as it is there."""
+    """Names and results from joblib, each as soon as its task ends."""
     import joblib
 
-    # One task a batch: otherwise a result would wait for its neighbours, and be lost with them.
+    # One task a batch: in a larger one a result would wait for its neighbours, and be lost with them.
     workers = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
-    stream = workers(joblib.delayed(task)(name, given) for name, given in tasks)
+    stream = workers(joblib.delayed(task)(name, arguments) for name, arguments in tasks)
     with warnings.catch_warnings():
-        # loky replaces a worker that has grown, as by its first import of torch. It says so in a thread of its own,
-        # which would end, and wait forever, where a warning is an error.
+        # loky replaces a worker that has grown, for example by its first import of torch, and warns in a thread of its
+        # own. Where warnings are errors, that thread would end and the run would wait forever.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         try:
             yield from stream
         finally:
-            # Of a run that ended early, joblib says that its tasks were cancelled; so do we, with where the others are.
+            # When a run ends early, joblib warns that tasks were cancelled; `_what_is_kept` says more.
             warnings.simplefilter("ignore")
             stream.close()
 
@@ -205,7 +228,7 @@ def _stream(
 def _what_is_kept(tasks: Mapping[str, Arguments], store: ResultStore[Result] | None, unit: str) -> str:
     if store is None:
         return f"The {unit} of this call are not kept; the same call begins again."
-    done = sum(store.path(name).exists() for name in tasks)
+    done = sum(map(store.has, tasks))
     return (
         f"{done} of {len(tasks)} {unit} are done and lie in {str(store.folder)!r}; the same call with that folder goes "
         "on from there."

@@ -78,4 +78,4 @@ axes = hs.plots.plot_shrinkage(model, posterior, parameter="v", group="subject")
 # The true parameters are known here. About 94 % of the 94 % intervals should contain them.
 
 # %%
-axes = hs.plots.plot_recovery(model, posterior, experiment.truth)
+axes = hs.plots.plot_recovery(model, posterior, experiment.true_values)

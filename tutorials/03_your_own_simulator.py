@@ -120,7 +120,7 @@ model
 
 # %%
 posterior = model.fit(draws=DRAWS, tune=DRAWS, chains=4, seed=1, progress=False)
-print(hs.report.summary(model, posterior))
+print(hs.report.summary(model, posterior).to_string())
 print(f"truth: v 2.5 (sd 0.4), log k {math.log(2):.2f} distracted and {math.log(0.8):.2f} quiet")
 
 # %%

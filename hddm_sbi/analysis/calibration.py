@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hddm_sbi.analysis.comparison import fingerprint
-from hddm_sbi.analysis.known_parameters import Truth, checked_values, posterior_draws, prior_draw
-from hddm_sbi.analysis.predictive import simulate_table
+from hddm_sbi.analysis.known_parameters import TrueValues, checked_values, posterior_draws, prior_draw
+from hddm_sbi.analysis.predictive import parameters_at, simulate_table
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
@@ -28,17 +28,24 @@ from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.training.ranks import DRAWS
 from hddm_sbi.types import Array
 
-#: what is kept of a fitted table, as JSON knows it: by coefficient, and of the whole fit; or why there is none.
+#: what is kept of a fitted table, as JSON knows it: by coefficient, and of the whole fit; or why there is no fit.
 Table = dict[str, Any]
 
-_INTERVAL = (0.03, 0.97)  # the central 94 %
-#: name of the data's log likelihood among the coefficients. Of a posterior that took no notice of the data the ranks of
-#: all coefficients are uniform; of this one they are not (Modrák et al. 2023).
+#: name of the data's log likelihood among the coefficients. A sampler that ignores the data passes the test of ranks on
+#: every coefficient; the data's log likelihood exposes it (Modrák et al. 2023).
 LOG_LIKELIHOOD = "log_likelihood"
 
 
 class ReplicaWarning(UserWarning):
-    """Some simulated tables have no fit, or fits that say little; the message says how many and why."""
+    """Some simulated tables have no fit, or a fit with few effective draws; the message says how many, and why.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import hddm_sbi as hs
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", hs.ReplicaWarning)
+    """
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class Sampling:
             raise InputError(f"method must be one of {METHODS}; got {self.method!r}.")
         if self.draws * self.chains < DRAWS:
             raise InputError(
-                f"a truth is ranked among {DRAWS} draws; got draws={self.draws} of chains={self.chains}: take more."
+                f"a value is ranked among {DRAWS} draws; got draws={self.draws} of chains={self.chains}: take more."
             )
 
 
@@ -72,28 +79,66 @@ def run_sbc(
     n_jobs: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Simulation-based calibration (Talts et al. 2018): tables simulated at draws of the prior, each fitted.
+    """Simulation-based calibration: many tables simulated at draws of the prior, and each of them fitted.
 
-    If simulator, likelihood, priors and sampler agree, the truth has every rank among 99 posterior draws equally often.
-    `report.sbc_summary` says whether it has, `table_plots.plot_sbc` shows it.
+    Where simulator, likelihood, priors and sampler agree, the true value of a coefficient has every rank among its
+    posterior draws equally often. `report.sbc_verdict` says whether it has; `plots.plot_sbc` shows the ranks.
 
-    model: whose design, priors and likelihood are checked; its outcomes are not looked at. n_tables: what so many can
-    find stands at `report.sbc_summary`. draws, tune, chains, method: of every fit, as in `model.fit`. folder: keeps
-    every fitted table: a run that was stopped goes on from there, and so does one with more tables. n_jobs: processes,
-    as in `parallel.run_tasks`: the same seed, the same numbers on any number of them.
+    Parameters
+    ----------
+    model
+        Its design, priors and likelihood are checked; its outcomes are not used. Responses slower than `lapse_seconds`
+        make lapses of the simulation and of the fit slightly different: with lapse=0 the check is exact.
+    n_tables
+        Number of simulated tables; for the power of a given number see `report.sbc_summary`.
+    seed
+        Same seed, same numbers, on any number of processes.
+    draws, tune, chains, method
+        How every table is fitted, as in `model.fit`.
+    folder
+        Keeps every fitted table, so that a run that was stopped goes on from there, also with more tables.
+    n_jobs
+        Number of processes; None for as many as `joblib.parallel_config` says, or one.
+    progress
+        Show a progress bar.
 
-    Returns, by table and coefficient: truth, rank, and of the posterior mean, sd, low and high (central 94 %); by
-    table: the worst rhat and ess, and the number of divergences. Among the coefficients is log_likelihood, that of the
-    data. Of lapses, responses slower than `lapse_seconds` make the law of the fit slightly another (see
-    `HierarchicalModel`): lapse=0 is exact.
+    Returns
+    -------
+    xarray.Dataset
+        By table and coefficient: truth, rank (0 ... 99), and mean, sd, low and high of the posterior (central 94 %); by
+        table: the largest rhat, the smallest ess, and the number of divergences. The coefficient `log_likelihood` is
+        the log likelihood of the data.
+
+    Raises
+    ------
+    InputError
+        There are fewer than 99 draws, the folder holds another run, or no table could be fitted.
+
+    Warns
+    -----
+    ReplicaWarning
+        Some tables could not be fitted, or have fewer than 99 effective draws.
+
+    References
+    ----------
+    Talts, Betancourt, Simpson, Vehtari & Gelman (2018), arXiv:1804.06788. Modrák et al. (2023), Bayesian Analysis.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 50, seed=1)
+    >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact", lapse=0)
+    >>> tables = hs.run_sbc(model, n_tables=10, method="laplace", progress=False)
+    >>> hs.report.sbc_verdict(tables)[:40]
+    'Good: the true values of 10 simulated ta'
     """
-    truths = {index: prior_draw(model, _seed(seed, index, 0)) for index in range(_checked(n_tables))}
-    return _fitted(model, truths, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
+    values = [prior_draw(model, _seed(seed, index, 0)) for index in range(_checked(n_tables))]
+    return _fitted(model, values, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
 
 
 def recover_parameters(
     model: HierarchicalModel,
-    truth: Any = None,
+    true_values: Any = None,
     n_tables: int = 20,
     seed: int = 1,
     *,
@@ -107,18 +152,53 @@ def recover_parameters(
 ) -> xr.Dataset:
     """Simulate the model's design at known coefficients and fit it again, many times.
 
-    truth: what `model.fit` returned (draws of it, evenly spaced: does this experiment recover what it seems to have
-    found?); a dict posterior name -> value, the same for every table; or None for draws of the prior. Everything else,
-    and what is returned, as in `run_sbc`. `report.recovery_summary` and `table_plots.plot_tables` show it.
+    `report.recovery_summary` and `plots.plot_tables` show the result.
+
+    Parameters
+    ----------
+    model
+        Its design, priors and likelihood are used; its outcomes are not.
+    true_values
+        Where tables are simulated. What `model.fit` returned: evenly spaced draws of it, which says whether this
+        experiment recovers the effects it seems to have found. A dict from posterior name to value: the same for every
+        table. None: draws of the prior.
+    n_tables
+        Number of simulated tables.
+    seed, draws, tune, chains, method, folder, n_jobs, progress
+        As in `run_sbc`.
+
+    Returns
+    -------
+    xarray.Dataset
+        As from `run_sbc`.
+
+    Raises
+    ------
+    InputError
+        As in `run_sbc`, or `true_values` are not those of this model.
+
+    Warns
+    -----
+    ReplicaWarning
+        As in `run_sbc`.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 50, seed=1)
+    >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    >>> tables = hs.recover_parameters(model, {"v_Intercept": 1.0}, 5, method="laplace", progress=False)
+    >>> bool(abs(hs.report.recovery_summary(tables)["bias"]["v_Intercept"]) < 0.5)
+    True
     """
     n = _checked(n_tables)
-    if truth is None:
-        truths = {index: prior_draw(model, _seed(seed, index, 0)) for index in range(n)}
-    elif isinstance(truth, Mapping) and not hasattr(truth, "posterior"):
-        truths = dict.fromkeys(range(n), checked_values(model, truth))
+    if true_values is None:
+        values = [prior_draw(model, _seed(seed, index, 0)) for index in range(n)]
+    elif isinstance(true_values, Mapping) and not hasattr(true_values, "posterior"):
+        values = [checked_values(model, true_values)] * n
     else:
-        truths = posterior_draws(model, truth, n)
-    return _fitted(model, truths, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
+        values = posterior_draws(model, true_values, n)
+    return _fitted(model, values, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
 
 
 def _checked(n_tables: int) -> int:
@@ -129,7 +209,7 @@ def _checked(n_tables: int) -> int:
 
 def _fitted(
     model: HierarchicalModel,
-    truths: Mapping[int, Truth],
+    true_values: Sequence[TrueValues],
     seed: int,
     sampling: Sampling,
     folder: Path | str | None,
@@ -137,20 +217,21 @@ def _fitted(
     progress: bool,
 ) -> xr.Dataset:
     recipe = {"model": fingerprint(model), "seed": seed, **asdict(sampling)}
-    given = {
-        f"table-{index:05d}-{_digest(truth)}": (model, truth, seed, index, sampling) for index, truth in truths.items()
+    arguments = {
+        f"table-{index:05d}-{_digest(values)}": (model, values, seed, index, sampling)
+        for index, values in enumerate(true_values)
     }
     with run_folder(folder) as kept:
         check_recipe(kept, recipe)
         store: ResultStore[Table] = ResultStore(kept, ".json", _write, _read)
-        tables = run_tasks(_table, given, store, n_jobs=n_jobs, unit="tables", progress=progress)
-    return _together(dict(zip(truths, tables.values(), strict=True)))
+        tables = run_tasks(_table, arguments, store, n_jobs=n_jobs, unit="tables", progress=progress)
+    return _together(dict(enumerate(tables.values())))
 
 
-def _digest(truth: Truth) -> str:
-    """Part of a table's name, so that a folder may get more tables, but none of another truth under the same name."""
-    told = {name: value.tolist() for name, value in truth.items()}
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
+def _digest(values: TrueValues) -> str:
+    """Part of a table's name: a folder may get more tables, but none at other values under the same name."""
+    written = json.dumps({name: value.tolist() for name, value in values.items()})
+    return hashlib.sha256(written.encode()).hexdigest()[:8]
 
 
 def _write(table: Table, path: Path) -> None:
@@ -161,13 +242,13 @@ def _read(path: Path) -> Table:
     return dict(json.loads(path.read_text()))
 
 
-def _table(model: HierarchicalModel, truth: Truth, seed: int, index: int, sampling: Sampling) -> Table:
-    """One table simulated at the truth and fitted; the reason, where it could not be."""
+def _table(model: HierarchicalModel, values: TrueValues, seed: int, index: int, sampling: Sampling) -> Table:
+    """One table, simulated at the true values and fitted; or the reason why it could not be."""
     try:
-        theta, lapse = _theta(model, truth)
+        theta, lapse = _theta(model, values)
         replica = model.with_outcomes(simulate_table(model, theta, lapse, [seed, index], by_simulator=True))
         with warnings.catch_warnings():
-            # Said once for all tables, by what the dataset holds.
+            # `_together` warns once for all tables.
             warnings.simplefilter("ignore", ConvergenceWarning)
             posterior = replica.fit(
                 sampling.draws,
@@ -184,51 +265,49 @@ def _table(model: HierarchicalModel, truth: Truth, seed: int, index: int, sampli
             raise InputError(f"{stopped}.")
     except InputError as refusal:
         return {"failed": str(refusal)}
-    return _compared(replica, truth, posterior)
+    return _compared(replica, values, posterior)
 
 
-def _theta(model: HierarchicalModel, values: Truth) -> tuple[Array, float]:
+def _theta(model: HierarchicalModel, values: TrueValues) -> tuple[Array, float]:
     """Parameters of every cell (n_cells, p), and the probability of a lapse."""
     at = model.hierarchy.theta({name: torch.as_tensor(value) for name, value in values.items()}).numpy()
     return at, float(values["lapse"]) if "lapse" in values else float(model.lapse)
 
 
-def _compared(model: HierarchicalModel, truth: Truth, posterior: Any) -> Table:
-    """The truth beside its posterior, by coefficient."""
-    drawn = inference_data.dataset(posterior)
-    names, population, true, draws = [], [], [], []
-    for name, labels in _flat(model, drawn).items():
+def _compared(model: HierarchicalModel, values: TrueValues, posterior: Any) -> Table:
+    """True values beside their posterior, by coefficient."""
+    dataset = inference_data.dataset(posterior)
+    names, population, columns, true = [], [], [], []
+    for name, labels in _flat(model, dataset).items():
         names += list(labels)
         population += [name in model.hierarchy.population_names] * len(labels)
         kept = list(labels.values())
-        true.append(truth[name].reshape(-1)[kept])
-        draws.append(drawn[name].to_numpy().reshape(-1, truth[name].size)[:, kept])
-    all_draws, all_true = np.concatenate(draws, 1), np.concatenate(true)
-    thin = np.linspace(0, len(all_draws) - 1, DRAWS).astype(int)
-    level, levels = _log_likelihoods(model, truth, posterior, thin)
-    low, high = np.quantile(all_draws, _INTERVAL, axis=0)
-    level_low, level_high = np.quantile(levels, _INTERVAL)
-    worst = drawn[model.hierarchy.population_names]
-    by_coefficient = {
-        "truth": [*all_true, level],
-        "rank": [*(all_draws[thin] < all_true).sum(0), (levels < level).sum()],
-        "mean": [*all_draws.mean(0), levels.mean()],
-        "sd": [*all_draws.std(0), levels.std()],
-        "low": [*low, level_low],
-        "high": [*high, level_high],
-    }
+        true.append(values[name].reshape(-1)[kept])
+        columns.append(dataset[name].to_numpy().reshape(-1, values[name].size)[:, kept])
+    draws, truth = np.concatenate(columns, 1), np.concatenate(true)
+    ranked = inference_data.evenly_spaced(len(draws), DRAWS)
+    level, levels = _log_likelihoods(model, values, posterior, ranked)
+    parts = _summary(draws, draws[ranked], truth), _summary(levels, levels, np.array(level))
+    worst = dataset[model.hierarchy.population_names]
     return {
         "coefficient": [*names, LOG_LIKELIHOOD],
         "population": [*population, True],
-        **{name: np.array(column).tolist() for name, column in by_coefficient.items()},
-        "rhat": inference_data.worst_rhat(worst)[1] if drawn.sizes["chain"] > 1 else float("nan"),
+        **{name: [*parts[0][name].tolist(), parts[1][name].item()] for name in parts[0]},
+        "rhat": inference_data.worst_rhat(worst)[1] if dataset.sizes["chain"] > 1 else float("nan"),
         "ess": inference_data.worst_ess(worst)[1],
         "divergences": _divergences(posterior),
     }
 
 
+def _summary(draws: Array, ranked: Array, truth: Array) -> dict[str, NDArray[Any]]:
+    """The true value, its rank among some of the draws (n, ...), and what all draws say."""
+    low, high = np.quantile(draws, inference_data.CENTRAL, axis=0)
+    rank = np.asarray((ranked < truth).sum(0))
+    return {"truth": truth, "rank": rank, "mean": draws.mean(0), "sd": draws.std(0), "low": low, "high": high}
+
+
 def _flat(model: HierarchicalModel, drawn: xr.Dataset) -> dict[str, dict[str, int]]:
-    """Posterior variable -> label of every number in it -> its position; of a correlation matrix, what is below 1."""
+    """Posterior variable -> label of every number in it -> its position; correlations below the diagonal only."""
     coords, dims = coordinates(model.hierarchy)
     flat = {}
     for name in map(str, drawn.data_vars):
@@ -243,12 +322,10 @@ def _flat(model: HierarchicalModel, drawn: xr.Dataset) -> dict[str, dict[str, in
 
 
 def _log_likelihoods(
-    model: HierarchicalModel, truth: Truth, posterior: Any, chosen: NDArray[np.int64]
+    model: HierarchicalModel, values: TrueValues, posterior: Any, draws: NDArray[np.int64]
 ) -> tuple[float, Array]:
-    """Log likelihood of the data at the truth, and at chosen draws."""
-    drawn = inference_data.dataset(posterior)
-    lapses = drawn["lapse"].to_numpy().reshape(-1)[chosen] if "lapse" in drawn else [model.lapse] * len(chosen)
-    sets = [_theta(model, truth), *zip(model.theta(posterior, chosen), lapses, strict=True)]
+    """Log likelihood of the data at the true values, and at some of the draws."""
+    sets = [_theta(model, values), *zip(*parameters_at(model, posterior, draws), strict=True)]
     with torch.no_grad():
         sums = [
             float(
@@ -271,7 +348,7 @@ def _seed(*parts: int) -> int:
 
 
 def _together(tables: Mapping[int, Table]) -> xr.Dataset:
-    """All tables that have a fit; what is wrong with the others is told."""
+    """All tables that have a fit; warns about the others."""
     failed = {index: table["failed"] for index, table in tables.items() if "failed" in table}
     fitted = {index: table for index, table in tables.items() if "failed" not in table}
     if failed:
@@ -279,12 +356,12 @@ def _together(tables: Mapping[int, Table]) -> xr.Dataset:
         message = f"{len(failed)} of {len(tables)} simulated tables could not be fitted, the first because: {first}"
         if not fitted:
             raise InputError(message)
-        warnings.warn(f"{message} What is said holds for the others.", ReplicaWarning, stacklevel=4)
+        warnings.warn(f"{message} The result is that of the others.", ReplicaWarning, stacklevel=4)
     poor = sum(table["ess"] < DRAWS for table in fitted.values())
     if poor:
         warnings.warn(
             f"in {poor} of {len(fitted)} fits the smallest effective sample size is below {DRAWS}: ranks among "
-            "correlated draws look like those of a posterior that is too narrow: take more draws",
+            "correlated draws look like ranks in a posterior that is too narrow: take more draws",
             ReplicaWarning,
             stacklevel=4,
         )

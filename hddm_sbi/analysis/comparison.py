@@ -1,4 +1,4 @@
-"""Many models fitted, one a task, each written as it ends, and compared."""
+"""Fit many models, one task each, written as it ends; and compare them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.sampling import Method
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
-#: what a file may be called on any system.
+#: names of files that any system allows.
 _FILE_NAME = re.compile(r"[\w][\w .+-]*")
 
 
@@ -37,26 +37,58 @@ def fit_models(
     n_jobs: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """The posterior of every model, by its name, as `model.fit(draws, tune, chains, seed, method)` returns it, with the
-    pointwise log likelihood: `compare_models` takes it as it is.
+    """Fit many models, and keep each fit as it ends.
 
-    models: by names that can be file names. folder: gets NAME.nc as each fit ends; a run that was stopped goes on with
-    the fits that are not there. n_jobs: models at a time, as in `parallel.run_tasks`; every one of them samples its
-    chains in threads. Warnings begin with the name of the model.
+    Parameters
+    ----------
+    models
+        Models by names that can be file names.
+    draws, tune, chains, seed, method
+        How every model is fitted, as in `model.fit`.
+    folder
+        Gets NAME.nc as each fit ends; a run that was stopped goes on with the fits that are missing.
+    n_jobs
+        Models at a time, each of which samples its chains in threads; None for as many as `joblib.parallel_config`
+        says, or one.
+    progress
+        Show a progress bar.
 
-        fits = hs.fit_models({"drift": one, "drift and threshold": other}, folder="fits", n_jobs=2)
-        hs.compare_models(fits)
+    Returns
+    -------
+    dict of str to arviz.InferenceData
+        What `model.fit` returns for every model, with the pointwise log likelihood, as `compare_models` needs it.
+
+    Raises
+    ------
+    InputError
+        A name cannot be a file name, or the folder holds another run.
+
+    Warns
+    -----
+    ConvergenceWarning
+        What `model.fit` warns about, with the name of the model before it.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
+    >>> fixed = {"a": 1.0, "z": 0.5, "t0": 0.3}
+    >>> null = hs.HierarchicalModel({"v": "1", **fixed}, trials, likelihood="exact")
+    >>> effect = hs.HierarchicalModel({"v": "condition", **fixed}, trials, likelihood="exact")
+    >>> fits = hs.fit_models({"null": null, "effect": effect}, chains=2, progress=False)
+    >>> fits["effect"]["posterior"]["v_condition"].shape
+    (2, 1000, 1)
     """
     unusable = [name for name in models if not _FILE_NAME.fullmatch(name)]
     if unusable:
         raise InputError(f"models must have names that can be file names; got {unusable}.")
     sampling = {"draws": draws, "tune": tune, "chains": chains, "seed": seed, "method": method}
     recipe = {"models": {name: fingerprint(model) for name, model in models.items()}, **sampling}
-    given = {name: (model, draws, tune, chains, seed, method) for name, model in models.items()}
+    arguments = {name: (model, draws, tune, chains, seed, method) for name, model in models.items()}
     with run_folder(folder) as kept:
         check_recipe(kept, recipe)
         store: ResultStore[Any] = ResultStore(kept, ".nc", inference_data.write, inference_data.read)
-        fits = run_tasks(_fit, given, store, n_jobs=n_jobs, unit="models", progress=progress)
+        fits = run_tasks(_fit, arguments, store, n_jobs=n_jobs, unit="models", progress=progress)
     for name, posterior in fits.items():
         for message in json.loads(posterior["posterior"].attrs["warnings"]):
             warnings.warn(f"{name}: {message}", ConvergenceWarning, stacklevel=2)
@@ -64,7 +96,7 @@ def fit_models(
 
 
 def _fit(model: HierarchicalModel, draws: int, tune: int, chains: int, seed: int, method: Method) -> Any:
-    """One posterior; what the fit warned about goes with it, for a worker's warnings reach nobody."""
+    """One posterior, with the messages of its warnings: the warnings of a worker reach nobody."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         posterior = model.fit(draws, tune, chains, seed, method, progress=False, log_likelihood=True)
@@ -76,9 +108,38 @@ def _fit(model: HierarchicalModel, draws: int, tune: int, chains: int, seed: int
 
 
 def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
-    """ArviZ's comparison of models of the same trials by the expected log predictive density of new ones (PSIS-LOO).
+    """Compare models of the same trials by the expected log predictive density of new trials (PSIS-LOO, by ArviZ).
 
-    fits: what `fit_models` returned, or posteriors with a pointwise log likelihood, by name.
+    Parameters
+    ----------
+    fits
+        What `fit_models` returned, or posteriors with a pointwise log likelihood, by name.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per model, the best first: `elpd_loo`, `elpd_diff` to the best model and its standard error `dse`,
+        and ArviZ's other columns.
+
+    Raises
+    ------
+    InputError
+        The models are of different trials.
+
+    References
+    ----------
+    Vehtari, Gelman & Gabry (2017), Statistics and Computing 27:1413.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=40).trials
+    >>> fixed = {"a": 1.0, "z": 0.5, "t0": 0.3}
+    >>> null = hs.HierarchicalModel({"v": "1", **fixed}, trials, likelihood="exact")
+    >>> effect = hs.HierarchicalModel({"v": "condition", **fixed}, trials, likelihood="exact")
+    >>> fits = hs.fit_models({"null": null, "effect": effect}, chains=2, progress=False)
+    >>> hs.compare_models(fits).index.tolist()
+    ['effect', 'null']
     """
     observed = {name: inference_data.dataset(posterior, "observed_data") for name, posterior in fits.items()}
     first, *others = observed
@@ -91,9 +152,9 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def fingerprint(model: HierarchicalModel) -> str:
-    """Changes with what a posterior depends on: the table, the formulas, the priors, the likelihood."""
+    """Hash of everything that a posterior depends on: the table, the formulas, the priors, the likelihood."""
     lapse = model.lapse if isinstance(model.lapse, float) else describe(model.lapse)
-    told = [repr(model), model.prior_table.to_csv(), str(lapse), model.likelihood.sha256]
-    hashed = hashlib.sha256("\n".join(told).encode())
+    parts = [repr(model), model.prior_table.to_csv(), str(lapse), model.likelihood.sha256]
+    hashed = hashlib.sha256("\n".join(parts).encode())
     hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(model.trials.frame).to_numpy()).tobytes())
     return hashed.hexdigest()

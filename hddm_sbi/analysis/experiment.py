@@ -1,4 +1,4 @@
-"""A simulated experiment with known truth: subjects x two conditions, for the demo, the tutorial and tests."""
+"""A simulated experiment with known coefficients: subjects x two conditions, for the demo, the tutorial and tests."""
 
 from __future__ import annotations
 
@@ -10,29 +10,58 @@ import pandas as pd
 from hddm_sbi.likelihoods.catalogue import simulate
 from hddm_sbi.types import Array
 
-#: the formulas that the experiment was made by.
+#: the formulas that the experiment is simulated by.
 FORMULAS = ["v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """Trials (subject, condition, rt, response) and the coefficients behind them, by their posterior names."""
+    """A simulated experiment.
+
+    Parameters
+    ----------
+    trials
+        Table with the columns subject, condition, rt (seconds) and response (+1, -1).
+    true_values
+        The coefficients that it was simulated at, by their posterior names.
+    """
 
     trials: pd.DataFrame
-    truth: dict[str, float | Array]
+    true_values: dict[str, float | Array]
 
 
 def simulate_experiment(n_subjects: int = 12, n_trials: int = 100, seed: int = 1) -> Experiment:
-    """Simulate n_subjects x (easy, hard) x n_trials trials of the DDM.
+    """Simulate an experiment of the DDM: subjects, each in an easy and in a hard condition.
 
-    Drift 1.8 (easy) and 1.1 (hard), sd 0.4 between subjects; threshold 1.0 and non-decision time 0.3 s, sd 0.15 on the
-    log scale; no bias.
+    The drift is 1.8 (easy) and 1.1 (hard) with a standard deviation of 0.4 between subjects; the threshold is 1.0 and
+    the non-decision time 0.3 s, both with a standard deviation of 0.15 on the log scale; there is no bias.
 
-    >>> simulate_experiment(n_subjects=3, n_trials=2).trials["subject"].value_counts().tolist()
+    Parameters
+    ----------
+    n_subjects
+        Number of subjects.
+    n_trials
+        Trials per subject and condition.
+    seed
+        Same seed, same trials.
+
+    Returns
+    -------
+    Experiment
+        Its `trials`, a table, and the `true_values` behind them.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> experiment = hs.simulate_experiment(n_subjects=3, n_trials=2)
+    >>> experiment.trials["subject"].value_counts().tolist()
     [4, 4, 4]
+    >>> experiment.true_values["v_Intercept"]
+    1.8
     """
     rng = np.random.default_rng(seed)
-    deviation = {name: sd * rng.normal(size=n_subjects) for name, sd in (("v", 0.4), ("a", 0.15), ("t0", 0.15))}
+    spread = {"v": 0.4, "a": 0.15, "t0": 0.15}
+    deviation = {name: sd * rng.normal(size=n_subjects) for name, sd in spread.items()}
     subject = np.repeat(np.arange(n_subjects), 2 * n_trials)
     hard = np.tile(np.repeat([False, True], n_trials), n_subjects)
     theta = {
@@ -44,12 +73,12 @@ def simulate_experiment(n_subjects: int = 12, n_trials: int = 100, seed: int = 1
     trials = simulate("ddm", theta, seed=seed)
     trials.insert(0, "condition", np.where(hard, "hard", "easy"))
     trials.insert(0, "subject", [f"s{number:02d}" for number in subject])
-    truth: dict[str, float | Array] = {
+    values: dict[str, float | Array] = {
         "v_Intercept": 1.8,
         "v_condition": np.array([-0.7]),
         "a_Intercept": 0.0,
         "z_Intercept": 0.0,
         "t0_Intercept": float(np.log(0.3)),
     }
-    truth |= {f"{name}_1|subject_sigma": sd for name, sd in (("v", 0.4), ("a", 0.15), ("t0", 0.15))}
-    return Experiment(trials, truth | {f"{name}_1|subject": values for name, values in deviation.items()})
+    values |= {f"{name}_1|subject_sigma": sd for name, sd in spread.items()}
+    return Experiment(trials, values | {f"{name}_1|subject": x for name, x in deviation.items()})

@@ -15,42 +15,48 @@ from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
-#: how often an outcome is simulated before it is given up.
+#: failures of one outcome after which simulating it ends.
 _ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class PredictiveDraws:
-    """values: (n_draws, n_trials, k), one column for each outcome of the model; categories by their position."""
+    """Simulated copies of a table.
+
+    values: (n_draws, n_trials, k), one column for each outcome of the model; categories by their position.
+    """
 
     values: Array
 
     @property
     def rt(self) -> Array:
-        """Of a decision model: (n_draws, n_trials) seconds."""
+        """Response times of a decision model in seconds, (n_draws, n_trials)."""
         return self.values[..., 0]
 
     @property
     def choice(self) -> NDArray[np.int64]:
-        """Of a decision model: (n_draws, n_trials) positions in the model's choices."""
+        """Choices of a decision model by their positions, (n_draws, n_trials)."""
         return self.values[..., 1].astype(np.int64)
 
 
 def posterior_predictive(
     model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1
 ) -> PredictiveDraws:
-    """Simulate the observed design once for each of n_draws posterior draws, evenly spaced; lapses included.
+    """Simulate the observed design, lapses included, once for each of n_draws evenly spaced posterior draws.
 
-    By the model's simulator; by the likelihood where the simulator is a Python function (see `Likelihood.draw`).
-
-    posterior: what `model.fit` returned. Memory is n_draws x n_trials.
+    The model's simulator makes the trials; the likelihood does where the simulator is a Python function (see
+    `Likelihood.draw`). posterior: what `model.fit` returned. Memory is n_draws x n_trials.
     """
-    variables = inference_data.dataset(posterior)
-    total = variables.sizes["chain"] * variables.sizes["draw"]
-    draws = np.linspace(0, total - 1, min(n_draws, total)).astype(int)
-    theta = model.theta(posterior, draws)
-    lapse = variables["lapse"].to_numpy().reshape(-1)[draws] if "lapse" in variables else [model.lapse] * len(draws)
-    return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(draws))]))
+    total = inference_data.draws(posterior).sizes["sample"]
+    theta, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
+    return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(theta))]))
+
+
+def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Parameters of every cell (n_draws, n_cells, p) and probability of a lapse (n_draws,) at posterior draws."""
+    chosen = inference_data.draws(posterior, draws)
+    lapse = chosen["lapse"].to_numpy() if "lapse" in chosen else np.full(len(draws), model.lapse)
+    return model.theta(posterior, draws), lapse
 
 
 def simulate_table(
@@ -58,8 +64,8 @@ def simulate_table(
 ) -> Array:
     """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included.
 
-    By `Likelihood.draw`; by_simulator: by the simulator where it is here, be it a slow Python function. Outcomes that
-    fail are simulated again, for a likelihood is that of outcomes given that there is one.
+    by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.draw`. Outcomes that
+    fail are simulated again, because a likelihood is that of an outcome given that there is one.
     """
     if by_simulator and model.simulator.can_simulate:
         values = _simulated(model, theta[model.cell], seed)
@@ -81,8 +87,8 @@ def _simulated(model: HierarchicalModel, theta: Array, seed: Sequence[int]) -> A
             return values
         values[failed] = model.simulator.simulate_outcomes(theta[failed], [*seed, attempt]).values
     raise InputError(
-        f"{model.simulator.name!r} has failed {_ATTEMPTS} times for some trials: it gives no outcome where the prior "
-        "says parameters may be; narrow the priors."
+        f"{model.simulator.name!r} has failed {_ATTEMPTS} times for some trials: it gives no outcome at parameters "
+        "that the prior allows; narrow the priors."
     )
 
 

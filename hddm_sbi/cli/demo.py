@@ -29,5 +29,5 @@ def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bo
     model = HierarchicalModel(FORMULAS, experiment.trials)
     click.echo(repr(model))
     posterior = fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)
-    for path in write_figures(model, posterior, experiment.truth, out):
+    for path in write_figures(model, posterior, experiment.true_values, out):
         click.echo(f"Figure written to {path}")

@@ -50,7 +50,7 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
 
     with warnings_shown(ConvergenceWarning):
         posterior = model.fit(**sampling)
-        click.echo(summary(model, posterior))
+        click.echo(summary(model, posterior).to_string())
     written = _write(posterior, output)
     if posterior["posterior"].attrs["interrupted"]:
         sizes = posterior["posterior"].sizes

@@ -17,6 +17,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz as az
 
+#: ends of the central 94 %, ArviZ's default.
+CENTRAL = (0.03, 0.97)
 Groups = Mapping[str, Mapping[str, NDArray[Any]]]
 _ARVIZ_1 = int(az.__version__.split(".")[0]) >= 1
 
@@ -46,6 +48,17 @@ def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
     """One group as an xarray Dataset."""
     content = idata[group]
     return content if isinstance(content, xr.Dataset) else content.to_dataset()
+
+
+def draws(idata: Any, positions: NDArray[np.int64] | None = None) -> xr.Dataset:
+    """Posterior draws of all chains end to end, along a first dimension `sample`; positions: some of them."""
+    flat = dataset(idata).stack(sample=("chain", "draw")).transpose("sample", ...)
+    return flat if positions is None else flat.isel(sample=positions)
+
+
+def evenly_spaced(total: int, n: int) -> NDArray[np.int64]:
+    """n positions among `total` draws, from the first to the last."""
+    return np.linspace(0, total - 1, n).astype(int)
 
 
 def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:

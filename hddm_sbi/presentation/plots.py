@@ -1,4 +1,4 @@
-"""Pictures of a fit: predicted response times, shrinkage, and recovery of a known truth. Each returns its Axes."""
+"""Pictures of one fit, and of fits to many simulated tables. Every function returns an array of matplotlib Axes."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
+import xarray as xr
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from scipy.stats import binom
 
 from hddm_sbi.analysis.predictive import PredictiveDraws, posterior_predictive
+from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
 from hddm_sbi.inference import inference_data
+from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.simulation.outcome import Outcome
 from hddm_sbi.types import Array
 
 AxesArray = NDArray[np.object_]
 
 _DATA, _MODEL, _OWN = "0.75", "tab:blue", "tab:orange"
-_INTERVAL = (0.03, 0.97)  # the central 94 %
+#: of `plot_sbc`: bars, and where 99 % of them should end.
+_BARS, _BAND = 10, (0.005, 0.995)
 
 
 def plot_predictive(
@@ -36,12 +38,46 @@ def plot_predictive(
     bins: int = 40,
     seed: int = 1,
 ) -> AxesArray:
-    """Observed and predicted outcomes, one panel per level of a column of the data.
+    """Observed outcomes beside those that the posterior predicts, one panel per level of a column.
 
-    Of two responses, the upper ones count to the right and the lower ones to the left (negative times); of more, each
-    has a panel of its own per level. Areas add up to one per level, so choice shares are shown as well. Of a model of
-    anything else, every outcome has a panel per level. Grey: data. Blue: median and central 94 % of the posterior
-    predictive.
+    Grey: data. Blue: median and central 94 % of the posterior predictive. With two responses, times of upper responses
+    are positive and those of lower responses negative; with more, every response has a panel of its own. The areas of a
+    level add up to one, so that the shares of the responses are shown as well. A model of other outcomes has a panel
+    per level and outcome.
+
+    Parameters
+    ----------
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
+    by
+        Column of the table, one that a formula names.
+    n_draws
+        Simulated copies of the table, each at one posterior draw.
+    bins
+        Number of bins of each histogram.
+    seed
+        Same seed, same simulated copies.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        The panels, row by row.
+
+    Raises
+    ------
+    InputError
+        The column is no predictor of the model.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
+    >>> model = hs.HierarchicalModel({"v": "condition", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=1000, tune=200, chains=2, seed=1, progress=False)
+    >>> [ax.get_title() for ax in hs.plots.plot_predictive(model, posterior, by="condition")]
+    ['condition = easy', 'condition = hard']
     """
     frame = model.trials.frame
     if by not in _predictor_columns(model):
@@ -51,14 +87,14 @@ def plot_predictive(
         return _outcome_panels(model, predicted, by, bins)
     shown, edges, x = _signed_times(model, predicted, bins)
     levels = list(dict.fromkeys(frame[by]))
-    axes = panels(len(levels) * len(shown), columns=3 if len(shown) == 1 else len(shown))
+    axes = _panels(len(levels) * len(shown), columns=3 if len(shown) == 1 else len(shown))
     for ax, (level, response) in zip(axes, itertools.product(levels, shown), strict=True):
         rows = (frame[by] == level).to_numpy()
         observed, simulated = shown[response]
         _compare(ax, observed[rows], simulated[:, rows], edges)
         ax.axvline(0.0, color="k", lw=0.5)
         ax.set_title(f"{by} = {level}{response}", fontsize="medium")
-    label_outer(axes, x, "density (1/s)")
+    _label_outer(axes, x, "density (1/s)")
     two = len(model.simulator.choices) == 2
     axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if two else "upper right")
     return axes
@@ -88,7 +124,7 @@ def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: st
     """One row of panels per level, one column per outcome."""
     frame, outcomes = model.trials.frame, model.simulator.outcomes
     levels = list(dict.fromkeys(frame[by]))
-    axes = panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
+    axes = _panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
     for panel, (level, (k, outcome)) in enumerate(itertools.product(levels, enumerate(outcomes))):
         rows, ax = (frame[by] == level).to_numpy(), axes[panel]
         _compare(ax, model.trials.values[rows, k], predicted.values[:, rows, k], _edges(model, outcome, k, bins))
@@ -117,78 +153,234 @@ def _compare(ax: Axes, observed: Array, simulated: Array, edges: Array) -> None:
     """Histogram of the data (n,), with median and central 94 % of those of the draws (n_draws, n)."""
     ax.stairs(_density(observed, edges), edges, fill=True, color=_DATA, label="data")
     heights = np.array([_density(draw, edges) for draw in simulated])
-    low, middle, high = np.quantile(heights, [_INTERVAL[0], 0.5, _INTERVAL[1]], axis=0)
+    low, middle, high = np.quantile(heights, [CENTRAL[0], 0.5, CENTRAL[1]], axis=0)
     ax.stairs(high, edges, baseline=low, fill=True, color=_MODEL, alpha=0.3, label="predicted, 94 %")
     ax.stairs(middle, edges, color=_MODEL, lw=1.2, label="predicted, median")
 
 
 def plot_shrinkage(
     model: HierarchicalModel, posterior: Any, parameter: str = "v", group: str = "subject", ax: Axes | None = None
-) -> Axes:
-    """What each group's own trials say about its level, and what the hierarchy makes of it.
+) -> AxesArray:
+    """Level of a parameter in every group, by its own trials alone and by the hierarchical fit.
 
-    Orange: maximum-likelihood level from the group's own trials, all else at its posterior mean. Blue: posterior mean
-    and central 94 %. Line: population mean. Groups are ordered by their own estimate.
+    Orange: the level that maximises the likelihood of the group's own trials, all else at its posterior mean. Blue:
+    posterior mean and central 94 %. Line: mean of the population. Groups are ordered by their orange level.
+
+    Parameters
+    ----------
+    model
+        The fitted model; the parameter's formula has the term `(1|group)`.
+    posterior
+        What `model.fit` returned.
+    parameter
+        Name of the parameter.
+    group
+        Column of the table that names the groups.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        The one panel.
+
+    Raises
+    ------
+    InputError
+        The model has no such term.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate_experiment().trials
+    >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
+    >>> posterior = model.fit(draws=500, tune=500, chains=2, seed=1, progress=False)
+    >>> [ax.get_ylabel() for ax in hs.plots.plot_shrinkage(model, posterior, "v", group="subject")]
+    ['v (1/s)']
     """
-    predictor, effects = _intercept_effects(model, parameter, group)
-    variables = inference_data.dataset(posterior)
-    mean = variables[f"{parameter}_Intercept"]
-    level = (mean + variables[effects.effect_names[0]]).stack(sample=("chain", "draw")).transpose(group, "sample")
-    centre = level.mean("sample").to_numpy()
-    low, high = np.quantile(level.to_numpy(), _INTERVAL, axis=1)
-    own = _own_levels(model, posterior, predictor, effects) + float(mean.mean())
-    order = np.argsort(own)
+    levels = group_levels(model, posterior, parameter, group)
+    order = np.argsort(levels.own)
     place = np.arange(len(order))
     if ax is None:
         ax = plt.figure(figsize=(max(5.0, 0.35 * len(order) + 2), 3.6), layout="constrained").add_subplot()
-    ax.axhline(float(mean.mean()), color="0.5", lw=0.8, label="population mean")
-    ax.vlines(place, own[order], centre[order], color="0.6", lw=0.8)
-    ax.vlines(place, low[order], high[order], color=_MODEL, lw=2, alpha=0.4)
-    ax.plot(place, own[order], "o", mfc="white", color=_OWN, label=f"own trials of the {group}")
-    ax.plot(place, centre[order], "o", color=_MODEL, label="hierarchical, 94 %")
-    ax.set_xticks(place, [effects.levels[i] for i in order], rotation=90, fontsize="small")
+    ax.axhline(levels.population, color="0.5", lw=0.8, label="population mean")
+    ax.vlines(place, levels.own[order], levels.mean[order], color="0.6", lw=0.8)
+    ax.vlines(place, levels.low[order], levels.high[order], color=_MODEL, lw=2, alpha=0.4)
+    ax.plot(place, levels.own[order], "o", mfc="white", color=_OWN, label=f"own trials of the {group}")
+    ax.plot(place, levels.mean[order], "o", color=_MODEL, label="hierarchical, 94 %")
+    ax.set_xticks(place, [levels.groups[i] for i in order], rotation=90, fontsize="small")
     ax.set_xlabel(group)
     ax.set_ylabel(_axis_label(model, parameter))
     ax.legend(fontsize="small", frameon=False, loc="upper left")
-    return ax
+    return np.array([ax])
 
 
-def plot_recovery(model: HierarchicalModel, posterior: Any, truth: Mapping[str, ArrayLike]) -> AxesArray:
+def plot_recovery(model: HierarchicalModel, posterior: Any, true_values: Mapping[str, ArrayLike]) -> AxesArray:
     """Posterior means and central 94 % against the true values, one panel per parameter; the line is equality.
 
-    truth: posterior name -> true value, with the shape of that variable.
+    Parameters
+    ----------
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
+    true_values
+        Posterior name -> true value, with the shape of that variable.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        One panel per parameter; its title counts the intervals that contain the true value.
+
+    Raises
+    ------
+    InputError
+        `true_values` has a name that the posterior does not have.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 200, seed=2)
+    >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=1000, tune=200, chains=2, seed=1, progress=False)
+    >>> [ax.get_title() for ax in hs.plots.plot_recovery(model, posterior, {"v_Intercept": 1.0})]
+    ['v (1/s): 1 of 1 inside']
     """
-    variables = inference_data.dataset(posterior)
-    unknown = [name for name in truth if name not in variables]
+    draws = inference_data.draws(posterior)
+    unknown = [name for name in true_values if name not in draws]
     if unknown:
-        raise InputError(f"truth names {unknown}, which the posterior has not; it has {sorted(map(str, variables))}.")
+        raise InputError(
+            f"true_values names {unknown}, which the posterior has not; it has {sorted(map(str, draws.data_vars))}."
+        )
     known = model.simulator.names
-    names = [name for name in known if any(_parameter_of(key, known) == name for key in truth)]
-    axes = panels(len(names), columns=4, share=False)
+    keys_of = {name: [key for key in true_values if _parameter_of(key, known) == name] for name in known}
+    names = [name for name in known if keys_of[name]]
+    axes = _panels(len(names), columns=4, share=False)
     for ax, name in zip(axes, names, strict=True):
-        hits, count = 0, 0
-        for key in (key for key in truth if _parameter_of(key, known) == name):
-            draws = variables[key].stack(sample=("chain", "draw")).transpose("sample", ...).to_numpy()
-            draws = draws.reshape(len(draws), -1)
-            true = np.asarray(truth[key], dtype=float).reshape(-1)
-            low, high = np.quantile(draws, _INTERVAL, axis=0)
-            centre = draws.mean(0)
-            many = len(true) > 1
-            ax.errorbar(
-                true,
-                centre,
-                [centre - low, high - centre],
-                fmt="." if many else "D",
-                ms=4,
-                lw=0.8,
-                label=key.removeprefix(f"{name}_"),
-            )
-            hits, count = hits + int(((true >= low) & (true <= high)).sum()), count + len(true)
-        diagonal(ax)
-        ax.set_title(f"{_axis_label(model, name)}: {hits} of {count} inside", fontsize="medium")
+        inside: list[bool] = []
+        for key in keys_of[name]:
+            values = draws[key].to_numpy().reshape(draws.sizes["sample"], -1)
+            true = np.asarray(true_values[key], dtype=float).reshape(-1)
+            low, high = np.quantile(values, CENTRAL, axis=0)
+            marker = "." if len(true) > 1 else "D"
+            _against_truth(ax, true, values.mean(0), low, high, fmt=marker, label=key.removeprefix(f"{name}_"))
+            inside += ((true >= low) & (true <= high)).tolist()
+        ax.set_title(f"{_axis_label(model, name)}: {sum(inside)} of {len(inside)} inside", fontsize="medium")
         ax.legend(fontsize="x-small", frameon=False)
-    label_outer(axes, "true value", "posterior mean and 94 % interval")
+    _finish_recovery(axes)
     return axes
+
+
+def plot_sbc(tables: xr.Dataset, coefficients: Sequence[str] | None = None) -> AxesArray:
+    """Ranks of the true values among posterior draws, one panel per coefficient.
+
+    Grey: where 99 % of the bars should end. A valley: the posterior is too narrow. A hill: it is too wide. A slope: it
+    is shifted.
+
+    Parameters
+    ----------
+    tables
+        What `hs.run_sbc` returned.
+    coefficients
+        Which to show; by default those of the population.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        One panel per coefficient.
+
+    Raises
+    ------
+    InputError
+        A coefficient is not there.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 50, seed=1)
+    >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    >>> tables = hs.run_sbc(model, 2, method="laplace", progress=False)
+    >>> [ax.get_title() for ax in hs.plots.plot_sbc(tables)]
+    ['v_Intercept', 'log_likelihood']
+    """
+    names = _named(tables, coefficients)
+    n, draws = tables.sizes["table"], int(tables.attrs["draws_ranked"])
+    edges = np.linspace(-0.5, draws + 0.5, _BARS + 1)
+    low, high = binom.ppf(_BAND, n, 1 / _BARS)
+    axes = _panels(len(names), columns=4)
+    for ax, name in zip(axes, names, strict=True):
+        ax.axhspan(low, high, color="0.88")
+        ax.axhline(n / _BARS, color="0.5", lw=0.8)
+        ax.hist(tables["rank"].sel(coefficient=name).to_numpy(), edges, color=_MODEL, alpha=0.8)
+        ax.set_title(name, fontsize="small")
+    _label_outer(axes, f"rank of the truth among {draws} posterior draws", "tables")
+    return axes
+
+
+def plot_tables(tables: xr.Dataset, coefficients: Sequence[str] | None = None) -> AxesArray:
+    """Posterior mean and central 94 % of every table against the true value, one panel per coefficient.
+
+    The line is equality.
+
+    Parameters
+    ----------
+    tables
+        What `hs.recover_parameters` returned.
+    coefficients
+        Which to show; by default those of the population.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        One panel per coefficient.
+
+    Raises
+    ------
+    InputError
+        A coefficient is not there.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 50, seed=1)
+    >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    >>> tables = hs.recover_parameters(model, {"v_Intercept": 1.0}, 2, method="laplace", progress=False)
+    >>> [ax.get_title() for ax in hs.plots.plot_tables(tables, ["v_Intercept"])]
+    ['v_Intercept']
+    """
+    names = _named(tables, coefficients)
+    axes = _panels(len(names), columns=4, share=False)
+    for ax, name in zip(axes, names, strict=True):
+        one = {column: tables[column].sel(coefficient=name).to_numpy() for column in ("truth", "mean", "low", "high")}
+        _against_truth(ax, *one.values(), fmt=".", color=_MODEL)
+        ax.set_title(name, fontsize="small")
+    _finish_recovery(axes)
+    return axes
+
+
+def _named(tables: xr.Dataset, coefficients: Sequence[str] | None) -> list[str]:
+    known = [str(name) for name in tables["coefficient"].values]
+    if coefficients is None:
+        return [name for name, of_all in zip(known, tables["population"].values, strict=True) if of_all]
+    unknown = [name for name in coefficients if name not in known]
+    if unknown or not coefficients:
+        raise InputError(f"coefficients must be some of {known}; got {unknown or 'none'}.")
+    return list(coefficients)
+
+
+def _against_truth(ax: Axes, true: Array, mean: Array, low: Array, high: Array, **style: Any) -> None:
+    """Means with intervals over the true values, each (n,)."""
+    ax.errorbar(true, mean, [mean - low, high - mean], ms=4, lw=0.8, **style)
+
+
+def _finish_recovery(axes: AxesArray) -> None:
+    """The line of equality, shown whole, and labels."""
+    for ax in axes:
+        low, high = (end(*ax.get_xlim(), *ax.get_ylim()) for end in (min, max))
+        ax.plot([low, high], [low, high], color="k", lw=0.6, zorder=0)
+        ax.set_xlim(low, high)
+        ax.set_ylim(low, high)
+    _label_outer(axes, "true value", "posterior mean and 94 % interval")
 
 
 def _density(values: Array, edges: Array) -> Array:
@@ -197,7 +389,7 @@ def _density(values: Array, edges: Array) -> Array:
     return np.asarray(counts / (len(values) * np.diff(edges)))
 
 
-def panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
+def _panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
     """n axes of one figure, (n,)."""
     columns = min(n, columns)
     rows = -(-n // columns)
@@ -208,19 +400,11 @@ def panels(n: int, columns: int = 3, share: bool = True) -> AxesArray:
     return np.asarray(axes[:n])
 
 
-def label_outer(axes: AxesArray, x: str, y: str) -> None:
+def _label_outer(axes: AxesArray, x: str, y: str) -> None:
     """Name the axes once for all panels."""
     figure = axes[0].figure
     figure.supxlabel(x, fontsize="medium")
     figure.supylabel(y, fontsize="medium")
-
-
-def diagonal(ax: Axes) -> None:
-    """Draw the line of equality, and show it whole."""
-    low, high = (f(*ax.get_xlim(), *ax.get_ylim()) for f in (min, max))
-    ax.plot([low, high], [low, high], color="k", lw=0.6, zorder=0)
-    ax.set_xlim(low, high)
-    ax.set_ylim(low, high)
 
 
 def _axis_label(model: HierarchicalModel, parameter: str) -> str:
@@ -238,32 +422,3 @@ def _parameter_of(coefficient: str, names: Sequence[str]) -> str:
 def _predictor_columns(model: HierarchicalModel) -> list[str]:
     outcomes = [outcome.name for outcome in model.simulator.outcomes]
     return [str(column) for column in model.trials.frame.columns if column not in outcomes]
-
-
-def _intercept_effects(model: HierarchicalModel, parameter: str, group: str) -> tuple[Predictor, GroupEffects]:
-    for predictor in model.hierarchy.predictors:
-        for effects in predictor.groups:
-            if predictor.name == parameter and effects.factor == group and effects.terms[0].name == "1":
-                return predictor, effects
-    raise InputError(f"this model has no term `1 + (1|{group})` for {parameter!r}; it is {model!r}.")
-
-
-def _own_levels(model: HierarchicalModel, posterior: Any, predictor: Predictor, effects: GroupEffects) -> Array:
-    """Deviation of every group that maximises the likelihood of its own trials, all else at its posterior mean."""
-    means = {
-        str(name): torch.tensor(x.mean(("chain", "draw")).to_numpy())
-        for name, x in inference_data.dataset(posterior).items()
-    }
-    name = effects.effect_names[0]
-    lapse = torch.as_tensor(means.get("lapse", model.lapse), dtype=torch.float64)
-    hierarchy = model.hierarchy
-
-    def loss(u: Array) -> tuple[float, Array]:
-        level = torch.tensor(u, requires_grad=True)
-        theta = hierarchy.theta({**means, name: level})
-        value = -hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, theta, lapse).sum()
-        (gradient,) = torch.autograd.grad(value, level)
-        return float(value.detach()), gradient.numpy()
-
-    found = minimize(loss, means[name].numpy(), jac=True, method="L-BFGS-B")
-    return np.asarray(found.x)

@@ -1,4 +1,4 @@
-"""Is a learned likelihood any good? Held-out log score, ranks of simulated outcomes among its own, mass; in words."""
+"""The check of a learned likelihood on held-out simulations: log score, ranks among its own samples, mass; in words."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from scipy.special import roots_legendre
 from scipy.stats import norm
 
 from hddm_sbi.likelihoods.likelihood import Likelihood
-from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniform
+from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniformity_test
 from hddm_sbi.types import Array
 
-#: simulations that are ranked, and how many parameter sets stand for "no parameters" in the baseline.
+#: simulations that are ranked, and parameter sets in the mixture that is the baseline without parameters.
 _RANKED, _BASELINE = 2_000, 100
-#: a shift of the mean of ranks, in its standard errors, that passes.
-_UNSEEN = float(norm.isf(FALSE_ALARMS / 2))
-#: how far the total mass may be from 1, and at how many parameter sets it is summed.
+#: the largest shift of the mean of ranks, in its standard errors, that passes.
+_HIDDEN_SHIFT = float(norm.isf(FALSE_ALARMS / 2))
+#: how far the total mass may be from 1, and the number of parameter sets at which it is computed.
 _MASS, _MASS_SETS = 1e-3, 20
-#: quadrature over a continuous outcome: so many points, this many standard deviations to either side of its median.
+#: quadrature over a continuous outcome: number of points, and standard deviations to either side of its median.
 _POINTS, _REACH = 4_000, 15.0
 
 
 @dataclass(frozen=True)
 class HeldOutCheck:
-    """What simulations that a likelihood has not seen say about it.
+    """A likelihood's scores on held-out simulations.
 
-    log_score: mean log density. information: how much more that is than without the parameters, in nats per outcome.
-    p_value: of the ranks, the smallest of many tests, corrected for their number. where: which test that was.
-    distance: largest difference of distribution functions there. mass: total mass furthest from 1, None where several
-    continuous outcomes make it a matter of construction. ranked: number of simulations.
+    log_score: mean log density. information: the log score minus that of a baseline without parameters, in nats per
+    outcome. p_value: the smallest of many tests of ranks, corrected for their number. where: what that test was of.
+    distance: largest difference between distribution functions in that test. mass: the total mass furthest from 1; None
+    where there are several continuous outcomes. ranked: number of ranked simulations.
     """
 
     log_score: float
@@ -48,11 +48,11 @@ class HeldOutCheck:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against the likelihood."""
+        """Whether ranks and mass are as they should be."""
         return self.p_value >= FALSE_ALARMS and (self.mass is None or abs(self.mass - 1) <= _MASS)
 
     def verdict(self) -> str:
-        """The check in words."""
+        """The scores in words."""
         score = (
             f"Held-out log score {self.log_score:.3f} per outcome, {self.information:.3f} nats more than without the "
             "parameters."
@@ -60,9 +60,9 @@ class HeldOutCheck:
         resolution = math.sqrt(-0.5 * math.log(FALSE_ALARMS / 2) / self.ranked)
         if self.p_value >= FALSE_ALARMS:
             ranks = (
-                f"{self.ranked} simulated outcomes lie among its own draws as they should (p = {self.p_value:.2g}): "
-                f"distribution functions are right to about {resolution:.1%}, and a posterior from n outcomes may be "
-                f"off by {_UNSEEN:.1f} sqrt(n / {self.ranked}) of its sds before they show it."
+                f"The ranks of {self.ranked} simulated outcomes among its own samples are uniform (p = "
+                f"{self.p_value:.2g}): distribution functions are right to about {resolution:.1%}, and a posterior from "
+                f"n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {self.ranked}) of its sds unnoticed."
             )
         else:
             ranks = (
@@ -71,7 +71,7 @@ class HeldOutCheck:
             )
         mass = "is 1 by construction" if self.mass is None else f"is {self.mass:.6f}"
         if self.mass is not None and abs(self.mass - 1) > _MASS:
-            mass += ", which is not 1: outcomes lie where the network has none, or the other way round"
+            mass += ", which is not 1: the network has no mass where outcomes lie, or mass where none lie"
         return f"{'Good' if self.passed else 'Not good yet'}: {score} {ranks} Total mass {mass}."
 
     def scores(self) -> dict[str, Any]:
@@ -99,16 +99,19 @@ def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Hel
 
 
 def _baseline(likelihood: Likelihood, values: Array, theta: Array) -> float:
-    """Mean log density of the mixture over many parameter sets: what a likelihood without parameters would score."""
-    chosen = torch.as_tensor(theta[:_BASELINE])
+    """Mean log density of the mixture over many parameter sets: the log score of a likelihood without parameters."""
+    sets = torch.as_tensor(theta[:_BASELINE])
     with torch.no_grad():
-        each = [likelihood.log_prob_rows(torch.as_tensor(values), row.expand(len(values), -1)) for row in chosen]
+        each = [likelihood.log_prob_rows(torch.as_tensor(values), row.expand(len(values), -1)) for row in sets]
     return float((torch.logsumexp(torch.stack(each), 0) - math.log(len(each))).clamp(min=-1e3).mean())
 
 
 def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Iterator[tuple[float, str, float]]:
-    """p-value, description and distance of every test: each outcome, and the log density of all of them; everywhere,
-    and where a parameter is low or high."""
+    """p-value, description and distance of every test.
+
+    Tests of every outcome and of the joint log density; of all simulations, and of those where a parameter is low or
+    high.
+    """
     rng = np.random.default_rng(seed)
     repeated = torch.as_tensor(np.repeat(theta, DRAWS, axis=0))
     own = likelihood.sample_rows(repeated, seed)
@@ -129,12 +132,12 @@ def _rank_tests(likelihood: Likelihood, values: Array, theta: Array, seed: int) 
         # Ties, as among counts, are broken at random.
         rank = below + rng.integers(0, equal + 1)
         for half, rows in halves.items():
-            p_value, distance = uniform(rank[rows])
+            p_value, distance = uniformity_test(rank[rows])
             yield p_value, f"{name}{half}", distance
 
 
 def _mass(likelihood: Likelihood, theta: Array) -> float | None:
-    """Total mass at a few parameter sets, the one furthest from 1; None for more than one continuous outcome."""
+    """The total mass furthest from 1 at a few parameter sets; None for more than one continuous outcome."""
     columns = likelihood.simulator.outcomes
     if sum(not outcome.discrete for outcome in columns) > 1:
         return None
@@ -178,6 +181,6 @@ def _line(likelihood: Likelihood, theta: torch.Tensor, column: int) -> tuple[Arr
 
 @cache
 def _gauss_legendre() -> tuple[Array, Array]:
-    """Points and weights on [-1, 1]; by scipy, whose tridiagonal solver takes 0.3 s where numpy's dense one takes 5."""
+    """Points and weights on [-1, 1]. scipy's tridiagonal solver takes 0.3 s, numpy's dense one 5 s."""
     points, weights = roots_legendre(_POINTS)
     return points, weights

@@ -1,4 +1,4 @@
-"""Are ranks uniform? What the truth's rank among posterior draws says of a posterior: too low, too narrow, too wide."""
+"""Tests of ranks: those of true values among posterior draws show a posterior that is shifted, too narrow or too wide."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from scipy.stats import chi2, kstwo, norm
 
 Ranks = NDArray[np.int64]
 
-#: draws among which a truth has its rank, 0 ... DRAWS.
+#: draws among which a true value has its rank, 0 ... DRAWS.
 DRAWS = 99
 #: an honest posterior or likelihood fails in this share of checks.
 FALSE_ALARMS = 1e-3
-#: bins of ranks, the largest number that leaves five ranks in each; of fewer ranks nothing is said.
+#: numbers of bins, of which the largest that leaves so many ranks in each is taken; with fewer ranks there is no test.
 _BINS, _PER_BIN = (20, 10, 5), 5
-#: fewer tables than these say nothing of a posterior.
+#: fewer tables than these say nothing about a posterior.
 FEWEST = 10
 
 
-def uniform(rank: Ranks) -> tuple[float, float]:
-    """p-value of ranks against equal shares, by chi-squared and by the largest distance of distribution functions; and
-    that distance."""
+def uniformity_test(rank: Ranks) -> tuple[float, float]:
+    """p-value of the ranks (n,) under uniformity, and the largest distance between the distribution functions.
+
+    The smaller p-value of two tests, times two: chi-squared over bins, and Kolmogorov-Smirnov.
+    """
     n = len(rank)
     bins = next((bins for bins in _BINS if n >= _PER_BIN * bins), 0)
     if not bins:
@@ -36,11 +38,10 @@ def uniform(rank: Ranks) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class RankTest:
-    """What the ranks of a coefficient say.
+    """Test of the ranks of one coefficient.
 
-    shift: mean of truth - posterior mean, in posterior sds. spread: sd of the same, which should be 1; above, the
-    posterior is too narrow, below, too wide. p_value: of three tests, of shift, spread and shape, corrected for
-    their number.
+    shift: mean of (true value - posterior mean), in posterior sds. spread: sd of the same; above 1 the posterior is too
+    narrow, below 1 too wide. p_value: the smallest of the tests of shift, spread and shape, corrected for their number.
     """
 
     shift: float
@@ -49,11 +50,11 @@ class RankTest:
 
 
 def rank_test(rank: Ranks) -> RankTest:
-    """By the normal scores of the ranks, z = Phi^-1((rank + 1/2) / (DRAWS + 1)), normal where the posterior is right.
+    """Test ranks (n,) by their normal scores, z = Phi^-1((rank + 1/2) / (DRAWS + 1)), and by their uniformity.
 
-    Their mean and their spread (after Cook, Gelman & Rubin 2006) look for what uniformity of ranks alone finds late: a
-    wrong place or width. The variance under uniformity is exact; the law of the sum of squares is the chi-squared of
-    the same mean and variance.
+    Mean and spread of z (after Cook, Gelman & Rubin 2006) find a wrong place or width earlier than a test of uniformity
+    does. The variance of z under uniformity is exact; the law of the sum of squares is approximated by the chi-squared
+    with the same mean and variance.
     """
     n, scores = len(rank), norm.ppf((np.arange(DRAWS + 1) + 0.5) / (DRAWS + 1))
     variance = float(np.mean(scores**2))
@@ -66,5 +67,5 @@ def rank_test(rank: Ranks) -> RankTest:
     spread = float(z.std(ddof=1))
     p_shift = 2 * float(norm.sf(abs(z.mean()) * np.sqrt(n)))
     p_spread = 2 * min(float(chi2.cdf(degrees * spread**2, degrees)), float(chi2.sf(degrees * spread**2, degrees)))
-    p_shape, _ = uniform(rank)
+    p_shape, _ = uniformity_test(rank)
     return RankTest(float(z.mean()), spread, min(1.0, 3 * min(p_shift, p_spread, p_shape)))

@@ -19,7 +19,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
-from hddm_sbi.presentation import report, table_plots
+from hddm_sbi.presentation import plots, report
 
 COOKIES = pd.DataFrame({"chips": np.full(30, 9)})
 #: chance that a right posterior fails one of the checks below.
@@ -59,9 +59,8 @@ def fits_are(monkeypatch):
 def test_sbc_of_a_right_posterior_is_good(model, fits_are):
     fits_are()
     tables = hs.run_sbc(model, 60, progress=False)
-    summary, verdict = report.sbc_summary(tables)
-    assert verdict.startswith("Good: the truths of 60 simulated tables")
-    assert summary.index.tolist() == ["rate_Intercept", "log_likelihood"]
+    assert report.sbc_verdict(tables).startswith("Good: the true values of 60 simulated tables")
+    assert report.sbc_summary(tables).index.tolist() == ["rate_Intercept", "log_likelihood"]
     # Truths are draws of the prior: their mean within 5 standard errors (6e-7 false alarms).
     prior = model.hierarchy.predictors[0].common[0].prior
     truth = tables["truth"].sel(coefficient="rate_Intercept").to_numpy()
@@ -76,17 +75,18 @@ def test_sbc_of_a_right_posterior_is_good(model, fits_are):
         ({"power": 1 / 9}, "rate_Intercept .* times too wide"),
         ({"shift": 1.5}, r"rate_Intercept is off by 1\.[1-7].* and (0|1)\.\d+ times too"),
         ({"shift": -1.5}, r"rate_Intercept is off by -1\.[1-7].* and (0|1)\.\d+ times too"),
-        ({"power": 0.0}, "draws fit the data worse than the truth does, as if there were less data"),
+        ({"power": 0.0}, "draws fit the data worse than the true values do, as if there were less data"),
     ],
 )
 def test_sbc_of_a_wrong_posterior_is_not(model, fits_are, wrong, said):
     """Of one that is the prior, no notice taken of the data, the ranks of the coefficient are uniform."""
     fits_are(**wrong)
-    summary, verdict = report.sbc_summary(hs.run_sbc(model, 40, progress=False))
+    tables = hs.run_sbc(model, 40, progress=False)
+    verdict = report.sbc_verdict(tables)
     assert verdict.startswith("Miscalibrated")
     assert re.search(said, verdict), verdict
     if wrong.get("power") == 0.0:
-        assert summary["p_value"]["rate_Intercept"] > TEST_FAILURE_RATE
+        assert report.sbc_summary(tables)["p_value"]["rate_Intercept"] > TEST_FAILURE_RATE
 
 
 def test_a_run_goes_on_from_its_folder(model, fits_are, tmp_path):
@@ -182,7 +182,7 @@ def test_the_same_model_of_other_outcomes():
 
 def test_few_tables_say_nothing(model, fits_are):
     fits_are(shift=50.0)
-    assert report.sbc_summary(hs.run_sbc(model, 5, progress=False))[1].startswith("5 simulated tables say nothing")
+    assert report.sbc_verdict(hs.run_sbc(model, 5, progress=False)).startswith("5 simulated tables say nothing")
 
 
 def test_a_model_travels_without_its_compiled_density():
@@ -217,13 +217,13 @@ def test_every_coefficient_of_a_design_is_there():
 def test_pictures(model, fits_are):
     fits_are()
     tables = hs.run_sbc(model, 20, progress=False)
-    axes = table_plots.plot_sbc(tables)
+    axes = plots.plot_sbc(tables)
     assert [ax.get_title() for ax in axes] == ["rate_Intercept", "log_likelihood"]
     assert sum(bar.get_height() for bar in axes[0].patches if bar.get_width() < 50) >= 20
-    (ax,) = table_plots.plot_tables(tables, ["rate_Intercept"])
+    (ax,) = plots.plot_tables(tables, ["rate_Intercept"])
     assert len(ax.containers) == 1
     with pytest.raises(InputError, match="coefficients must be some of"):
-        table_plots.plot_sbc(tables, ["v"])
+        plots.plot_sbc(tables, ["v"])
 
 
 class Tempered(Poisson):
@@ -253,7 +253,7 @@ class Tempered(Poisson):
 def test_sbc_with_the_sampler(formula, power, said):
     """60 tables; a right likelihood fails once in 1 000 runs."""
     model = hs.HierarchicalModel(formula, bake(), likelihood=Tempered(power))
-    assert re.search(said, report.sbc_summary(hs.run_sbc(model, 60, progress=False))[1])
+    assert re.search(said, report.sbc_verdict(hs.run_sbc(model, 60, progress=False)))
 
 
 @pytest.mark.slow
@@ -264,4 +264,4 @@ def test_sbc_of_the_ddm(likelihood):
     data = simulate_experiment(4, 20, seed=1).trials
     formulas = {"v": "condition + (1|subject)", "a": "1", "z": 0.5, "t0": "1"}
     model = hs.HierarchicalModel(formulas, data, likelihood=likelihood, lapse=0)
-    assert report.sbc_summary(hs.run_sbc(model, 100, progress=False))[1].startswith("Good")
+    assert report.sbc_verdict(hs.run_sbc(model, 100, progress=False)).startswith("Good")

@@ -66,7 +66,7 @@ def test_no_rt_in_sight():
     rate = torch.as_tensor(theta[:, model.cell, 0])
     expected = dist.Poisson(rate).log_prob(torch.tensor(DATA["chips"].tolist()).double())
     np.testing.assert_allclose(posterior.log_likelihood["chips"].values.reshape(300, -1), expected, atol=1e-9)
-    assert "rate: log" in report.summary(model, posterior)
+    assert report.summary(model, posterior)["scale"]["rate_Intercept"] == "log"
 
 
 def test_predictions_are_those_of_the_likelihood():

@@ -76,7 +76,7 @@ def test_more_than_two_responses_have_panels_of_their_own():
 def test_shrinkage_pulls_towards_the_population(fitted):
     """Every hierarchical mean lies between the group's own estimate and the population mean, up to posterior noise."""
     _, model, posterior = fitted
-    ax = plots.plot_shrinkage(model, posterior)
+    (ax,) = plots.plot_shrinkage(model, posterior)
     assert ax.get_ylabel() == "v (1/s)"
     own, pooled = (line.get_ydata() for line in ax.lines[1:3])
     population = ax.lines[0].get_ydata()[0]
@@ -87,7 +87,7 @@ def test_shrinkage_pulls_towards_the_population(fitted):
 
 def test_recovery_counts_the_truth_inside(fitted):
     experiment, model, posterior = fitted
-    axes = plots.plot_recovery(model, posterior, experiment.truth)
+    axes = plots.plot_recovery(model, posterior, experiment.true_values)
     titles = [ax.get_title() for ax in axes]
     assert [title.split(":")[0] for title in titles] == ["v (1/s)", "log a", "logit z", "log t0"]
     with pytest.raises(hs.InputError, match="the posterior has not"):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, rank_test, uniform
+from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, rank_test, uniformity_test
 
 
 def ranks(n, shift=0.0, width=1.0, seed=1):
@@ -36,9 +36,9 @@ def test_wrong_posteriors_are_found(n, shift, width):
 def test_shapes_that_have_the_right_mean_and_width_are_found():
     """Two thirds of the ranks in the two middle thirds of the halves: the same mean, nearly the same spread."""
     rank = np.random.default_rng(1).choice([10, 85], 1_000)
-    assert uniform(rank)[0] < 1e-10
+    assert uniformity_test(rank)[0] < 1e-10
 
 
 def test_too_few_ranks_say_nothing_of_their_shape():
-    assert uniform(np.zeros(24, dtype=np.int64)) == (1.0, 0.0)
-    assert uniform(np.zeros(25, dtype=np.int64))[0] < 1e-10
+    assert uniformity_test(np.zeros(24, dtype=np.int64)) == (1.0, 0.0)
+    assert uniformity_test(np.zeros(25, dtype=np.int64))[0] < 1e-10
