@@ -19,8 +19,8 @@ class InputError(ValueError):
     >>> try:
     ...     hs.simulate("dmd", {"v": 1.0}, 10, seed=1)
     ... except hs.InputError as error:
-    ...     print(str(error)[:42])
-    there is no model 'dmd'; did you mean 'ddm
+    ...     print(str(error)[:53])
+    there is no model called 'dmd'; did you mean 'dmc'? M
     """
 
 

@@ -47,7 +47,7 @@ model.prior_table
 
 # %%
 posterior = model.fit(draws=DRAWS, tune=DRAWS, chains=4, seed=1, progress=False)
-print(hs.report.summary(model, posterior))
+print(hs.report.summary(model, posterior).to_string())
 
 # %% [markdown]
 # `v_Intercept` is the drift rate in the easy condition. `v_condition[hard]` is the difference between the hard and the

@@ -45,7 +45,7 @@ def posterior_predictive(
     """Simulate the observed design, lapses included, once for each of n_draws evenly spaced posterior draws.
 
     The model's simulator makes the trials; the likelihood does where the simulator is a Python function (see
-    `Likelihood.draw`). posterior: what `model.fit` returned. Memory is n_draws x n_trials.
+    `Likelihood.simulate`). posterior: what `model.fit` returned. Memory is n_draws x n_trials.
     """
     total = inference_data.draws(posterior).sizes["sample"]
     theta, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
@@ -64,8 +64,8 @@ def simulate_table(
 ) -> Array:
     """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included.
 
-    by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.draw`. Outcomes that
-    fail are simulated again, because a likelihood is that of an outcome given that there is one.
+    by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.simulate`. Outcomes
+    that fail are simulated again, because a likelihood is that of an outcome given that there is one.
     """
     if by_simulator and model.simulator.can_simulate:
         values = _simulated(model, theta[model.cell], seed)

@@ -60,9 +60,9 @@ class HeldOutCheck:
         resolution = math.sqrt(-0.5 * math.log(FALSE_ALARMS / 2) / self.ranked)
         if self.p_value >= FALSE_ALARMS:
             ranks = (
-                f"The ranks of {self.ranked} simulated outcomes among its own samples are uniform (p = "
-                f"{self.p_value:.2g}): distribution functions are right to about {resolution:.1%}, and a posterior from "
-                f"n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {self.ranked}) of its sds unnoticed."
+                f"The ranks of {self.ranked} simulated outcomes among its own samples are uniform "
+                f"(p = {self.p_value:.2g}): distribution functions are right to about {resolution:.1%}, and a posterior "
+                f"of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {self.ranked}) of its sds unnoticed."
             )
         else:
             ranks = (

@@ -1,4 +1,4 @@
-"""Tests of ranks: those of true values among posterior draws show a posterior that is shifted, too narrow or too wide."""
+"""Tests of ranks among posterior draws: they show a posterior that is shifted, too narrow or too wide."""
 
 from __future__ import annotations
 
