@@ -20,7 +20,7 @@ class InputError(ValueError):
     ...     hs.simulate("dmd", {"v": 1.0}, 10, seed=1)
     ... except hs.InputError as error:
     ...     print(str(error)[:53])
-    there is no model called 'dmd'; did you mean 'dmc'? M
+    there is no model called 'dmd'; did you mean 'rdm'? M
     """
 
 

@@ -53,8 +53,7 @@ class PosteriorWriter:
 
     def theta(self, posterior: Any, draws: Index | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p); see `HierarchicalModel.theta`."""
-        flat = inference_data.dataset(posterior).stack(sample=("chain", "draw")).transpose("sample", ...)
-        chosen = flat if draws is None else flat.isel(sample=np.asarray(draws))
+        chosen = inference_data.draws(posterior, draws)
         values = {str(name): torch.tensor(array.values) for name, array in chosen.data_vars.items()}
         theta = self.hierarchy.theta(values)
         return theta.expand(chosen.sizes["sample"], *theta.shape[-2:]).numpy()
@@ -82,7 +81,7 @@ class PosteriorWriter:
         else:
             yield from convergence_problems(known, stats)
         total = chains * draws
-        theta = self.theta(posterior, np.linspace(0, total - 1, min(_EDGE_DRAWS, total)).astype(int))
+        theta = self.theta(posterior, inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total)))
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         names = self.hierarchy.likelihood.simulator.names

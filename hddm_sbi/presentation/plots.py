@@ -19,7 +19,6 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.inference_data import CENTRAL
-from hddm_sbi.simulation.outcome import Outcome
 from hddm_sbi.types import Array
 
 AxesArray = NDArray[np.object_]
@@ -127,7 +126,7 @@ def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: st
     axes = _panels(len(levels) * len(outcomes), columns=3 if len(outcomes) == 1 else len(outcomes), share=False)
     for panel, (level, (k, outcome)) in enumerate(itertools.product(levels, enumerate(outcomes))):
         rows, ax = (frame[by] == level).to_numpy(), axes[panel]
-        _compare(ax, model.trials.values[rows, k], predicted.values[:, rows, k], _edges(model, outcome, k, bins))
+        _compare(ax, model.trials.values[rows, k], predicted.values[:, rows, k], _edges(model, k, bins))
         if outcome.kind == "categorical":
             ax.set_xticks(range(len(outcome.categories)), [str(category) for category in outcome.categories])
         ax.set_title(f"{by} = {level}", fontsize="medium")
@@ -137,9 +136,10 @@ def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: st
     return axes
 
 
-def _edges(model: HierarchicalModel, outcome: Outcome, column: int, bins: int) -> Array:
-    """Edges of bins that hold all observed values and as much again of the room between them; one bin per count."""
-    low, high = float(model.trials.values[:, column].min()), float(model.trials.values[:, column].max())
+def _edges(model: HierarchicalModel, column: int, bins: int) -> Array:
+    """Edges of bins over all observed values and a quarter of their range to either side; one bin per count."""
+    outcome, values = model.simulator.columns[column], model.trials.values[:, column]
+    low, high = float(values.min()), float(values.max())
     if outcome.kind == "categorical":
         return np.arange(len(outcome.categories) + 1.0) - 0.5
     if outcome.kind == "count":

@@ -61,8 +61,8 @@ class HeldOutCheck:
         if self.p_value >= FALSE_ALARMS:
             ranks = (
                 f"The ranks of {self.ranked} simulated outcomes among its own samples are uniform "
-                f"(p = {self.p_value:.2g}): distribution functions are right to about {resolution:.1%}, and a posterior "
-                f"of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {self.ranked}) of its sds unnoticed."
+                f"(p = {self.p_value:.2g}): distribution functions are right to about {resolution:.1%}, and "
+                f"a posterior of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {self.ranked}) sds unnoticed."
             )
         else:
             ranks = (
