@@ -138,7 +138,7 @@ def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: st
 
 def _edges(model: HierarchicalModel, column: int, bins: int) -> Array:
     """Edges of bins over all observed values and a quarter of their range to either side; one bin per count."""
-    outcome, values = model.simulator.columns[column], model.trials.values[:, column]
+    outcome, values = model.simulator.outcomes[column], model.trials.values[:, column]
     low, high = float(values.min()), float(values.max())
     if outcome.kind == "categorical":
         return np.arange(len(outcome.categories) + 1.0) - 0.5
