@@ -51,7 +51,10 @@ def _directive(name: str, module: str) -> list[str]:
     """The directive of one public name."""
     value = getattr(hs, name)
     if inspect.ismodule(value):
-        return [f".. automodule:: {value.__name__}", "   :members:"]
+        own = [
+            key for key, member in inspect.getmembers(value, inspect.isfunction) if member.__module__ == value.__name__
+        ]
+        return [f".. autofunction:: hddm_sbi.{name}.{key}" for key in own if not key.startswith("_")]
     if inspect.isclass(value):
         own_base = any(base.__module__.startswith("hddm_sbi") for base in value.__bases__)
         options = [":members:"] * (not issubclass(value, Warning)) + [":show-inheritance:"] * own_base
