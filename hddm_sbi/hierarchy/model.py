@@ -229,10 +229,7 @@ class HierarchicalModel:
         other, old = copy(self), self._uncentred.trials
         for name in _COMPUTED:
             other.__dict__.pop(name, None)
-        labels = {
-            name: outcome.labels(values[:, k])
-            for k, (name, outcome) in enumerate(zip(self.trials.outcomes, self.simulator.outcomes, strict=True))
-        }
+        labels = dict(zip(self.trials.outcomes, self.simulator.labels(values).values(), strict=True))
         other.trials = replace(self.trials, values=values, frame=self.trials.frame.assign(**labels))
         grouped = self.likelihood.group_by_cell(values, self.cell, old.n_cells, old.lapse_seconds)
         other._uncentred = replace(self._uncentred, trials=grouped)

@@ -33,10 +33,7 @@ class PosteriorWriter:
     def write(self, sites: Mapping[str, Tensor], stats: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> Any:
         """InferenceData of sampled sites (chains, draws, ...), with the data that they were sampled from."""
         coords, dims = coordinates(self.hierarchy)
-        observed = {
-            outcome.name: outcome.labels(self.trials.values[:, k])
-            for k, outcome in enumerate(self.hierarchy.likelihood.simulator.outcomes)
-        }
+        observed = self.hierarchy.likelihood.simulator.labels(self.trials.values)
         constant = {
             str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
             for name, column in self.trials.frame[list(self.trials.predictors)].items()

@@ -166,10 +166,31 @@ def models() -> pd.DataFrame:
 def simulate(
     model: str | Simulator, theta: Mapping[str, ArrayLike], n_trials: int | None = None, *, seed: int
 ) -> pd.DataFrame:
-    """Simulated trials: columns `rt` (seconds) and `response` (codes of the model's choices).
+    """Simulated trials of a model.
 
-    theta: parameter name -> scalar or one value per trial. n_trials: needed where all are scalars.
+    Parameters
+    ----------
+    model
+        Name of a model of the package, or a simulator.
+    theta
+        Parameter name -> a number, or one value per trial (n_trials,).
+    n_trials
+        Needed where all parameters are single numbers.
+    seed
+        Same seed, same trials.
 
+    Returns
+    -------
+    DataFrame
+        One row per trial, a column for each outcome: `rt` (seconds) and `response` (codes) of a decision model.
+
+    Raises
+    ------
+    InputError
+        Where a parameter is missing, unknown or outside the support of the model, or where a simulation fails.
+
+    Examples
+    --------
     >>> simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=2, seed=1).columns.tolist()
     ['rt', 'response']
     """
@@ -181,4 +202,4 @@ def simulate(
         raise InputError("n_trials is needed where every parameter is a single number; for instance n_trials=1000.")
     n = max(lengths) if n_trials is None else n_trials
     values = simulator.simulate_outcomes(simulator.theta_matrix(theta, n), seed).complete(simulator.name)
-    return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(simulator.outcomes)})
+    return pd.DataFrame(simulator.labels(values))

@@ -166,20 +166,12 @@ class Likelihood(ABC):
         """
         n = _length(theta) if n_trials is None else n_trials
         values = self.sample_rows(self._theta(theta, n), seed)
-        return pd.DataFrame({o.name: o.labels(values[:, k]) for k, o in enumerate(self.simulator.outcomes)})
+        return pd.DataFrame(self.simulator.labels(values))
 
     def _theta(self, theta: Mapping[str, ArrayLike | Tensor], n: int) -> Tensor:
-        names = self.simulator.names
-        if set(theta) != set(names):
-            raise InputError(f"theta must name exactly the parameters {names}; got {tuple(theta)}.")
         columns = []
-        for name in names:
-            value = theta[name]
+        for name, value in zip(self.simulator.names, self.simulator.in_order(theta, n), strict=True):
             column = value.double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, dtype=np.float64))
-            if column.ndim > 1 or (column.ndim == 1 and len(column) not in (1, n)):
-                raise InputError(
-                    f"theta[{name!r}] must be a scalar or have one value per trial ({n}); got {tuple(column.shape)}."
-                )
             low, high = self.box[name]
             outside = torch.nonzero(~((column >= low) & (column <= high)).reshape(-1)).reshape(-1)
             if len(outside):

@@ -358,8 +358,12 @@ class Simulator(ABC):
         """(low, high) of every parameter: where the model is defined."""
         return {p.name: p.support for p in self.parameters}
 
-    def theta_matrix(self, theta: Mapping[str, ArrayLike], n: int) -> Array:
-        """Parameters by name, each a scalar or (n,), as an (n, p) matrix with columns in the order of `parameters`."""
+    def in_order(self, theta: Mapping[str, Any], n: int) -> list[Any]:
+        """The entries of a theta by name, in the order of `parameters`.
+
+        Raises InputError for names that are missing or unknown, and entries that are neither a number nor have one
+        value per trial (n,).
+        """
         for name in theta:
             if name not in self.names:
                 hint = did_you_mean(name, self.names)
@@ -369,15 +373,20 @@ class Simulator(ABC):
             raise InputError(
                 f"theta lacks {', '.join(missing)}; {self.name!r} has the parameters {', '.join(self.names)}."
             )
-        matrix = np.empty((n, len(self.names)))
-        for column, name in enumerate(self.names):
-            value = np.asarray(theta[name], dtype=np.float64)
-            if value.shape not in ((), (1,), (n,)):
-                raise InputError(
-                    f"theta[{name!r}] must be a number or have one value per trial ({n}); got {value.shape}."
-                )
-            matrix[:, column] = value
-        return matrix
+        for name, value in theta.items():
+            shape = tuple(np.shape(value))
+            if shape not in ((), (1,), (n,)):
+                raise InputError(f"theta[{name!r}] must be a number or have one value per trial ({n}); got {shape}.")
+        return [theta[name] for name in self.names]
+
+    def theta_matrix(self, theta: Mapping[str, ArrayLike], n: int) -> Array:
+        """Parameters by name, each a number or (n,), as an (n, p) matrix; errors as in `in_order`."""
+        columns = [np.broadcast_to(np.asarray(value, dtype=np.float64), n) for value in self.in_order(theta, n)]
+        return np.stack(columns, -1)
+
+    def labels(self, values: Array) -> dict[str, NDArray[np.generic]]:
+        """Outcomes (n, k), a column for each, as the columns of a table: categories by name, counts as integers."""
+        return {outcome.name: outcome.labels(values[:, k]) for k, outcome in enumerate(self.outcomes)}
 
     def simulate(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
         """One trial of a decision model at every row of theta.

@@ -1,7 +1,9 @@
 """A function becomes a simulator: every way to call it, every way it can go wrong, same seed same bytes."""
 
 import math
+import threading
 
+import joblib
 import numba as nb
 import numpy as np
 import pytest
@@ -174,6 +176,72 @@ def test_rt_and_response_make_a_decision_model():
     trials = hs.simulate(coin, {"p": 0.5}, n_trials=50, seed=1)
     assert trials.columns.tolist() == ["rt", "response"]
     assert set(trials["response"]) == {-1, 1}
+
+
+def parcel(weight, tape, rng):
+    grams = rng.gamma(10.0 * weight, 0.1)
+    return {"grams": grams, "stamps": rng.poisson(grams), "side": "left" if rng.random() < tape else "right"}
+
+
+def parcels(weight, tape, rng):
+    grams = rng.gamma(10.0 * weight, 0.1)
+    return grams, rng.poisson(grams), np.where(rng.random(len(weight)) < tape, "left", "right")
+
+
+@pytest.mark.parametrize(("function", "vectorised"), [(parcel, False), (parcels, True)])
+def test_a_table_has_a_column_for_every_outcome(function, vectorised):
+    """Shares and means of 4 000 rows within 5 standard errors."""
+    outcomes = {"grams": "positive", "stamps": "count", "side": ("right", "left")}
+    simulator = hs.declare({"weight": (1.0, 5.0), "tape": (0.1, 0.9)}, outcomes, vectorised=vectorised)(function)
+    table = hs.simulate(simulator, {"weight": np.repeat([1.0, 4.0], 2_000), "tape": 0.3}, seed=1)
+    assert table.columns.tolist() == list(outcomes)
+    assert table["stamps"].dtype == np.int64
+    assert set(table["side"]) == {"left", "right"}
+    for half, weight in ((table[:2_000], 1.0), (table[2_000:], 4.0)):
+        assert abs(half["grams"].mean() - weight) < 5 * math.sqrt(0.1 * weight / 2_000)
+        assert abs(half["stamps"].mean() - weight) < 5 * math.sqrt(1.1 * weight / 2_000)
+    assert abs((table["side"] == "left").mean() - 0.3) < 5 * math.sqrt(0.21 / 4_000)
+    again = hs.simulate(simulator, {"weight": np.repeat([1.0, 4.0], 2_000), "tape": 0.3}, seed=1)
+    assert table.equals(again)
+
+
+def test_one_outcome_of_any_name_makes_a_table():
+    table = hs.simulate(hs.declare(**CHIPS)(by_row), {"rate": 5.0}, 3, seed=1)
+    assert table.columns.tolist() == ["chips"]
+    assert len(table) == 3
+
+
+def test_a_table_says_which_simulations_failed():
+    @hs.declare(**CHIPS)
+    def burnt(rate, rng):
+        if rate > 15:
+            raise ValueError("the oven is on fire")
+        return rng.poisson(rate)
+
+    with pytest.raises(InputError, match=r"'burnt': 1 of 3 simulations failed \(1 raised an error, the first ValueError"):
+        hs.simulate(burnt, {"rate": [1.0, 16.0, 2.0]}, seed=1)
+    assert len(hs.simulate(burnt, {"rate": [1.0, 2.0]}, seed=1)) == 2
+
+
+def test_threads_are_no_processes():
+    """Every block of rows waits for another one: only where joblib's two workers run both do they end."""
+    meeting, workers = threading.Barrier(2, timeout=20), set()
+
+    def wait(p, rng):
+        workers.add(threading.get_ident())
+        meeting.wait()
+        return np.full(len(p), 0.3), np.ones(len(p))
+
+    outcomes = {"rt": "positive", "response": (-1, 1)}
+    coin = hs.declare({"p": (0.1, 0.9)}, outcomes, vectorised=True)(wait)
+    theta = np.full((2_000, 1), 0.5)
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        assert len(coin.simulate(theta, 1)[0]) == 2_000
+    assert len(workers) == 2
+    meeting, workers = threading.Barrier(1), set()
+    with joblib.parallel_config(backend="threading", n_jobs=1):
+        coin.simulate(theta, 1, n_threads=2)
+    assert workers == {threading.get_ident()}
 
 
 def test_links_follow_from_the_box():

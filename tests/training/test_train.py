@@ -335,7 +335,7 @@ def test_outcomes_and_parameters_outside_are_refused(learned_cookies, learned_co
         ({"chips": [3, 99]}, {"rate": 5.0}, f"'chips' is 99 in row 1 .* trained on counts up to {most}"),
         ({"chip": [3]}, {"rate": 5.0}, r"must name exactly \('chips',\)"),
         ({"chips": [3]}, {"rate": 50.0}, r"theta\['rate'\] must lie in \[0.5, 20\]"),
-        ({"chips": [3]}, {"rate": 5.0, "sd": 1.0}, "must name exactly the parameters"),
+        ({"chips": [3]}, {"rate": 5.0, "sd": 1.0}, "has no parameter 'sd'"),
     ):
         with pytest.raises(InputError, match=mention):
             learned_cookies.log_prob(outcomes, theta)
