@@ -8,7 +8,12 @@ from .analysis.experiment import simulate_experiment as simulate_experiment
 from .errors import InputError as InputError
 from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
+from .inference.density import FlatDensity as FlatDensity
 from .inference.density import flatten as flatten
+from .inference.draws import Draws as Draws
+from .inference.draws import Settings as Settings
+from .inference.sampling import SAMPLERS as SAMPLERS
+from .inference.sampling import Sampler as Sampler
 from .inference.sampling import sample as sample
 from .likelihoods.catalogue import load_likelihood as load_likelihood
 from .likelihoods.catalogue import load_simulator as load_simulator

@@ -57,7 +57,7 @@ def model():
     pyro.sample("x", pyro.distributions.Normal(torch.tensor(3.0).double(), 2.0))
 
 density = flatten(model, {"x": torch.tensor(0.0).double()})
-run = sample(density, model, draws=1_000, tune=500, chains=2, seed=1, method="nuts", progress=False)
+run = sample(density, draws=1_000, tune=500, chains=2, seed=1, method="nuts", progress=False)
 assert density.path == "compiled"
 # 2 000 draws, at least 500 effective: 5 standard errors, 1e-6 false alarms.
 assert abs(run.x.mean() - 3.0) < 5 * 2.0 / 500**0.5, run.x.mean()

@@ -99,7 +99,7 @@ START = {"drift": 1.0, "drift_sd": 0.3, "log_a": 0.0, "log_t0": -1.5, "caution_o
 start = {name: number(value) for name, value in START.items()}
 start |= {"v": torch.ones(SUBJECTS).double(), "caution": torch.zeros(SUBJECTS).double()}
 density = hs.flatten(model, start)
-run = hs.sample(density, model, draws=DRAWS, tune=DRAWS, chains=4, seed=1, method="nuts", progress=False)
+run = hs.sample(density, draws=DRAWS, tune=DRAWS, chains=4, seed=1)
 draws = {name: value.flatten(0, 1).numpy() for name, value in density.constrain(run.x).items()}
 
 truth = {"drift": 1.5, "drift_sd": 0.3, "log_a": 0.0, "log_t0": np.log(0.3)}

@@ -16,7 +16,7 @@ from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
 from hddm_sbi.data.trials import read_table
 from hddm_sbi.hierarchy.posterior import variables
 from hddm_sbi.inference.density import flatten
-from hddm_sbi.inference.sampling import starting_point
+from hddm_sbi.inference.nuts import starting_point
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import coordinates
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.sampling import METHODS, Method
+from hddm_sbi.inference.sampling import find_sampler
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.training.ranks import DRAWS
 from hddm_sbi.types import Array
@@ -55,11 +55,10 @@ class Sampling:
     draws: int
     tune: int
     chains: int
-    method: Method
+    method: str
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"method must be one of {METHODS}; got {self.method!r}.")
+        find_sampler(self.method)
         if self.draws * self.chains < DRAWS:
             raise InputError(
                 f"a value is ranked among {DRAWS} draws; got draws={self.draws} of chains={self.chains}: take more."
@@ -74,7 +73,7 @@ def run_sbc(
     draws: int = 500,
     tune: int = 500,
     chains: int = 2,
-    method: Method = "nuts",
+    method: str = "nuts",
     folder: Path | str | None = None,
     n_jobs: int | None = None,
     progress: bool = True,
@@ -145,7 +144,7 @@ def recover_parameters(
     draws: int = 500,
     tune: int = 500,
     chains: int = 2,
-    method: Method = "nuts",
+    method: str = "nuts",
     folder: Path | str | None = None,
     n_jobs: int | None = None,
     progress: bool = True,

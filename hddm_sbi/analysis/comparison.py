@@ -18,7 +18,6 @@ from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.priors import describe
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.sampling import Method
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
 #: names of files that any system allows.
@@ -31,7 +30,7 @@ def fit_models(
     tune: int = 1000,
     chains: int = 4,
     seed: int = 1,
-    method: Method = "nuts",
+    method: str = "nuts",
     *,
     folder: Path | str | None = None,
     n_jobs: int | None = None,
@@ -95,7 +94,7 @@ def fit_models(
     return fits
 
 
-def _fit(model: HierarchicalModel, draws: int, tune: int, chains: int, seed: int, method: Method) -> Any:
+def _fit(model: HierarchicalModel, draws: int, tune: int, chains: int, seed: int, method: str) -> Any:
     """One posterior, with the messages of its warnings: the warnings of a worker reach nobody."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hddm_sbi.cli.output import check_writable, fit_and_write
+from hddm_sbi.inference.sampling import SAMPLERS
 
 
 @click.command()
@@ -21,7 +22,7 @@ from hddm_sbi.cli.output import check_writable, fit_and_write
 @click.option("--tune", type=click.IntRange(1), default=1000, show_default=True, help="Tuning steps per chain.")
 @click.option("--chains", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--seed", type=int, default=None, help="Same seed, same draws.")
-@click.option("--method", type=click.Choice(["nuts", "pyro-nuts", "svi", "laplace"]), default="nuts", show_default=True)
+@click.option("--method", type=click.Choice(list(SAMPLERS)), default="nuts", show_default=True)
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--rt-column", default="rt", show_default=True)

@@ -66,10 +66,11 @@ def quick_look(population: xr.Dataset, stats: Stats) -> str:
 
 
 def approximation(method: str) -> str:
-    """A normal approximation's error is unknown."""
+    """An approximation's error is unknown."""
     return (
-        f"method={method!r} is a normal approximation whose error no diagnostic shows: against NUTS, population means "
-        "were off by posterior sds (docs/benchmarks.md); for a fast answer that can be trusted, fit(quick=True)"
+        f"method={method!r} is an approximation whose error no diagnostic shows: against NUTS, population means of "
+        "'svi' and 'laplace' were off by posterior sds (docs/benchmarks.md); for a fast answer that can be trusted, "
+        "fit(quick=True)"
     )
 
 

@@ -32,7 +32,7 @@ from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, PriorRecord, Sampling
 from hddm_sbi.inference.coordinates import Whitening
 from hddm_sbi.inference.density import FlatDensity, flatten
-from hddm_sbi.inference.sampling import Method, sample
+from hddm_sbi.inference.sampling import SAMPLERS, sample
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.simulation.simulator import Simulator
@@ -241,7 +241,7 @@ class HierarchicalModel:
         tune: int = 1000,
         chains: int = 4,
         seed: int | None = None,
-        method: Method = "nuts",
+        method: str = "nuts",
         *,
         quick: bool = False,
         progress: bool = True,
@@ -258,8 +258,9 @@ class HierarchicalModel:
         seed
             Same seed, same draws; None for one by chance, which the attributes name.
         method
-            "nuts" (nutpie on the compiled model), "pyro-nuts" (Pyro's own, slow), or a normal approximation, which
-            comes with a warning: "laplace" (at the mode, without centring) or "svi" (Pyro's AutoNormal guide).
+            A name in `hs.SAMPLERS`: "nuts" (nutpie on the compiled model), "pyro-nuts" (Pyro's own, slow), or a normal
+            approximation, which comes with a warning: "laplace" (at the mode, without centring) or "svi" (Pyro's
+            AutoNormal guide).
         quick
             A first look, 2 chains of 200 + 300 steps, which says how far its means may still be off.
         progress
@@ -299,13 +300,12 @@ class HierarchicalModel:
             if not isinstance(value, bool):
                 raise InputError(f"{name} must be True or False; got {value!r}.")
         settings = Sampling.checked(draws, tune, chains, seed, method, quick)
-        # Where groups may not differ at all, only the model without centring has a mode.
-        laplace = settings.method == "laplace"
-        hierarchy = self._uncentred if laplace else self.hierarchy
-        density = flatten(hierarchy, start_values(hierarchy, self.pilot)) if laplace else self.density
+        hierarchy, density = self.hierarchy, self.density
+        if not SAMPLERS[settings.method].centring:
+            hierarchy = self._uncentred
+            density = flatten(hierarchy, start_values(hierarchy, self.pilot))
         drawn = sample(
             density,
-            hierarchy,
             draws=settings.draws,
             tune=settings.tune,
             chains=settings.chains,

@@ -13,8 +13,8 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 
-from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.inference.sampling import METHODS, Method
+from hddm_sbi.errors import InputError
+from hddm_sbi.inference.sampling import find_sampler
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2
@@ -62,19 +62,18 @@ class Sampling:
     tune: int
     chains: int
     seed: int
-    method: Method
+    method: str
     quick: bool
 
     @classmethod
-    def checked(cls, draws: int, tune: int, chains: int, seed: int | None, method: Method, quick: bool) -> Sampling:
+    def checked(cls, draws: int, tune: int, chains: int, seed: int | None, method: str, quick: bool) -> Sampling:
         """Arguments as a caller gives them: a seed by chance where there is none, fewer steps where it is quick."""
         if not isinstance(quick, bool):
             raise InputError(f"quick must be True or False; got {quick!r}.")
         for name, value in (("draws", draws), ("tune", tune), ("chains", chains)):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
                 raise InputError(f"{name} must be a whole number of at least 1; got {value!r}.")
-        if method not in METHODS:
-            raise InputError(f"method must be one of {METHODS}; got {method!r}{did_you_mean(str(method), METHODS)}")
+        find_sampler(method)
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
             raise InputError(f"seed must be a whole number or None; got {seed!r}.")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
@@ -116,7 +115,7 @@ class FitRecord:
     tune: int
     chains: int
     seed: int
-    method: Method
+    method: str
     quick: bool
     density: str
     stopped: str
@@ -153,7 +152,6 @@ def _prior(raw: Any) -> PriorRecord:
 #: type of an entry of the record, as it is written there -> what reads it from an attribute; JSON where there is none.
 _READERS: dict[str, Any] = {
     "str": str,
-    "Method": str,
     "bool": bool,
     "int": int,
     "float": float,

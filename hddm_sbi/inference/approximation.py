@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from scipy.optimize import minimize
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference.density import FlatDensity
+from hddm_sbi.inference.draws import Draws, Settings
 from hddm_sbi.types import Array
 
 #: central differences of gradients, on the unconstrained scale.
@@ -21,8 +21,8 @@ _LEARNING_RATE = 0.02
 _LAST_RATE = 0.05
 
 
-def laplace(density: FlatDensity, shape: tuple[int, ...], seed: int) -> Array:
-    """Draws (*shape, n) from the normal with the mode and the curvature there of the log density.
+def laplace(density: FlatDensity, settings: Settings) -> Draws:
+    """Draws from the normal with the mode and the curvature there of the log density.
 
     Raises InputError where there is no such mode.
     """
@@ -42,12 +42,18 @@ def laplace(density: FlatDensity, shape: tuple[int, ...], seed: int) -> Array:
             "one for method='laplace'; use method='nuts'."
         )
     factor = np.linalg.cholesky(symmetric)
-    normal = np.random.default_rng(seed).normal(size=(int(np.prod(shape)), density.size))
-    return (found.x + np.linalg.solve(factor.T, normal.T).T).reshape(*shape, density.size)
+    normal = _normal(density, settings)
+    flat = found.x + np.linalg.solve(factor.T, normal.reshape(-1, density.size).T).T
+    return Draws(flat.reshape(normal.shape))
 
 
-def variational(density: FlatDensity, model: Callable[[], None], shape: tuple[int, ...], seed: int) -> Array:
-    """Draws (*shape, n) from Pyro's AutoNormal guide, all sites independent, after 4 000 steps of SVI."""
+def _normal(density: FlatDensity, settings: Settings) -> Array:
+    """Standard normal numbers, one for every number of the draws."""
+    return np.random.default_rng(settings.seed).normal(size=(settings.chains, settings.draws, density.size))
+
+
+def variational(density: FlatDensity, settings: Settings) -> Draws:
+    """Draws from Pyro's AutoNormal guide, all sites independent, after 4 000 steps of SVI."""
     import pyro
     from pyro.infer import SVI, Trace_ELBO
     from pyro.infer.autoguide import AutoNormal
@@ -65,11 +71,11 @@ def variational(density: FlatDensity, model: Callable[[], None], shape: tuple[in
     ):
         # Pyro 1.9 calls torch functions that torch 2.13 has renamed.
         warnings.simplefilter("ignore", FutureWarning)
-        torch.manual_seed(seed)
-        guide = AutoNormal(model, init_loc_fn=init_to_value(values=values))
-        svi = SVI(model, guide, ClippedAdam({"lr": _LEARNING_RATE, "lrd": decay}), Trace_ELBO())
+        torch.manual_seed(settings.seed)
+        guide = AutoNormal(density.model, init_loc_fn=init_to_value(values=values))
+        svi = SVI(density.model, guide, ClippedAdam({"lr": _LEARNING_RATE, "lrd": decay}), Trace_ELBO())
         for _ in range(_SVI_STEPS):
             svi.step()
     parts = [(getattr(guide.locs, name), getattr(guide.scales, name)) for name in density.names]
     location, scale = (torch.cat([p[i].detach().reshape(-1) for p in parts]).double().numpy() for i in range(2))
-    return np.asarray(location + scale * np.random.default_rng(seed).normal(size=(*shape, density.size)))
+    return Draws(location + scale * _normal(density, settings))

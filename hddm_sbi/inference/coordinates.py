@@ -9,7 +9,12 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import splu
 
+from hddm_sbi.inference.compiler.emit import SIGNATURE, Compiled
+from hddm_sbi.inference.density import Evaluate
+from hddm_sbi.numerics.operators import address, function_at
 from hddm_sbi.types import Array, Index
+
+_DENSITY = nb.types.FunctionType(SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -69,3 +74,53 @@ def whiten_gradient(row_starts: Index, columns: Index, entries: Array, by_x: Arr
     for i in range(len(by_x)):
         for k in range(row_starts[i], row_starts[i + 1]):
             by_y[columns[k]] += entries[k] * by_x[i]
+
+
+def whitened(evaluate: Evaluate, whitening: Whitening) -> Evaluate:
+    """A log density and its gradient by y, from those by x; for one thread, because it writes in memory of its own.
+
+    Of a compiled density the value is nan where the gradient is not finite.
+    """
+    if not isinstance(evaluate, Compiled):
+
+        def in_python(y: Array) -> tuple[float, Array]:
+            value, gradient = evaluate(whitening.unwhiten(y))
+            return value, whitening.gradient(gradient)
+
+        return in_python
+    # To ask the system for this memory anew takes longer than to use it (decision 008).
+    workspace, x, by_x, by_y = np.empty(evaluate.workspace), *np.empty((3, whitening.size))
+    arguments = (
+        address(evaluate.function, SIGNATURE),
+        evaluate.reals,
+        evaluate.wholes,
+        workspace,
+        whitening.row_starts,
+        whitening.columns,
+        whitening.entries,
+        x,
+        by_x,
+        by_y,
+    )
+    return lambda y: (_evaluate_whitened(y, *arguments), by_y)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _evaluate_whitened(
+    y: Array,
+    density: int,
+    reals: Array,
+    wholes: Index,
+    workspace: Array,
+    row_starts: Index,
+    columns: Index,
+    entries: Array,
+    x: Array,
+    by_x: Array,
+    by_y: Array,
+) -> float:
+    """Log density; its gradient goes to by_y. density: address of the compiled one."""
+    unwhiten(row_starts, columns, entries, y, x)
+    value: float = function_at(density, _DENSITY)(x, reals, wholes, by_x, workspace)  # type: ignore[call-arg]
+    whiten_gradient(row_starts, columns, entries, by_x, by_y)
+    return value if np.isfinite(by_y).all() else np.nan

@@ -47,13 +47,3 @@ def function_at(typing_context, where, function_type):  # type: ignore[no-untype
         return function._getvalue()
 
     return kind(types.int64, function_type), codegen
-
-
-@intrinsic
-def memory_at(typing_context, where):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """The memory that begins at an address, for `carray`."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        return builder.inttoptr(args[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), codegen
