@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 import textwrap
+import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +103,23 @@ def functions(root: Path = ROOT) -> list[tuple[int, str]]:
     return sorted(found, reverse=True)
 
 
+def code_lines(path: Path) -> int:
+    """Lines with code: neither blank, nor comment, nor docstring."""
+    text = path.read_text()
+    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in silent:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(text)):
+        documented = (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None
+        )
+        if documented:
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
 def first_line(path: Path) -> str:
     """The first line of a module's docstring: what it is for."""
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
@@ -145,6 +163,7 @@ def report(root: Path = ROOT) -> str:
             tree(root),
             "",
             f"lines of hddm_sbi/ and simulators/   {sum(lines.values())}",
+            f"of these code                        {sum(map(code_lines, lines))}",
             f"modules                              {len(found)}",
             f"files at the top level of hddm_sbi/  {sum(path.parent == root / 'hddm_sbi' for path in lines)}",
             f"imports between modules              {len(pairs)}",

@@ -218,7 +218,9 @@ def test_a_table_says_which_simulations_failed():
             raise ValueError("the oven is on fire")
         return rng.poisson(rate)
 
-    with pytest.raises(InputError, match=r"'burnt': 1 of 3 simulations failed \(1 raised an error, the first ValueError"):
+    with pytest.raises(
+        InputError, match=r"'burnt': 1 of 3 simulations failed \(1 raised an error, the first ValueError"
+    ):
         hs.simulate(burnt, {"rate": [1.0, 16.0, 2.0]}, seed=1)
     assert len(hs.simulate(burnt, {"rate": [1.0, 2.0]}, seed=1)) == 2
 
