@@ -83,7 +83,7 @@ def find_cells(data: pd.DataFrame, columns: Sequence[str]) -> Cells:
     if not columns:
         return Cells(np.zeros(len(data), dtype=np.int64), np.zeros(1, dtype=np.int64))
     groups = data.groupby(list(columns), sort=False, observed=True, dropna=False)
-    cell = np.asarray(groups.ngroup(), dtype=np.int64)
+    cell = np.array(groups.ngroup(), dtype=np.int64)
     new = np.diff(np.maximum.accumulate(cell), prepend=-1) > 0
     return Cells(cell, np.flatnonzero(new))
 

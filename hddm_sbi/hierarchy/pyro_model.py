@@ -10,8 +10,10 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
+from hddm_sbi.types import Index
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Hierarchy:
     """A hierarchical model of one trial table; calling it runs the Pyro model.
 
     predictors: one per estimated parameter. fixed: parameters held at a number, or given for every cell (n_cells,).
-    lapse: probability of a lapse trial, a number or its prior.
+    lapse: probability of a lapse trial, a number or its prior. parameter_map: from parameters on the design's cells to
+    theta on those of `trials`.
 
     log p = log prior + sum over trials of log[(1 - lapse) p(outcomes | theta(cell)) + lapse / (n_choices T)].
     """
@@ -29,6 +32,7 @@ class Hierarchy:
     predictors: tuple[Predictor, ...]
     fixed: Mapping[str, float | Tensor] = field(default_factory=dict)
     lapse: float | TorchDistribution = 0.05
+    parameter_map: ParameterMap = field(default_factory=OnCells)
 
     def __call__(self) -> None:
         """The Pyro model."""
@@ -65,6 +69,16 @@ class Hierarchy:
         )
 
     @property
+    def n_cells(self) -> int:
+        """Number of cells of the design."""
+        return self.predictors[0].n_cells if self.predictors else self.trials.n_cells
+
+    @property
+    def cell(self) -> Index:
+        """The design's cell of every trial, in the order of `trials`, (n,)."""
+        return self.parameter_map.cell(self.trials)
+
+    @property
     def groups(self) -> tuple[GroupEffects, ...]:
         """The group terms of all parameters."""
         return tuple(effects for p in self.predictors for effects in p.groups)
@@ -98,9 +112,9 @@ class Hierarchy:
         )
 
     def _stack(self, on_cells: Mapping[str, Tensor]) -> Tensor:
-        some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.trials.n_cells, dtype=torch.float64)
+        some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.n_cells, dtype=torch.float64)
         columns = [
             on_cells[name] if name in on_cells else torch.as_tensor(self.fixed[name]).to(some).expand_as(some)
             for name in self.likelihood.simulator.names
         ]
-        return torch.stack(columns, -1)
+        return self.parameter_map.rows(torch.stack(columns, -1), self.trials)

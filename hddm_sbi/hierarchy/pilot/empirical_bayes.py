@@ -168,7 +168,7 @@ def _common(hierarchy: Hierarchy, pooled: PooledFit) -> _Block:
     moments = [np.broadcast_to(_moments(c.prior), (k, 2)) for (_, c), k in zip(owned, widths, strict=True)]
     mean, sd = np.concatenate([np.empty((0, 2)), *moments]).T
     parts = tuple((c.name, c.levels is None, k) for (_, c), k in zip(owned, widths, strict=True))
-    one_level = np.zeros(hierarchy.trials.n_cells, np.int64)
+    one_level = np.zeros(hierarchy.n_cells, np.int64)
     return _Block(parts, _gram(hierarchy, pooled, [(i, c.matrix) for i, c in owned], one_level, 1), mean, sd)
 
 
@@ -193,10 +193,10 @@ def _gram(
 
     columns: predictor and columns of z, (n_cells or 1, k). index: level of every cell.
     """
-    n = hierarchy.trials.n_cells
+    n = hierarchy.n_cells
     z = np.concatenate([np.empty((n, 0)), *(m.expand(n, -1).numpy() for _, m in columns)], axis=1)
     owner = [i for i, m in columns for _ in range(m.shape[1])]
-    trials, gram = np.bincount(hierarchy.trials.cell, minlength=n), np.empty((levels, len(owner), len(owner)))
+    trials, gram = np.bincount(hierarchy.cell, minlength=n), np.empty((levels, len(owner), len(owner)))
     for i, j in np.ndindex(len(owner), len(owner)):
         by_level = np.bincount(index, trials * z[:, i] * z[:, j], minlength=levels)
         gram[:, i, j] = by_level * pooled.information[owner[i], owner[j]]

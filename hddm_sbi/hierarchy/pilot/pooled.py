@@ -57,7 +57,7 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
 
 def _conditions(hierarchy: Hierarchy) -> tuple[Tensor, Index]:
     """What is held fixed: its distinct rows (k, p), 0 for estimated parameters, and which of them each cell has."""
-    names, n = hierarchy.likelihood.simulator.names, hierarchy.trials.n_cells
+    names, n = hierarchy.likelihood.simulator.names, hierarchy.n_cells
     columns = [torch.as_tensor(hierarchy.fixed.get(name, 0.0), dtype=torch.float64).expand(n) for name in names]
     rows, condition = torch.unique(torch.stack(columns, -1), dim=0, return_inverse=True)
     return rows, condition.numpy()
@@ -75,7 +75,7 @@ def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, cond
 
     Observed trials would understate it, above all for the non-decision time: different onsets blur the edge.
     """
-    of_trial = condition[hierarchy.trials.cell]
+    of_trial = condition[hierarchy.cell]
     drawn = of_trial[np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)]
     each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
     theta = _theta(hierarchy, each, fixed[torch.as_tensor(drawn)])
@@ -101,5 +101,5 @@ def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     kept = slice(None, None, max(1, -(-len(trials.order) // _POOLED_TRIALS)))
     n_conditions = int(condition.max()) + 1
     return hierarchy.likelihood.group_by_cell(
-        trials.values[kept], condition[trials.cell][kept], n_conditions, trials.lapse_seconds
+        trials.values[kept], condition[hierarchy.cell][kept], n_conditions, trials.lapse_seconds
     )

@@ -73,7 +73,7 @@ def _minimum_by_group(effects: GroupEffects, eta: Tensor) -> Tensor:
 
 
 def _fastest(hierarchy: Hierarchy) -> Array:
-    """Fastest response time of every cell, (n_cells,)."""
-    trials = hierarchy.trials
-    per_cell = np.bincount(trials.cell, minlength=trials.n_cells)
-    return np.minimum.reduceat(trials.values[:, 0], np.cumsum(per_cell) - per_cell)
+    """Fastest response time of every cell of the design, (n_cells,)."""
+    fastest = np.full(hierarchy.n_cells, np.inf)
+    np.minimum.at(fastest, hierarchy.cell, hierarchy.trials.values[:, 0])
+    return fastest

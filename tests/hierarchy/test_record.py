@@ -1,0 +1,144 @@
+"""What a posterior says of its making: the same after attributes and file, and enough to build the model again."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyro.distributions as dist
+import pytest
+import torch
+from factory import Poisson, bake, cookies
+
+import hddm_sbi as hs
+from hddm_sbi.hierarchy.record import FitRecord, PriorRecord
+from hddm_sbi.inference import inference_data
+from hddm_sbi.simulation.declare import from_json
+
+
+def fit(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        return model.fit(draws=4, tune=10, chains=2, seed=3, progress=False)
+
+
+def experiment(**columns):
+    return hs.simulate_experiment(n_subjects=4, n_trials=10, seed=2).trials.assign(**columns)
+
+
+def reversed_levels(table):
+    order = pd.CategoricalDtype(["hard", "easy"])
+    return table.assign(condition=table["condition"].astype(order))
+
+
+def keys(table):
+    """The same table with other names and codes, and a column called as one of ours."""
+    told = table.rename(columns={"rt": "seconds"}).assign(key=np.where(table["response"] > 0, "yes", "no"))
+    return told.drop(columns="response").assign(rt=np.arange(len(table)) % 3)
+
+
+LBA = {p.name: sum(p.typical) / 2 for p in hs.load_simulator("lba3").parameters}
+GROUPED = ["v ~ condition + (1|subject)", "z = 0.5"]
+CASES = {
+    "learned": lambda: hs.HierarchicalModel(GROUPED, experiment()),
+    "levels": lambda: hs.HierarchicalModel(GROUPED, reversed_levels(experiment()), likelihood="exact", centered=True),
+    "priors": lambda: hs.HierarchicalModel(
+        ["v ~ condition + (condition|subject)"],
+        experiment(),
+        likelihood="exact",
+        priors={"v_Intercept": dist.StudentT(3.0, 1.0, 2.0), "v_condition": dist.Normal(torch.tensor([0.1]), 2.0)},
+        lapse=dist.Beta(1.0, 19.0),
+        lapse_seconds=5.0,
+    ),
+    "literature": lambda: hs.HierarchicalModel(GROUPED, experiment(), likelihood="exact", priors="hddm", lapse=0.02),
+    "columns": lambda: hs.HierarchicalModel(
+        ["v ~ rt + (1|subject)"], keys(experiment()), likelihood="exact", rt="seconds", response="key", upper="yes"
+    ),
+    "numbers": lambda: hs.HierarchicalModel(
+        ["v ~ C(load) + (1|subject)"], experiment(load=np.tile([1, 2], 40), subject=np.repeat([2, 10, 1, 7], 20)),
+        likelihood="exact",
+    ),
+    "race": lambda: hs.HierarchicalModel("v0 ~ 1", hs.simulate("lba3", LBA, 60, seed=1), "lba3"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CASES)
+def fitted(request):
+    model = CASES[request.param]()
+    return model, fit(model)
+
+
+def test_the_record_comes_back_from_attributes_and_from_a_file(fitted, tmp_path):
+    _, posterior = fitted
+    record = FitRecord.read(posterior["posterior"].attrs)
+    assert FitRecord.read(record.attributes()) == record
+    inference_data.write(posterior, tmp_path / "fit.nc")
+    assert FitRecord.read(inference_data.read(tmp_path / "fit.nc")["posterior"].attrs) == record
+    assert (record.draws, record.tune, record.chains, record.seed, record.method) == (4, 10, 2, 3, "nuts")
+    assert (record.quick, record.interrupted, record.stopped, record.density) == (False, False, "", "compiled")
+
+
+def arguments(posterior, record):
+    """What the constructor takes, from a posterior alone: its record and its data."""
+    observed, table = inference_data.dataset(posterior, "observed_data"), {}
+    if "constant_data" in posterior:
+        constant = inference_data.dataset(posterior, "constant_data")
+        table = {str(name): column.to_numpy() for name, column in constant.items()}
+    for name, levels in record.levels.items():
+        table[name] = pd.Categorical(table[name].astype(str), categories=levels)
+    named = dict(zip(record.outcome_columns, observed.data_vars, strict=True))
+    table |= {name: observed[outcome].to_numpy() for name, outcome in named.items()}
+    priors = {name: prior.build() for name, prior in record.priors.items() if name != "lapse"}
+    return {
+        "formulas": record.formulas,
+        "data": pd.DataFrame(table),
+        "simulator": from_json(record.declaration) if record.declaration else record.model,
+        "likelihood": record.likelihood_path or record.likelihood,
+        "priors": record.prior_set or priors,
+        "lapse": record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
+        "lapse_seconds": record.lapse_seconds,
+        "centered": record.centred,
+        "rt": record.outcome_columns[0],
+        "response": record.outcome_columns[1],
+    }
+
+
+def test_the_record_says_everything_the_constructor_needs(fitted):
+    """The model built from it has the same formulas, priors and centring, and the same density at the same point."""
+    model, posterior = fitted
+    again = hs.HierarchicalModel(**arguments(posterior, FitRecord.read(posterior["posterior"].attrs)))
+    assert repr(again) == repr(model)
+    assert again.prior_table.equals(model.prior_table)
+    assert {term.name: term.centred for term in again.hierarchy.groups} == {
+        term.name: term.centred for term in model.hierarchy.groups
+    }
+    point = model.density.start
+    assert again.density.names == model.density.names
+    assert again.density(point)[0] == model.density(point)[0]
+
+
+def test_a_simulator_of_ones_own_is_declared_and_a_file_named(tmp_path):
+    """What a learned likelihood of one's own needs is its file; what a simulator does is no part of a record."""
+    likelihood = hs.train_likelihood(cookies, n_simulations=2_000, seed=1, progress=False)
+    likelihood.save(tmp_path / "cookies.safetensors")
+    path = str(tmp_path / "cookies.safetensors")
+    model = hs.HierarchicalModel("rate ~ 1", bake(), likelihood=path)
+    record = FitRecord.read(fit(model)["posterior"].attrs)
+    assert (record.likelihood_path, record.weights_sha256) == (path, likelihood.sha256)
+    declared = from_json(record.declaration)
+    assert (declared.name, declared.names, declared.parameters) == ("cookies", ("rate",), cookies.parameters)
+    again = hs.HierarchicalModel(record.formulas, bake(), declared, record.likelihood_path)
+    assert again.density(model.density.start)[0] == model.density(model.density.start)[0]
+
+
+def test_a_prior_that_its_arguments_do_not_make_is_told_and_not_built():
+    folded = dist.TransformedDistribution(dist.Normal(0.0, 1.0), [dist.transforms.AffineTransform(1.0, 2.0)])
+    record = PriorRecord.of(folded)
+    assert "TransformedDistribution" in record.distribution
+    with pytest.raises(hs.InputError, match="give it again in priors="):
+        record.build()
+
+
+def test_a_posterior_that_does_not_say_what_made_it_is_refused():
+    attrs = fit(hs.HierarchicalModel("rate ~ 1", bake(), likelihood=Poisson()))["posterior"].attrs
+    with pytest.raises(hs.InputError, match="its attributes lack seed"):
+        FitRecord.read({name: value for name, value in attrs.items() if name != "seed"})
