@@ -12,9 +12,11 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.mixture.network import Architecture
-from hddm_sbi.training.mixture import Recipe, fit, simulate_histograms
+from hddm_sbi.training.histograms import simulate_histograms
+from hddm_sbi.training.mixture import fit_network, new_network
+from hddm_sbi.training.recipe import Recipe
 
-RECIPE = Recipe(thetas=2_000, trials=1_000, shard=2_000)
+RECIPE = Recipe(n_thetas=2_000, n_trials=1_000, shard=2_000)
 SIZES = {"64 x 2, 8 components": Architecture(), "96 x 2, 16 components": Architecture(components=16, hidden=96)}
 WARM, STEPS = 50, 200
 
@@ -26,8 +28,9 @@ def steps_per_second(architecture: Architecture, batch: int, device: str) -> flo
         with tempfile.TemporaryDirectory() as folder:
             recipe = replace(RECIPE, steps=steps, batch=batch)
             data = simulate_histograms(ddm, recipe, Path(folder), progress=False)
+            network = new_network(ddm, recipe, architecture)
             began = time.perf_counter()
-            fit(ddm, recipe, architecture, data, Path(folder), device=device, progress=False)
+            fit_network(network, recipe, data, Path(folder), device=device, progress=False)
             seconds.append(time.perf_counter() - began)
     return STEPS / (seconds[2] - seconds[1])
 

@@ -17,9 +17,10 @@ from hddm_sbi.analysis.calibration import ReplicaWarning
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import load_simulator
 from hddm_sbi.parallel import ResultStore, WorkerWarning, run_tasks
-from hddm_sbi.training.mixture import Recipe, simulate_histograms
+from hddm_sbi.training.histograms import simulate_histograms
+from hddm_sbi.training.recipe import Recipe
 
-RECIPE = Recipe(thetas=80, trials=100, bins=12, shard=20, seed=7)
+RECIPE = Recipe(n_thetas=80, n_trials=100, bins=12, shard=20, seed=7)
 SHORT = {"draws": 60, "tune": 60, "chains": 2, "progress": False}
 
 

@@ -1,4 +1,4 @@
-"""sbi's trainer, in stages of larger batches and smaller steps, stopped early or by a budget of seconds."""
+"""An sbi estimator as a checked likelihood; sbi's trainer in stages of larger batches and smaller steps."""
 
 from __future__ import annotations
 
@@ -6,35 +6,46 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from io import StringIO
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.sbi.encoding import EncodedOutcomes, Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build, kind
+from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.likelihoods.sbi.log_density import log_table
 from hddm_sbi.likelihoods.sbi.pyro import SilentTracker, validation_kept
-from hddm_sbi.training.proposal import countable
+from hddm_sbi.simulation import Simulated
+from hddm_sbi.training.held_out import check
+from hddm_sbi.training.proposal import countable, design_parameters
+from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
 
 #: (batch, step of Adam) of every stage: the noise of the gradient goes down with both.
 _STAGES = ((512, 4e-3), (2_048, 1e-3), (8_192, 3e-4))
-#: a stage has at least so many epochs and so many steps before it is cut off.
+#: the least number of epochs, and of steps, before a stage is cut off.
 _EPOCHS, _STEPS = 10, 1_500
-#: steps of Adam where outcomes are counted: every batch is all of them. So many make an epoch, and epochs a stage.
+#: full-batch training on counts: Adam step size per stage, steps per epoch, epochs per stage.
 _COUNTED_STAGES, _COUNTED_PASSES, _COUNTED_EPOCHS = (1e-2, 3e-3, 1e-3), 10, 50
-#: share of the rows on which every epoch is judged, and so many at most.
+#: share of the rows that validate every epoch, and their largest number.
 _VALIDATION, _MOST_VALIDATION = 0.1, 50_000
+#: share of the simulations that are held out for the check, and their smallest number.
+_HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
 
 
 @dataclass(frozen=True)
 class TrainedEstimator:
-    """A trained estimator. validation: minus the mean log density of encoded outcomes, epoch by epoch, of simulations
-    it was not trained on. cut_short: whether the budget ended it."""
+    """A trained estimator.
+
+    validation: minus the mean log density of encoded validation outcomes, epoch by epoch. cut_short: whether the budget
+    ended the fit.
+    """
 
     estimator: Any
     validation: tuple[float, ...]
@@ -43,7 +54,7 @@ class TrainedEstimator:
 
 @dataclass(frozen=True)
 class _Stage:
-    """Rows of a batch, step of Adam, how often the rows are gone through in an epoch, and how many epochs at most."""
+    """Rows of a batch, step size of Adam, passes through the rows per epoch, and the largest number of epochs."""
 
     batch: int
     step: float
@@ -52,7 +63,7 @@ class _Stage:
 
 
 class _Batches:
-    """What sbi's loop needs of a data loader, for tensors: torch's own takes longer than the network."""
+    """The part of a data loader that sbi's loop uses, for tensors: torch's own takes longer than the network."""
 
     def __init__(self, tensors: tuple[Tensor, ...], batch_size: int, passes: int = 1) -> None:
         self.tensors, self.batch_size, self.passes = tensors, min(batch_size, len(tensors[0])), passes
@@ -72,7 +83,7 @@ class _Batches:
 
 @cache
 def _trainer(mixed: bool) -> Any:
-    """sbi's NLE or MNLE with batches of ours and a clock."""
+    """sbi's NLE or MNLE with batches of ours and a deadline."""
     with validation_kept(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from sbi.inference import MNLE, NLE
@@ -103,13 +114,43 @@ def _trainer(mixed: bool) -> Any:
 
 @cache
 def _counting_trainer() -> Any:
-    """The same for one discrete outcome, x the shares of its values (n, size) among the simulations of each row."""
+    """The same for one discrete outcome; x (n, size): share of each of its values among the simulations of a row."""
 
     class Trainer(_trainer(mixed=False)):  # type: ignore[misc]
         def _loss(self, theta: Tensor, x: Tensor) -> Tensor:
             return -(x * log_table(self._neural_net, theta)).sum(-1)
 
     return Trainer
+
+
+def train_estimator(
+    request: TrainingRequest, shape: EstimatorShape
+) -> tuple[SbiLikelihood | SbiDecisionLikelihood, str]:
+    """The likelihood that was asked for, and what to say about simulations that failed."""
+    simulator = request.simulator
+    n_held_out = int(np.clip(_HELD_OUT * request.n_simulations, _FEWEST_HELD_OUT, MOST_HELD_OUT))
+    held_out, held_out_theta = request.held_out(n_held_out)
+    theta = design_parameters(simulator, request.prior, request.n_simulations - n_held_out, request.seed)
+    training = request.simulate(theta)
+    simulated = Simulated(np.concatenate([held_out.values, training.values]), held_out.errors + training.errors)
+    values, theta = succeeded(simulated, np.concatenate([held_out_theta, theta]))
+    encoding = Encoding.of(simulator, values, theta)
+    n_held_out -= int(held_out.failed.sum())
+    x, at = torch.as_tensor(values[n_held_out:]), torch.as_tensor(theta[n_held_out:])
+    encoded = encoding.encode(x, at)
+    if not bool(torch.isfinite(encoded.log_stretch).all()):
+        name = simulator.symmetries.shift
+        raise InputError(f"rt is at or below {name!r} in some simulations, but symmetries declare {name!r} as a shift.")
+    options: dict[str, Any] = {"seconds": request.seconds, "device": request.device, "progress": request.progress}
+    trained = fit_estimator(encoding, shape, encoding.condition(at), encoded, seed=request.seed, **options)
+    architecture = {name: getattr(encoding, name) for name in ("location", "spread", "sizes")}
+    recipe = {"failed": int(simulated.failed.sum()), "cut_short": trained.cut_short}
+    card = request.card({**shape.as_dict(), **architecture}, recipe, trained.validation)
+    kind_of = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
+    likelihood = kind_of(simulator, trained.estimator, encoding, simulator.box, card)
+    found = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed)
+    likelihood.card = replace(card, scores=found.scores())
+    return likelihood, simulated.statement()
 
 
 def fit_estimator(
@@ -125,10 +166,10 @@ def fit_estimator(
 ) -> TrainedEstimator:
     """Train an estimator on encoded outcomes (n, ...) at conditions (n, width).
 
-    Every stage begins at the best weights of the one before and ends where simulations held out (the last tenth of the
-    rows) have not become likelier for a few epochs. One discrete outcome is counted where neighbouring rows have the
-    same condition, and fitted to the counts: the same likelihood, and so little work that all rows make one batch,
-    without the noise of choosing. The same seed gives the same weights while the budget is not spent.
+    Every stage begins at the best weights of the one before, and ends when the validation rows (the last tenth) have
+    not become likelier for a few epochs. One discrete outcome is counted where neighbouring rows have the same
+    condition, and the estimator is fitted to the counts: the likelihood is the same, and all rows fit into one batch,
+    which avoids the noise of small ones. The same seed gives the same weights unless the budget ends the fit.
     """
     deadline, validation = time.monotonic() + seconds, []
     condition, x = condition.float(), torch.cat([encoded.continuous, encoded.discrete], -1).float()
@@ -137,7 +178,7 @@ def fit_estimator(
         condition, x = _counts(condition, x[:, 0].long(), encoding.sizes[0])
     trainers = _counting_trainer() if counted else _trainer(kind(encoding) == "mixed")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), redirect_stdout(StringIO()):
-        # sbi says how it converged, and warns where a stage reached its last epoch, which is as planned.
+        # sbi prints how it converged, and warns where a stage reached its last epoch, which is as planned.
         warnings.simplefilter("ignore")
         torch.manual_seed(seed)
         estimator = build(encoding, shape)
@@ -162,7 +203,7 @@ def fit_estimator(
 
 
 def _stages(n: int, counted: bool) -> list[_Stage]:
-    """What is done with n rows."""
+    """The stages of a fit to n rows."""
     if counted:
         return [_Stage(n, step, _COUNTED_PASSES, _COUNTED_EPOCHS) for step in _COUNTED_STAGES]
     batches = [(max(1, min(batch, n // 20)), step) for batch, step in _STAGES]
@@ -170,8 +211,8 @@ def _stages(n: int, counted: bool) -> list[_Stage]:
 
 
 def _counts(condition: Tensor, position: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Neighbouring rows of one condition as one row, (r, width), and the share of every category there, (r, size)."""
+    """Distinct neighbouring conditions (r, width), and the share of every category among their rows (r, size)."""
     rows, row = torch.unique_consecutive(condition, dim=0, return_inverse=True)
     counts = torch.bincount(row * size + position, minlength=len(rows) * size).reshape(len(rows), size).float()
-    # Rows that lost simulations weigh less, as they do among single ones.
+    # A condition that lost simulations weighs less, as it does without counting.
     return rows, counts / counts.sum(-1).max()

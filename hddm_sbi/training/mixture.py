@@ -1,56 +1,40 @@
-"""Simulator -> weights: designed parameters, simulations compressed to histograms, and the network fitted to those."""
+"""The reduced mixture network: designed simulations in, weights or a checked likelihood out."""
 
 from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numba as nb
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from scipy.stats import qmc
 from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
-from hddm_sbi.parallel import ResultStore, check_recipe, run_tasks
-from hddm_sbi.simulation import DecisionModel, Simulator
-from hddm_sbi.types import Array
+from hddm_sbi.parallel import check_recipe, run_folder
+from hddm_sbi.simulation import Simulator
+from hddm_sbi.training.fit_state import FitState
+from hddm_sbi.training.held_out import check
+from hddm_sbi.training.histograms import n_failed, simulate_histograms
+from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
 
-Watch = Callable[[MixtureNetwork], bool]
+#: sees the mean network during a fit, and ends the fit by returning True.
+Callback = Callable[[MixtureNetwork], bool]
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the weights. The same recipe gives the same weights on the same machine.
-
-    thetas x trials simulations, in `bins` of log decision time per choice; `steps` of the optimizer, "soap" or "adam".
-    """
-
-    thetas: int = 100_000
-    trials: int = 10_000
-    bins: int = 96
-    steps: int = 40_000
-    batch: int = 256
-    learning_rate: float = 1e-2
-    seed: int = 1
-    shard: int = 5_000
-    optimizer: str = "soap"
-
-    def __post_init__(self) -> None:
-        if self.optimizer not in ("soap", "adam"):
-            raise InputError(f"optimizer must be 'soap' or 'adam'; got {self.optimizer!r}.")
+#: steps between two calls of the callback, and between two written states.
+_CALLBACK_STEPS, _STATE_STEPS = 500, 2_000
 
 
-def train(
+def train_network(
     simulator: Simulator,
     recipe: Recipe,
     folder: Path,
@@ -60,13 +44,13 @@ def train(
     n_jobs: int | None = None,
     n_threads: int = 1,
     progress: bool = True,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> MixtureNetwork:
-    """Simulate, compress and fit. Everything is kept in `folder`, and a run that was stopped goes on from there.
+    """Simulate, compress and fit. `folder` keeps everything, and a run that was stopped goes on from there.
 
     n_jobs: processes that simulate, as in `parallel.run_tasks`; n_threads: of each. Neither changes the weights.
-    device: where the fit runs, "cpu" or "cuda"; simulations always run on the CPU. watch: sees the mean network every
-    500 steps, and ends the fit by returning True.
+    device: where the fit runs, "cpu" or "cuda"; simulations always run on the CPU. callback: called with the mean
+    network every 500 steps.
     """
     check_device(device)
     architecture = architecture or Architecture()
@@ -74,7 +58,8 @@ def train(
     learned = {p.name: [p.low, p.high] for p in learned_parameters(simulator)}
     check_recipe(folder, {"learned": learned, **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
-    return fit(simulator, recipe, architecture, data, folder, device=device, progress=progress, watch=watch)
+    network = new_network(simulator, recipe, architecture)
+    return fit_network(network, recipe, data, folder, device=device, progress=progress, callback=callback)
 
 
 def check_device(device: str) -> None:
@@ -93,161 +78,89 @@ def check_device(device: str) -> None:
         )
 
 
-# ---- simulations, compressed
+def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
+    """The likelihood that was asked for, and what to say about simulations that failed."""
+    n_thetas = int(np.clip(request.n_simulations // 50, 500, 40_000))
+    n_trials = max(1, request.n_simulations // n_thetas)
+    recipe = Recipe(
+        n_thetas=n_thetas,
+        n_trials=n_trials,
+        # With so few trials per theta every one can have a bin of its own.
+        bins=int(np.clip(n_trials, 8, 64)),
+        steps=int(np.clip(request.n_simulations // 100, 1_000, 4_000)),
+        seed=request.seed,
+        shard=2_500,
+    )
+    architecture = Architecture(components=12) if request.simulator.clock.tail else Architecture()
+    values, theta = map(torch.as_tensor, succeeded(*request.held_out(MOST_HELD_OUT)))
+    validation, deadline = [], time.monotonic() + request.seconds
+
+    def callback(network: MixtureNetwork) -> bool:
+        network = copy.deepcopy(network).cpu()
+        with torch.no_grad():
+            mixture = network.mixture(theta.float())
+            log_p = network.log_prob(values[:, 0].float(), values[:, 1].long(), theta.float(), mixture)
+        validation.append(-float(log_p.mean()))
+        return time.monotonic() > deadline
+
+    options: dict[str, Any] = {"device": request.device, "n_jobs": request.n_jobs, "progress": request.progress}
+    with run_folder(request.folder) as folder:
+        network = train_network(request.simulator, recipe, folder, architecture, callback=callback, **options)
+        failed = n_failed(folder, recipe)
+    facts = {**asdict(recipe), "failed": failed, "cut_short": time.monotonic() > deadline}
+    card = request.card(architecture.as_dict(), facts, tuple(validation))
+    likelihood = MixtureLikelihood(request.simulator, network, request.simulator.box, card=card)
+    found = check(likelihood, values.numpy(), theta.numpy(), request.seed)
+    likelihood.card = replace(card, scores=found.scores())
+    return likelihood, (f"{failed} of {request.n_simulations} simulations failed and were left out." if failed else "")
 
 
-def design(simulator: Simulator, n: int, seed: int) -> Array:
-    """n parameter sets of what is learned, (n, p): a scrambled Sobol sequence over the box widened by 5 %, with shift
-    and delay at 0 and given conditions at either of their codes.
-
-    Widening keeps the edge of the box inside the training region.
-    """
-    parameters = learned_parameters(simulator)
-    sobol = qmc.Sobol(len(parameters), scramble=True, rng=np.random.default_rng(seed))
-    points = sobol.random_base2((n - 1).bit_length())[:n]
-    theta = np.empty_like(points)
-    for column, p in enumerate(parameters):
-        margin = 0.05 * (p.high - p.low)
-        low = max(p.low - margin, (p.low + p.support[0]) / 2)
-        high = min(p.high + margin, (p.high + p.support[1]) / 2)
-        theta[:, column] = low + (high - low) * points[:, column]
-        if p.name in (simulator.symmetries.shift, simulator.symmetries.delay):
-            theta[:, column] = 0.0
-        elif p.from_data:
-            theta[:, column] = np.where(points[:, column] < 0.5, p.low, p.high)
-    return theta
+def new_network(simulator: Simulator, recipe: Recipe, architecture: Architecture) -> MixtureNetwork:
+    """A network with the first weights of a recipe."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return MixtureNetwork(Reduction(simulator), architecture)
 
 
-def simulate_histograms(
-    simulator: Simulator,
+def fit_network(
+    network: MixtureNetwork,
     recipe: Recipe,
-    folder: Path,
-    *,
-    n_jobs: int | None = None,
-    n_threads: int = 1,
-    progress: bool = True,
-) -> dict[str, Tensor]:
-    """Simulations of every designed theta, counted in bins of log reduced decision time: one file per shard.
-
-    theta (n, r) reduced; share (n, n_choices, bins) of trials in a bin, mean of log decision time in it; of a race of
-    independent accumulators, one of them instead of n_choices.
-    """
-    reduction = Reduction(simulator)
-    theta = design(simulator, recipe.thetas, recipe.seed)
-    shards = {
-        f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)
-        for index, first in enumerate(range(0, recipe.thetas, recipe.shard))
-    }
-    store: ResultStore[dict[str, Tensor]] = ResultStore(folder, ".safetensors", save_file, load_file)
-    parts = list(run_tasks(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress).values())
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _histogram_shard(
-    simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
-) -> dict[str, Tensor]:
-    n = len(theta)
-    shape = (n, 1 if reduction.racing else reduction.n_choices, recipe.bins)
-    share, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    together = max(1, 1_000_000 // recipe.trials)
-    for first in range(0, n, together):
-        rows = slice(first, min(n, first + together))
-        seed = hash_seed(recipe.seed, index, first)
-        rt, choice = _simulate_learned(simulator, np.repeat(theta[rows], recipe.trials, axis=0), seed, n_threads)
-        at = torch.as_tensor(theta[rows])
-        y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.trials), at)[0].numpy()
-        _count(y, choice.reshape(-1, recipe.trials), share[rows], mean[rows])
-    reduced = reduction.reduce(torch.as_tensor(theta)).float()
-    return {"theta": reduced, "share": torch.from_numpy(share), "mean": torch.from_numpy(mean)}
-
-
-def _simulate_learned(simulator: Simulator, theta: Array, seed: int, n_threads: int) -> tuple[Array, NDArray[np.int64]]:
-    """Trials, or finishing times of one accumulator of a race (choice 0 throughout); choice -1 where one failed."""
-    if isinstance(simulator, DecisionModel) and simulator.races:
-        return simulator.simulate_accumulator(theta, seed, n_threads), np.zeros(len(theta), np.int64)
-    values = simulator.simulate_outcomes(theta, seed, n_threads=n_threads).values
-    return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
-
-
-def hash_seed(*parts: int) -> int:
-    """One 64-bit seed from several whole numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
-
-
-@nb.njit(cache=True, nogil=True)
-def _count(y: Array, choice: NDArray[np.int64], share: NDArray[np.float32], mean: NDArray[np.float32]) -> None:
-    """Equal-width bins between the smallest and largest y of every (theta, choice)."""
-    n, trials = y.shape
-    bins = share.shape[2]
-    total = np.empty(bins)
-    count = np.empty(bins)
-    for i in range(n):
-        for c in range(share.shape[1]):
-            low, high = np.inf, -np.inf
-            for j in range(trials):
-                if choice[i, j] == c:
-                    low, high = min(low, y[i, j]), max(high, y[i, j])
-            if low > high:
-                continue
-            per_unit = bins / (high - low + 1e-9)
-            total[:] = 0.0
-            count[:] = 0.0
-            for j in range(trials):
-                if choice[i, j] == c:
-                    b = min(int((y[i, j] - low) * per_unit), bins - 1)
-                    total[b] += y[i, j]
-                    count[b] += 1.0
-            for b in range(bins):
-                share[i, c, b] = count[b] / trials
-                mean[i, c, b] = total[b] / count[b] if count[b] > 0 else low
-
-
-# ---- the fit
-
-
-def fit(
-    simulator: Simulator,
-    recipe: Recipe,
-    architecture: Architecture,
     data: dict[str, Tensor],
     folder: Path,
     *,
     device: str = "cpu",
     progress: bool = True,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
 ) -> MixtureNetwork:
     """Minimise - sum share * log p(choice, y) on a cosine schedule; the mean of late weights is returned.
 
-    The state is written to `folder` every 2 000 steps, and a stopped run resumes from it.
+    data: as `simulate_histograms` returns them. The state is written to `folder` every 2 000 steps, and a stopped run
+    goes on from it.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = MixtureNetwork(Reduction(simulator), architecture).to(device)
-    average = copy.deepcopy(network)
-    optimizer = _optimizer(recipe, network)
+    network = network.to(device)
+    average, optimizer = copy.deepcopy(network), _optimizer(recipe, network)
     data = {name: value.to(device) for name, value in data.items()}
-    state = folder / "state.safetensors"
-    first = _resume(state, network, average, optimizer)
-    bar = tqdm(
-        range(first, recipe.steps), initial=first, total=recipe.steps, desc="fit", disable=not progress, mininterval=5
-    )
+    state, path = FitState(network, average, optimizer), folder / "state.safetensors"
+    first, steps = state.resume(path), recipe.steps
+    bar = tqdm(range(first, steps), initial=first, total=steps, desc="fit", disable=not progress, mininterval=5)
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
-        # Each step draws its batch from its own stream, so a resumed run sees the same batches.
+            group["lr"] = recipe.learning_rate * _schedule(step, steps)
+        # Each step draws its batch from its own stream, so that a resumed run sees the same batches.
         rows = np.random.default_rng([recipe.seed, step]).integers(0, len(data["theta"]), recipe.batch)
         loss = _loss(network, {name: value[torch.as_tensor(rows)] for name, value in data.items()})
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-        _update_average(average, network, step, recipe.steps)
-        if (step + 1) % 2_000 == 0 or step + 1 == recipe.steps:
+        _update_average(average, network, step, steps)
+        if (step + 1) % _STATE_STEPS == 0 or step + 1 == steps:
             bar.set_postfix(loss=f"{float(loss.detach()):.5f}")
-            _save_state(state, network, average, optimizer, step + 1)
-            # A file lays tensors out in rows, and products of those round differently: every run goes on from its file.
-            _resume(state, network, average, optimizer)
-        if watch is not None and (step + 1) % 500 == 0 and watch(average):
+            state.save(path, step + 1)
+            # Reloading changes the memory layout and hence rounding. Reload in every run, so that resumed and
+            # uninterrupted runs agree to the bit.
+            state.resume(path)
+        if callback is not None and (step + 1) % _CALLBACK_STEPS == 0 and callback(average):
             break
     return average.cpu()
 
@@ -279,60 +192,31 @@ def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer
     return SOAP(network.parameters(), lr=recipe.learning_rate, betas=(0.95, 0.95), weight_decay=0.0)
 
 
-# ---- the state of a fit, in a file
+def recipe_for(simulator: Simulator) -> Recipe:
+    """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
+
+    With interacting accumulators each trial informs all choices, so fewer trials per theta suffice.
+    """
+    n = len(simulator.choices)
+    if len(Reduction(simulator).names) <= 2:
+        return Recipe()
+    if _interacting(simulator):
+        return Recipe(n_thetas=200_000, n_trials=2_500 // n, bins=192 // n)
+    return Recipe(n_thetas=200_000, n_trials=2_500)
 
 
-def _save_state(
-    path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Optimizer, step: int
-) -> None:
-    tensors = {f"network.{k}": v for k, v in network.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{k}": v for k, v in _flat(state).items()}
-    partial = path.with_suffix(".part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, partial, {"step": str(step)})
-    partial.rename(path)
+def architecture_for(simulator: Simulator) -> Architecture:
+    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs.
+
+    With many inputs the network is wider as well.
+    """
+    components = 12 if simulator.clock.tail else 8
+    if len(Reduction(simulator).names) <= 4:
+        return Architecture(components=components)
+    if _interacting(simulator):
+        return Architecture(components=components, hidden=96, choice_hidden=96)
+    return Architecture(components=16, hidden=96)
 
 
-def _resume(path: Path, network: MixtureNetwork, average: MixtureNetwork, optimizer: torch.optim.Optimizer) -> int:
-    """Load a saved state into the three, and return the step to go on from (0 where there is none)."""
-    if not path.exists():
-        return 0
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        step = int(file.metadata()["step"])
-    tensors = load_file(path)
-    for name, module in (("network.", network), ("average.", average)):
-        module.load_state_dict({k.removeprefix(name): v for k, v in tensors.items() if k.startswith(name)})
-    saved = optimizer.state_dict()
-    for index in range(len(list(network.parameters()))):
-        prefix = f"optimizer.{index}."
-        saved["state"][index] = _nested({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    for group in saved["param_groups"]:
-        group["step"] = step
-    optimizer.load_state_dict(saved)
-    return step
-
-
-def _flat(state: dict[str, Any]) -> dict[str, Tensor]:
-    """What an optimizer remembers of one parameter, as tensors: numbers have no dimensions, lists are key.0, key.1."""
-    flat = {}
-    for key, value in state.items():
-        for i, part in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            number = torch.float64 if isinstance(part, float) else None
-            flat[key if i is None else f"{key}.{i}"] = torch.as_tensor(part, dtype=number)
-    return flat
-
-
-def _nested(flat: dict[str, Tensor]) -> dict[str, Any]:
-    """`_flat`, undone."""
-    state: dict[str, Any] = {}
-    for key in sorted(flat):
-        name, *position = key.split(".")
-        value = flat[key].item() if flat[key].ndim == 0 else flat[key]
-        if position:
-            state.setdefault(name, []).append(value)
-        else:
-            state[name] = value
-    return state
+def _interacting(simulator: Simulator) -> bool:
+    return bool(simulator.per_choice) and not simulator.races

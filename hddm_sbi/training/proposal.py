@@ -1,8 +1,8 @@
-"""Parameters at which a simulator is run: spread evenly over its box, or drawn from a prior."""
+"""Parameters at which a simulator runs: spread evenly over its box, or drawn from a prior."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,10 @@ from hddm_sbi.types import Array
 
 Priors = Mapping[str, tuple[float, float] | Distribution]
 
-#: the box of a parameter with a distribution is where all but this share of it lies, on either side.
+#: share of a distribution that lies outside its box, on either side; and draws that find the box.
 _TAIL = 1e-3
 _DRAWS = 20_000
-#: parameter sets that a discrete outcome is counted at, per parameter.
+#: parameter sets at which a discrete outcome is counted, per parameter of the model.
 _COUNTED = 1_000
 
 
@@ -53,29 +53,59 @@ def countable(simulator: Simulator) -> bool:
     return len(simulator.outcomes) == 1 and simulator.outcomes[0].discrete
 
 
-def design(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Array:
-    """Parameters of n simulations (n, p), as `propose` draws them; where outcomes can be counted, fewer of them, each
-    many times in a row."""
+def design_parameters(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Array:
+    """Parameters of n simulations (n, p), as `propose` draws them.
+
+    Where outcomes can be counted there are fewer parameter sets, each many times in a row.
+    """
     repeats = max(1, n // (_COUNTED * len(simulator.parameters))) if countable(simulator) else 1
     return np.repeat(propose(simulator, prior, -(-n // repeats), seed), repeats, axis=0)[:n]
 
 
 def propose(simulator: Simulator, prior: Priors | None, n: int, seed: int) -> Array:
-    """n parameter sets (n, p): a scrambled Sobol sequence over the box, in random order, and draws where the prior is a
-    distribution. Conditions that are given have either of their codes."""
+    """n parameter sets (n, p): a scrambled Sobol sequence over the box, in random order.
+
+    Where the prior is a distribution the values are draws of it.
+    """
     rng = np.random.default_rng(seed)
-    points = qmc.Sobol(len(simulator.parameters), scramble=True, rng=rng).random_base2((n - 1).bit_length())
-    points = points[rng.permutation(n)]
-    theta = np.empty((n, len(simulator.parameters)))
-    for column, p in enumerate(simulator.parameters):
-        chosen = (prior or {}).get(p.name)
-        if isinstance(chosen, Distribution):
-            theta[:, column] = _draws(chosen, n, [seed, column])
-        elif p.from_data:
-            theta[:, column] = np.where(points[:, column] < 0.5, p.low, p.high)
-        else:
-            theta[:, column] = p.low + (p.high - p.low) * points[:, column]
+    points = _sobol(len(simulator.parameters), n, rng)[rng.permutation(n)]
+    theta = _in_boxes(simulator.parameters, points)
+    for column, name in enumerate(simulator.names):
+        law = (prior or {}).get(name)
+        if isinstance(law, Distribution):
+            theta[:, column] = _draws(law, n, [seed, column])
     return theta
+
+
+def design_widened(parameters: Sequence[Parameter], at_zero: Collection[str | None], n: int, seed: int) -> Array:
+    """n parameter sets (n, p): a scrambled Sobol sequence over the boxes widened by 5 % of their width.
+
+    Widening keeps the edge of the box inside the training region. Parameters named in `at_zero` are 0.
+    """
+    points = _sobol(len(parameters), n, np.random.default_rng(seed))[:n]
+    theta = _in_boxes([_widened(p) for p in parameters], points)
+    theta[:, [p.name in at_zero for p in parameters]] = 0.0
+    return theta
+
+
+def _sobol(dimensions: int, n: int, rng: np.random.Generator) -> Array:
+    """At least n points of a scrambled Sobol sequence."""
+    return np.asarray(qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2((n - 1).bit_length()))
+
+
+def _in_boxes(parameters: Sequence[Parameter], points: Array) -> Array:
+    """Points (n, p) of the unit cube in the boxes of the parameters; a condition from the data has one of its codes."""
+    low, high = np.array([(p.low, p.high) for p in parameters]).T
+    from_data = np.array([p.from_data for p in parameters])
+    return np.where(from_data, np.where(points < 0.5, low, high), low + (high - low) * points)
+
+
+def _widened(p: Parameter) -> Parameter:
+    if p.from_data:
+        return p
+    margin = 0.05 * (p.high - p.low)
+    low, high = max(p.low - margin, (p.low + p.support[0]) / 2), min(p.high + margin, (p.high + p.support[1]) / 2)
+    return replace(p, low=low, high=high)
 
 
 def _check_domain(p: Parameter, prior: Any) -> None:
@@ -117,7 +147,7 @@ def _draws(prior: Distribution, n: int, seed: list[int]) -> Array:
 
 
 def _link(prior: Any) -> Link | None:
-    """What the support of a distribution says about the link; None for a box, which speaks for itself."""
+    """The link that the support of a distribution implies; None for a box, from which `parameter` derives it."""
     if not isinstance(prior, Distribution):
         return None
     if prior.support in (constraints.positive, constraints.nonnegative):

@@ -1,4 +1,4 @@
-"""What `hddm-sbi train` and `hddm-sbi check` do: train a model's likelihood, save it with its card, and score it."""
+"""Likelihoods that ship with the package: how each is trained, saved with its card, and scored."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
-from hddm_sbi.training.mixture import Recipe, train
+from hddm_sbi.training.mixture import architecture_for, recipe_for, train_network
+from hddm_sbi.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What a shipped likelihood must reach: the largest value of each score; the bias at so many trials per set."""
+    """What a shipped likelihood must reach: the largest value of each score; trials_per_set: of the posterior bias."""
 
     KL: float
     mean_abs_error: float
@@ -31,7 +31,7 @@ class Targets:
 
 
 def targets(simulator: Simulator) -> Targets:
-    """The targets of a model, by how many of its parameters remain once shift, delay and scale are taken off."""
+    """The targets of a model, by the number of its parameters without shift, delay and scale."""
     inputs = len(set(simulator.names) - set(simulator.symmetries.set_apart))
     if inputs <= 2:
         return Targets(5e-6, 0.002, 0.1, 25_000)
@@ -39,45 +39,19 @@ def targets(simulator: Simulator) -> Targets:
 
 
 def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
-    """How a model's likelihood is trained: as its card says where one ships, else by the rules below."""
+    """How a model's likelihood is trained: as the card of its shipped likelihood says, else by the rules of `mixture`."""
     shipped = catalogue.weights_of(simulator.name)
     if shipped is None:
-        return recipe(simulator), architecture(simulator)
+        return recipe_for(simulator), architecture_for(simulator)
     card = checkpoint.read_card(shipped)
     return Recipe(**card.recipe), Architecture(**card.architecture)
-
-
-def recipe(simulator: Simulator) -> Recipe:
-    """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each; of choices
-    that see each other, every trial shows each of them."""
-    n = len(simulator.choices)
-    if len(Reduction(simulator).names) <= 2:
-        return Recipe()
-    if _coupled(simulator):
-        return Recipe(thetas=200_000, trials=2_500 // n, bins=192 // n)
-    return Recipe(thetas=200_000, trials=2_500)
-
-
-def architecture(simulator: Simulator) -> Architecture:
-    """The sizes of a new network: a heavy tail takes components of its own, and so do the humps of a diffusion with
-    many inputs, which make it wider in any case."""
-    components = 12 if simulator.clock.tail else 8
-    if len(Reduction(simulator).names) <= 4:
-        return Architecture(components=components)
-    if _coupled(simulator):
-        return Architecture(components=components, hidden=96, choice_hidden=96)
-    return Architecture(components=16, hidden=96)
-
-
-def _coupled(simulator: Simulator) -> bool:
-    return bool(simulator.per_choice) and not simulator.races
 
 
 def train_likelihood_of(
     name: str,
     weights: Path,
     runs: Path,
-    chosen: Recipe | None = None,
+    recipe: Recipe | None = None,
     *,
     device: str = "cpu",
     n_jobs: int | None = None,
@@ -86,20 +60,21 @@ def train_likelihood_of(
 ) -> checkpoint.Card:
     """Train the likelihood of a model, write `weights` and its card, scores included.
 
-    chosen: a recipe other than the model's own. runs: folder where simulations and states are kept; a run that was
-    stopped goes on from there.
+    recipe: instead of the model's own. runs: folder that keeps simulations and states; a run that was stopped goes on
+    from there.
     """
     simulator = catalogue.load_simulator(name)
     planned, sizes = plan(simulator)
-    used = chosen or planned
-    network = train(simulator, used, runs, sizes, device=device, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
+    recipe = recipe or planned
+    options: dict[str, Any] = {"device": device, "n_jobs": n_jobs, "n_threads": n_threads, "progress": progress}
+    network = train_network(simulator, recipe, runs, sizes, **options)
     card = checkpoint.Card(
         model=name,
         parameters=simulator.names,
         box=simulator.box,
         architecture=sizes.as_dict(),
-        simulations=used.thetas * used.trials,
-        recipe=asdict(used),
+        simulations=recipe.n_thetas * recipe.n_trials,
+        recipe=asdict(recipe),
         versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},
         created=date.today().isoformat(),
         discretisation=simulator.discretisation,

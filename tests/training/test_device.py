@@ -11,10 +11,12 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
-from hddm_sbi.training.mixture import Recipe, _loss, check_device, fit, simulate_histograms
+from hddm_sbi.training.histograms import simulate_histograms
+from hddm_sbi.training.mixture import _loss, check_device, fit_network, new_network
+from hddm_sbi.training.recipe import Recipe
 
 DDM = load_simulator("ddm")
-RECIPE = Recipe(thetas=400, trials=200, bins=16, steps=200, batch=64, shard=400, seed=7)
+RECIPE = Recipe(n_thetas=400, n_trials=200, bins=16, steps=200, batch=64, shard=400, seed=7)
 THERE = torch.cuda.is_available()
 
 needs_gpu = pytest.mark.skipif(not THERE, reason="torch finds no GPU on this machine")
@@ -29,7 +31,8 @@ def test_same_loss_on_a_gpu(tmp_path):
     losses = {}
     for device in ("cpu", "cuda"):
         (tmp_path / device).mkdir()
-        network = fit(DDM, RECIPE, Architecture(), data, tmp_path / device, device=device, progress=False)
+        network = new_network(DDM, RECIPE, Architecture())
+        network = fit_network(network, RECIPE, data, tmp_path / device, device=device, progress=False)
         assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
         losses[device] = float(_loss(network, data).detach())
     assert losses["cuda"] == pytest.approx(losses["cpu"], abs=2e-3)

@@ -15,12 +15,15 @@ from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture
-from hddm_sbi.training import accuracy, mixture, shipped
-from hddm_sbi.training.mixture import Recipe, design, simulate_histograms, train
+from hddm_sbi.training import accuracy, histograms, mixture, shipped
+from hddm_sbi.training.histograms import simulate_histograms
+from hddm_sbi.training.mixture import train_network
+from hddm_sbi.training.proposal import design_widened
+from hddm_sbi.training.recipe import Recipe
 
 DDM = load_simulator("ddm")
 SMALL = Architecture(components=3, hidden=8, choice_hidden=8)
-TINY = Recipe(thetas=60, trials=200, bins=12, steps=40, batch=16, shard=25, seed=7)
+TINY = Recipe(n_thetas=60, n_trials=200, bins=12, steps=40, batch=16, shard=25, seed=7)
 
 
 def weights_of(network):
@@ -28,23 +31,23 @@ def weights_of(network):
 
 
 def run(folder, recipe=TINY, **options):
-    return weights_of(train(DDM, recipe, folder, SMALL, progress=False, **options))
+    return weights_of(train_network(DDM, recipe, folder, SMALL, progress=False, **options))
 
 
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def stop_at(monkeypatch, name, call):
-    """Interrupt, as Ctrl-C would, the call-th call of a function of the training module."""
-    original, calls = getattr(mixture, name), iter(range(call))
+def stop_at(monkeypatch, module, name, call):
+    """Interrupt, as Ctrl-C would, the call-th call of a function of a module."""
+    original, calls = getattr(module, name), iter(range(call))
 
     def stopping(*arguments):
         if next(calls, None) is None:
             raise KeyboardInterrupt
         return original(*arguments)
 
-    monkeypatch.setattr(mixture, name, stopping)
+    monkeypatch.setattr(module, name, stopping)
 
 
 def test_same_recipe_same_weights_on_any_number_of_threads(tmp_path):
@@ -63,13 +66,13 @@ def test_another_seed_gives_other_weights(tmp_path):
 
 def test_run_stopped_while_simulating_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_at(patch, "_histogram_shard", 2)
+        stop_at(patch, histograms, "_histogram_shard", 2)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
     kept = sorted(path.name for path in (tmp_path / "stopped").glob("histograms-*"))
     assert kept == ["histograms-0000.safetensors", "histograms-0001.safetensors"]
     with monkeypatch.context() as patch:
-        stop_at(patch, "_histogram_shard", 1)
+        stop_at(patch, histograms, "_histogram_shard", 1)
         resumed = run(tmp_path / "stopped")
     assert same(resumed, run(tmp_path / "whole"))
 
@@ -79,11 +82,11 @@ def test_run_stopped_while_fitting_goes_on_to_the_same_weights(tmp_path, monkeyp
     # The state is written every 2 000 steps: the run stops at 2 100 and goes on from 2 000.
     recipe = dataclasses.replace(TINY, steps=2_300, optimizer=optimizer)
     with monkeypatch.context() as patch:
-        stop_at(patch, "_loss", 2_100)
+        stop_at(patch, mixture, "_loss", 2_100)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped", recipe)
     with monkeypatch.context() as patch:
-        stop_at(patch, "_loss", 300)
+        stop_at(patch, mixture, "_loss", 300)
         resumed = run(tmp_path / "stopped", recipe)
     assert same(resumed, run(tmp_path / "whole", recipe))
 
@@ -95,12 +98,12 @@ def test_another_optimizer_is_refused_before_anything_is_simulated():
 
 def test_finished_run_is_not_repeated(tmp_path, monkeypatch):
     first = run(tmp_path)
-    stop_at(monkeypatch, "_loss", 0)
-    stop_at(monkeypatch, "_histogram_shard", 0)
+    stop_at(monkeypatch, mixture, "_loss", 0)
+    stop_at(monkeypatch, histograms, "_histogram_shard", 0)
     assert same(first, run(tmp_path))
 
 
-@pytest.mark.parametrize("change", [{"seed": 8}, {"steps": 41}, {"trials": 100}])
+@pytest.mark.parametrize("change", [{"seed": 8}, {"steps": 41}, {"n_trials": 100}])
 def test_folder_of_another_recipe_is_refused(tmp_path, change):
     run(tmp_path)
     with pytest.raises(InputError, match="holds a run with another recipe"):
@@ -108,7 +111,7 @@ def test_folder_of_another_recipe_is_refused(tmp_path, change):
 
 
 def test_design_covers_a_little_more_than_the_box():
-    theta = design(DDM, 1_000, 3)
+    theta = design_widened(DDM.parameters, ("t0", None), 1_000, 3)
     assert theta.shape == (1_000, 4)
     np.testing.assert_array_equal(theta[:, 3], 0.0)
     for column, p in enumerate(DDM.parameters[:3]):
@@ -125,26 +128,26 @@ def test_histograms_are_those_of_the_simulated_trials(tmp_path):
         "share": (60, 2, 12),
         "mean": (60, 2, 12),
     }
-    theta = design(DDM, TINY.thetas, TINY.seed)
+    theta = design_widened(DDM.parameters, ("t0", None), TINY.n_thetas, TINY.seed)
     np.testing.assert_allclose(data["theta"], np.stack([theta[:, 0] * theta[:, 1], theta[:, 2]], 1), rtol=1e-6)
     # Every shard, simulated again with a seed of its own and counted by numpy.
-    for shard, first in enumerate(range(0, TINY.thetas, TINY.shard)):
-        rows = np.repeat(theta[first : first + TINY.shard], TINY.trials, axis=0)
-        rt, choice = DDM.simulate(rows, mixture.hash_seed(TINY.seed, shard, 0))
-        y = np.log(rt / rows[:, 1] ** 2).reshape(-1, TINY.trials)
+    for shard, first in enumerate(range(0, TINY.n_thetas, TINY.shard)):
+        rows = np.repeat(theta[first : first + TINY.shard], TINY.n_trials, axis=0)
+        rt, choice = DDM.simulate(rows, histograms.hash_seed(TINY.seed, shard, 0))
+        y = np.log(rt / rows[:, 1] ** 2).reshape(-1, TINY.n_trials)
         for i, (times, choices) in enumerate(zip(y, choice.reshape(y.shape), strict=True), start=first):
             for c in (0, 1):
                 mine, share = times[choices == c], data["share"][i, c].numpy()
                 counts = np.histogram(mine, TINY.bins)[0] if len(mine) > 1 else len(mine) * np.eye(TINY.bins)[0]
-                np.testing.assert_array_equal(np.rint(share * TINY.trials), counts)
+                np.testing.assert_array_equal(np.rint(share * TINY.n_trials), counts)
                 total = float((share * data["mean"][i, c].numpy()).sum())
-                assert total == pytest.approx(mine.sum() / TINY.trials, abs=1e-5)
+                assert total == pytest.approx(mine.sum() / TINY.n_trials, abs=1e-5)
 
 
 def test_a_short_training_learns(tmp_path):
     # 5e5 simulations, 600 steps of a small network. For scale: sbi's MNLE on 1e5 simulations has a KL of 4e-2.
-    recipe = Recipe(thetas=1_000, trials=500, bins=48, steps=600, batch=64, shard=500, seed=1)
-    network = train(DDM, recipe, tmp_path, Architecture(hidden=32, choice_hidden=32), progress=False)
+    recipe = Recipe(n_thetas=1_000, n_trials=500, bins=48, steps=600, batch=64, shard=500, seed=1)
+    network = train_network(DDM, recipe, tmp_path, Architecture(hidden=32, choice_hidden=32), progress=False)
     result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), DDM.box, 10_000, 3)
     assert result.kl + 5 * result.kl_se < 2e-3
 
@@ -169,14 +172,14 @@ def test_a_shipped_likelihood_is_trained_again_as_its_card_says(monkeypatch):
     recipe, architecture = shipped.plan(weibull)
     assert (dataclasses.asdict(recipe), architecture.as_dict()) == (card.recipe, card.architecture)
     monkeypatch.setattr(catalogue, "weights_of", lambda _: None)
-    assert shipped.plan(weibull)[1] == shipped.architecture(weibull) != architecture
+    assert shipped.plan(weibull)[1] == mixture.architecture_for(weibull) != architecture
 
 
 @pytest.mark.slow
 def test_training_on_1e8_simulations_reaches_the_accuracy_of_the_prototype(tmp_path):
     # Prototype, same simulations and steps: KL 6.9e-6. 20 000 thetas x 5 000 trials, 8 000 steps.
-    recipe = Recipe(thetas=20_000, trials=5_000, bins=48, steps=8_000, batch=256)
-    network = train(DDM, recipe, tmp_path, progress=False)
+    recipe = Recipe(n_thetas=20_000, n_trials=5_000, bins=48, steps=8_000, batch=256)
+    network = train_network(DDM, recipe, tmp_path, progress=False)
     region = {**DDM.box, "v": (-3.0, 3.0)}
     result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), region, 100_000, 3)
     assert result.kl < 1e-5 + 5 * result.kl_se

@@ -22,7 +22,7 @@ from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.simulation.declare import as_json
-from hddm_sbi.training import train as train_module
+from hddm_sbi.training import estimator, mixture
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.proposal import propose
 from hddm_sbi.training.train import TrainingWarning
@@ -216,7 +216,7 @@ def test_the_check_fails_what_is_no_density():
 
 def test_a_biased_likelihood_is_warned_about(monkeypatch):
 
-    monkeypatch.setattr(train_module, "check", lambda *_: checked(Poisson(1.1)))
+    monkeypatch.setattr(estimator, "check", lambda *_: checked(Poisson(1.1)))
     with pytest.warns(TrainingWarning, match="Not good yet"):
         hs.train_likelihood(cookies, n_simulations=3_000, **QUIET)
 
@@ -419,7 +419,7 @@ def test_simulations_in_a_folder_are_made_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "fit_estimator", interrupted)
+        patch.setattr(estimator, "fit_estimator", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trained(cookies, 2_000, folder=tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("rows-*.npz")}
@@ -441,7 +441,7 @@ def test_symmetric_models_are_trained_in_the_folder(kept, tmp_path, monkeypatch)
         folders.append(folder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "train", interrupted)
+    monkeypatch.setattr(mixture, "train_network", interrupted)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         trained(hs.load_simulator("ddm"), 1_000, folder=tmp_path / "kept" if kept else None, shape=None)

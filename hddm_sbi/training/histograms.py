@@ -1,0 +1,114 @@
+"""Simulations of a designed sample of parameters, compressed to histograms of log decision time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numba as nb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
+from hddm_sbi.parallel import ResultStore, run_tasks
+from hddm_sbi.simulation import DecisionModel, Simulator
+from hddm_sbi.training.proposal import design_widened
+from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.types import Array
+
+#: simulated trials that are in memory at a time.
+_TOGETHER = 1_000_000
+
+
+def simulate_histograms(
+    simulator: Simulator,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    n_jobs: int | None = None,
+    n_threads: int = 1,
+    progress: bool = True,
+) -> dict[str, Tensor]:
+    """Simulate every designed theta and count its trials in bins of log reduced decision time, one file per shard.
+
+    Returns theta (n, r) reduced; share (n, n_choices, bins), the share of the trials in a bin; mean (n, n_choices,
+    bins), their mean log decision time. A race of independent accumulators has one accumulator instead of n_choices.
+    """
+    reduction = Reduction(simulator)
+    symmetries = simulator.symmetries
+    at_zero = (symmetries.shift, symmetries.delay)
+    theta = design_widened(learned_parameters(simulator), at_zero, recipe.n_thetas, recipe.seed)
+    shards = {
+        f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)
+        for index, first in enumerate(range(0, recipe.n_thetas, recipe.shard))
+    }
+    store: ResultStore[dict[str, Tensor]] = ResultStore(folder, ".safetensors", save_file, load_file)
+    parts = list(run_tasks(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress).values())
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def n_failed(folder: Path, recipe: Recipe) -> int:
+    """Number of simulations in the folder that are in no bin of any histogram."""
+    shares = [load_file(path)["share"].sum((1, 2)) for path in folder.glob("histograms-*.safetensors")]
+    return round(recipe.n_trials * float((1 - torch.cat(shares).double()).sum()))
+
+
+def _histogram_shard(
+    simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
+) -> dict[str, Tensor]:
+    n = len(theta)
+    shape = (n, 1 if reduction.racing else reduction.n_choices, recipe.bins)
+    share, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    together = max(1, _TOGETHER // recipe.n_trials)
+    for first in range(0, n, together):
+        rows = slice(first, min(n, first + together))
+        seed = hash_seed(recipe.seed, index, first)
+        rt, choice = _simulate_learned(simulator, np.repeat(theta[rows], recipe.n_trials, axis=0), seed, n_threads)
+        at = torch.as_tensor(theta[rows])
+        y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.n_trials), at)[0].numpy()
+        _count(y, choice.reshape(-1, recipe.n_trials), share[rows], mean[rows])
+    reduced = reduction.reduce(torch.as_tensor(theta)).float()
+    return {"theta": reduced, "share": torch.from_numpy(share), "mean": torch.from_numpy(mean)}
+
+
+def _simulate_learned(simulator: Simulator, theta: Array, seed: int, n_threads: int) -> tuple[Array, NDArray[np.int64]]:
+    """Trials, or finishing times of one accumulator of a race (choice 0 throughout); choice -1 where one failed."""
+    if isinstance(simulator, DecisionModel) and simulator.races:
+        return simulator.simulate_accumulator(theta, seed, n_threads), np.zeros(len(theta), np.int64)
+    values = simulator.simulate_outcomes(theta, seed, n_threads=n_threads).values
+    return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
+
+
+def hash_seed(*parts: int) -> int:
+    """One 64-bit seed from several whole numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
+
+
+@nb.njit(cache=True, nogil=True)
+def _count(y: Array, choice: NDArray[np.int64], share: NDArray[np.float32], mean: NDArray[np.float32]) -> None:
+    """Equal-width bins between the smallest and largest y of every (theta, choice)."""
+    n, trials = y.shape
+    bins = share.shape[2]
+    total = np.empty(bins)
+    count = np.empty(bins)
+    for i in range(n):
+        for c in range(share.shape[1]):
+            low, high = np.inf, -np.inf
+            for j in range(trials):
+                if choice[i, j] == c:
+                    low, high = min(low, y[i, j]), max(high, y[i, j])
+            if low > high:
+                continue
+            per_unit = bins / (high - low + 1e-9)
+            total[:] = 0.0
+            count[:] = 0.0
+            for j in range(trials):
+                if choice[i, j] == c:
+                    b = min(int((y[i, j] - low) * per_unit), bins - 1)
+                    total[b] += y[i, j]
+                    count[b] += 1.0
+            for b in range(bins):
+                share[i, c, b] = count[b] / trials
+                mean[i, c, b] = total[b] / count[b] if count[b] > 0 else low

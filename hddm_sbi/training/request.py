@@ -1,0 +1,100 @@
+"""What a call of `train_likelihood` asked for, as one record, and the simulations that it holds out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.card import Card
+from hddm_sbi.parallel import check_recipe
+from hddm_sbi.simulation import Simulated, Simulator, as_json
+from hddm_sbi.training.histograms import hash_seed
+from hddm_sbi.training.proposal import Priors, propose
+from hddm_sbi.types import Array
+
+#: fewer simulations than these are refused.
+FEWEST = 500
+#: the largest number of simulations that are held out for the check.
+MOST_HELD_OUT = 5_000
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """The arguments of `train_likelihood`, checked. seconds: that the fit may take."""
+
+    simulator: Simulator
+    prior: Priors | None
+    n_simulations: int
+    seed: int
+    seconds: float
+    n_jobs: int | None
+    folder: Path | str | None
+    device: str
+    progress: bool
+
+    def held_out(self, n: int) -> tuple[Simulated, Array]:
+        """n simulations for the check, and their parameters (n, p)."""
+        theta = propose(self.simulator, self.prior, n, hash_seed(self.seed, 1))
+        return self.simulator.simulate_outcomes(theta, hash_seed(self.seed, 2), n_jobs=self.n_jobs), theta
+
+    def simulate(self, theta: Array) -> Simulated:
+        """Simulations to train on at theta (n, p), kept in the folder if there is one."""
+        folder = None if self.folder is None else Path(self.folder)
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            at = hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
+            facts = {"model": self.simulator.name, "seed": self.seed, "simulations": len(theta), "theta": at}
+            check_recipe(folder, facts)
+        options: dict[str, Any] = {"n_jobs": self.n_jobs, "progress": self.progress, "folder": folder}
+        return self.simulator.simulate_outcomes(theta, self.seed, **options)
+
+    def card(self, architecture: Mapping[str, Any], recipe: Mapping[str, Any], validation: tuple[float, ...]) -> Card:
+        """A card without scores."""
+        return Card(
+            model=self.simulator.name,
+            parameters=self.simulator.names,
+            box=self.simulator.box,
+            architecture=architecture,
+            simulations=self.n_simulations,
+            recipe={"seed": self.seed, "prior": {k: str(v) for k, v in (self.prior or {}).items()}, **recipe},
+            versions={name: _version(name) for name in ("hddm_sbi", "sbi", "torch", "numpy")},
+            created=date.today().isoformat(),
+            declaration=_declaration(self.simulator),
+            discretisation=self.simulator.discretisation,
+            validation=validation,
+        )
+
+
+def succeeded(simulated: Simulated, theta: Array) -> tuple[Array, Array]:
+    """The simulations that have an outcome, and their parameters. Raises InputError where hardly any has."""
+    good = ~simulated.failed
+    if good.sum() < FEWEST:
+        raise InputError(
+            f"{int((~good).sum())} of {len(good)} simulations returned nan"
+            + (f" or raised an error, the first {simulated.errors[0]}" if simulated.errors else "")
+            + f"; at least {FEWEST} with outcomes are needed. Call the simulator once by hand inside its box."
+        )
+    return simulated.values[good], theta[good]
+
+
+def _declaration(simulator: Simulator) -> dict[str, Any]:
+    """The simulator for the card; nothing where it holds functions that cannot be written down."""
+    try:
+        return as_json(simulator)
+    except InputError:
+        return {}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "uninstalled checkout"
