@@ -15,7 +15,7 @@ import torch
 import hddm_sbi as hs
 from benchmarks.published import SEED, reference_of
 from hddm_sbi.likelihoods import checkpoint
-from hddm_sbi.training.accuracy import inner_region, posterior_bias_at, uniform
+from hddm_sbi.training.accuracy import inner_region, posterior_bias_at, uniform_thetas
 from hddm_sbi.training.shipped import targets
 
 
@@ -25,7 +25,7 @@ def main(name: str, weights: str | None = None, n_sets: int = 16) -> None:
     reference = reference_of(name)
     if reference is None:
         raise SystemExit(f"{name} has neither a closed form nor an equation to hold a likelihood against.")
-    sets = uniform(simulator, inner_region(likelihood), n_sets, SEED)
+    sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, SEED)
     n_trials = targets(simulator).trials_per_set
     bias = [posterior_bias_at(likelihood, reference, at, n_trials, SEED + 1000 + k) for k, at in enumerate(sets)]
     table = pd.DataFrame(bias, columns=[p.name for p in simulator.parameters if not p.from_data])

@@ -193,7 +193,7 @@ def reference_of(name: str) -> DecisionLikelihood | None:
 
 def thetas(ours: DecisionLikelihood, box: Region, n: int) -> np.ndarray:
     """Up to n rows, uniform in that part of the box whose trials are seldom given up, by our likelihood."""
-    several = accuracy.uniform(ours.simulator, box, 4 * n, SEED)
+    several = accuracy.uniform_thetas(ours.simulator, box, 4 * n, SEED)
     return several[later_than(GIVEN_UP, ours, several) < FREQUENT][:n]
 
 

@@ -1,4 +1,4 @@
-"""How good a learned likelihood is: per trial against a reference, in its tails, and in the posterior it leads to."""
+"""The accuracy of a likelihood against a reference: per trial, in its tails, and of the posterior that it leads to."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from hddm_sbi.types import Array
 Region = dict[str, tuple[float, float]]
 Loss = Callable[[Array], tuple[float, Array]]
 
-#: `Parameter.bias_range` by default: the box without this share of its width at either end.
+#: share of the box at either end that the default of `Parameter.bias_range` leaves out.
 _MARGIN = 0.15
-#: the loss per trial where a trial cannot be: a line search steps back from a number, but not from infinity.
+#: the loss per trial where a trial is impossible: a line search steps back from a number, but not from infinity.
 _IMPOSSIBLE = 1e6
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Per-trial accuracy over theta uniform in a region and trials simulated there.
+    """Accuracy per trial, over theta uniform in a region and trials simulated there.
 
-    kl: mean of log p - log q, by the control variate q/p - 1 (zero mean), with its standard error. score_error:
-    root-mean-square error of d log p / d theta relative to its size, per parameter.
+    kl: mean of log p - log q, by the control variate q/p - 1 (zero mean), with its standard error kl_se. score_error:
+    root mean square error of d log p / d theta relative to its root mean square, per parameter.
     """
 
     kl: float
     kl_se: float
     mean_abs_error: float
     quantile_999: float
-    largest: float
     score_error: dict[str, float]
 
 
@@ -51,7 +50,7 @@ def accuracy(
 ) -> Accuracy:
     """Compare two likelihoods on n simulated trials, whose `n_thetas` thetas (default: n) are uniform in `region`."""
     simulator = reference.simulator
-    theta = uniform(simulator, region, n, seed, n_thetas)
+    theta = uniform_thetas(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
     error, scores = _errors(likelihood, reference, theta, rt, choice)
     variate = np.expm1(-error) + error
@@ -63,7 +62,6 @@ def accuracy(
         kl_se=float(variate.reshape(n_thetas or n, -1).mean(1).std() / np.sqrt(n_thetas or n)),
         mean_abs_error=float(np.abs(error).mean()),
         quantile_999=float(np.quantile(np.abs(error), 0.999)),
-        largest=float(np.abs(error).max()),
         score_error={p.name: float(r) for p, r in zip(simulator.parameters, relative, strict=True) if not p.from_data},
     )
 
@@ -78,12 +76,12 @@ def tails(
 ) -> dict[str, float]:
     """Mean absolute error of log p where data are scarce, by name of the tail.
 
-    fast: the fastest 1 in 1 000 trials, by decision time relative to the mean; under 5 ms: decision times below 5 ms;
-    choice_below_1e-5, 1e-10: the response that was not given, where its density is between those, and below the second;
-    with_lapse: the same choices below 1e-5 where 5 % of the trials are lapses, as in every default fit.
+    fastest_of_1000: trials with the shortest decision times. below_5_ms: decision times below 5 ms. choice_below_1e-5,
+    choice_below_1e-10: the response that was not given, where its density lies between these two, and below the second.
+    choice_below_1e-5_with_lapse: responses below 1e-5 with 5 % of lapses, as in every default fit.
     """
     simulator = reference.simulator
-    theta = uniform(simulator, region, n, seed, n_thetas)
+    theta = uniform_thetas(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
     values, at = outcome_rows(rt, choice), torch.as_tensor(theta)
     error = (reference.log_prob_rows(values, at) - likelihood.log_prob_rows(values, at)).numpy()
@@ -107,13 +105,13 @@ def posterior_bias(
 ) -> tuple[dict[str, float], dict[str, float]]:
     """|posterior mode under the likelihood - under the reference| in exact posterior sds, per parameter: mean, largest.
 
-    n_trials simulated from each of n_sets thetas. The prior is normal around that theta, with the variance of a uniform
-    law over the box: it decides nothing but what the trials leave open. sds from the curvature of the reference at its
-    mode. A condition that is given has either of its codes in half of the trials.
+    n_trials are simulated at each of n_sets thetas. The prior is normal around that theta, with the variance of a
+    uniform law over the box: it matters only where the trials leave a parameter open. The sds come from the curvature
+    of the reference at its mode. A condition has either of its codes in half of the trials.
     """
     simulator = reference.simulator
     names = [p.name for p in simulator.parameters if not p.from_data]
-    sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
+    sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, seed)
     bias = np.abs(
         [posterior_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)]
     )
@@ -123,8 +121,10 @@ def posterior_bias(
 def posterior_bias_at(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
 ) -> Array:
-    """What `posterior_bias` averages, with its sign, for trials simulated from one theta (p,): of every parameter that
-    is estimated."""
+    """(mode under the likelihood - mode under the reference) in posterior sds, for trials simulated at one theta (p,).
+
+    One number for each estimated parameter.
+    """
     simulator = reference.simulator
     estimated = [column for column, p in enumerate(simulator.parameters) if not p.from_data]
     names = [simulator.names[column] for column in estimated]
@@ -140,7 +140,7 @@ def posterior_bias_at(
     exact, learned = (prior.added_to(_loss(one, trials, cells, estimated)) for one in (reference, likelihood))
 
     def information(x: Array) -> Array:
-        """Per trial, of scores of the reference: of one that is numerical, differences of differences are noise."""
+        """Information per trial from the scores of the reference: second differences of a numerical one are noise."""
         rows = cells[cell]
         rows[:, estimated] = x
         scores = trial_scores(reference, rows, rt, choice)[:, estimated]
@@ -167,7 +167,7 @@ def scores(
 ) -> dict[str, Any]:
     """All scores of a card: over the accuracy ranges, over the whole box, tails, and posterior bias.
 
-    n: trials, of n_thetas thetas (default: each has its own). n_sets, n_trials: of the posterior bias.
+    n: trials, at n_thetas thetas (by default every trial has its own). n_sets, n_trials: for the posterior bias.
     """
     whole = dict(likelihood.box)
     target = {p.name: p.accuracy_range or whole[p.name] for p in likelihood.simulator.parameters}
@@ -206,20 +206,19 @@ def inner_region(likelihood: DecisionLikelihood) -> Region:
     return region
 
 
-def uniform(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
-    """n rows uniform in the region, of which n_thetas differ; a condition has either of its codes."""
+def uniform_thetas(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
+    """n rows uniform in the region, with n_thetas distinct ones; a condition has either of its codes."""
     low, high = np.array(list(region.values())).T
-    share = np.random.default_rng(seed).random((n_thetas or n, len(low)))
-    for column, p in enumerate(simulator.parameters):
-        if p.from_data:
-            share[:, column] = np.round(share[:, column])
-    return np.repeat(low + (high - low) * share, n // len(share), axis=0)
+    points = np.random.default_rng(seed).random((n_thetas or n, len(low)))
+    from_data = [p.from_data for p in simulator.parameters]
+    points[:, from_data] = np.round(points[:, from_data])
+    return np.repeat(low + (high - low) * points, n // len(points), axis=0)
 
 
 def _errors(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
 ) -> tuple[Array, tuple[Array, Array]]:
-    """log p - log q per trial, and the score of either, (n, p)."""
+    """log p - log q per trial (n,), and d log / d theta of both (n, p)."""
     values, gradients = [], []
     for one in (likelihood, reference):
         at = torch.tensor(theta, requires_grad=True)
@@ -233,14 +232,14 @@ def _errors(
 def _other_choice(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
 ) -> tuple[Array, Array]:
-    """Error at the choice that was not made, and that choice's log density."""
+    """Error at a choice that was not made, and the log density of that choice, each (n,)."""
     other, at = outcome_rows(rt, (choice + 1) % len(reference.simulator.choices)), torch.as_tensor(theta)
     exact = reference.log_prob_rows(other, at).numpy()
     return exact - likelihood.log_prob_rows(other, at).numpy(), exact
 
 
 def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
-    """- log likelihood per trial and its gradient, of the estimated columns of theta, the same in all cells (n, p)."""
+    """- log likelihood per trial and its gradient, as a function of the estimated parameters, the same in all cells."""
     n, no_lapse = len(trials.rt), torch.zeros((), dtype=torch.float64)
 
     def loss(x: Array) -> tuple[float, Array]:
@@ -254,16 +253,16 @@ def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, es
 
 
 def conditions(simulator: Simulator, theta: Array) -> Array:
-    """theta (p,) once for every combination of the codes of the conditions that are given, (n_cells, p)."""
-    given = [column for column, p in enumerate(simulator.parameters) if p.from_data]
+    """theta (p,) once for every combination of the codes of its conditions, (n_cells, p)."""
+    columns = [column for column, p in enumerate(simulator.parameters) if p.from_data]
     codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.from_data)))
     cells = np.tile(theta, (len(codes), 1))
-    cells[:, given] = codes
+    cells[:, columns] = codes
     return cells
 
 
 def box_precision(likelihood: DecisionLikelihood, names: list[str]) -> Array:
-    """One over the variance of a uniform law over the box, of each parameter."""
+    """1 / variance of a uniform law over the box, per parameter."""
     return np.array([12.0 / np.ptp(likelihood.box[name]) ** 2 for name in names])
 
 
@@ -290,9 +289,9 @@ def trial_scores(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice
 
 
 def _mode(loss: Loss, start: Array, information: Array, bounds: list[tuple[float, float]], n: int) -> Array:
-    """Where the loss, of n trials with this information (p, p) each, is smallest inside the bounds.
+    """Minimum inside the bounds of the loss of n trials, each with this information (p, p).
 
-    It is sought where the posterior is round: from the start in posterior sds, along directions that are independent.
+    The search runs in posterior sds along independent directions, where the posterior is round.
     """
     low, high = np.array(bounds).T
     start = np.clip(start, low, high)

@@ -1,4 +1,4 @@
-"""Scores of a learned likelihood by simulation alone: where its model has neither a closed form nor an equation."""
+"""Scores of a learned likelihood by simulation alone, for models with neither a closed form nor an equation."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from scipy.special import ndtr
 
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulation.simulator import Simulator
-from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, trial_scores, uniform
+from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, trial_scores, uniform_thetas
 from hddm_sbi.types import Array
 
-#: bins of a choice end where a normal law would have these points, so that tails have bins of their own.
+#: ends of the bins of a choice, as normal scores, so that tails have bins of their own.
 _ENDS = np.arange(-4.5, 4.55, 0.1)
-#: trials whose scores give the information of one trial.
+#: trials from which the information of one trial is computed.
 _INFORMATION_TRIALS = 50_000
-#: of the posterior of a shift: points of the grid, how unlikely its ends are (log), and how many times the simulations.
+#: for the posterior of a shift: points of the grid, log density at its ends relative to the mode, and how many times as
+#: many simulations.
 _GRID, _UNLIKELY, _MORE = 400, 15.0, 4
 
 
@@ -39,7 +40,7 @@ def divergence(likelihood: DecisionLikelihood, theta: Array, n_trials: int, seed
 
 @dataclass(frozen=True)
 class _Bins:
-    """Of one choice: where bins end but the last (seconds), trials in them, and probabilities by the likelihood."""
+    """Bins of one choice: their ends in seconds without the last, the trials in them, their learned probabilities."""
 
     ends: Array
     counts: NDArray[np.int64]
@@ -47,7 +48,7 @@ class _Bins:
 
 
 def _histogram(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> list[_Bins]:
-    """Of every choice; one bin where the likelihood gives it no probability."""
+    """Bins of every choice; a single bin for a choice that the likelihood gives no probability."""
     at = dict(zip(likelihood.simulator.names, theta.tolist(), strict=True))
     found = []
     for c, share in enumerate(likelihood.choice_probabilities(at)[0].numpy()):
@@ -65,8 +66,8 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
     """|posterior mode - theta| in posterior sds after n_trials, of every estimated parameter, to first order.
 
     With g the mean score of the likelihood over n_simulated trials of the simulator, and J the information of a trial
-    plus that of a prior as wide as the box, the mode is off by J^-1 g. A standard error of sqrt(n_trials / n_simulated)
-    sds is left in it.
+    plus that of a prior as wide as the box, the mode is off by J^-1 g, with a standard error of
+    sqrt(n_trials / n_simulated) sds.
     """
     simulator = likelihood.simulator
     estimated = [simulator.names.index(name) for name in _regular(simulator)]
@@ -85,11 +86,12 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
 
 
 def shift_bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> float:
-    """|posterior mean of the shift - that under the simulator's own law|, in posterior sds, all else given.
+    """|posterior mean of the shift - that under the simulator's own law|, in posterior sds, with all else known.
 
-    For a shift that the density does not vanish at: the fastest of n_trials decides it, no expansion at a mode does.
-    Both posteriors are those of the same trials, on a grid. The law is the likelihood times what a histogram of
-    n_simulated trials says it is off by, log-linear between bins; that leaves sqrt(n_trials / n_simulated) sds.
+    For a density that is positive at onset. A mode expansion does not apply, because the fastest trial bounds the
+    shift. Both posteriors are of the same trials, on a grid. The simulator's law is the likelihood times the ratio of a
+    histogram of n_simulated trials to it, log-linear between bins; the standard error is sqrt(n_trials / n_simulated)
+    sds.
     """
     simulator = likelihood.simulator
     column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)
@@ -143,15 +145,15 @@ def scores_by_simulation(
 ) -> dict[str, Any]:
     """Scores of a card, over the whole box; no reference but the simulator is needed.
 
-    n_thetas x n_per_theta simulated trials for KL, as many per set for the posterior bias at n_trials. Instead of the
-    mean absolute error of log p there is the root of its mean square, sqrt(2 KL) per theta, which is larger. A shift
-    that the density does not vanish at has its bias with all else given, and the others have theirs with it given.
+    KL takes n_thetas x n_per_theta simulated trials, and the posterior bias at n_trials takes n_per_theta per set. In
+    place of the mean absolute error of log p stands the root of its mean square, sqrt(2 KL) per theta, which is larger.
+    Where the density is positive at onset, the bias of the shift is that with all else known, and vice versa.
     """
     whole: Region = dict(likelihood.box)
     simulator = likelihood.simulator
-    thetas = uniform(simulator, whole, n_thetas, seed)
+    thetas = uniform_thetas(simulator, whole, n_thetas, seed)
     kl = np.array([divergence(likelihood, theta, n_per_theta, seed + k) for k, theta in enumerate(thetas)])
-    sets = uniform(simulator, inner_region(likelihood), n_sets, seed)
+    sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, seed)
     bias = np.stack([bias_at(likelihood, at, n_trials, n_per_theta, seed + 1000 + k) for k, at in enumerate(sets)])
     names = _regular(simulator)
     if len(names) < len([p for p in simulator.parameters if not p.from_data]):
@@ -179,7 +181,10 @@ def scores_by_simulation(
 
 
 def _regular(simulator: Simulator) -> list[str]:
-    """The parameters whose posterior is normal in the limit: not a shift that the density does not vanish at, which the
-    fastest trial decides at a rate of 1 / n_trials and which is known, for the others, as if it were given."""
+    """Parameters with an asymptotically normal posterior.
+
+    Excludes a non-decision time whose density is positive at onset: its posterior contracts as 1/n, set by the fastest
+    trial.
+    """
     shift = simulator.symmetries.shift if simulator.clock.tail == "early" else None
     return [p.name for p in simulator.parameters if not p.from_data and p.name != shift]

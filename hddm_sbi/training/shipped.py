@@ -39,7 +39,7 @@ def targets(simulator: Simulator) -> Targets:
 
 
 def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
-    """How a model's likelihood is trained: as the card of its shipped likelihood says, else by the rules of `mixture`."""
+    """How a model's likelihood is trained: as the card of the shipped one says, else by the rules of `mixture`."""
     shipped = catalogue.weights_of(simulator.name)
     if shipped is None:
         return recipe_for(simulator), architecture_for(simulator)

@@ -20,10 +20,9 @@ from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.presentation import plots, report
+from hddm_sbi.training.ranks import FALSE_ALARMS
 
 COOKIES = pd.DataFrame({"chips": np.full(30, 9)})
-#: chance that a right posterior fails one of the checks below.
-TEST_FAILURE_RATE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_sbc_of_a_wrong_posterior_is_not(model, fits_are, wrong, said):
     assert verdict.startswith("Miscalibrated")
     assert re.search(said, verdict), verdict
     if wrong.get("power") == 0.0:
-        assert report.sbc_summary(tables)["p_value"]["rate_Intercept"] > TEST_FAILURE_RATE
+        assert report.sbc_summary(tables)["p_value"]["rate_Intercept"] > FALSE_ALARMS
 
 
 def test_a_run_goes_on_from_its_folder(model, fits_are, tmp_path):

@@ -8,7 +8,6 @@ import torch
 from laws import random_thetas
 
 from hddm_sbi.likelihoods import checkpoint
-from hddm_sbi.likelihoods.catalogue import PRETRAINED as PRETRAINED_FOLDER
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, names, weights_of
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import outcome_rows
@@ -33,13 +32,10 @@ def test_the_card_names_the_file_beside_it_and_meets_the_targets(name):
     assert [score for score, (*_, passed) in verdicts(card.scores, targets(simulator)).items() if not passed] == []
 
 
-def test_all_of_them_fit_in_ten_megabytes():
-    assert sum(file.stat().st_size for file in PRETRAINED_FOLDER.iterdir() if file.is_file()) < 10 * 2**20
-
-
 @pytest.mark.parametrize("name", SOLVED)
 def test_it_agrees_with_the_equation(name):
-    """40 thetas, 150 trials each. Between seeds, the mean |error| of 60 thetas varied by 5 % of its value."""
+    """40 thetas, 150 trials each, as accurate as its card says. Between seeds, the mean |error| of 60 thetas varied by
+    5 % of its value."""
     likelihood, simulator = load_likelihood(name), load_simulator(name)
     theta = np.repeat(random_thetas(simulator, 40, seed=22), 150, axis=0)
     rt, choice = simulator.simulate(theta, 22)
@@ -47,16 +43,17 @@ def test_it_agrees_with_the_equation(name):
     error = (NumericalLikelihood(simulator).log_prob_rows(*at) - likelihood.log_prob_rows(*at)).numpy()
     # KL by the control variate q/p - 1, whose mean is 0.
     divergence = (np.expm1(-error) + error).reshape(40, 150).mean(1)
-    limits = targets(simulator)
-    assert np.abs(error).mean() < limits.mean_abs_error
-    assert divergence.mean() < limits.KL + 5 * divergence.std() / np.sqrt(40)
+    card = checkpoint.read_card(weights_of(name)).scores
+    assert np.abs(error).mean() <= 1.2 * card["mean_abs_error_whole_box"]
+    assert divergence.mean() <= 1.2 * card["KL_whole_box"] + 5 * divergence.std() / np.sqrt(40)
 
 
 @pytest.mark.parametrize("name", [name for name in PRETRAINED if load_simulator(name).log_density is not None])
 def test_it_agrees_with_the_closed_form(name):
-    """20 000 trials, each with a theta of its own. The mean |error| has a standard error below 2 % of its target."""
+    """20 000 trials, each with a theta of its own, as accurate as the card says: the mean |error| has a standard error
+    below 4 % of its value."""
     likelihood, exact = load_likelihood(name), ExactLikelihood(load_simulator(name))
     result = accuracy.accuracy(likelihood, exact, likelihood.box, 20_000, seed=21)
-    limits = targets(load_simulator(name))
-    assert result.mean_abs_error < limits.mean_abs_error
-    assert result.kl < limits.KL + 5 * result.kl_se
+    card = checkpoint.read_card(weights_of(name)).scores
+    assert result.mean_abs_error <= 1.2 * card["mean_abs_error_whole_box"]
+    assert result.kl <= 1.2 * card["KL_whole_box"] + 5 * result.kl_se
