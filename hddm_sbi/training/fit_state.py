@@ -1,4 +1,4 @@
-"""The state of a fit in a file: networks and optimizer as tensors, nothing pickled."""
+"""The state of a fit in a file: networks and optimizer as named tensors."""
 
 from __future__ import annotations
 
