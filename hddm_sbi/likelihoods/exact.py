@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 
 import numba as nb
@@ -17,7 +16,7 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.numerics.operators import KERNELS, Kernel
-from hddm_sbi.numerics.vecmath import dot, mix_lapse, total_of
+from hddm_sbi.numerics.vecmath import dot, lapse_law, mix_lapse, total_of
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array
 
@@ -49,8 +48,7 @@ def _cells(
     """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density], gradients by theta and lapse."""
     p = theta.shape[1]
     logp, weight, partial = np.empty(_BLOCK), np.ones(_BLOCK), np.empty((p, _BLOCK))
-    log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
-    log_odds = math.log1p(-lapse) - log_lapse
+    lapses = lapse_law(lapse, lapse_density)
     total[:] = 0.0
     grad[:] = 0.0
     grad_lapse[:] = 0.0
@@ -60,12 +58,9 @@ def _cells(
             last = min(first + _BLOCK, starts[run + 1])
             n = last - first
             density(theta[cell], choice, rt[first:last], logp, partial)
-            if lapse > 0.0:
-                total[cell] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
-                regular = total_of(weight, n)
-                grad_lapse[cell] += (n - regular) / lapse - regular / (1.0 - lapse)
-            else:
-                total[cell] += total_of(logp, n)
+            value, by_lapse = mix_lapse(lapses, logp, weight, n)
+            total[cell] += value
+            grad_lapse[cell] += by_lapse
             for j in range(p):
                 grad[cell, j] += dot(weight, partial[j], n) if lapse > 0.0 else total_of(partial[j], n)
 

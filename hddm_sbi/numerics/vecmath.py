@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numba as nb
 from numba import types
 from numba.extending import intrinsic
@@ -12,6 +15,11 @@ from hddm_sbi.types import Array
 # inside its caller, and the linker would take either; forceinline leaves only one, so that a seed gives the same draws.
 #: loops that call these may reorder sums and fuse multiply-adds; never more, for -inf and signs must survive.
 FAST = {"nsz", "contract", "arcp", "reassoc"}
+
+#: log(2 pi) / 2
+LOG_2PI_HALF = 0.9189385332046727
+#: 1 / sqrt(2 pi)
+PER_SQRT_2PI = 0.3989422804014327
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds a double to a whole number in its low bits
 _INV_LN2 = 1.4426950408889634
@@ -132,25 +140,8 @@ def upper_tail(x: float) -> tuple[float, float]:
     square = 0.5 * x * x
     density = exp_negative(-square)
     tail = mills if x >= 0.0 else 1.0 - density * mills
-    hazard = (1.0 if x >= 0.0 else density) * 0.3989422804014327 / tail
+    hazard = (1.0 if x >= 0.0 else density) * PER_SQRT_2PI / tail
     return log_positive(tail) - (square if x >= 0.0 else 0.0), hazard
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def mix_lapse(logp: Array, weight: Array, n: int, log_odds: float) -> float:
-    """The lapse mixture of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)).
-
-    d = logp + log_odds, log_odds = log[(1 - l) / (l u)]. Leaves it in logp, returns the sum, and fills in every trial's
-    weight exp(d) / (1 + exp(d)): the probability that it was no lapse, and the factor on its gradient.
-    """
-    total = 0.0
-    for i in range(n):
-        d = logp[i] + log_odds
-        e = exp_negative(-abs(d))
-        logp[i] = max(d, 0.0) + log_positive(1.0 + e)
-        total += logp[i]
-        weight[i] = (1.0 if d >= 0.0 else e) / (1.0 + e)
-    return total
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -169,3 +160,60 @@ def total_of(x: Array, n: int) -> float:
     for i in range(n):
         total += x[i]
     return total
+
+
+class Lapse(NamedTuple):
+    """The lapse law log[(1 - l) p + l u] of a share l of trials that are lapses, uniform with density u."""
+
+    #: l
+    probability: float
+    #: log(l u), -inf without lapses.
+    log: float
+    #: log[(1 - l) / (l u)]
+    log_odds: float
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def lapse_law(probability: float, density: float) -> Lapse:
+    """The law of lapses with that probability and density."""
+    log = math.log(probability * density) if probability > 0.0 else -math.inf
+    return Lapse(probability, log, math.log1p(-probability) - log)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def relative_to_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> float:
+    """The law of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)), d = logp + log_odds.
+
+    Leaves it in logp, returns the sum, and fills in every trial's weight exp(d) / (1 + exp(d)): the probability that it
+    was no lapse, and the factor on its gradient.
+    """
+    total = 0.0
+    for i in range(n):
+        d = logp[i] + lapse.log_odds
+        e = exp_negative(-abs(d))
+        logp[i] = max(d, 0.0) + log_positive(1.0 + e)
+        total += logp[i]
+        weight[i] = (1.0 if d >= 0.0 else e) / (1.0 + e)
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def add_lapse(lapse: Lapse, n: int, relative: float, regular: float) -> tuple[float, float]:
+    """Sum over n trials of the law and its derivative by l, from the sums of `relative_to_lapse` and of the weights.
+
+    Both are 0 of trials without density.
+    """
+    by_lapse = (
+        (n - regular) / lapse.probability - regular / (1.0 - lapse.probability) if lapse.probability > 0.0 else 0.0
+    )
+    return n * lapse.log + relative, by_lapse
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def mix_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> tuple[float, float]:
+    """Sum over n trials of the law and its derivative by l, from their logp; fills in the weights on their gradients,
+    which stay as they are where there are no lapses."""
+    if lapse.probability > 0.0:
+        relative = relative_to_lapse(lapse, logp, weight, n)
+        return add_lapse(lapse, n, relative, total_of(weight, n))
+    return total_of(logp, n), 0.0

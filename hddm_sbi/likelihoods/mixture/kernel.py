@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numba as nb
 import numpy as np
@@ -10,11 +11,22 @@ from numba import types
 from numba.extending import overload
 
 from hddm_sbi.likelihoods.mixture.collapse import add_collapse, add_collapse_gradient
-from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive, mix_lapse, total_of, upper_tail
-from hddm_sbi.types import Array, Index
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
+from hddm_sbi.numerics.vecmath import (
+    FAST,
+    LOG_2PI_HALF,
+    Lapse,
+    add_lapse,
+    exp_negative,
+    log_positive,
+    mix_lapse,
+    relative_to_lapse,
+    total_of,
+    upper_tail,
+)
+from hddm_sbi.types import Array
 
 _BLOCK = 128
-_LOG_2PI_HALF = 0.9189385332046727
 
 # With d = rt - t0, y = log d - log(1 - r d) - s (s: log of the time scale; r: one over the time at which decisions end,
 # or 0; where bounds collapse, log d + C - s as in `collapse.py`), z = y, or z(y) below where a tail is heavy, and
@@ -39,6 +51,44 @@ def _(parameter, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return lambda parameter, i: parameter
 
 
+class _Block(NamedTuple):
+    """What is known of a block of trials, each part (trials,), clocks (3, trials)."""
+
+    #: decision time, log time scale, clock
+    d: Array
+    s: Array
+    clock: Array
+    #: z, dz/dy, d log(dz/dy)/dy
+    z: Array
+    stretch: Array
+    bend: Array
+    #: log p, and the weight of its gradient
+    logp: Array
+    weight: Array
+    #: gradients by z, d and clock
+    slope: Array
+    by_d: Array
+    by_clock: Array
+    #: room for `normalise`
+    largest: Array
+    total: Array
+
+
+class _Shares(NamedTuple):
+    """What is known of one choice's components, (k, trials): e_k, the share of component k, and w_k phi(e_k) / S."""
+
+    e: Array
+    q: Array
+    h: Array
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _room(x: Array) -> _Block:
+    """A block in memory (17, trials), its weights 1."""
+    x[9] = 1.0
+    return _Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12:15], x[15], x[16])
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def normalise(q: Array, n: int, largest: Array, total: Array, logp: Array) -> None:
     """From logs q_k and the largest of them to shares of sum_k exp(q_k), in place; adds the log of that sum to logp."""
@@ -56,77 +106,44 @@ def normalise(q: Array, n: int, largest: Array, total: Array, logp: Array) -> No
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _density(
-    z: Array,
-    log_w: Array,
-    mean: Array,
-    log_sd: Array,
-    per_sd: Array,
-    n: int,
-    e: Array,
-    q: Array,
-    largest: Array,
-    total: Array,
-    logp: Array,
-) -> None:
+def _density(block: _Block, n: int, mixture: Components, per_sd: Array, e: Array, q: Array) -> None:
     """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q.
 
-    Parameters (k,), or of every trial its own (k, trials).
+    Components (k,), or of every trial its own (k, trials).
     """
+    z, largest, (log_w, mean, log_sd) = block.z, block.largest, mixture
     largest[:n] = -1e300
-    for k in range(log_w.shape[0]):
+    for k in range(len(per_sd)):
         w, m, sd, scale = log_w[k], mean[k], log_sd[k], per_sd[k]
         for i in range(n):
             e[k, i] = (z[i] - _at(m, i)) * _at(scale, i)
-            q[k, i] = (_at(w, i) - _at(sd, i) - _LOG_2PI_HALF) - 0.5 * e[k, i] * e[k, i]
+            q[k, i] = (_at(w, i) - _at(sd, i) - LOG_2PI_HALF) - 0.5 * e[k, i] * e[k, i]
             largest[i] = max(largest[i], q[k, i])
-    normalise(q, n, largest, total, logp)
+    normalise(q, n, largest, block.total, block.logp)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _survival(
-    z: Array,
-    log_w: Array,
-    mean: Array,
-    per_sd: Array,
-    n: int,
-    e: Array,
-    q: Array,
-    h: Array,
-    largest: Array,
-    total: Array,
-    logp: Array,
-) -> None:
-    """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S in e, q and h."""
+def _survival(block: _Block, n: int, mixture: Components, per_sd: Array, shares: _Shares) -> None:
+    """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S."""
+    z, largest, (e, q, h), log_w, mean = block.z, block.largest, shares, mixture.log_w, mixture.mean
     largest[:n] = -1e300
-    for k in range(log_w.shape[0]):
+    for k in range(len(per_sd)):
         m, scale = mean[k], per_sd[k]
         for i in range(n):
             e[k, i] = (z[i] - m) * scale
             log_tail, h[k, i] = upper_tail(e[k, i])
             q[k, i] = log_w[k] + log_tail
             largest[i] = max(largest[i], q[k, i])
-    normalise(q, n, largest, total, logp)
-    for k in range(log_w.shape[0]):
+    normalise(q, n, largest, block.total, block.logp)
+    for k in range(len(per_sd)):
         for i in range(n):
             h[k, i] *= q[k, i]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _accumulate(
-    per_sd: Array,
-    won: bool,
-    e: Array,
-    q: Array,
-    h: Array,
-    weight: Array,
-    n: int,
-    g_w: Array,
-    g_mean: Array,
-    g_sd: Array,
-    slope: Array,
-) -> None:
-    """Add the block's gradients by one choice's log weight, mean and log sd, and to `slope` that by z."""
+def _accumulate(block: _Block, n: int, won: bool, per_sd: Array, shares: _Shares, to: Gradients) -> None:
+    """Add the block's gradients by one choice's components, and to `slope` that by z."""
+    (e, q, h), weight, slope, (g_w, g_mean, g_sd) = shares, block.weight, block.slope, to
     for k in range(len(per_sd)):
         by_w, by_mean, by_sd, scale = 0.0, 0.0, 0.0, per_sd[k]
         for i in range(n):
@@ -143,10 +160,9 @@ def _accumulate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _accumulate_each(
-    per_sd: Array, e: Array, q: Array, weight: Array, n: int, g_w: Array, g_mean: Array, g_sd: Array, slope: Array
-) -> None:
-    """The same of a density whose trials have parameters of their own: gradients (k, trials)."""
+def _accumulate_each(block: _Block, n: int, per_sd: Array, e: Array, q: Array, to: Gradients) -> None:
+    """The same of a density whose trials have components of their own: gradients (k, trials)."""
+    weight, slope, (g_w, g_mean, g_sd) = block.weight, block.slope, to
     for k in range(len(per_sd)):
         for i in range(n):
             r = q[k, i] * weight[i]
@@ -165,18 +181,10 @@ def _per_sd(log_sd: float) -> float:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _by_time(
-    d: Array,
-    clock: Array,
-    n: int,
-    slope: Array,
-    stretch: Array,
-    bend: Array,
-    weight: Array,
-    by_d: Array,
-    by_clock: Array,
-) -> None:
-    """Gradients by d and clock (3, trials), from that by z, which is left as that by y, and minus s, in `slope`."""
+def _by_time(block: _Block, n: int) -> None:
+    """Gradients by d and clock, from that by z, which is left as that by y, and minus s, in `slope`."""
+    d, clock, slope, weight = block.d, block.clock, block.slope, block.weight
+    stretch, bend, by_d, by_clock = block.stretch, block.bend, block.by_d, block.by_clock
     for i in range(n):
         r = clock[0, i]
         left = 1.0 - r * d[i]
@@ -198,13 +206,9 @@ def _any_positive(x: Array, n: int) -> bool:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _coordinate(
-    d: Array, s: Array, clock: Array, tail: int, n: int, z: Array, stretch: Array, bend: Array, logp: Array
-) -> None:
-    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins.
-
-    d, s (trials,), clock (3, trials).
-    """
+def _coordinate(block: _Block, n: int, tail: int) -> None:
+    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins."""
+    d, s, clock, z, stretch, bend, logp = block.d, block.s, block.clock, block.z, block.stretch, block.bend, block.logp
     for i in range(n):
         log_d = log_positive(d[i])
         z[i], stretch[i], bend[i], logp[i] = log_d - s[i], 1.0, 0.0, -log_d
@@ -229,42 +233,20 @@ def _coordinate(
             logp[i] += log_positive(stretch[i])
 
 
+# One function of 50 lines: taken apart, its arrays would be handed over, and its loops checked, once a trial.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_cells(
-    log_w: Array,
-    mean: Array,
-    log_sd: Array,
-    s: Array,
-    t0: Array,
-    clock: Array,
-    racing: bool,
-    tail: int,
-    lapse: float,
-    lapse_density: float,
-    starts: Index,
-    rt: Array,
-    total: Array,
-    g_w: Array,
-    g_mean: Array,
-    g_sd: Array,
-    g_s: Array,
-    g_t0: Array,
-    g_clock: Array,
-    g_lapse: Array,
+    mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
-    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros).
-
-    Mixtures (cells, choices, k).
-    """
-    n_choices, n_components = log_w.shape[1], log_w.shape[2]
+    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures (cells, choices, k)."""
+    n_choices, n_components = mixture.log_w.shape[1], mixture.log_w.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
-    d, scale, clocks, by_clocks = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((3, _BLOCK)), np.empty((3, _BLOCK))
-    z, stretch, bend, by_d = np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-    logp, weight, slope = np.empty(_BLOCK), np.ones(_BLOCK), np.empty(_BLOCK)
-    largest, sums, per_sd = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((n_choices, n_components))
-    log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
-    log_odds = math.log1p(-lapse) - log_lapse
+    per_sd, block = np.empty((n_choices, n_components)), _room(np.empty((17, _BLOCK)))
+    # Attributes are looked up once: in a loop, Numba counts a reference each time.
+    (log_w, mean, log_sd), (g_w, g_mean, g_sd), (s, t0, clock, _), (starts, rt) = mixture, g, cells, trials
+    (racing, _, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
+    d, scale, clocks = block.d, block.s, block.clock
     for run in range(len(starts) - 1):
         c, winner = run // n_choices, run % n_choices
         # At or below t0, and once the bounds have met, there is no density, only a lapse.
@@ -274,8 +256,9 @@ def mixture_cells(
             last = above + np.searchsorted(rt[above:last], t0[c] + 1.0 / clock[c, 0], side="left")
         outside = above - starts[run] + starts[run + 1] - last
         if outside > 0:
-            total[c] += outside * log_lapse
-            g_lapse[c] += outside / lapse if lapse > 0.0 else 0.0
+            value, by_lapse = add_lapse(lapse, outside, 0.0, 0.0)
+            total[c] += value
+            g_lapse[c] += by_lapse
         for j in range(n_choices):
             if last > above and (j == winner or racing):
                 for k in range(n_components):
@@ -287,72 +270,53 @@ def mixture_cells(
             n = min(_BLOCK, last - first)
             for i in range(n):
                 d[i] = rt[first + i] - t0[c]
-            _coordinate(d, scale, clocks, tail, n, z, stretch, bend, logp)
+            _coordinate(block, n, tail)
             for j in range(n_choices):
                 if j == winner:
-                    sds = log_sd[c, j], per_sd[j]
-                    _density(z, log_w[c, j], mean[c, j], *sds, n, e[j], q[j], largest, sums, logp)
+                    own = Components(log_w[c, j], mean[c, j], log_sd[c, j])
+                    _density(block, n, own, per_sd[j], e[j], q[j])
                 elif racing:
-                    _survival(z, log_w[c, j], mean[c, j], per_sd[j], n, e[j], q[j], h[j], largest, sums, logp)
-            if lapse > 0.0:
-                total[c] += n * log_lapse + mix_lapse(logp, weight, n, log_odds)
-                regular = total_of(weight, n)
-                g_lapse[c] += (n - regular) / lapse - regular / (1.0 - lapse)
-            else:
-                total[c] += total_of(logp, n)
-            slope[:n] = 0.0
+                    own = Components(log_w[c, j], mean[c, j], log_sd[c, j])
+                    _survival(block, n, own, per_sd[j], _Shares(e[j], q[j], h[j]))
+            value, by_lapse = mix_lapse(lapse, block.logp, block.weight, n)
+            total[c] += value
+            g_lapse[c] += by_lapse
+            block.slope[:n] = 0.0
             for j in range(n_choices):
                 if j == winner or racing:
-                    to = g_w[c, j], g_mean[c, j], g_sd[c, j]
-                    _accumulate(per_sd[j], j == winner, e[j], q[j], h[j], weight, n, *to, slope)
-            _by_time(d, clocks, n, slope, stretch, bend, weight, by_d, by_clocks)
-            g_s[c] -= total_of(slope, n)
-            g_t0[c] -= total_of(by_d, n)
+                    to_own = Gradients(g_w[c, j], g_mean[c, j], g_sd[c, j])
+                    _accumulate(block, n, j == winner, per_sd[j], _Shares(e[j], q[j], h[j]), to_own)
+            _by_time(block, n)
+            g_s[c] -= total_of(block.slope, n)
+            g_t0[c] -= total_of(block.by_d, n)
             for part in range(3):
-                g_clock[c, part] += total_of(by_clocks[part], n)
+                g_clock[c, part] += total_of(block.by_clock[part], n)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_rows(
-    log_w: Array,
-    mean: Array,
-    log_sd: Array,
-    cell: Index,
-    first: Index,
-    last: Index,
-    s: Array,
-    t0: Array,
-    clock: Array,
-    tail: int,
-    lapse: float,
-    lapse_density: float,
-    rt: Array,
-    total: Array,
-    g_w: Array,
-    g_mean: Array,
-    g_sd: Array,
-    g_s: Array,
-    g_t0: Array,
-    g_clock: Array,
-    g_lapse: Array,
+    rows: Rows, mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
-    """The same of rows of few trials, side by side, where choices do not race: mixtures (k, at least rows).
-
-    cell: of every row. first, last: its trials in rt.
-    """
-    n, (n_components, width) = len(cell), log_w.shape
+    """The same of rows of few trials, side by side, where choices do not race: mixtures (k, at least rows)."""
+    (cell, choice), (n_components, width), (starts, rt) = rows, mixture.log_w.shape, trials
+    (s, t0, clock, _), (total, (g_s, g_t0, g_clock, _), g_lapse) = cells, to
+    n, n_choices, most = len(cell), (len(starts) - 1) // len(s), 0
     e, q, per_sd = np.empty((n_components, width)), np.empty((n_components, width)), np.empty((n_components, width))
-    d, scale, clocks, by_clocks = np.empty(width), np.empty(width), np.empty((3, width)), np.empty((3, width))
-    z, stretch, bend, by_d = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
-    logp, weight, slope = np.empty(width), np.empty(width), np.empty(width)
-    largest, sums, inside = np.empty(width), np.empty(width), np.empty(width, np.bool_)
-    log_lapse = math.log(lapse * lapse_density) if lapse > 0.0 else -math.inf
-    log_odds, most = math.log1p(-lapse) - log_lapse, 0
+    first, last, inside, block = (
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.bool_),
+        _room(np.empty((17, width))),
+    )
+    d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
+    slope, by_d, by_clock = block.slope, block.by_d, block.by_clock
     for k in range(n_components):
         for i in range(n):
             per_sd[k, i] = _per_sd(log_sd[k, i])
     for i in range(n):
-        c, most = cell[i], max(most, last[i] - first[i])
+        c, run = cell[i], cell[i] * n_choices + choice[i]
+        first[i], last[i] = starts[run], starts[run + 1]
+        most = max(most, last[i] - first[i])
         scale[i], clocks[0, i], clocks[1, i], clocks[2, i] = s[c], clock[c, 0], clock[c, 1], clock[c, 2]
     for trial in range(most):
         for i in range(n):
@@ -364,28 +328,30 @@ def mixture_rows(
                 # Any decision time will do: its weight is 0.
                 d[i] = 0.5 / clocks[0, i] if clocks[0, i] > 0.0 else 1.0
                 if there:
-                    total[c] += log_lapse
-                    g_lapse[c] += 1.0 / lapse if lapse > 0.0 else 0.0
-        _coordinate(d, scale, clocks, tail, n, z, stretch, bend, logp)
-        _density(z, log_w, mean, log_sd, per_sd, n, e, q, largest, sums, logp)
-        if lapse > 0.0:
-            mix_lapse(logp, weight, n, log_odds)
+                    value, by_lapse = add_lapse(lapse, 1, 0.0, 0.0)
+                    total[c] += value
+                    g_lapse[c] += by_lapse
+        _coordinate(block, n, law.tail)
+        _density(block, n, mixture, per_sd, e, q)
+        if lapse.probability > 0.0:
+            relative_to_lapse(lapse, logp, weight, n)
         for i in range(n):
             c = cell[i]
             if not inside[i]:
                 weight[i] = 0.0
-            elif lapse > 0.0:
-                total[c] += log_lapse + logp[i]
-                g_lapse[c] += (1.0 - weight[i]) / lapse - weight[i] / (1.0 - lapse)
+            elif lapse.probability > 0.0:
+                value, by_lapse = add_lapse(lapse, 1, logp[i], weight[i])
+                total[c] += value
+                g_lapse[c] += by_lapse
             else:
                 total[c] += logp[i]
                 weight[i] = 1.0
             slope[i] = 0.0
-        _accumulate_each(per_sd, e, q, weight, n, g_w, g_mean, g_sd, slope)
-        _by_time(d, clocks, n, slope, stretch, bend, weight, by_d, by_clocks)
+        _accumulate_each(block, n, per_sd, e, q, g)
+        _by_time(block, n)
         for i in range(n):
             c = cell[i]
             g_s[c] -= slope[i]
             g_t0[c] -= by_d[i]
             for part in range(3):
-                g_clock[c, part] += by_clocks[part, i]
+                g_clock[c, part] += by_clock[part, i]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -11,9 +11,18 @@ from torch import Tensor
 
 from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells
 from hddm_sbi.likelihoods.mixture.kernel import mixture_cells, mixture_rows, normalise
-from hddm_sbi.likelihoods.mixture.perceptron import BLOCK, backward, forward, transposed
+from hddm_sbi.likelihoods.mixture.perceptron import (
+    BLOCK,
+    Activations,
+    Perceptron,
+    activations,
+    backward,
+    forward,
+    perceptron,
+)
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import KERNELS, Kernel
-from hddm_sbi.numerics.vecmath import FAST
+from hddm_sbi.numerics.vecmath import FAST, lapse_law
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched.
@@ -40,61 +49,97 @@ def _shares(x: Array, n: int, share: Array, log_total: Array) -> None:
     normalise(share, BLOCK, largest, np.empty(BLOCK), log_total)
 
 
+class _Networks(NamedTuple):
+    """Both perceptrons; location, spread and log spread of log reduced decision time."""
+
+    density: Perceptron
+    score: Perceptron
+    scale: tuple[float, float, float]
+
+
+class _Features(NamedTuple):
+    """Of every cell and choice the views (cells, choices, r), and the inputs of the two perceptrons; or gradients."""
+
+    views: Array
+    density: Array
+    score: Array
+
+
+class _Memory(NamedTuple):
+    """Memory of a block of cells, used again and again; gradients g_ of the same shapes."""
+
+    #: rows of the density's perceptron, BLOCK of which are a part; by part activations, shares of components (k, BLOCK)
+    #: and mixtures (3, k, BLOCK)
+    rows: Rows
+    density: Activations
+    share: Array
+    mixture: Array
+    g_mixture: Array
+    #: by choice activations of the score's perceptron, and probabilities (BLOCK,); their logs (BLOCK, choices)
+    score: Activations
+    probability: Array
+    log_p: Array
+    g_log_p: Array
+    #: the same mixtures by cell and choice, (3, BLOCK, choices, k)
+    by_cell: Array
+    g_by_cell: Array
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _scored(
-    score_x: Array, views: Array, weights: Array, sizes: Index, h: Array, slope: Array, share: Array, log_p: Array
-) -> None:
-    """Choice probabilities of a block, share (choices, BLOCK), and their logs, log_p (BLOCK, choices)."""
-    n, n_choices, n_x = score_x.shape
+def _memory(net: _Networks, n_choices: int) -> _Memory:
+    k = net.density.sizes[-1] // 3
+    rows = Rows(np.empty(BLOCK * n_choices, np.int64), np.empty(BLOCK * n_choices, np.int64))
+    density, score = activations(n_choices, net.density.sizes), activations(n_choices, net.score.sizes)
+    share, probability = np.empty((n_choices, k, BLOCK)), np.empty((n_choices, BLOCK))
+    mixture, g_mixture = np.empty((n_choices, 3, k, BLOCK)), np.empty((n_choices, 3, k, BLOCK))
+    log_p, g_log_p = np.zeros((BLOCK, n_choices)), np.zeros((BLOCK, n_choices))
+    by_cell, g_by_cell = np.empty((3, BLOCK, n_choices, k)), np.empty((3, BLOCK, n_choices, k))
+    return _Memory(rows, density, share, mixture, g_mixture, score, probability, log_p, g_log_p, by_cell, g_by_cell)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _scored(x: _Features, net: Perceptron, memory: _Memory) -> None:
+    """Choice probabilities of a block, and their logs."""
+    (n, n_choices, n_x), views, inputs, (h, slope), log_p = x.score.shape, x.views, x.score, memory.score, memory.log_p
     score, log_total = np.zeros((n_choices, BLOCK)), np.empty(BLOCK)
     for c in range(n_choices):
         for b in range(BLOCK):
             for j in range(n_x):
-                h[c, 0, j, b] = score_x[min(b, n - 1), c, j]
-        forward(weights, sizes, h[c], slope[c])
+                h[c, 0, j, b] = inputs[min(b, n - 1), c, j]
+        forward(net, Activations(h[c], slope[c]))
         for b in range(n):
             score[c, b] = h[c, -1, 0, b]
             for j in range(views.shape[2]):
                 score[c, b] += h[c, -1, 1 + j, b] * views[b, c, j]
-    _shares(score, n_choices, share, log_total)
+    _shares(score, n_choices, memory.probability, log_total)
     for b in range(n):
         for c in range(n_choices):
             log_p[b, c] = score[c, b] - log_total[b]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _scored_back(
-    by_log_p: Array,
-    share: Array,
-    views: Array,
-    turned: Array,
-    sizes: Index,
-    zeros: Array,
-    h: Array,
-    slope: Array,
-    g_views: Array,
-    g_score_x: Array,
-) -> None:
-    """Gradients of a block by views and features of the score, from those by the log choice probabilities."""
-    n, n_choices, n_x = g_score_x.shape
+def _scored_back(x: _Features, net: Perceptron, memory: _Memory, to: _Features) -> None:
+    """Gradients of a block by views and inputs of the score, from those by the log choice probabilities."""
+    (n, n_choices, n_x), views, g_views, g_inputs = x.score.shape, x.views, to.views, to.score
+    (h, slope), probability, by_log_p = memory.score, memory.probability, memory.g_log_p
     for c in range(n_choices):
         out = h[c, -1]
         for b in range(n):
-            by_score = by_log_p[b, c] - share[c, b] * by_log_p[b].sum()
+            by_score = by_log_p[b, c] - probability[c, b] * by_log_p[b].sum()
             out[0, b] = by_score
             for j in range(views.shape[2]):
                 g_views[b, c, j] = by_score * out[1 + j, b]
                 out[1 + j, b] = by_score * views[b, c, j]
-        backward(turned, sizes, zeros, h[c], slope[c])
+        backward(net, Activations(h[c], slope[c]))
         for b in range(n):
             for j in range(n_x):
-                g_score_x[b, c, j] = h[c, 0, j, b]
+                g_inputs[b, c, j] = h[c, 0, j, b]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _rows(starts: Index, n_choices: int, racing: bool, cell: Index, choice: Index) -> tuple[int, int]:
-    """Fills in the cells and choices of a block that need a mixture; how many they are, and their most trials."""
-    n, most = 0, 0
+def _rows(starts: Index, n_choices: int, racing: bool, rows: Rows) -> tuple[int, int]:
+    """Fills in the rows of a block, that is cells and choices that need a mixture; how many, and their most trials."""
+    n, most, (cell, choice) = 0, 0, rows
     for run in range(len(starts) - 1):
         trials = starts[run + 1] - starts[run]
         if racing or trials > 0:
@@ -104,133 +149,70 @@ def _rows(starts: Index, n_choices: int, racing: bool, cell: Index, choice: Inde
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _mixed(
-    density_x: Array,
-    cell: Index,
-    choice: Index,
-    weights: Array,
-    sizes: Index,
-    scale: tuple[float, float, float],
-    h: Array,
-    slope: Array,
-    share: Array,
-    log_p: Array,
-    mixture: Array,
-) -> None:
-    """Mixtures (3, k, BLOCK) of some rows: log weight, mean, log sd. share (k, BLOCK): of the components."""
-    n, k, log_total = len(cell), len(share), np.empty(BLOCK)
-    location, spread, log_spread = scale
-    for b in range(BLOCK):
-        row = min(b, n - 1)
-        for j in range(density_x.shape[2]):
-            h[0, j, b] = density_x[cell[row], choice[row], j]
-    forward(weights, sizes, h, slope)
-    out = h[-1]
-    _shares(out, k, share, log_total)
-    for b in range(BLOCK):
-        row = min(b, n - 1)
-        log_total[b] -= log_p[cell[row], choice[row]]
-    for i in range(k):
+def _mixed(x: Array, rows: Rows, net: _Networks, memory: _Memory) -> None:
+    """Mixtures of rows, from the inputs x of the density's perceptron."""
+    log_total, (location, spread, log_spread) = np.empty(BLOCK), net.scale
+    (cell, choice), log_p = rows, memory.log_p
+    for first in range(0, len(cell), BLOCK):
+        part, last = first // BLOCK, len(cell) - 1
+        h, share, mixture = memory.density.h[part], memory.share[part], memory.mixture[part]
+        k, out = len(share), h[-1]
         for b in range(BLOCK):
-            mixture[0, i, b] = out[i, b] - log_total[b]
-            mixture[1, i, b] = location + spread * out[k + i, b]
-            mixture[2, i, b] = log_spread + min(max(out[2 * k + i, b], LOG_SDS[0]), LOG_SDS[1])
+            row = min(first + b, last)
+            for j in range(x.shape[2]):
+                h[0, j, b] = x[cell[row], choice[row], j]
+        forward(net.density, Activations(h, memory.density.slope[part]))
+        _shares(out, k, share, log_total)
+        for b in range(BLOCK):
+            row = min(first + b, last)
+            log_total[b] -= log_p[cell[row], choice[row]]
+        for i in range(k):
+            for b in range(BLOCK):
+                mixture[0, i, b] = out[i, b] - log_total[b]
+                mixture[1, i, b] = location + spread * out[k + i, b]
+                mixture[2, i, b] = log_spread + min(max(out[2 * k + i, b], LOG_SDS[0]), LOG_SDS[1])
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _mixed_back(
-    g_mixture: Array,
-    cell: Index,
-    choice: Index,
-    turned: Array,
-    sizes: Index,
-    scale: tuple[float, float, float],
-    zeros: Array,
-    h: Array,
-    slope: Array,
-    share: Array,
-    by_log_p: Array,
-    g_density_x: Array,
-) -> None:
-    """Gradients of some rows by features of the density and by log choice probabilities, from those by the mixtures."""
-    k, out, spread, together = len(share), h[-1], scale[1], np.zeros(BLOCK)
-    for i in range(k):
-        for b in range(BLOCK):
-            together[b] += g_mixture[0, i, b]
-    for i in range(k):
-        for b in range(BLOCK):
-            free = LOG_SDS[0] <= out[2 * k + i, b] <= LOG_SDS[1]
-            out[i, b] = g_mixture[0, i, b] - share[i, b] * together[b]
-            out[k + i, b] = spread * g_mixture[1, i, b]
-            out[2 * k + i, b] = g_mixture[2, i, b] if free else 0.0
-    backward(turned, sizes, zeros, h, slope)
-    for b in range(len(cell)):
-        by_log_p[cell[b], choice[b]] = together[b]
-        for j in range(g_density_x.shape[2]):
-            g_density_x[cell[b], choice[b], j] = h[0, j, b]
+def _mixed_back(rows: Rows, net: _Networks, memory: _Memory, to: Array) -> None:
+    """Gradients by those inputs and by log choice probabilities, from those by the mixtures."""
+    together, spread, (cell, choice), by_log_p = np.empty(BLOCK), net.scale[1], rows, memory.g_log_p
+    for first in range(0, len(cell), BLOCK):
+        part = first // BLOCK
+        h, share, g_mixture = memory.density.h[part], memory.share[part], memory.g_mixture[part]
+        k, out = len(share), h[-1]
+        together[:] = 0.0
+        for i in range(k):
+            for b in range(BLOCK):
+                together[b] += g_mixture[0, i, b]
+        for i in range(k):
+            for b in range(BLOCK):
+                free = LOG_SDS[0] <= out[2 * k + i, b] <= LOG_SDS[1]
+                out[i, b] = g_mixture[0, i, b] - share[i, b] * together[b]
+                out[k + i, b] = spread * g_mixture[1, i, b]
+                out[2 * k + i, b] = g_mixture[2, i, b] if free else 0.0
+        backward(net.density, Activations(h, memory.density.slope[part]))
+        for row in range(first, min(first + BLOCK, len(cell))):
+            by_log_p[cell[row], choice[row]] = together[row - first]
+            for j in range(to.shape[2]):
+                to[cell[row], choice[row], j] = h[0, j, row - first]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _trials(
-    cell: Index,
-    choice: Index,
-    most: int,
-    mixture: Array,
-    s: Array,
-    t0: Array,
-    clock: Array,
-    delay: Array,
-    racing: bool,
-    delayed: bool,
-    tail: int,
-    lapse: float,
-    lapse_density: float,
-    starts: Index,
-    rt: Array,
-    by_cell: Array,
-    g_by_cell: Array,
-    total: Array,
-    g_mixture: Array,
-    g_s: Array,
-    g_t0: Array,
-    g_clock: Array,
-    g_delay: Array,
-    g_lapse: Array,
-) -> None:
-    """Adds the trials of a block, whose mixtures (parts, 3, k, BLOCK) are made: few of a row side by side, else run by
-    run, from by_cell (3, cells, choices, k)."""
-    if most <= _FEW and not (racing or delayed):
-        for first in range(0, len(cell), BLOCK):
-            at = cell[first : first + BLOCK]
-            run = at * by_cell.shape[2] + choice[first : first + BLOCK]
-            part = first // BLOCK
-            w, m, sd = mixture[part, 0], mixture[part, 1], mixture[part, 2]
-            g_w, g_mean, g_sd = g_mixture[part, 0], g_mixture[part, 1], g_mixture[part, 2]
-            place = at, starts[run], starts[run + 1], s, t0, clock
-            to = g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
-            mixture_rows(w, m, sd, *place, tail, lapse, lapse_density, rt, total, *to)
-        return
-    n = len(s)
+def _lay_out(rows: Rows, by_row: Array, by_cell: Array, back: bool) -> None:
+    """Copy mixtures (parts, 3, k, BLOCK) of rows to by_cell (3, cells, choices, k), or back."""
+    cell, choice = rows
     # Element by element: to assign a slice takes Numba seconds to compile.
     for row in range(len(cell)):
         for part in range(3):
             for k in range(by_cell.shape[3]):
-                by_cell[part, cell[row], choice[row], k] = mixture[row // BLOCK, part, k, row % BLOCK]
-    g_by_cell[:] = 0.0
-    w, m, sd = by_cell[0, :n], by_cell[1, :n], by_cell[2, :n]
-    g_w, g_mean, g_sd = g_by_cell[0, :n], g_by_cell[1, :n], g_by_cell[2, :n]
-    if delayed:
-        to = g_w, g_mean, g_sd, g_s, g_t0, g_delay, g_lapse
-        delayed_cells(w, m, sd, s, t0, delay, lapse, lapse_density, starts, rt, total, *to)
-    else:
-        to = g_w, g_mean, g_sd, g_s, g_t0, g_clock, g_lapse
-        mixture_cells(w, m, sd, s, t0, clock, racing, tail, lapse, lapse_density, starts, rt, total, *to)
-    for row in range(len(cell)):
-        for part in range(3):
-            for k in range(by_cell.shape[3]):
-                g_mixture[row // BLOCK, part, k, row % BLOCK] = g_by_cell[part, cell[row], choice[row], k]
+                if back:
+                    by_row[row // BLOCK, part, k, row % BLOCK] = by_cell[part, cell[row], choice[row], k]
+                else:
+                    by_cell[part, cell[row], choice[row], k] = by_row[row // BLOCK, part, k, row % BLOCK]
 
 
+# The one place where order decides: the operator's arguments and results, as the compiler hands them over.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _cells(
     views: Array,
@@ -266,42 +248,42 @@ def _cells(
 ) -> None:
     """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
     n_cells, n_choices = views.shape[:2]
-    k, scale = density_sizes[-1] // 3, (location, spread, log_spread)
-    units, score_units = density_sizes.max(), score_sizes.max()
-    h = np.empty((n_choices, len(density_sizes), units, BLOCK))
-    score_h = np.empty((n_choices, len(score_sizes), score_units, BLOCK))
-    slope, score_slope = np.empty_like(h), np.empty_like(score_h)
-    turned, score_turned = transposed(density_weights, density_sizes), transposed(score_weights, score_sizes)
-    zeros, score_zeros = np.zeros(units), np.zeros(score_units)
-    share, choice_share = np.empty((n_choices, k, BLOCK)), np.empty((n_choices, BLOCK))
-    log_p, by_log_p = np.zeros((BLOCK, n_choices)), np.zeros((BLOCK, n_choices))
-    # Mixtures side by side, as the perceptron makes them, and by cell and choice.
-    mixture, g_mixture = np.empty((n_choices, 3, k, BLOCK)), np.empty((n_choices, 3, k, BLOCK))
-    by_cell, g_by_cell = np.empty((3, BLOCK, n_choices, k)), np.empty((3, BLOCK, n_choices, k))
-    cell, choice = np.empty(BLOCK * n_choices, np.int64), np.empty(BLOCK * n_choices, np.int64)
+    density, score = perceptron(density_weights, density_sizes), perceptron(score_weights, score_sizes)
+    net = _Networks(density, score, (location, spread, log_spread))
+    law, lapses, memory = Law(racing, delayed, tail), lapse_law(lapse, lapse_density), _memory(net, n_choices)
     for start in range(0, n_cells, BLOCK):
-        n = min(BLOCK, n_cells - start)
-        at = slice(start, start + n)
-        runs = starts[start * n_choices : (start + n) * n_choices + 1]
+        stop = min(start + BLOCK, n_cells)
+        at = slice(start, stop)
+        x = _Features(views[at], density_x[at], score_x[at])
+        g_x = _Features(g_views[at], g_density_x[at], g_score_x[at])
+        cells, g_cells = Cells(s[at], t0[at], clock[at], delay[at]), Cells(g_s[at], g_t0[at], g_clock[at], g_delay[at])
+        trials = Trials(starts[start * n_choices : stop * n_choices + 1], rt)
+        to = Totals(total[at], g_cells, g_lapse[at])
         if not racing:
-            score = score_weights, score_sizes, score_h, score_slope
-            _scored(score_x[at], views[at], *score, choice_share, log_p)
-        by_log_p[:], g_mixture[:] = 0.0, 0.0
-        n_rows, most = _rows(runs, n_choices, racing, cell, choice)
-        for first in range(0, n_rows, BLOCK):
-            part, mine = first // BLOCK, slice(first, min(first + BLOCK, n_rows))
-            density = density_weights, density_sizes, scale, h[part], slope[part], share[part]
-            _mixed(density_x[at], cell[mine], choice[mine], *density, log_p, mixture[part])
-        place = s[at], t0[at], clock[at], delay[at], racing, delayed, tail, lapse, lapse_density, runs, rt
-        to = g_mixture, g_s[at], g_t0[at], g_clock[at], g_delay[at], g_lapse[at]
-        _trials(cell[:n_rows], choice[:n_rows], most, mixture, *place, by_cell, g_by_cell, total[at], *to)
-        for first in range(0, n_rows, BLOCK):
-            part, mine = first // BLOCK, slice(first, min(first + BLOCK, n_rows))
-            back = turned, density_sizes, scale, zeros, h[part], slope[part], share[part]
-            _mixed_back(g_mixture[part], cell[mine], choice[mine], *back, by_log_p, g_density_x[at])
+            _scored(x, net.score, memory)
+        memory.g_log_p[:], memory.g_mixture[:] = 0.0, 0.0
+        n, most = _rows(trials.starts, n_choices, racing, memory.rows)
+        rows = Rows(memory.rows.cell[:n], memory.rows.choice[:n])
+        _mixed(x.density, rows, net, memory)
+        if most <= _FEW and not (racing or delayed):
+            for first in range(0, n, BLOCK):
+                some = Rows(rows.cell[first : first + BLOCK], rows.choice[first : first + BLOCK])
+                w, g = memory.mixture[first // BLOCK], memory.g_mixture[first // BLOCK]
+                mixtures = Components(w[0], w[1], w[2]), Gradients(g[0], g[1], g[2])
+                mixture_rows(some, *mixtures, cells, law, lapses, trials, to)
+        else:
+            w, g = memory.by_cell, memory.g_by_cell
+            _lay_out(rows, memory.mixture, w, False)
+            g[:] = 0.0
+            mixtures = Components(w[0], w[1], w[2]), Gradients(g[0], g[1], g[2])
+            if delayed:
+                delayed_cells(*mixtures, cells, lapses, trials, to)
+            else:
+                mixture_cells(*mixtures, cells, law, lapses, trials, to)
+            _lay_out(rows, memory.g_mixture, g, True)
+        _mixed_back(rows, net, memory, g_x.density)
         if not racing:
-            score_back = score_turned, score_sizes, score_zeros, score_h, score_slope
-            _scored_back(by_log_p, choice_share, views[at], *score_back, g_views[at], g_score_x[at])
+            _scored_back(x, net.score, memory, g_x)
 
 
 @torch.library.custom_op("hddm_sbi::neural_cells", mutates_args=())

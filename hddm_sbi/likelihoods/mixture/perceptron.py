@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba as nb
 import numpy as np
 import torch
@@ -114,31 +116,47 @@ def _activate(u: Array, slope: Array, n: int) -> None:
             slope[j, b] = s * (1.0 + x * (1.0 - s))
 
 
+class Perceptron(NamedTuple):
+    """Fixed weights: of every layer the matrix (out, in) and the bias, laid end to end; sizes (layers + 1,).
+
+    turned: the same with matrices (in, out). zeros: (units,).
+    """
+
+    weights: Array
+    sizes: Index
+    turned: Array
+    zeros: Array
+
+
+class Activations(NamedTuple):
+    """A block's inputs and outputs of every layer, h (layers + 1, units, BLOCK), and the slopes of hidden layers."""
+
+    h: Array
+    slope: Array
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def forward(weights: Array, sizes: Index, h: Array, slope: Array) -> None:
-    """All layers of a block: h (layers + 1, units, BLOCK), its first filled; slope (layers - 1, units, BLOCK)."""
-    at, last = 0, len(sizes) - 2
+def forward(net: Perceptron, at: Activations) -> None:
+    """All layers of a block, from the first part of h, which is filled, to the last."""
+    begin, last, (h, slope) = 0, len(net.sizes) - 2, at
     for layer in range(last + 1):
-        n_in, n_out = sizes[layer], sizes[layer + 1]
-        weight = weights[at : at + n_in * n_out].reshape((n_out, n_in))
-        at += n_in * n_out
-        _layer(weight, weights[at : at + n_out], h[layer], h[layer + 1])
-        at += n_out
+        n_in, n_out = net.sizes[layer], net.sizes[layer + 1]
+        weight = net.weights[begin : begin + n_in * n_out].reshape((n_out, n_in))
+        begin += n_in * n_out
+        _layer(weight, net.weights[begin : begin + n_out], h[layer], h[layer + 1])
+        begin += n_out
         if layer < last:
             _activate(h[layer + 1], slope[layer], n_out)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def backward(turned: Array, sizes: Index, zeros: Array, h: Array, slope: Array) -> None:
-    """What `forward` filled, backwards: h's last holds the gradient by the outputs, its first gets that by the inputs.
-
-    turned: `transposed` weights. zeros: (units,).
-    """
-    at = len(turned)
-    for layer in range(len(sizes) - 2, -1, -1):
-        n_in, n_out = sizes[layer], sizes[layer + 1]
-        at -= (n_in + 1) * n_out
-        _layer(turned[at : at + n_in * n_out].reshape((n_in, n_out)), zeros, h[layer + 1], h[layer])
+def backward(net: Perceptron, at: Activations) -> None:
+    """Gradient by outputs, in the last part of h, to that by inputs, in the first; `forward` has filled the others."""
+    end, (h, slope) = len(net.turned), at
+    for layer in range(len(net.sizes) - 2, -1, -1):
+        n_in, n_out = net.sizes[layer], net.sizes[layer + 1]
+        end -= (n_in + 1) * n_out
+        _layer(net.turned[end : end + n_in * n_out].reshape((n_in, n_out)), net.zeros, h[layer + 1], h[layer])
         if layer > 0:
             for j in range(n_in):
                 for b in range(BLOCK):
@@ -146,8 +164,8 @@ def backward(turned: Array, sizes: Index, zeros: Array, h: Array, slope: Array) 
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def transposed(weights: Array, sizes: Index) -> Array:
-    """Every layer's matrix as (in, out), where `weights` has (out, in) and the bias."""
+def perceptron(weights: Array, sizes: Index) -> Perceptron:
+    """A perceptron with these weights."""
     turned, at = np.empty(len(weights)), 0
     for layer in range(len(sizes) - 1):
         n_in, n_out = sizes[layer], sizes[layer + 1]
@@ -155,7 +173,14 @@ def transposed(weights: Array, sizes: Index) -> Array:
             for j in range(n_out):
                 turned[at + i * n_out + j] = weights[at + j * n_in + i]
         at += (n_in + 1) * n_out
-    return turned
+    return Perceptron(weights, sizes, turned, np.zeros(sizes.max()))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def activations(n: int, sizes: Index) -> Activations:
+    """Room for the activations of n blocks."""
+    shape = (n, len(sizes), sizes.max(), BLOCK)
+    return Activations(np.empty(shape), np.empty(shape))
 
 
 def packed(layers: nn.Sequential) -> tuple[Tensor, list[int]]:

@@ -1,0 +1,69 @@
+"""Records that the mixture kernels take, each of a type of its own: two of them cannot be swapped unseen."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hddm_sbi.types import Array, Index
+
+
+class Law(NamedTuple):
+    """How decision times come about; the same for all cells.
+
+    racing: choices are independent accumulators. delayed: a uniform delay follows the decision. tail: 1 where the late
+    tail is heavy, -1 where the early one is, else 0.
+    """
+
+    racing: bool
+    delayed: bool
+    tail: int
+
+
+class Cells(NamedTuple):
+    """Of every cell: log time scale and non-decision time (n,), clock (n, 3) and width of the delay (n,).
+
+    The clock is one over the time at which decisions end, and rate and power of the collapse.
+    """
+
+    s: Array
+    t0: Array
+    clock: Array
+    delay: Array
+
+
+class Components(NamedTuple):
+    """Mixtures of normals, (cells, choices, k), or of rows side by side (k, rows)."""
+
+    log_w: Array
+    mean: Array
+    log_sd: Array
+
+
+class Trials(NamedTuple):
+    """rt in ascending order within every run; run cell * n_choices + choice begins at its entry of `starts`."""
+
+    starts: Index
+    rt: Array
+
+
+class Rows(NamedTuple):
+    """Cells and choices that need a mixture."""
+
+    cell: Index
+    choice: Index
+
+
+class Gradients(NamedTuple):
+    """Gradients by `Components`, laid out as they are."""
+
+    log_w: Array
+    mean: Array
+    log_sd: Array
+
+
+class Totals(NamedTuple):
+    """What the trials of a cell add up to: its log likelihood (n,), and the gradients by cells and lapse."""
+
+    total: Array
+    cells: Cells
+    lapse: Array
