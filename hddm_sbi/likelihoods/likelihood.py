@@ -15,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
+from hddm_sbi.likelihoods.bisection import bisect
 from hddm_sbi.simulation.simulator import Simulator
 
 #: lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
@@ -22,7 +23,6 @@ LAPSE_SECONDS = 10.0
 #: log decision times (seconds) outside which no distribution function looks, and the quadrature between them.
 _Y_RANGE = (-14.0, 30.0)
 _NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(1000))
-_BISECTIONS = 60
 
 
 class CellTrials(Protocol):
@@ -267,11 +267,10 @@ class DecisionLikelihood(Likelihood):
         with torch.no_grad():
             target = probabilities * self.cdf_rows(values, rows)
             low, high = (torch.full_like(probabilities, end) for end in _Y_RANGE)
-            for _ in range(_BISECTIONS):
-                middle = 0.5 * (low + high)
-                below = self.cdf_rows(outcome_rows(shift + torch.exp(middle), choice), rows) < target
-                low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return shift + torch.exp(high)
+            _, log_decision = bisect(
+                lambda y: self.cdf_rows(outcome_rows(shift + torch.exp(y), choice), rows) < target, low, high
+            )
+        return shift + torch.exp(log_decision)
 
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """P(response, RT <= rt) per row of values (n, 2), as in `log_prob_rows`; rt may be inf.

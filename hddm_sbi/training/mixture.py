@@ -167,7 +167,7 @@ def fit_network(
 
 def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
     mixture = network(network.reduction.by_choice(batch["theta"]))
-    z, log_stretch = network.reduction.coordinate(batch["mean"])
+    z, log_stretch = network.reduction.times.coordinate(batch["mean"])
     log_p = Mixture(*(part.unsqueeze(2) for part in mixture)).log_prob(z) + log_stretch
     return -(batch["share"] * log_p).sum((1, 2)).mean()
 

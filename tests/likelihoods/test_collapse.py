@@ -87,7 +87,7 @@ def test_mass_is_one_and_the_cdf_its_integral(name):
     likelihood = LIKELIHOODS[name]
     for row in thetas(name, 5, seed=4):
         # In log decision time, dense where a delay ends; up to the end of all decisions.
-        end = 1.0 / float(likelihood.network.reduction.closing(row[None])[0]) if name == "angle" else 400.0
+        end = 1.0 / float(likelihood.network.reduction.clock(row[None])[0, 0]) if name == "angle" else 400.0
         d = torch.cat([torch.logspace(-6, 0, 20_001), 1 - torch.logspace(-6, -1, 5_001)]).double().unique() * end
         if name == "full_ddm":
             d = torch.cat([d, row[6] + torch.logspace(-6, 2, 20_001).double()]).unique()

@@ -51,13 +51,14 @@ def test_operator_is_registered_as_torch_expects(name, monkeypatch):
     trials, theta = table(likelihood, SIZES["few"], 20)
     given = []
     monkeypatch.setattr(
-        likelihood_module, "neural_cells", lambda *arguments: given.append(arguments) or neural_cells(*arguments)
+        likelihood_module, "neural_cells", lambda **arguments: given.append(arguments) or neural_cells(**arguments)
     )
     likelihood.log_prob_by_cell(trials, theta, torch.tensor(0.05, dtype=torch.float64))
-    leaves = [
-        x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) and x.ndim and i < 14 else x
-        for i, x in enumerate(given[0])
-    ]
+    leaves = {
+        name: x.detach().requires_grad_(x.is_floating_point()) if isinstance(x, torch.Tensor) and x.ndim else x
+        for name, x in given[0].items()
+    }
+    leaves["rt"] = leaves["rt"].detach()
     torch.library.opcheck(
-        neural_cells, tuple(leaves), test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
+        neural_cells, (), leaves, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
     )

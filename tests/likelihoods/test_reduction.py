@@ -59,14 +59,14 @@ def test_an_angle_enters_by_its_tangent():
 
 @pytest.mark.parametrize(("name", "outward"), [("lba3", 1.0), ("levy", -1.0)])
 def test_heavy_coordinate_is_smooth_increasing_and_undone(name, outward):
-    reduction = Reduction(load_simulator(name))
+    times = Reduction(load_simulator(name)).times
     y = torch.linspace(-30.0, 60.0, 9_001, dtype=torch.float64)
     if outward < 0:
         y = -y.flip(0)
-    z, log_stretch = reduction.coordinate(y)
+    z, log_stretch = times.coordinate(y)
     assert (z.diff() > 0).all()
     torch.testing.assert_close(torch.exp(log_stretch)[1:-1], (z[2:] - z[:-2]) / 0.02, rtol=1e-5, atol=0)
-    torch.testing.assert_close(reduction.log_time_at(z), y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(times.log_time_at(z), y, rtol=1e-12, atol=1e-12)
     bent, straight = (-1, 0) if outward > 0 else (0, -1)
     assert float(z[straight] - y[straight]) == pytest.approx(0.0, abs=1e-12)
     assert float(z[bent]) == pytest.approx(outward * (np.sqrt(1 + 2 * 60.0) - 1), rel=1e-12)

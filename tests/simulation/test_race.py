@@ -99,5 +99,5 @@ def test_racing_on_a_clock():
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         assert float(((one - other).abs() / other.abs().clamp(min=1.0)).max()) < 1e-9
-    end = 1.0 / likelihood.network.reduction.closing(theta)
+    end = 1.0 / likelihood.network.reduction.clock(theta)[:, 0]
     assert likelihood.survival_rows(end * 1.0001, theta).tolist() == [0.0] * 6

@@ -6,6 +6,7 @@ import numba as nb
 import torch
 from torch import Tensor
 
+from hddm_sbi.likelihoods.bisection import bisect
 from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive
 from hddm_sbi.types import Array
 
@@ -15,8 +16,6 @@ from hddm_sbi.types import Array
 # and the density on it is that in log t divided by D = dy / dlog t = 1 + power s dC/ds. With q = exp(-2 s),
 #   A = 1 + (g - 1) q,  N = 2 q (power + 1 - g),  C = 2 s - log g + log A,  dC/ds = 2 - 2 power / g + N / A.
 # Any increasing C would do: the density is exact, and only how easily it is learned depends on the clock.
-
-_BISECTIONS = 60
 
 
 def collapse(log_t: Tensor, rate: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,12 +28,9 @@ def collapse(log_t: Tensor, rate: Tensor, power: Tensor) -> tuple[Tensor, Tensor
 
 
 def log_time_on(clock: Tensor, rate: Tensor, power: Tensor) -> Tensor:
-    """The log decision time at which log t + C is `clock`, by bisection to rounding; all of one shape."""
-    low, high = torch.minimum(clock, -torch.log(rate)) - 5.0 / power, clock
-    for _ in range(_BISECTIONS):
-        middle = 0.5 * (low + high)
-        early = middle + collapse(middle, rate, power)[0] < clock
-        low, high = torch.where(early, middle, low), torch.where(early, high, middle)
+    """The log decision time at which log t + C is `clock`, by bisection; all of one shape."""
+    soonest = torch.minimum(clock, -torch.log(rate)) - 5.0 / power
+    low, high = bisect(lambda log_t: log_t + collapse(log_t, rate, power)[0] < clock, soonest, clock)
     return 0.5 * (low + high)
 
 

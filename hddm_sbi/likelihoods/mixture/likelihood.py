@@ -50,25 +50,31 @@ class MixtureLikelihood(DecisionLikelihood):
         """The network runs once per cell, and only for choices made there."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
-        nothing = views.new_empty(0), [0]
+        density_weights, density_sizes = packed(network.density)
+        score_weights, score_sizes = (views.new_empty(0), [0]) if reduction.racing else packed(network.score)
+        location, spread, log_spread = network.architecture.scale
         return neural_cells(
-            views,
-            reduction.density_features(views),
-            reduction.choice_features(views),
-            *packed(network.density),
-            *(nothing if reduction.racing else packed(network.score)),
-            *network.architecture.scale,
-            reduction.log_time_scale(theta),
-            reduction.shift(theta),
-            reduction.clock(theta),
-            reduction.delay(theta),
-            reduction.racing,
-            reduction.delayed,
-            reduction.tail,
-            lapse,
-            trials.lapse_density,
-            torch.from_numpy(trials.starts),
-            torch.from_numpy(trials.rt),
+            views=views,
+            density_x=reduction.density_features(views),
+            score_x=reduction.choice_features(views),
+            density_weights=density_weights,
+            density_sizes=density_sizes,
+            score_weights=score_weights,
+            score_sizes=score_sizes,
+            location=location,
+            spread=spread,
+            log_spread=log_spread,
+            s=reduction.log_time_scale(theta),
+            t0=reduction.shift(theta),
+            clock=reduction.clock(theta),
+            delay=reduction.delay(theta),
+            racing=reduction.racing,
+            delayed=reduction.delayed,
+            tail=reduction.times.tail,
+            lapse=lapse,
+            lapse_density=trials.lapse_density,
+            starts=torch.from_numpy(trials.starts),
+            rt=torch.from_numpy(trials.rt),
         )[0]
 
     @override

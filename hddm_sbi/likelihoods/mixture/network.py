@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from hddm_sbi.likelihoods.mixture.delayed_kernel import NARROW, SHORTEST
 from hddm_sbi.likelihoods.mixture.operator import LOG_SDS
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.numerics.vecmath import LOG_2PI_HALF
 
-_LOG_2PI_HALF = 0.9189385332046727
 #: seconds; a finite stand-in for an infinite deadline.
 _FOREVER = 1e30
 #: log reduced time before which nothing happens, finite as gradients must be.
@@ -57,7 +57,7 @@ class Mixture(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(choice, z), z (...,) -> (...,)."""
         e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
-        return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - _LOG_2PI_HALF
+        return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - LOG_2PI_HALF
 
     def log_survival(self, z: Tensor) -> Tensor:
         """log P(choice, Z > z), z (...,) -> (...,)."""
@@ -138,7 +138,7 @@ class MixtureNetwork(nn.Module):
             before, _, began = self._log_time(rt - delay, theta)
             log_p = chosen.log_between(torch.where(began, before, _NEVER), y) - torch.log(delay)
             return torch.where(inside, log_p, -torch.inf)
-        z, log_stretch = self.reduction.coordinate(y)
+        z, log_stretch = self.reduction.times.coordinate(y)
         log_p = chosen.log_prob(z) + log_stretch + log_slope
         if self.reduction.racing:
             survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
@@ -150,7 +150,7 @@ class MixtureNetwork(nn.Module):
         if self.reduction.delayed:
             return torch.log(self._delayed_survival(t, theta, mixture).sum(-1))
         y, _, inside = self._log_time(t, theta)
-        z, _ = self.reduction.coordinate(y)
+        z, _ = self.reduction.times.coordinate(y)
         survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
         total = survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)
         return torch.where(inside, total, torch.where(t > self.reduction.shift(theta), -torch.inf, 0.0))
@@ -162,7 +162,7 @@ class MixtureNetwork(nn.Module):
         if self.reduction.delayed:
             return probability - self._delayed_survival(t, theta, mixture)[rows, choice]
         y, _, inside = self._log_time(t, theta)
-        z, _ = self.reduction.coordinate(y)
+        z, _ = self.reduction.times.coordinate(y)
         outside = torch.where(t > self.reduction.shift(theta), probability, 0.0)
         return torch.where(inside, mixture.take(rows, choice).cdf(z), outside)
 
@@ -193,7 +193,7 @@ class MixtureNetwork(nn.Module):
             choice = flat // k
             picked = mixture.take(torch.arange(n), choice, flat % k)
             z = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
-        decision = self.reduction.time(self.reduction.log_time_at(z), theta)
+        decision = self.reduction.time(self.reduction.times.log_time_at(z), theta)
         delay = self.reduction.delay(theta)
         if self.reduction.delayed:
             delay = delay * torch.rand(n, generator=generator, dtype=theta.dtype)
@@ -202,9 +202,10 @@ class MixtureNetwork(nn.Module):
     def _log_time(self, t: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Log reduced time y of t, log dy/dt, and where t lies between the shift and the end of all decisions."""
         d = t - self.reduction.shift(theta)
-        inside = (d > 0) & (d * self.reduction.closing(theta) < 1.0)
+        closing = self.reduction.clock(theta)[:, 0]
+        inside = (d > 0) & (d * closing < 1.0)
         # The untaken branch must stay finite, or its gradient would be nan.
-        d = torch.where(inside, d, torch.where(self.reduction.closing(theta) > 0, 1e-3, 1.0)).clamp(max=_FOREVER)
+        d = torch.where(inside, d, torch.where(closing > 0, 1e-3, 1.0)).clamp(max=_FOREVER)
         y, log_slope = self.reduction.log_time(d.unsqueeze(-1), theta)
         return y[:, 0], log_slope[:, 0], inside
 
@@ -216,7 +217,7 @@ def _log_between(low: Tensor, high: Tensor) -> Tensor:
     reach = _GAUSS_3 * width
     near = torch.where(narrow, middle, 0.0)
     average = (8.0 + 10.0 * torch.exp(-0.5 * reach * reach) * torch.cosh(reach * near)) / 18.0
-    by_quadrature = torch.log(width * average) - 0.5 * near * near - _LOG_2PI_HALF
+    by_quadrature = torch.log(width * average) - 0.5 * near * near - LOG_2PI_HALF
     flipped = low + high < 0.0
     a, b = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
     tail, beyond = torch.special.log_ndtr(-a), torch.special.log_ndtr(torch.where(narrow, -a - 1.0, -b))

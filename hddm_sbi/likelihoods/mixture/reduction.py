@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
+from hddm_sbi.likelihoods.mixture.time_map import TimeMap
 from hddm_sbi.simulation.simulator import Clock, Parameter, Power, Simulator
 
-_BISECTIONS = 60
 #: a box comes near the end of a support within this share of its width; its distance is never less than the second.
 _NEAR, _ROUNDED = 0.15, 0.01
 
@@ -39,11 +38,11 @@ class Reduction:
     """Reduced parameters of a model, and the views of them from each choice.
 
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
-    parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). Where decisions end at a
-    time T, t is read off the clock t / (1 - t / T), which has no end; where bounds collapse, off that of `collapse.py`.
-    A view is the reduced parameters as one choice sees them: mirrored models look at their mirror image; where every
-    choice has a parameter of its own, that one comes first and the others follow in descending order; of independent
-    accumulators, a choice sees its own.
+    parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). A view is the reduced
+    parameters as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter
+    of its own, that one comes first and the others follow in descending order; an independent accumulator sees its own.
+
+    times: the map of decision times, by the model's clock.
     """
 
     def __init__(self, simulator: Simulator) -> None:
@@ -60,10 +59,8 @@ class Reduction:
             raise InputError(f"{simulator.name!r} has two clocks; expected `closing` or `collapse`.")
         self.symmetries = symmetries
         self.racing = simulator.races
-        #: 1 where the late tail is heavy, -1 where the early one is, else 0.
-        self.tail = {None: 0, "late": 1, "early": -1}[clock.tail]
+        self.times = TimeMap(clock)
         self.delayed = symmetries.delay is not None
-        self._closing, self._collapse = clock.closing, clock.collapse
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
         learned = learned_parameters(simulator)
@@ -99,38 +96,17 @@ class Reduction:
         """Width of the uniform delay of every row of theta, (n,)."""
         return self._column(theta, self.symmetries.delay, 0.0)
 
-    def closing(self, theta: Tensor) -> Tensor:
-        """One over the time at which the decisions of every row of theta end, (n,); 0 where they do not."""
-        if self._closing is None:
-            return torch.zeros_like(theta[:, 0])
-        return torch.as_tensor(self._closing(self._by_name(theta)))
-
     def clock(self, theta: Tensor) -> Tensor:
-        """What the clock of every row of theta is made of, (n, 3): `closing`, and rate and power of the collapse."""
-        closing = self.closing(theta)
-        nothing = torch.zeros_like(closing)
-        rate, power = (nothing, nothing) if self._collapse is None else self._collapse(self._by_name(theta))
-        return torch.stack([closing, rate, power], -1)
+        """The clock of every row of theta, (n, 3): see `TimeMap.clock`."""
+        return self.times.clock(self._by_name(theta), torch.zeros_like(theta[:, 0]))
 
     def log_time(self, decision: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Log reduced time y of decision times (n, m) inside (0, T), by the clock of every row of theta (n, p), and
-        log dy/dt."""
-        closing, rate, power = self.clock(theta).unsqueeze(1).unbind(-1)
-        left = 1.0 - decision * closing
-        y = torch.log(decision / left) - self.log_time_scale(theta).unsqueeze(-1)
-        log_slope = -torch.log(decision * left)
-        if self._collapse is None:
-            return y, log_slope
-        later, log_stretch = collapse(torch.log(decision), rate, power)
-        return y + later, log_slope + log_stretch
+        """Log reduced time y of decision times (n, m), by the clock of every row of theta (n, p), and log dy/dt."""
+        return self.times.log_time(decision, self.log_time_scale(theta), self.clock(theta))
 
     def time(self, y: Tensor, theta: Tensor) -> Tensor:
         """The decision time whose log reduced time is y, of every row: y (n,), theta (n, p) -> (n,)."""
-        closing, rate, power = self.clock(theta).unbind(-1)
-        clock = y + self.log_time_scale(theta)
-        if self._collapse is not None:
-            return torch.exp(log_time_on(clock, rate, power))
-        return torch.exp(clock) / (1.0 + torch.exp(clock) * closing)
+        return self.times.time(y, self.log_time_scale(theta), self.clock(theta))
 
     def log_time_scale(self, theta: Tensor) -> Tensor:
         """Log of the factor by which reduced time is stretched, (n,): q log b."""
@@ -175,30 +151,6 @@ class Reduction:
             ordered = torch.sort(others, dim=-1, descending=True).values
             views.append(torch.stack([own[:, choice], *ordered.unbind(-1), *rest], -1))
         return torch.stack(views, 1)
-
-    def coordinate(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The coordinate z in which mixtures stand, of log reduced decision time y, and log dz/dy.
-
-        z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1, w = log(1 + exp(y)): from y
-        to sqrt(2y), where such a tail is that of a normal; where the early tail is, the same of -y, and -z.
-        """
-        if self.tail == 0:
-            return y, torch.zeros_like(y)
-        outward = self.tail * y
-        w = torch.nn.functional.softplus(outward)
-        root = torch.sqrt(1.0 + 2.0 * w)
-        return self.tail * (outward - w + root - 1.0), torch.log1p(torch.sigmoid(outward) * (1.0 / root - 1.0))
-
-    def log_time_at(self, z: Tensor) -> Tensor:
-        """The y whose coordinate is z, by bisection between z and z + z² / 2 + 2, to rounding."""
-        if self.tail == 0:
-            return z
-        inner, outer = z, z + self.tail * (0.5 * z * z + 2.0)
-        for _ in range(_BISECTIONS):
-            middle = 0.5 * (inner + outer)
-            inside = self.tail * (self.coordinate(middle)[0] - z) < 0.0
-            inner, outer = torch.where(inside, middle, inner), torch.where(inside, outer, middle)
-        return 0.5 * (inner + outer)
 
     def choice_features(self, views: Tensor) -> Tensor:
         """Smooth inputs that level off: far out, the score goes on linearly in the parameter itself."""

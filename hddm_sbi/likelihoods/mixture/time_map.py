@@ -1,0 +1,69 @@
+"""From decision times to the coordinate in which mixtures are normal, and back, by the clock that a model declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from hddm_sbi.likelihoods.bisection import bisect
+from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
+from hddm_sbi.simulation.simulator import Clock
+
+
+class TimeMap:
+    """Decision time t, log reduced time y and coordinate z, s the log of the time scale.
+
+    y = log t - log(1 - r t) - s, r one over the time at which decisions end; where bounds collapse, log t + C - s as in
+    `collapse.py`. z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1, w = log(1 +
+    exp(y)): from y to sqrt(2y), where such a tail is that of a normal; where the early tail is, the same of -y, and -z.
+
+    tail: 1 where the late tail is heavy, -1 where the early one is, else 0.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._closing, self._collapse = clock.closing, clock.collapse
+        self.tail = {None: 0, "late": 1, "early": -1}[clock.tail]
+
+    def clock(self, by_name: Mapping[str, Tensor], nothing: Tensor) -> Tensor:
+        """r, and rate and power of the collapse, (n, 3), at parameters by name; nothing: zeros (n,)."""
+        closing = nothing if self._closing is None else torch.as_tensor(self._closing(by_name))
+        rate, power = (nothing, nothing) if self._collapse is None else self._collapse(by_name)
+        return torch.stack([closing, rate, power], -1)
+
+    def log_time(self, decision: Tensor, log_scale: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
+        """y of decision times (n, m) before all decisions end, and log dy/dt; log_scale (n,), clock (n, 3)."""
+        closing, rate, power = clock.unsqueeze(1).unbind(-1)
+        left = 1.0 - decision * closing
+        y = torch.log(decision / left) - log_scale.unsqueeze(-1)
+        log_slope = -torch.log(decision * left)
+        if self._collapse is None:
+            return y, log_slope
+        later, log_stretch = collapse(torch.log(decision), rate, power)
+        return y + later, log_slope + log_stretch
+
+    def time(self, y: Tensor, log_scale: Tensor, clock: Tensor) -> Tensor:
+        """The decision time whose log reduced time is y; y, log_scale (n,), clock (n, 3) -> (n,)."""
+        closing, rate, power = clock.unbind(-1)
+        on_clock = y + log_scale
+        if self._collapse is not None:
+            return torch.exp(log_time_on(on_clock, rate, power))
+        return torch.exp(on_clock) / (1.0 + torch.exp(on_clock) * closing)
+
+    def coordinate(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """z of log reduced times, and log dz/dy; all of one shape."""
+        if self.tail == 0:
+            return y, torch.zeros_like(y)
+        outward = self.tail * y
+        w = torch.nn.functional.softplus(outward)
+        root = torch.sqrt(1.0 + 2.0 * w)
+        return self.tail * (outward - w + root - 1.0), torch.log1p(torch.sigmoid(outward) * (1.0 / root - 1.0))
+
+    def log_time_at(self, z: Tensor) -> Tensor:
+        """The y whose coordinate is z, by bisection between z and z + z² / 2 + 2."""
+        if self.tail == 0:
+            return z
+        far = z + self.tail * (0.5 * z * z + 2.0)
+        inner, outer = bisect(lambda y: self.tail * (self.coordinate(y)[0] - z) < 0.0, z, far)
+        return 0.5 * (inner + outer)
