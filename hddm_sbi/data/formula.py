@@ -8,6 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
     ('a', 'b', 's', 'day')
     """
     parsed = [formula for formula in formulas.values() if isinstance(formula, Formula)]
-    return tuple(dict.fromkeys(column for formula in parsed for column in formula.columns()))
+    return tuple(dict.fromkeys(column for formula in parsed for column in formula.columns))
 
 
 def build_designs(formulas: Mapping[str, Formula | float], data: pd.DataFrame, cells: Cells) -> dict[str, Design]:
@@ -170,8 +171,7 @@ def _design(formula: Formula, trials: pd.DataFrame, once: pd.DataFrame, cells: C
             raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         groups += [
-            GroupTerm(":".join(columns), *group_levels(once, columns), terms, correlated)
-            for columns in formula.factors(bar)
+            GroupTerm(":".join(columns), *group_levels(once, columns), terms, correlated) for columns in bar.factors
         ]
     names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -183,9 +183,9 @@ def _design(formula: Formula, trials: pd.DataFrame, once: pd.DataFrame, cells: C
     return Design(formula.parameter, formula.rhs, common, tuple(groups))
 
 
-def _terms(formula: Formula, tree: Any, trials: pd.DataFrame, cells: Cells) -> tuple[Term, ...]:
-    """Terms of a tree, computed on all trials and kept once per cell."""
-    model = formula.model(tree)
+def _terms(formula: Formula, model: Any, trials: pd.DataFrame, cells: Cells) -> tuple[Term, ...]:
+    """Terms of a model, computed on all trials and kept once per cell."""
+    model = deepcopy(model)
     _evaluate(formula, model, trials)
     terms = []
     for term in model.common_terms:

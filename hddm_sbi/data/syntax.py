@@ -29,104 +29,36 @@ _HINTS = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A group term (effects | factors), both as syntax trees; `||` is not correlated."""
+    """A group term (effects | factors): formulae's model of its effects, and the columns of every grouping factor.
+
+    `(1|a/b)` has the factors `a` and `a:b`; `||` is not correlated.
+    """
 
     effects: Any
-    factors: Any
+    factors: tuple[tuple[str, ...], ...]
     correlated: bool
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A parsed formula: the tree of its common terms, intercept added, and its group terms."""
+    """A parsed formula: formulae's model of its common terms, its group terms, and its data columns, by first use."""
 
     parameter: str
     rhs: str
     common: Any
     bars: tuple[Bar, ...]
+    columns: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.parameter} ~ {self.rhs}"
-
-    def model(self, tree: Any) -> Any:
-        """formulae's model of one of the trees, lower orders first, so that factors are coded as in R.
-
-        Each term is a copy: formulae lets `a` and `a:b` share a component, and one's coding overwrites the other's.
-        """
-        try:
-            resolved = Resolver(tree).resolve()
-        except Exception:
-            raise InputError(
-                f"formula '{self}': these terms cannot be combined; 0 and 1 are summands (0 + x), and arithmetic and "
-                "comparisons of columns stand inside I(): I(x / 2), I(x == 2)."
-            ) from None
-        terms = resolved.common_terms if isinstance(resolved, Model) else [resolved]
-        terms = [deepcopy(term) for term in terms if not isinstance(term, NegatedIntercept)]
-        return Model(*sorted(terms, key=lambda term: 0 if isinstance(term, Intercept) else len(term.components)))
-
-    def factors(self, bar: Bar) -> list[tuple[str, ...]]:
-        """Columns of every grouping factor of a bar: `(1|a/b)` has the factors `a` and `a:b`."""
-        terms = self.model(bar.factors).common_terms
-        for term in terms:
-            if isinstance(term, Intercept) or any(isinstance(component, Call) for component in term.components):
-                raise InputError(
-                    f"formula '{self}': {term.name!r} is not a grouping factor; on the right of | stand columns: "
-                    "(1|subject), (1|subject:session), (1|subject/session)."
-                )
-        return [tuple(component.name for component in term.components) for term in terms]
-
-    def columns(self) -> list[str]:
-        """Data columns that occur, in order of first use."""
-        names: dict[str, None] = {}
-        for component in self._components():
-            names.update(dict.fromkeys(sorted(n for n in component.var_names if n and n not in ENCODINGS)))
-        return list(names)
-
-    def check(self) -> None:
-        """Refuse what formulae would read as something else than was meant."""
-        for node in (node for tree in self._trees() for node in _nodes(tree) if isinstance(node, Binary)):
-            if node.operator.kind == "PIPE":
-                raise InputError(
-                    f"formula '{self}': a group term is written in parentheses and added with +, as in 1 + (1|subject)."
-                )
-            if node.operator.kind == "STAR_STAR" and not isinstance(getattr(node.left, "expression", None), Binary):
-                # formulae reads x**2 as x.
-                raise InputError(f"formula '{self}': powers of a column are written I(x**2); (a + b)**2 is for terms.")
-        for bar in self.bars:
-            self.factors(bar)
-        for component in self._components():
-            if isinstance(component, Call):
-                if component.call.callee in NOT_PREDICTORS:
-                    raise InputError(f"formula '{self}': {component.name} is not supported; leave it out.")
-            elif not isinstance(component.name, str):
-                raise InputError(
-                    f"formula '{self}': the number {component.name} is not a term; to hold {self.parameter} at a value "
-                    f"write {self.parameter} = {component.name}."
-                )
-            elif component.reference is not None:
-                raise InputError(
-                    f"formula '{self}': {component.name}[...] is not a term; to choose the reference level write "
-                    f"T({component.name}, '{component.reference}')."
-                )
-
-    def _trees(self) -> Iterator[Any]:
-        yield self.common
-        for bar in self.bars:
-            yield from (bar.effects, bar.factors)
-
-    def _components(self) -> Iterator[Any]:
-        for tree in self._trees():
-            for term in self.model(tree).common_terms:
-                if not isinstance(term, Intercept):
-                    yield from term.components
 
 
 def parse(parameter: str, rhs: str) -> Formula:
     """Parse and check the right-hand side of one parameter's formula.
 
     >>> formula = parse("v", "condition + (x || subject/day)")
-    >>> formula.columns(), formula.factors(formula.bars[0])
-    (['condition', 'x', 'subject', 'day'], [('subject',), ('subject', 'day')])
+    >>> formula.columns, formula.bars[0].factors
+    (('condition', 'x', 'subject', 'day'), (('subject',), ('subject', 'day')))
     >>> parse("v", "condition + (1|subject")
     Traceback (most recent call last):
     hddm_sbi.errors.InputError: the formula of 'v' cannot be read: a parenthesis is not closed.
@@ -145,11 +77,21 @@ def parse(parameter: str, rhs: str) -> Formula:
     if not parser.at_end():
         # formulae itself would ignore the rest of the formula.
         raise _stopped(parameter, rhs, tokens, parser.current - 2)
-    bars: list[Bar] = []
-    common = _take_bars(tree, bars)
-    formula = Formula(parameter, rhs, common, tuple(bars))
-    formula.check()
-    return formula
+    common, bars = _split(tree)
+    text = f"{parameter} ~ {rhs}"
+    for part in (common, *(side for bar in bars for side in (bar.left, bar.right))):
+        _check_operators(text, part)
+    models = [_model(text, common)]
+    found = []
+    for bar in bars:
+        effects, factors = _model(text, _with_intercept(bar.left)), _model(text, bar.right)
+        models += [effects, factors]
+        found.append(Bar(effects, _factors(text, factors), bar.operator.lexeme == "|"))
+    columns: dict[str, None] = {}
+    for component in (c for model in models for c in _components(model)):
+        _check_component(parameter, text, component)
+        columns.update(dict.fromkeys(sorted(name for name in component.var_names if name and name not in ENCODINGS)))
+    return Formula(parameter, rhs, models[0], tuple(found), tuple(columns))
 
 
 def _tokens(parameter: str, rhs: str) -> list[Any]:
@@ -173,16 +115,15 @@ def _tokens(parameter: str, rhs: str) -> list[Any]:
     return tokens
 
 
-def _take_bars(tree: Any, bars: list[Bar]) -> Any:
-    """Move the group terms that are summands of `tree` into `bars`; what is left are the common terms."""
+def _split(tree: Any) -> tuple[Any, list[Any]]:
+    """The tree without the group terms that are its summands, and those."""
     if not isinstance(tree, Binary) or tree.operator.kind not in ("PLUS", "MINUS"):
-        return tree
-    left = _take_bars(tree.left, bars)
+        return tree, []
+    left, bars = _split(tree.left)
     inner = tree.right.expression if isinstance(tree.right, Grouping) else None
     if tree.operator.kind == "PLUS" and isinstance(inner, Binary) and inner.operator.kind == "PIPE":
-        bars.append(Bar(_with_intercept(inner.left), inner.right, inner.operator.lexeme == "|"))
-        return left
-    return Binary(left, tree.operator, tree.right)
+        return left, [*bars, inner]
+    return Binary(left, tree.operator, tree.right), bars
 
 
 def _with_intercept(tree: Any) -> Any:
@@ -192,11 +133,69 @@ def _with_intercept(tree: Any) -> Any:
     return Binary(Literal(1), Token("PLUS", "+"), tree)
 
 
-def _nodes(tree: Any) -> Iterator[Any]:
-    yield tree
+def _model(text: str, tree: Any) -> Any:
+    """formulae's model of a tree, lower orders first, so that factors are coded as in R.
+
+    Each term is a copy: formulae lets `a` and `a:b` share a component, and one's coding overwrites the other's.
+    """
+    try:
+        resolved = Resolver(tree).resolve()
+    except Exception:
+        raise InputError(
+            f"formula '{text}': these terms cannot be combined; 0 and 1 are summands (0 + x), and arithmetic and "
+            "comparisons of columns stand inside I(): I(x / 2), I(x == 2)."
+        ) from None
+    terms = resolved.common_terms if isinstance(resolved, Model) else [resolved]
+    terms = [deepcopy(term) for term in terms if not isinstance(term, NegatedIntercept)]
+    return Model(*sorted(terms, key=lambda term: 0 if isinstance(term, Intercept) else len(term.components)))
+
+
+def _factors(text: str, model: Any) -> tuple[tuple[str, ...], ...]:
+    """Columns of every grouping factor on the right of a bar."""
+    for term in model.common_terms:
+        if isinstance(term, Intercept) or any(isinstance(component, Call) for component in term.components):
+            raise InputError(
+                f"formula '{text}': {term.name!r} is not a grouping factor; on the right of | stand columns: "
+                "(1|subject), (1|subject:session), (1|subject/session)."
+            )
+    return tuple(tuple(component.name for component in term.components) for term in model.common_terms)
+
+
+def _components(model: Any) -> Iterator[Any]:
+    for term in model.common_terms:
+        yield from () if isinstance(term, Intercept) else term.components
+
+
+def _check_operators(text: str, tree: Any) -> None:
+    """Refuse operators that formulae would read as something else than was meant."""
+    operator = tree.operator.kind if isinstance(tree, Binary) else ""
+    if operator == "PIPE":
+        raise InputError(
+            f"formula '{text}': a group term is written in parentheses and added with +, as in 1 + (1|subject)."
+        )
+    if operator == "STAR_STAR" and not isinstance(getattr(tree.left, "expression", None), Binary):
+        # formulae reads x**2 as x.
+        raise InputError(f"formula '{text}': powers of a column are written I(x**2); (a + b)**2 is for terms.")
     for child in (getattr(tree, name, None) for name in ("left", "right", "expression")):
         if child is not None:
-            yield from _nodes(child)
+            _check_operators(text, child)
+
+
+def _check_component(parameter: str, text: str, component: Any) -> None:
+    """Refuse functions, numbers and levels that have no place in a linear predictor."""
+    if isinstance(component, Call):
+        if component.call.callee in NOT_PREDICTORS:
+            raise InputError(f"formula '{text}': {component.name} is not supported; leave it out.")
+    elif not isinstance(component.name, str):
+        raise InputError(
+            f"formula '{text}': the number {component.name} is not a term; to hold {parameter} at a value "
+            f"write {parameter} = {component.name}."
+        )
+    elif component.reference is not None:
+        raise InputError(
+            f"formula '{text}': {component.name}[...] is not a term; to choose the reference level write "
+            f"T({component.name}, '{component.reference}')."
+        )
 
 
 def _stopped(parameter: str, rhs: str, tokens: list[Any], index: int, reason: str = "") -> InputError:

@@ -63,74 +63,52 @@ class Trials:
 def check_table(
     data: pd.DataFrame,
     simulator: Simulator,
-    predictors: Sequence[str],
-    *,
-    rt: str = "rt",
-    response: str = "response",
-    upper: object = None,
-) -> Trials:
-    """Check a table of whatever a simulator produces; arguments and errors as in `check_trials`."""
-    named = (rt, response) if simulator.is_decision_model else [outcome.name for outcome in simulator.outcomes]
-    explained = [column for column in named if column in predictors]
-    if explained:
-        raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
-    if simulator.is_decision_model:
-        return check_trials(data, simulator.choices, predictors, rt=rt, response=response, upper=upper)
-    for name, value, default in (("rt", rt, "rt"), ("response", response, "response"), ("upper", upper, None)):
-        if value != default:
-            raise InputError(
-                f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
-                f"{', '.join(named)}: leave it out."
-            )
-    return check_outcomes(data, simulator.outcomes, predictors)
-
-
-def check_trials(
-    data: pd.DataFrame,
-    choices: tuple[int, ...],
     predictors: Sequence[str] = (),
     *,
     rt: str = "rt",
     response: str = "response",
     upper: object = None,
 ) -> Trials:
-    """Check a table of trials; rows are never removed.
+    """Check a table of what a simulator produces; rows are never removed.
 
-    data: one row per trial. choices: response codes of the model. predictors: further columns that must be complete.
-    rt, response: names of these columns. upper: which response value is the upper bound, if not coded +1 and -1.
+    data: one row per trial, a column for each outcome. predictors: further columns that must be complete. rt, response:
+    names of these columns. upper: which response value is the upper bound, if not coded +1 and -1.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
-    >>> check_trials(pd.DataFrame({"rt": [0.5, 0.7], "response": ["no", "yes"]}), (-1, 1), upper="yes").choice
-    array([0, 1])
-    """
-    frame = check_columns(data, [rt, response, *predictors])
-    values = _seconds(frame[rt], rt), _choices(frame[response], choices, response, upper)
-    return Trials(np.stack(values, -1), frame, (rt, response), tuple(predictors), find_cells(frame, predictors))
-
-
-def check_outcomes(data: pd.DataFrame, outcomes: Sequence[Outcome], predictors: Sequence[str] = ()) -> Trials:
-    """Check a table of outcomes other than rt and response; rows are never removed.
-
-    data: one row per trial, a column for each outcome. All else as in `check_trials`.
-
-    >>> check_outcomes(pd.DataFrame({"chips": [8, 12]}), [Outcome("chips", "count")]).values
+    >>> from hddm_sbi.simulation.declare import declare
+    >>> cookies = declare({"rate": (0.5, 20)}, {"chips": "count"})(lambda rate, rng: rng.poisson(rate))
+    >>> check_table(pd.DataFrame({"chips": [8, 12]}), cookies).values
     array([[ 8.],
            [12.]])
     """
-    names = tuple(outcome.name for outcome in outcomes)
+    outcomes = simulator.outcomes
+    names = (rt, response) if simulator.is_decision_model else tuple(outcome.name for outcome in outcomes)
+    explained = [column for column in names if column in predictors]
+    if explained:
+        raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
     frame = check_columns(data, [*names, *predictors])
-    columns = []
-    for outcome in outcomes:
-        raw = frame[outcome.name]
-        numbers = outcome.numbers(raw.to_numpy())
-        wrong = np.flatnonzero(~outcome.allows(numbers))
-        if wrong.size:
-            raise InputError(
-                f"column {outcome.name!r} must be {outcome.expected}; got {raw.tolist()[wrong[0]]!r} in "
-                f"{_rows(wrong)}: correct it, or take out those rows."
-            )
-        columns.append(numbers)
+    if simulator.is_decision_model:
+        columns = [_seconds(frame[rt], rt), _choices(frame[response], simulator.choices, response, upper)]
+    else:
+        for name, value, default in (("rt", rt, "rt"), ("response", response, "response"), ("upper", upper, None)):
+            if value != default:
+                raise InputError(
+                    f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
+                    f"{', '.join(names)}: leave it out."
+                )
+        columns = [_numbers(frame[outcome.name], outcome) for outcome in outcomes]
     return Trials(np.stack(columns, -1), frame, names, tuple(predictors), find_cells(frame, predictors))
+
+
+def _numbers(column: pd.Series[Any], outcome: Outcome) -> Array:
+    numbers = outcome.numbers(column.to_numpy())
+    wrong = np.flatnonzero(~outcome.allows(numbers))
+    if wrong.size:
+        raise InputError(
+            f"column {outcome.name!r} must be {outcome.expected}; got {column.tolist()[wrong[0]]!r} in {_rows(wrong)}: "
+            "correct it, or take out those rows."
+        )
+    return numbers
 
 
 def check_columns(data: pd.DataFrame, used: Sequence[str]) -> pd.DataFrame:
@@ -292,7 +270,7 @@ def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: st
     is_upper = values.astype(object).to_numpy() == upper
     if not np.any(is_upper):
         raise InputError(f"upper={upper!r} does not occur in column {column!r}; it holds {_listed(occurring)}.")
-    return np.where(is_upper, int(np.argmax(choices)), int(np.argmin(choices))).astype(np.int64)
+    return is_upper.astype(np.int64)
 
 
 def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: str, wrong: Index) -> str:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from hddm_sbi.data.trials import check_trials, read_table
+import hddm_sbi as hs
+from hddm_sbi.data.trials import check_table, read_table
 from hddm_sbi.errors import InputError
 
-TWO, THREE = (-1, 1), (0, 1, 2)
+
+def model(choices):
+    """A decision model with these responses; its likelihood does not matter here."""
+    response = hs.Outcome("response", "categorical", choices)
+    return replace(hs.load_simulator("ddm"), outcomes=(hs.Outcome("rt", "positive"), response))
+
+
+TWO, THREE = model((-1, 1)), model((0, 1, 2))
 
 
 def table(**columns):
@@ -17,9 +27,9 @@ def table(**columns):
     return pd.DataFrame({**default, **columns})
 
 
-def refusal(data, choices=TWO, predictors=(), **options):
+def refusal(data, simulator=TWO, predictors=(), **options):
     with pytest.raises(InputError) as caught:
-        check_trials(data, choices, predictors, **options)
+        check_table(data, simulator, predictors, **options)
     return str(caught.value)
 
 
@@ -27,7 +37,7 @@ def test_trials_keep_order_rows_and_used_columns():
     data = table(extra=0, x=[4.0, 3.0, 2.0, 1.0])
     data.index = pd.Index([7, 7, 3, 1])
     before = data.copy()
-    trials = check_trials(data, TWO, ["x", "subject"])
+    trials = check_table(data, TWO, ["x", "subject"])
     assert trials.rt.tolist() == [0.5, 0.6, 0.7, 0.8]
     assert trials.rt.dtype == np.float64
     assert trials.choice.tolist() == [1, 0, 1, 1]
@@ -52,23 +62,21 @@ def test_trials_keep_order_rows_and_used_columns():
     ],
 )
 def test_two_choice_codings(response, upper, choice):
-    assert check_trials(table(response=response), TWO, upper=upper).choice.tolist() == choice
+    assert check_table(table(response=response), TWO, upper=upper).choice.tolist() == choice
 
 
-def test_order_of_the_models_choices_decides_the_position():
-    assert check_trials(table(), (1, -1)).choice.tolist() == [0, 1, 0, 0]
-    assert check_trials(table(response=list("abaa")), (1, -1), upper="a").choice.tolist() == [0, 1, 0, 0]
-    assert check_trials(table(response=[2, 0, 1, 0]), THREE).choice.tolist() == [2, 0, 1, 0]
+def test_three_choices_are_coded_by_their_position():
+    assert check_table(table(response=[2, 0, 1, 0]), THREE).choice.tolist() == [2, 0, 1, 0]
 
 
 def test_other_column_names():
     data = table().rename(columns={"rt": "seconds", "response": "key"})
-    assert check_trials(data, TWO, rt="seconds", response="key").rt[0] == 0.5
+    assert check_table(data, TWO, rt="seconds", response="key").rt[0] == 0.5
     assert "no column 'rt'" in refusal(data)
 
 
 def test_sixty_seconds_is_allowed():
-    assert check_trials(table(rt=[0.5, 60.0, 1.0, 2.0]), TWO).rt.max() == 60.0
+    assert check_table(table(rt=[0.5, 60.0, 1.0, 2.0]), TWO).rt.max() == 60.0
 
 
 @pytest.mark.parametrize(
@@ -123,7 +131,7 @@ def test_bad_predictors_name_rows_and_the_nearest_column():
 
 
 def test_missing_values_of_unused_columns_do_not_matter():
-    assert len(check_trials(table(note=[None, "a", None, "b"]), TWO).rt) == 4
+    assert len(check_table(table(note=[None, "a", None, "b"]), TWO).rt) == 4
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from laws import FALSE_ALARM, LIKELIHOODS, by_name, chi_square_p, edges_of, rand
 from scipy.special import expit
 
 import hddm_sbi as hs
-from hddm_sbi.data.trials import check_trials
+from hddm_sbi.data.trials import check_table
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
 from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
@@ -75,13 +75,13 @@ def test_parameters_outside_the_support_are_refused_by_name_and_row(simulator):
 
 def test_data_coded_otherwise_are_refused_and_a_choice_never_made_is_not(simulator):
     data = pd.DataFrame({"rt": [0.5, 0.6, 0.7], "response": [simulator.choices[-1]] * 3})
-    assert check_trials(data, simulator.choices).choice.tolist() == [len(simulator.choices) - 1] * 3
+    assert check_table(data, simulator).choice.tolist() == [len(simulator.choices) - 1] * 3
     data.loc[1, "response"] = 7
     with pytest.raises(InputError, match="got 7 in row 1 "):
-        check_trials(data, simulator.choices)
+        check_table(data, simulator)
     too_many = pd.DataFrame({"rt": 0.5, "response": range(len(simulator.choices) + 1)})
     with pytest.raises(InputError, match=f"got .*{len(simulator.choices)}" if simulator.per_choice else "got 0 in row"):
-        check_trials(too_many, simulator.choices)
+        check_table(too_many, simulator)
 
 
 # ---- likelihoods
