@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,16 +78,7 @@ class GroupEffects:
     @property
     def column_labels(self) -> tuple[str, ...]:
         """Labels of the effects, for the correlation matrix: `1`, `condition[hard]`."""
-        return tuple(
-            label
-            for t in self.terms
-            for label in ((t.name,) if t.levels is None else [f"{t.name}[{v}]" for v in t.levels])
-        )
-
-    @property
-    def widths(self) -> list[int]:
-        """Number of columns of each term."""
-        return [term.matrix.shape[1] for term in self.terms]
+        return tuple(label for term in self.terms for label in term.columns)
 
     @property
     def site(self) -> str:
@@ -101,9 +92,8 @@ class GroupEffects:
             values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", prior).double()
         if self.correlated:
             shape = torch.tensor(LKJ_SHAPE, dtype=torch.float64)
-            values[f"{self.name}_cholesky"] = pyro.sample(
-                f"{self.name}_cholesky", dist.LKJCholesky(sum(self.widths), shape)
-            )
+            law = dist.LKJCholesky(self.matrix.shape[1], shape)
+            values[f"{self.name}_cholesky"] = pyro.sample(f"{self.name}_cholesky", law)
         with plate:
             values[self.site] = pyro.sample(self.site, self._distribution(values))
 
@@ -125,10 +115,7 @@ class GroupEffects:
 
     def reported_deviations(self, posterior: Values) -> Tensor:
         """u again, (..., n_levels, k), from the deviations that the posterior reports under `effect_names`."""
-        parts = [posterior[name] for name in self.effect_names]
-        return torch.cat(
-            [u.unsqueeze(-1) if t.levels is None else u for u, t in zip(parts, self.terms, strict=True)], -1
-        )
+        return self.joined([posterior[name] for name in self.effect_names])
 
     def correlation(self, values: Values) -> Tensor:
         """Correlation matrix of the effects, (..., k, k)."""
@@ -137,10 +124,18 @@ class GroupEffects:
 
     def sigma(self, values: Values) -> Tensor:
         """Standard deviation of every effect, (..., k)."""
-        parts = [values[f"{name}_sigma"] for name in self.effect_names]
-        return torch.cat(
-            [s.unsqueeze(-1) if t.levels is None else s for s, t in zip(parts, self.terms, strict=True)], -1
-        )
+        return self.joined([values[f"{name}_sigma"] for name in self.effect_names])
+
+    def joined(self, parts: Sequence[Tensor]) -> Tensor:
+        """(..., k) from one tensor per term, which lacks the last dimension where the term has one scalar effect."""
+        pairs = zip(parts, self.terms, strict=True)
+        return torch.cat([x.unsqueeze(-1) if term.levels is None else x for x, term in pairs], -1)
+
+    def split(self, columns: Tensor) -> dict[str, Tensor]:
+        """The inverse of `joined`: one tensor per term, by the term's posterior name."""
+        parts = torch.split(columns, [term.matrix.shape[1] for term in self.terms], dim=-1)
+        named = zip(self.effect_names, self.terms, parts, strict=True)
+        return {name: x.squeeze(-1) if term.levels is None else x for name, term, x in named}
 
     def _scale_tril(self, values: Values) -> Tensor:
         return self.sigma(values).unsqueeze(-1) * values[f"{self.name}_cholesky"]
@@ -220,9 +215,7 @@ class Predictor:
         """What the posterior reports beside the sampled coefficients: deviations and correlations, by their names."""
         report: dict[str, Tensor] = {}
         for effects in self.groups:
-            blocks = torch.split(effects.deviations(values), effects.widths, dim=-1)
-            for name, term, block in zip(effects.effect_names, effects.terms, blocks, strict=True):
-                report[name] = block.squeeze(-1) if term.levels is None else block
+            report |= effects.split(effects.deviations(values))
             if effects.correlated:
                 report[f"{effects.name}_corr"] = effects.correlation(values)
         return report

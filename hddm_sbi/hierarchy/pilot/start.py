@@ -39,9 +39,7 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
 
 def _group_start(effects: GroupEffects, u: Tensor, sigma: Tensor, coefficients: Values) -> dict[str, Tensor]:
     """The sites of a group term whose deviations are u (levels, k), of sds sigma (k,)."""
-    values: dict[str, Tensor] = {}
-    for name, term, part in zip(effects.effect_names, effects.terms, sigma.split(effects.widths), strict=True):
-        values[f"{name}_sigma"] = part[0] if term.levels is None else part
+    values = {f"{name}_sigma": part for name, part in effects.split(sigma).items()}
     if effects.correlated:
         values[f"{effects.name}_cholesky"] = torch.eye(len(sigma), dtype=torch.float64)
     if not effects.centred:
