@@ -1,4 +1,4 @@
-"""Parameters that diffusion models share: name, box, meaning and default prior, once.
+"""Parameters that models share: name, box, meaning and default prior, once.
 
 Posterior bias is scored where human data lie: in the ranges of HSSM's own benchmark.
 """
@@ -6,8 +6,9 @@ Posterior bias is scored where human data lie: in the ranges of HSSM's own bench
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from hddm_sbi.simulation import Parameter, ParameterPrior, Prior
+from hddm_sbi.simulation import Parameter, ParameterPrior
 
 DRIFT = Parameter(
     "v",
@@ -17,9 +18,7 @@ DRIFT = Parameter(
     "1/s",
     typical=(0.0, 3.0),
     support=(-math.inf, math.inf),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 0.0, 3.0), Prior("normal", 0.0, 1.5), Prior("halfnormal", 0.0, 1.0)
-    ),
+    prior=ParameterPrior.normal("identity", 0.0, 3.0, slope=1.5, group_sd=1.0),
     accuracy_range=(-3.0, 3.0),
     bias_range=(-2.5, 2.5),
 )
@@ -31,7 +30,7 @@ THRESHOLD = Parameter(
     "evidence",
     typical=(0.5, 1.5),
     support=(0.0, math.inf),
-    prior=ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)),
+    prior=ParameterPrior.normal("log", 0.0, 0.6, slope=0.4, group_sd=0.4),
     bias_range=(0.5, 2.0),
 )
 BIAS = Parameter(
@@ -42,7 +41,7 @@ BIAS = Parameter(
     "1",
     typical=(0.4, 0.6),
     support=(0.0, 1.0),
-    prior=ParameterPrior("logit", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
+    prior=ParameterPrior.normal("logit", 0.0, 0.6, slope=0.4, group_sd=0.3),
     bias_range=(0.25, 0.75),
 )
 NON_DECISION = Parameter(
@@ -53,10 +52,45 @@ NON_DECISION = Parameter(
     "s",
     typical=(0.2, 0.5),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.3), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(0.3), 0.6, slope=0.4, group_sd=0.4),
     bias_range=(0.15, 1.0),
+)
+#: of models whose finishing times are positive in any case.
+RACE_NON_DECISION = replace(
+    NON_DECISION,
+    high=1.0,
+    typical=(0.1, 0.4),
+    prior=ParameterPrior.normal("log", math.log(0.2), 0.6, slope=0.4, group_sd=0.4),
+)
+START_RANGE = Parameter(
+    "A",
+    0.1,
+    2.0,
+    "range of the starting points",
+    "1",
+    typical=(0.2, 1.0),
+    support=(0.0, math.inf),
+    prior=ParameterPrior.normal("log", math.log(0.5), 0.6, slope=0.4, group_sd=0.3),
+)
+START_GAP = Parameter(
+    "B",
+    0.1,
+    2.5,
+    "distance from the highest starting point to the threshold",
+    "1",
+    typical=(0.2, 1.5),
+    support=(0.0, math.inf),
+    prior=ParameterPrior.normal("log", math.log(0.7), 0.6, slope=0.4, group_sd=0.4),
+)
+START = Parameter(
+    "z",
+    0.0,
+    0.9,
+    "starting point, as a share of the threshold",
+    "1",
+    typical=(0.0, 0.5),
+    support=(0.0, 1.0),
+    prior=ParameterPrior.normal("logit", -1.0, 1.0, slope=0.4, group_sd=0.3),
 )
 DRIFT_SD = Parameter(
     "sv",
@@ -66,9 +100,7 @@ DRIFT_SD = Parameter(
     "1/s",
     typical=(0.2, 1.5),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.7), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(0.7), 0.8, slope=0.4, group_sd=0.4),
 )
 COLLAPSE_ANGLE = Parameter(
     "theta",
@@ -78,9 +110,7 @@ COLLAPSE_ANGLE = Parameter(
     "rad",
     typical=(0.1, 0.9),
     support=(0.0, math.pi / 2.0),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.4), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(0.4), 0.6, slope=0.4, group_sd=0.4),
 )
 CONGRUENCY = Parameter(
     "congruency",
@@ -90,8 +120,14 @@ CONGRUENCY = Parameter(
     "1",
     typical=(-1.0, 1.0),
     support=(-1.0, 1.0),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 0.0, 1.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0)
-    ),
+    prior=ParameterPrior.normal("identity", 0.0, 1.0, slope=1.0, group_sd=1.0),
     from_data=True,
 )
+
+
+def for_every_choice(parameter: Parameter, n: int) -> tuple[Parameter, ...]:
+    """The parameter once for each of n choices; its name is the stem, and its description says {choice}."""
+    return tuple(
+        replace(parameter, name=f"{parameter.name}{choice}", description=parameter.description.format(choice=choice))
+        for choice in range(n)
+    )

@@ -62,13 +62,11 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
 # HDDM's informative priors (Wiecki, Sofer & Frank 2013): its a is the full separation, ours half, so its means and
 # standard deviations of a are halved.
 _HDDM = {
-    "v": ParameterPrior(
-        "identity", Prior("normal", 2.0, 3.0), Prior("normal", 0.0, 3.0), Prior("halfnormal", 0.0, 2.0)
-    ),
+    "v": ParameterPrior.normal("identity", 2.0, 3.0, slope=3.0, group_sd=2.0),
     "a": ParameterPrior(
         "identity", Prior("gamma", 0.75, 0.375), Prior("normal", 0.0, 0.75), Prior("halfnormal", 0.0, 1.0), "gamma"
     ),
-    "z": ParameterPrior("logit", Prior("normal", 0.5, 0.5), Prior("normal", 0.0, 0.5), Prior("halfnormal", 0.0, 0.05)),
+    "z": ParameterPrior.normal("logit", 0.5, 0.5, slope=0.5, group_sd=0.05),
     "t0": ParameterPrior(
         "identity", Prior("gamma", 0.4, 0.2), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 1.0), "gamma"
     ),

@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -52,9 +52,7 @@ _TAU = Parameter(
     "s",
     typical=(0.5, 5.0),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(1.5), 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(1.5), 0.8, slope=0.4, group_sd=0.4),
 )
 
 SIMULATOR = DecisionModel(

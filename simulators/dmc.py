@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -61,9 +61,7 @@ _AMP = Parameter(
     "evidence",
     typical=(0.05, 0.3),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.15), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(0.15), 0.6, slope=0.4, group_sd=0.4),
 )
 _TAU = Parameter(
     "tau",
@@ -73,9 +71,7 @@ _TAU = Parameter(
     "s",
     typical=(0.02, 0.15),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.05), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(0.05), 0.7, slope=0.4, group_sd=0.4),
 )
 _SHAPE = Parameter(
     "shape",
@@ -85,9 +81,7 @@ _SHAPE = Parameter(
     "1",
     typical=(2.0, 3.0),
     support=(1.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(2.0), 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
-    ),
+    prior=ParameterPrior.normal("log", math.log(2.0), 0.3, slope=0.2, group_sd=0.2),
 )
 _DRIFT = replace(
     DRIFT,

@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
@@ -48,7 +48,7 @@ _SZ = Parameter(
     "1",
     typical=(0.05, 0.3),
     support=(0.0, 1.0),
-    prior=ParameterPrior("logit", Prior("normal", -1.5, 0.8), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
+    prior=ParameterPrior.normal("logit", -1.5, 0.8, slope=0.4, group_sd=0.3),
 )
 _ST0 = Parameter(
     "st0",
@@ -58,9 +58,7 @@ _ST0 = Parameter(
     "s",
     typical=(0.05, 0.3),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.15), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(0.15), 0.7, slope=0.4, group_sd=0.4),
 )
 
 SIMULATOR = DecisionModel(

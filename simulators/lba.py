@@ -7,6 +7,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice
 
 from hddm_sbi.numerics.vecmath import upper_tail
 from hddm_sbi.simulation import (
@@ -15,10 +16,10 @@ from hddm_sbi.simulation import (
     DecisionModel,
     Parameter,
     ParameterPrior,
-    Prior,
     Symmetries,
     rt_and_response,
 )
+from hddm_sbi.simulation.accumulators import PER_SQRT_2PI, normal, race_density
 from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
@@ -30,7 +31,6 @@ from hddm_sbi.types import Array
 #   f = 1/A integral from B to b of k phi(k/t - v) / t² dk / Phi(v)
 #   S = 1/A integral from 0 to b/t of min(A, b - u t) phi(u - v) du / Phi(v)
 
-_PER_SQRT_2PI = 0.3989422804014327
 #: on [0, 1]; exact to rounding for phi over an interval no longer than 4.
 _NODES, _WEIGHTS = (0.5 * np.polynomial.legendre.leggauss(24)[0] + 0.5, 0.5 * np.polynomial.legendre.leggauss(24)[1])
 
@@ -57,26 +57,20 @@ def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
     return t0 + distance / _positive_normal(v, rng)
 
 
-@nb.njit(cache=True, nogil=True)
-def _normal(x: float) -> tuple[float, float]:
-    """phi(x) and Phi(x), the latter to full relative accuracy."""
-    return _PER_SQRT_2PI * math.exp(-0.5 * x * x), 0.5 * math.erfc(-x / math.sqrt(2.0))
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
     """log f and its derivatives by v, A, B and t, where 4 t > A + B."""
-    phi_v, Phi_v = _normal(v)
+    phi_v, Phi_v = normal(v)
     f, by_v, by_t = 0.0, 0.0, 0.0
     for i in range(len(_NODES)):
         k = B + A * _NODES[i]
         e = k / t - v
-        g = _WEIGHTS[i] * k * _normal(e)[0] / (t * t * Phi_v)
+        g = _WEIGHTS[i] * k * normal(e)[0] / (t * t * Phi_v)
         f += g
         by_v += g * e
         by_t += g * (e * k / t - 2.0) / t
-    g_b = (A + B) * _normal((A + B) / t - v)[0] / (t * t * Phi_v)
-    g_B = B * _normal(B / t - v)[0] / (t * t * Phi_v)
+    g_b = (A + B) * normal((A + B) / t - v)[0] / (t * t * Phi_v)
+    g_B = B * normal(B / t - v)[0] / (t * t * Phi_v)
     if not f > 0.0:
         return -math.inf, 0.0, 0.0, 0.0, 0.0
     return math.log(f), by_v / f - phi_v / Phi_v, (g_b / f - 1.0) / A, (g_b - g_B) / (A * f), by_t / f
@@ -85,16 +79,16 @@ def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _late_loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
     """log S and its derivatives by v, A and B, where 4 t > A + B."""
-    phi_v, Phi_v = _normal(v)
+    phi_v, Phi_v = normal(v)
     S, by_v, below, above = 0.0, 0.0, 0.0, 0.0
     for i in range(len(_NODES)):
         u = _NODES[i] * B / t
-        mass = _WEIGHTS[i] * B / t * _normal(u - v)[0] / Phi_v
+        mass = _WEIGHTS[i] * B / t * normal(u - v)[0] / Phi_v
         below += mass
         S += mass
         by_v += mass * (u - v)
         u = (B + _NODES[i] * A) / t
-        mass = _WEIGHTS[i] * A / t * _normal(u - v)[0] / Phi_v
+        mass = _WEIGHTS[i] * A / t * normal(u - v)[0] / Phi_v
         above += mass
         S += (1.0 - _NODES[i]) * mass
         by_v += (1.0 - _NODES[i]) * mass * (u - v)
@@ -109,14 +103,14 @@ def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float
     x, y = B / t - v, (A + B) / t - v
     if x > 0.0:
         # Early, everything is in units of phi(x), which may underflow.
-        log_unit = -0.5 * x * x + math.log(_PER_SQRT_2PI)
+        log_unit = -0.5 * x * x + math.log(PER_SQRT_2PI)
         phi_x, phi_y = 1.0, math.exp(0.5 * (x - y) * (x + y))
         between = 1.0 / upper_tail(x)[1] - phi_y / upper_tail(y)[1]
     else:
         log_unit = 0.0
-        (phi_x, Phi_x), (phi_y, Phi_y) = _normal(x), _normal(y)
+        (phi_x, Phi_x), (phi_y, Phi_y) = normal(x), normal(y)
         between = Phi_y - Phi_x
-    phi_v, Phi_v = _normal(v)
+    phi_v, Phi_v = normal(v)
     area = phi_x - phi_y + v * between
     if not area > 0.0:
         return -math.inf, 0.0, 0.0, 0.0, 0.0
@@ -134,13 +128,16 @@ def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float,
     if 4.0 * t > A + B:
         return _late_loser(t, v, A, B)
     x, y = B / t - v, (A + B) / t - v
-    phi_x, Phi_x = _normal(x)
-    phi_y, Phi_y = _normal(y)
-    phi_v, Phi_v = _normal(v)
+    phi_x, Phi_x = normal(x)
+    phi_y, Phi_y = normal(y)
+    phi_v, Phi_v = normal(v)
     F = (A + t * (x * Phi_x + phi_x - y * Phi_y - phi_y)) / (A * Phi_v)
     S = 1.0 - F
     by_v = t * (Phi_x - Phi_y) / (A * Phi_v) + F * phi_v / Phi_v
     return math.log(S), by_v / S, -((1.0 - Phi_y) / Phi_v - F) / (A * S), (Phi_y - Phi_x) / (A * Phi_v * S)
+
+
+_race = race_density(_winner, _loser)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -149,87 +146,26 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
 
     rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
     """
-    n = theta.shape[0] - 3
-    A, B, t0 = theta[n], theta[n + 1], theta[n + 2]
-    for i in range(rt.shape[0]):
-        grad[:, i] = 0.0
-        t = rt[i] - t0
-        logp[i] = 0.0 if t > 0.0 else -math.inf
-        for j in range(n):
-            if not logp[i] > -math.inf:
-                break
-            value, by_v, by_A, by_B, by_t = _winner(t, theta[j], A, B)
-            if j != choice:
-                log_f = value
-                value, by_v, by_A, by_B = _loser(t, theta[j], A, B)
-                by_t = -math.exp(log_f - value)
-            logp[i] += value
-            grad[j, i] = by_v
-            grad[n, i] += by_A
-            grad[n + 1, i] += by_B
-            grad[n + 2, i] -= by_t
-        if not logp[i] > -math.inf:
-            grad[:, i] = 0.0
+    _race(theta, choice, rt, logp, grad)
 
 
-_V = ParameterPrior("identity", Prior("normal", 2.0, 2.0), Prior("normal", 0.0, 1.0), Prior("halfnormal", 0.0, 1.0))
-_A = Parameter(
-    "A",
-    0.1,
-    2.0,
-    "range of the starting points",
-    "1",
-    typical=(0.2, 1.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.5), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
-    ),
-)
-_B = Parameter(
-    "B",
-    0.1,
-    2.5,
-    "distance from the highest starting point to the threshold",
-    "1",
-    typical=(0.2, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.7), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-)
-_T0 = Parameter(
-    "t0",
-    0.0,
-    1.0,
-    "non-decision time",
-    "s",
-    typical=(0.1, 0.4),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-    bias_range=(0.15, 1.0),
+_DRIFT = Parameter(
+    "v",
+    -1.0,
+    7.0,
+    "mean drift rate of choice {choice}; its sd is 1",
+    "1/s",
+    typical=(0.5, 4.0),
+    support=(-math.inf, math.inf),
+    prior=ParameterPrior.normal("identity", 2.0, 2.0, slope=1.0, group_sd=1.0),
 )
 
 
 def _simulator(n: int) -> DecisionModel:
-    drifts = tuple(
-        Parameter(
-            f"v{choice}",
-            -1.0,
-            7.0,
-            f"mean drift rate of choice {choice}; its sd is 1",
-            "1/s",
-            typical=(0.5, 4.0),
-            support=(-math.inf, math.inf),
-            prior=_V,
-        )
-        for choice in range(n)
-    )
     return DecisionModel(
         name="lba" if n == 2 else f"lba{n}",
         title=f"linear ballistic accumulators, {n} choices",
-        parameters=(*drifts, _A, _B, _T0),
+        parameters=(*for_every_choice(_DRIFT, n), START_RANGE, START_GAP, RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         clock=Clock(tail="late"),

@@ -8,9 +8,10 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation.accumulators import longest_step, reflected
 from hddm_sbi.simulation.moving_bounds import crossing_time
 
 # dx_i = (v_i - g x_i - b sum_{j != i} x_j) dt + dW_i, reflected at 0, x_i(0) = z a, response i where x_i first reaches
@@ -23,17 +24,8 @@ from hddm_sbi.simulation.moving_bounds import crossing_time
 
 #: longest step, in the times that leak and inhibition take. tests/simulation/test_lca.py states the error that is left.
 _STEP = 0.05
-#: sds of a step that fit between an accumulator and 0, or else between its drifting path and the threshold.
-_TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
 #: product of both ends' distances, per unit of the step, beyond which nothing is met in between: odds of exp(-40).
 _FAR = 20.0
-
-
-@nb.njit(cache=True, nogil=True)
-def _reflected(x: float, end: float, h: float, log_uniform: float) -> float:
-    """Where the path ends that without reflection goes from x to end; log_uniform says how low it comes."""
-    lowest = 0.5 * (x + end - math.sqrt((x - end) ** 2 - 2.0 * h * log_uniform))
-    return end + max(0.0, -lowest)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -47,60 +39,48 @@ def trial(v: tuple[float, ...], a: float, z: float, t0: float, g: float, b: floa
         h = longest
         for i in range(n):
             drift[i] = v[i] - g * x[i] - b * (total - x[i])
-            gap, approach = a - x[i], max(drift[i], 0.0)
-            root = 2.0 * gap / (_TO_THRESHOLD + math.sqrt(_TO_THRESHOLD**2 + 4.0 * approach * gap))
-            h = min(h, max(x[i] / _TO_FLOOR, root) ** 2)
+            h = min(h, longest_step(x[i], a - x[i], max(drift[i], 0.0)))
         sd, foreseen = math.sqrt(h), 0.0
         for i in range(n):
             end[i] = x[i] + h * drift[i] + sd * rng.standard_normal()
             low[i] = 0.0 if x[i] * end[i] > _FAR * h else math.log(1.0 - rng.random())
-            foreseen += _reflected(x[i], end[i], h, low[i])
+            foreseen += reflected(x[i], end[i], h, low[i])
         first, choice, total = math.inf, -1, 0.0
         for i in range(n):
-            at_end = _reflected(x[i], end[i], h, low[i])
+            at_end = reflected(x[i], end[i], h, low[i])
             end[i] += 0.5 * h * (v[i] - g * at_end - b * (foreseen - at_end) - drift[i])
             gap, gap_end = a - x[i], a - end[i]
             if gap_end <= 0.0 or (gap * gap_end < _FAR * h and rng.random() < math.exp(-2.0 * gap * gap_end / h)):
                 crossing = crossing_time(gap, gap_end, h, rng)
                 if crossing < first:
                     first, choice = crossing, i
-            x[i] = _reflected(x[i], end[i], h, low[i])
+            x[i] = reflected(x[i], end[i], h, low[i])
             total += x[i]
         if choice >= 0:
             return t0 + t + first, choice
         t += h
 
 
-_INPUT = replace(DRIFT, low=0.0, high=6.0, accuracy_range=None, bias_range=None)
+_INPUT = replace(DRIFT, low=0.0, high=6.0, description="input of choice {choice}", accuracy_range=None, bias_range=None)
 _A = replace(THRESHOLD, low=0.4, high=1.8)
-_Z = Parameter(
-    "z",
-    0.0,
-    0.8,
-    "starting point, as a share of the threshold",
-    "1",
-    typical=(0.0, 0.5),
-    support=(0.0, 1.0),
-    prior=ParameterPrior("logit", Prior("normal", -1.0, 1.0), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
-)
-_RATE = ParameterPrior("log", Prior("normal", 0.0, 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4))
+_RATE = ParameterPrior.normal("log", 0.0, 0.7, slope=0.4, group_sd=0.4)
 _G = Parameter("g", 0.0, 2.0, "leak: draws every accumulator to 0", "1/s", (0.2, 2.0), (0.0, math.inf), _RATE)
 _B = Parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", (0.2, 3.0), (0.0, math.inf), _RATE)
 
 
 def _simulator(n: int) -> DecisionModel:
-    drifts = tuple(replace(_INPUT, name=f"v{choice}", description=f"input of choice {choice}") for choice in range(n))
+    inputs = for_every_choice(_INPUT, n)
     return DecisionModel(
         name="lca" if n == 2 else f"lca{n}",
         title=f"leaky competing accumulators, {n} choices",
-        parameters=(*drifts, _A, _Z, NON_DECISION, _G, _B),
+        parameters=(*inputs, _A, replace(START, high=0.8), NON_DECISION, _G, _B),
         outcomes=rt_and_response(*range(n)),
         trial=trial,
         discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/simulation/test_lca.py -m slow)",
         symmetries=Symmetries(
             shift="t0",
             scale="a",
-            scale_powers={**{drift.name: 1.0 for drift in drifts}, "g": 2.0, "b": 2.0},
+            scale_powers={**{p.name: 1.0 for p in inputs}, "g": 2.0, "b": 2.0},
             per_choice="v",
         ),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550",

@@ -8,7 +8,7 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
 from hddm_sbi.simulation.moving_bounds import crossing_time
 
 # dx = v dt + dL, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0. L is symmetric alpha-stable with
@@ -73,9 +73,7 @@ _ALPHA = Parameter(
     "1",
     typical=(1.2, 2.0),
     support=(1.0, 2.0),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 1.6, 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
-    ),
+    prior=ParameterPrior.normal("identity", 1.6, 0.3, slope=0.2, group_sd=0.2),
 )
 
 SIMULATOR = DecisionModel(

@@ -6,15 +6,15 @@ import math
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation.accumulators import LOG_2PI_HALF
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
 #   log p(rt, c) = log phi(e_c) - log s - log(rt - t0) + sum_{j != c} log Phi(-e_j)
-
-_LOG_2PI_HALF = 0.9189385332046727
 
 
 @nb.njit(cache=True, nogil=True)
@@ -38,7 +38,7 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
             logp[i] = -math.inf
             continue
         log_d = math.log(d)
-        logp[i] = -log_d - math.log(s) - _LOG_2PI_HALF
+        logp[i] = -log_d - math.log(s) - LOG_2PI_HALF
         grad[n_choices, i] = -1.0 / s
         grad[n_choices + 1, i] = 1.0 / d
         for j in range(n_choices):
@@ -53,7 +53,16 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
             grad[n_choices + 1, i] += slope / (s * d)
 
 
-_M = ParameterPrior("identity", Prior("normal", -0.5, 1.0), Prior("normal", 0.0, 0.5), Prior("halfnormal", 0.0, 0.5))
+_MEAN = Parameter(
+    "m",
+    -3.0,
+    1.5,
+    "mean of the log finishing time of choice {choice}",
+    "log s",
+    typical=(-1.5, 0.5),
+    support=(-math.inf, math.inf),
+    prior=ParameterPrior.normal("identity", -0.5, 1.0, slope=0.5, group_sd=0.5),
+)
 _S = Parameter(
     "s",
     0.1,
@@ -62,43 +71,15 @@ _S = Parameter(
     "1",
     typical=(0.2, 0.8),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.5), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
-    ),
-)
-_T0 = Parameter(
-    "t0",
-    0.0,
-    1.0,
-    "non-decision time",
-    "s",
-    typical=(0.1, 0.4),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-    bias_range=(0.15, 1.0),
+    prior=ParameterPrior.normal("log", math.log(0.5), 0.6, slope=0.4, group_sd=0.3),
 )
 
 
 def _simulator(n: int) -> DecisionModel:
-    means = tuple(
-        Parameter(
-            f"m{choice}",
-            -3.0,
-            1.5,
-            f"mean of the log finishing time of choice {choice}",
-            "log s",
-            typical=(-1.5, 0.5),
-            support=(-math.inf, math.inf),
-            prior=_M,
-        )
-        for choice in range(n)
-    )
     return DecisionModel(
         name="lnr" if n == 2 else f"lnr{n}",
         title=f"lognormal race, {n} choices",
-        parameters=(*means, _S, _T0),
+        parameters=(*for_every_choice(_MEAN, n), _S, RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,

@@ -8,7 +8,7 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 
@@ -58,9 +58,7 @@ _G = Parameter(
     "1/s",
     typical=(-0.5, 0.5),
     support=(-math.inf, math.inf),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 0.0, 0.5), Prior("normal", 0.0, 0.3), Prior("halfnormal", 0.0, 0.3)
-    ),
+    prior=ParameterPrior.normal("identity", 0.0, 0.5, slope=0.3, group_sd=0.3),
 )
 
 SIMULATOR = DecisionModel(

@@ -9,10 +9,11 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice
 from scipy.interpolate import CubicSpline
 
-from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import Clock, DecisionModel, Symmetries, rt_and_response
+from hddm_sbi.simulation.accumulators import longest_step, reflected
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.moving_bounds import crossing_time
 from hddm_sbi.types import Array
@@ -24,10 +25,6 @@ from hddm_sbi.types import Array
 # (Skorokhod). Steps are so short that a path that touches 0 and then the threshold in one of them has odds of 3e-7.
 
 
-#: sds of a step that fit between the start and 0, or else between the drifting path and the threshold.
-_TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
-
-
 @nb.njit(cache=True, nogil=True)
 def accumulator(v: float, a: float, z: float, t0: float, theta: float, rng: Any) -> float:
     """Finishing time of one choice."""
@@ -35,17 +32,14 @@ def accumulator(v: float, a: float, z: float, t0: float, theta: float, rng: Any)
     t, x = 0.0, z * a
     while True:
         gap = a - fall * t - x
-        approach = max(v + fall, 0.0)
-        root = 2.0 * gap / (_TO_THRESHOLD + math.sqrt(_TO_THRESHOLD**2 + 4.0 * approach * gap))
-        h = max(x / _TO_FLOOR, root) ** 2
+        h = longest_step(x, gap, max(v + fall, 0.0))
         if fall > 0.0:
             h = min(h, 0.5 * (gap + x) / fall)
         end = x + v * h + math.sqrt(h) * rng.standard_normal()
         gap_end = gap + x - fall * h - end
         if gap_end <= 0.0 or rng.random() < math.exp(-2.0 * gap * gap_end / h):
             return t0 + t + crossing_time(gap, gap_end, h, rng)
-        lowest = 0.5 * (x + end - math.sqrt((x - end) ** 2 - 2.0 * h * math.log(1.0 - rng.random())))
-        t, x = t + h, end + max(0.0, -lowest)
+        t, x = t + h, reflected(x, end, h, math.log(1.0 - rng.random()))
 
 
 # ---- the reference: an integral equation
@@ -85,8 +79,7 @@ def _substitute(v: float, a: float, x0: float, fall: float, t: Array, panel: Arr
 
 @lru_cache(maxsize=16)
 def _finishing_density(v: float, a: float, x0: float, fall: float, end: float, n: int) -> Array:
-    """Density of one accumulator's finishing time on the grid up to `end`; of the others when one drift changes, that
-    of before."""
+    """Density of one accumulator's finishing time. Cached: when one drift changes, the others are reused."""
     return _substitute(v, a, x0, fall, grid(end, n), 2.0 * end * np.arange(n + 1) / n**2)
 
 
@@ -114,28 +107,15 @@ def _passage(*theta: float, t_max: float) -> Passage:
     return Passage(t, densities)
 
 
-_DRIFT = replace(DRIFT, low=-1.0, accuracy_range=None, bias_range=None)
+_DRIFT = replace(DRIFT, low=-1.0, description="drift rate of choice {choice}", accuracy_range=None, bias_range=None)
 _A = replace(THRESHOLD, low=0.5, high=3.0, description="threshold at first")
-_Z = Parameter(
-    "z",
-    0.0,
-    0.9,
-    "starting point, as a share of the threshold",
-    "1",
-    typical=(0.0, 0.5),
-    support=(0.0, 1.0),
-    prior=ParameterPrior("logit", Prior("normal", -1.0, 1.0), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)),
-)
 
 
 def _simulator(n: int) -> DecisionModel:
-    drifts = tuple(
-        replace(_DRIFT, name=f"v{choice}", description=f"drift rate of choice {choice}") for choice in range(n)
-    )
     return DecisionModel(
         name="race" if n == 2 else f"race{n}",
         title=f"race with linearly collapsing thresholds, {n} choices",
-        parameters=(*drifts, _A, _Z, NON_DECISION, COLLAPSE_ANGLE),
+        parameters=(*for_every_choice(_DRIFT, n), _A, START, NON_DECISION, COLLAPSE_ANGLE),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         passage=_passage,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice
 
 from hddm_sbi.numerics.vecmath import upper_tail
-from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation.accumulators import PER_SQRT_2PI, normal, race_density
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
@@ -18,8 +21,6 @@ from hddm_sbi.types import Array
 #   f = 1/A integral g_k dk = ([v Phi(x) - phi(x) / sqrt(t)] from k = B to B + A) / A
 #   S = 1/A integral S_k dk = ([sqrt(t) (x Phi(x) + phi(x)) - (E_k + Phi(x)) / 2v] from k = B to B + A) / A
 # (Logan et al. 2014; Tillman, Van Zandt & Logan 2020).
-
-_PER_SQRT_2PI = 0.3989422804014327
 
 
 @nb.njit(cache=True, nogil=True)
@@ -36,12 +37,6 @@ def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
 
 
 @nb.njit(cache=True, nogil=True)
-def _normal(x: float) -> tuple[float, float]:
-    """phi(x) and Phi(x), the latter to full relative accuracy."""
-    return _PER_SQRT_2PI * math.exp(-0.5 * x * x), 0.5 * math.erfc(-x / math.sqrt(2.0))
-
-
-@nb.njit(cache=True, nogil=True)
 def _tilted_tail(v: float, k: float, y: float) -> float:
     """exp(2 v k) Phi(-y), y = (k + v t) / sqrt(t), without overflow: far out by Mills' continued fraction."""
     if y < 25.0:
@@ -49,7 +44,7 @@ def _tilted_tail(v: float, k: float, y: float) -> float:
     fraction = y
     for n in range(20, 0, -1):
         fraction = y + n / fraction
-    return _PER_SQRT_2PI * math.exp(2.0 * v * k - 0.5 * y * y) / fraction
+    return PER_SQRT_2PI * math.exp(2.0 * v * k - 0.5 * y * y) / fraction
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -59,12 +54,12 @@ def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float
     low, high = (B - v * t) / root, (B + A - v * t) / root
     if low > 0.0:
         # Early, everything is in units of phi(low), which may underflow.
-        log_unit = -0.5 * low * low + math.log(_PER_SQRT_2PI)
+        log_unit = -0.5 * low * low + math.log(PER_SQRT_2PI)
         phi_l, phi_h = 1.0, math.exp(0.5 * (low - high) * (low + high))
         between = 1.0 / upper_tail(low)[1] - phi_h / upper_tail(high)[1]
     else:
         log_unit = 0.0
-        (phi_l, Phi_l), (phi_h, Phi_h) = _normal(low), _normal(high)
+        (phi_l, Phi_l), (phi_h, Phi_h) = normal(low), normal(high)
         between = Phi_h - Phi_l
     f = (v * between + (phi_l - phi_h) / root) / A
     if not f > 0.0:
@@ -82,8 +77,8 @@ def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float,
     """log S and its derivatives by v, A and B. (By t it is -f / S.)"""
     root = math.sqrt(t)
     low, high = (B - v * t) / root, (B + A - v * t) / root
-    phi_l, Phi_l = _normal(low)
-    phi_h, Phi_h = _normal(high)
+    phi_l, Phi_l = normal(low)
+    phi_h, Phi_h = normal(high)
     E_l, E_h = _tilted_tail(v, B, (B + v * t) / root), _tilted_tail(v, B + A, (B + A + v * t) / root)
     E = ((E_h - E_l) + (Phi_h - Phi_l)) / (2.0 * v)
     S = (root * (high * Phi_h + phi_h - low * Phi_l - phi_l) - E) / A
@@ -94,93 +89,43 @@ def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float,
     return math.log(S), -2.0 * k_E / (A * S), (S_h / S - 1.0) / A, (S_h - S_l) / (A * S)
 
 
+_race = race_density(_winner, _loser)
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
     """Log density and gradient of a run: trials of one theta (v0, ..., A, B, t0) and one choice, with ascending rt.
 
     rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
     """
-    n = theta.shape[0] - 3
-    A, B, t0 = theta[n], theta[n + 1], theta[n + 2]
-    for i in range(rt.shape[0]):
-        grad[:, i] = 0.0
-        t = rt[i] - t0
-        logp[i] = 0.0 if t > 0.0 else -math.inf
-        for j in range(n):
-            if not logp[i] > -math.inf:
-                break
-            value, by_v, by_A, by_B, by_t = _winner(t, theta[j], A, B)
-            if j != choice:
-                log_f = value
-                value, by_v, by_A, by_B = _loser(t, theta[j], A, B)
-                by_t = -math.exp(log_f - value)
-            logp[i] += value
-            grad[j, i] = by_v
-            grad[n, i] += by_A
-            grad[n + 1, i] += by_B
-            grad[n + 2, i] -= by_t
-        if not logp[i] > -math.inf:
-            grad[:, i] = 0.0
+    _race(theta, choice, rt, logp, grad)
 
 
-_V = ParameterPrior(
-    "log", Prior("normal", math.log(2.0), 0.7), Prior("normal", 0.0, 0.5), Prior("halfnormal", 0.0, 0.4)
-)
-_A = Parameter(
-    "A",
-    0.05,
-    1.5,
-    "range of the starting points",
-    "1",
-    typical=(0.2, 1.0),
+_DRIFT = Parameter(
+    "v",
+    0.1,
+    8.0,
+    "drift rate of choice {choice}",
+    "1/s",
+    typical=(0.5, 5.0),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.5), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.3)
-    ),
+    prior=ParameterPrior.normal("log", math.log(2.0), 0.7, slope=0.5, group_sd=0.4),
 )
-_B = Parameter(
-    "B",
-    0.3,
-    3.0,
-    "distance from the highest starting point to the threshold",
-    "1",
+_A = replace(START_RANGE, low=0.05, high=1.5)
+_B = replace(
+    START_GAP,
+    low=0.3,
+    high=3.0,
     typical=(0.5, 2.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)),
-)
-_T0 = Parameter(
-    "t0",
-    0.0,
-    1.0,
-    "non-decision time",
-    "s",
-    typical=(0.1, 0.4),
-    support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(0.2), 0.6), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
-    bias_range=(0.15, 1.0),
+    prior=ParameterPrior.normal("log", 0.0, 0.6, slope=0.4, group_sd=0.4),
 )
 
 
 def _simulator(n: int) -> DecisionModel:
-    drifts = tuple(
-        Parameter(
-            f"v{choice}",
-            0.1,
-            8.0,
-            f"drift rate of choice {choice}",
-            "1/s",
-            typical=(0.5, 5.0),
-            support=(0.0, math.inf),
-            prior=_V,
-        )
-        for choice in range(n)
-    )
     return DecisionModel(
         name="rdm" if n == 2 else f"rdm{n}",
         title=f"racing diffusions, {n} choices",
-        parameters=(*drifts, _A, _B, _T0),
+        parameters=(*for_every_choice(_DRIFT, n), _A, _B, RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,

@@ -10,7 +10,7 @@ import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD
 from scipy.special import ndtr
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -86,9 +86,7 @@ _P = Parameter(
     "1/s",
     typical=(2.0, 5.0),
     support=(-math.inf, math.inf),
-    prior=ParameterPrior(
-        "identity", Prior("normal", 3.0, 2.0), Prior("normal", 0.0, 1.5), Prior("halfnormal", 0.0, 1.0)
-    ),
+    prior=ParameterPrior.normal("identity", 3.0, 2.0, slope=1.5, group_sd=1.0),
 )
 _SDA = Parameter(
     "sda",
@@ -98,9 +96,7 @@ _SDA = Parameter(
     "items",
     typical=(1.0, 2.5),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(1.6), 0.3), Prior("normal", 0.0, 0.2), Prior("halfnormal", 0.0, 0.2)
-    ),
+    prior=ParameterPrior.normal("log", math.log(1.6), 0.3, slope=0.2, group_sd=0.2),
 )
 _RD = Parameter(
     "rd",
@@ -110,9 +106,7 @@ _RD = Parameter(
     "items/s",
     typical=(10.0, 40.0),
     support=(0.0, math.inf),
-    prior=ParameterPrior(
-        "log", Prior("normal", math.log(18.0), 0.7), Prior("normal", 0.0, 0.4), Prior("halfnormal", 0.0, 0.4)
-    ),
+    prior=ParameterPrior.normal("log", math.log(18.0), 0.7, slope=0.4, group_sd=0.4),
 )
 SIMULATOR = DecisionModel(
     name="ssp",

@@ -108,8 +108,7 @@ def _default_prior(link: Link, low: float, high: float) -> ParameterPrior:
         ends = max(low, _NEAR_ZERO), min(high, 1 - _NEAR_ZERO)
         low, high = (math.log(x / (1 - x)) for x in ends)
     width = high - low
-    between = Prior("halfnormal", 0.0, width / 8)
-    return ParameterPrior(link, Prior("normal", (low + high) / 2, width / 4), Prior("normal", 0.0, width / 8), between)
+    return ParameterPrior.normal(link, (low + high) / 2, width / 4, slope=width / 8, group_sd=width / 8)
 
 
 def _outcome(name: str, kind: str | tuple[object, ...]) -> Outcome:

@@ -65,9 +65,8 @@ class ParameterPrior:
 
     Examples
     --------
-    >>> spread = Prior("halfnormal", 0.0, 0.4)
-    >>> ParameterPrior("log", Prior("normal", 0.0, 0.6), Prior("normal", 0.0, 0.4), spread).population
-    'normal'
+    >>> ParameterPrior.normal("log", 0.0, 0.6, slope=0.4, group_sd=0.3).slope
+    Prior(family='normal', location=0.0, scale=0.4)
     """
 
     link: Link
@@ -75,6 +74,15 @@ class ParameterPrior:
     slope: Prior
     group_sd: Prior
     population: str = "normal"
+
+    @classmethod
+    def normal(cls, link: Link, mean: float, sd: float, *, slope: float, group_sd: float) -> ParameterPrior:
+        """Normal priors: the intercept N(mean, sd), slopes N(0, slope), sds between groups half-normal with that scale.
+
+        >>> ParameterPrior.normal("identity", 2.0, 3.0, slope=1.0, group_sd=0.5).intercept
+        Prior(family='normal', location=2.0, scale=3.0)
+        """
+        return cls(link, Prior("normal", mean, sd), Prior("normal", 0.0, slope), Prior("halfnormal", 0.0, group_sd))
 
 
 @dataclass(frozen=True)
