@@ -15,7 +15,7 @@ from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when
-# |x| >= a, rt = decision time + a time uniform on [t0, t0 + st0]. Of the starting interval, the part inside (0, 1).
+# |x| >= a, rt = decision time + a time uniform on [t0, t0 + st0]. Starts outside (0, 1) do not count.
 
 
 @nb.njit(cache=True, nogil=True)

@@ -151,8 +151,8 @@ class DecisionModel(Simulator):
         return rt, choice
 
 
-# The loops take the model's own function as an argument of a declared type, so that they can be kept on disk compiled
-# and serve every model with p parameters.
+# The loops take the model's own function as an argument of a declared type, so that their machine code is cached and
+# serves every model with p parameters.
 _number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
 
 

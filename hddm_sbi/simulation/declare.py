@@ -1,4 +1,4 @@
-"""Declare a simulator: function, box of its parameters, kinds of its outcomes -> `Simulator`; and that as JSON."""
+"""Make a simulator of a Python function, its parameters and its outcomes; and write its declaration as JSON."""
 
 from __future__ import annotations
 
@@ -25,13 +25,31 @@ def declare(
     vectorised: bool = False,
     name: str | None = None,
 ) -> Callable[[Callable[..., Any]], BlackBoxSimulator]:
-    """Decorator that makes a `Simulator` of a function.
+    """Decorator that makes a `BlackBoxSimulator` of a function.
 
-    parameters: name -> (low, high), the box where the simulator is run and the likelihood will hold; a `Parameter` says
-    more (see `parameter`). outcomes: name -> "real", "positive", "count", or a tuple of categories, in the order the
-    function returns them. A model of a positive `rt` and a categorical `response` is a decision model: it may declare
-    symmetries, and has lapses and pictures as shipped models have. vectorised: the function takes columns (n,).
+    Parameters
+    ----------
+    parameters
+        Name -> (low, high), the box where the simulator is run and the likelihood will hold; a `Parameter` says more
+        (see `parameter`).
+    outcomes
+        Name -> "real", "positive", "count", or a tuple of categories, in the order in which the function returns them.
+        A model of a positive `rt` and a categorical `response` is a decision model: it has lapses and plots as the
+        shipped models have.
+    symmetries
+        Exact symmetries of a decision model, by which its likelihood is learned from fewer simulations.
+    vectorised
+        The function takes columns (n,), one for each parameter, and returns columns.
+    name
+        Name of the model; by default that of the function.
 
+    Raises
+    ------
+    InputError
+        For a box without two finite ends, an outcome of unknown kind, or a function with other arguments.
+
+    Examples
+    --------
     >>> @declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"})
     ... def cookies(rate, rng):
     ...     return rng.poisson(rate)
@@ -66,9 +84,27 @@ def parameter(
 ) -> Parameter:
     """A parameter by its box alone; link, support and priors follow from it unless given.
 
-    link: logit where the box lies in [0, 1], log where it is positive, else identity. prior: intercepts are normal on
-    the scale of the link with 95 % inside the box; slopes and sds between groups have half that scale.
+    Parameters
+    ----------
+    name
+        Its name in formulas and in every theta.
+    low, high
+        The box: where the simulator is run and the likelihood will hold.
+    description, unit
+        What it means, and in which unit.
+    link
+        By default logit where the box lies in [0, 1], log where it is positive, else identity.
+    prior
+        By default the intercept is normal on the scale of the link, with 95 % of it inside the box; slopes and sds
+        between groups have half that scale.
 
+    Raises
+    ------
+    InputError
+        For a box without two finite ends, low < high.
+
+    Examples
+    --------
     >>> parameter("rate", 0.5, 20.0).prior.link
     'log'
     """
@@ -94,7 +130,7 @@ def parameter(
 
 
 def _in_box(name: str, box: tuple[float, float] | Parameter, symmetries: Symmetries) -> Parameter:
-    """Times and scales are positive without an upper end, however small their box is."""
+    """A `Parameter`, or one made of a box; times and scales are positive without an upper end, however small it is."""
     if isinstance(box, Parameter):
         return box
     positive = name in symmetries.set_apart and box[0] >= 0
@@ -116,7 +152,7 @@ def _outcome(name: str, kind: str | tuple[object, ...]) -> Outcome:
 
 
 def as_json(simulator: Simulator) -> dict[str, Any]:
-    """A simulator without its function. Raises InputError where it holds more functions than that."""
+    """A simulator without its function, as JSON. Raises InputError where other parts of it are functions too."""
     symmetries = asdict(simulator.symmetries)
     powers = [simulator.symmetries.time_power, *simulator.symmetries.scale_powers.values()]
     if simulator.clock.closing or simulator.clock.collapse or any(callable(power) for power in powers):

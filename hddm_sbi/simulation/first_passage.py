@@ -19,7 +19,7 @@ Curve = Callable[[Array], Array]
 
 #: trapezoids overestimate the integral of a kernel that vanishes like a root at its end by zeta(-1/2) panels.
 _ROOT_END = 0.2078862249773546
-#: the interpolation begins where both densities exceed this, and takes lower ones for it.
+#: interpolation starts where both densities exceed this; lower values are raised to it.
 _SMALLEST = 1e-280
 
 
@@ -35,13 +35,16 @@ class Diffusion:
 
 
 def constant(value: float) -> Curve:
-    """The curve that has this value at all times."""
+    """A curve with the same value at all times."""
     return lambda t: np.full_like(t, value)
 
 
 @dataclass(frozen=True)
 class Passage:
-    """density: (n_choices, n), of lower and upper bound or of every accumulator, at times t (n,), ascending from 0."""
+    """A first-passage density on a grid of times.
+
+    t: (n,) times, ascending from 0. density: (n_choices, n), for the lower and upper bound or for every accumulator.
+    """
 
     t: Array
     density: Array
@@ -63,7 +66,7 @@ class Passage:
         return np.asarray(spline(root)), np.asarray(spline(root, 1) / (2.0 * root))
 
     def delayed(self, width: float) -> Passage:
-        """The passage later by a time that is uniform on [0, width]."""
+        """The density of the decision time plus a delay that is uniform on [0, width]."""
         from scipy.interpolate import CubicSpline
 
         if width == 0.0:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numba as nb
 
-#: what models that are simulated by `crossing_of` say of it.
+#: `Simulator.discretisation` of models that are simulated by `crossing_of`.
 UNSEEN = (
     "none seen: mean, choices and distribution of 1e6 trials at 10 thetas lie within five standard errors of the "
     "equation (tests/simulation/test_diffusions.py -m slow)"

@@ -25,9 +25,22 @@ _EXPECTED = {
 class Outcome:
     """A column of a table that a model explains.
 
-    kind: "real", "positive" (continuous and above 0), "count" (0, 1, 2, ...), or "categorical". categories: codes or
-    labels of a categorical outcome, in the order in which a simulator numbers them.
+    Parameters
+    ----------
+    name
+        Name of the column.
+    kind
+        "real", "positive" (continuous and above 0), "count" (0, 1, 2, ...), or "categorical".
+    categories
+        Codes or labels of a categorical outcome, in the order in which a simulator numbers them.
 
+    Raises
+    ------
+    InputError
+        For an unknown kind, or categories that are too few, repeated, or of an outcome that is not categorical.
+
+    Examples
+    --------
     >>> Outcome("chips", "count")
     Outcome(name='chips', kind='count', categories=())
     """
@@ -51,7 +64,7 @@ class Outcome:
 
     @property
     def discrete(self) -> bool:
-        """Whether it takes separate values."""
+        """Whether it is a count or a category."""
         return self.kind in ("count", "categorical")
 
     @property
@@ -60,8 +73,7 @@ class Outcome:
         return _EXPECTED.get(self.kind) or f"one of {', '.join(map(repr, self.categories))}"
 
     def numbers(self, values: ArrayLike) -> Array:
-        """Values as float64 (n,): positions of categories, other outcomes as they are; nan where not a number or not
-        a category.
+        """Values as float64 (n,): categories by their position; nan for what is no number or no category.
 
         >>> Outcome("choice", "categorical", ("left", "right")).numbers(["right", "left", "up"])
         array([ 1.,  0., nan])
@@ -76,7 +88,7 @@ class Outcome:
             return np.array([_number(value) for value in raw.tolist()], dtype=np.float64)
 
     def allows(self, numbers: Array) -> NDArray[np.bool_]:
-        """Which of these numbers it can be."""
+        """Whether each of these numbers, from `numbers`, is a value that the outcome can have."""
         finite = np.isfinite(numbers)
         if self.kind == "positive":
             return finite & (numbers > 0)
@@ -87,7 +99,7 @@ class Outcome:
         return finite
 
     def labels(self, numbers: Array) -> NDArray[np.generic]:
-        """Numbers as they stand in a table: categories by name, counts as integers."""
+        """Numbers as a table shows them: categories by name, counts as integers."""
         if self.kind == "categorical":
             return np.array(self.categories)[numbers.astype(np.int64)]
         return numbers.astype(np.int64) if self.kind == "count" else numbers
@@ -119,11 +131,11 @@ class Simulated:
 
     @property
     def failed(self) -> NDArray[np.bool_]:
-        """Rows without an outcome."""
+        """Whether the simulation of each row failed, (n,)."""
         return np.asarray(np.isnan(self.values).any(1))
 
     def write(self, path: Path) -> None:
-        """Write it as numpy's arrays."""
+        """Write a file of NumPy arrays."""
         with path.open("wb") as file:
             np.savez(file, values=self.values, errors=np.array(self.errors, dtype=np.str_))
 

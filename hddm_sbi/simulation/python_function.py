@@ -181,7 +181,7 @@ class BlackBoxSimulator(Simulator):
 
 @dataclass(frozen=True)
 class MissingSimulator:
-    """Stands in for the function of a simulator that was read from a file: files hold no code."""
+    """The function of a simulator that was read from a file, which holds no code: every call is refused."""
 
     model: str
 
