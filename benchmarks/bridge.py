@@ -12,7 +12,7 @@ from torch import Tensor
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.inference.density import flatten
-from hddm_sbi.likelihoods.sbi.pyro import SilentTracker, validation_kept
+from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, validation_kept
 
 Condition = tuple[Tensor, np.ndarray]
 

@@ -201,7 +201,7 @@ def later_than(seconds: float, ours: DecisionLikelihood, theta: np.ndarray) -> n
     """P(decision time > seconds) of every row of theta, by our likelihood."""
     at = torch.tensor(theta)
     with torch.no_grad():
-        return ours.survival_rows(at[:, ours.simulator.names.index("t0")] + seconds, at).numpy()
+        return ours.log_survival_rows(at[:, ours.simulator.names.index("t0")] + seconds, at).exp().numpy()
 
 
 def log_prob(likelihood: DecisionLikelihood, trials: tuple[Tensor, Tensor]) -> np.ndarray:

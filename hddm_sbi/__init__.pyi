@@ -21,10 +21,10 @@ from .likelihoods.catalogue import models as models
 from .likelihoods.catalogue import simulate as simulate
 from .likelihoods.likelihood import DecisionLikelihood as DecisionLikelihood
 from .likelihoods.likelihood import Likelihood as Likelihood
+from .likelihoods.sbi.compatibility import SilentTracker as SilentTracker
+from .likelihoods.sbi.compatibility import validation_kept as validation_kept
 from .likelihoods.sbi.estimators import EstimatorShape as EstimatorShape
 from .likelihoods.sbi.pyro import SBIToPyro as SBIToPyro
-from .likelihoods.sbi.pyro import SilentTracker as SilentTracker
-from .likelihoods.sbi.pyro import validation_kept as validation_kept
 from .parallel import WorkerWarning as WorkerWarning
 from .presentation import plots as plots
 from .presentation import report as report

@@ -8,7 +8,6 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.likelihood import Likelihood
-from hddm_sbi.likelihoods.sbi.likelihood import CellOutcomes
 
 #: of the talk this project grew from, in its second version.
 RATES = {"A": 9.3, "B": 6.0, "C": 9.6, "D": 8.9, "E": 8.1}
@@ -36,14 +35,6 @@ class Poisson(Likelihood):
     def __init__(self, factor: float = 1.0, mass: float = 1.0) -> None:
         super().__init__(cookies, cookies.box)
         self.factor, self.mass = factor, mass
-
-    def group_by_cell(self, values, cell, n_cells, lapse_seconds=0.0):
-        order = np.argsort(cell, kind="stable")
-        return CellOutcomes(values[order], cell[order], order, n_cells)
-
-    def log_prob_by_cell(self, trials, theta, lapse):
-        log_p = self.log_prob_rows(torch.as_tensor(trials.values), theta[torch.as_tensor(trials.cell)])
-        return torch.zeros(len(theta), dtype=torch.float64).index_add(0, torch.as_tensor(trials.cell), log_p)
 
     def log_prob_rows(self, values, theta):
         rate = self.factor * theta[:, 0]

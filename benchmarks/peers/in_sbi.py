@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 import hddm_sbi as hs
 from benchmarks.peers.task import cpu
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.likelihoods.sbi.pyro import SilentTracker, validation_kept
+from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, validation_kept
 
 SIMULATIONS, BATCH, EPOCHS = 50_000, 500, 15
 

@@ -124,13 +124,9 @@ def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
 
     theta: (n_draws, n_cells, p). lapse: (n_draws,).
     """
-    trials = hierarchy.trials
-    cell, values = trials.cell, torch.as_tensor(trials.values)
-    out = np.empty((len(theta), len(values)))
-    with np.errstate(divide="ignore"):
-        log_lapse, log_regular = np.log(lapse * trials.lapse_density), np.log1p(-lapse)
+    trials, out = hierarchy.trials, np.empty((len(theta), len(hierarchy.trials.order)))
     with torch.no_grad():
         for draw in range(len(theta)):
-            regular = hierarchy.likelihood.log_prob_rows(values, torch.as_tensor(theta[draw][cell]))
-            out[draw, trials.order] = np.logaddexp(log_regular[draw] + regular.numpy(), log_lapse[draw])
+            of_draw = torch.as_tensor(theta[draw]), torch.as_tensor(lapse[draw])
+            out[draw, trials.order] = hierarchy.likelihood.log_prob_by_trial(trials, *of_draw)
     return out

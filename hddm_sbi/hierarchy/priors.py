@@ -12,6 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.likelihoods.likelihood import LAPSE
 from hddm_sbi.simulation.simulator import ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
@@ -19,8 +20,6 @@ Priors = str | Mapping[str, TorchDistribution] | None
 
 #: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
 LKJ_SHAPE = 2.0
-#: probability of a lapse, where a model of rt and response is told nothing else.
-_LAPSE = 0.05
 
 
 def gamma(mean: Tensor, sd: Tensor) -> TorchDistribution:
@@ -99,7 +98,7 @@ def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution
 def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -> float | TorchDistribution:
     """Probability of a lapse, or its prior in double precision; by default 0.05, or 0 where outcomes know none."""
     if lapse is None:
-        return _LAPSE if simulator.is_decision_model else 0.0
+        return LAPSE if simulator.is_decision_model else 0.0
     if not simulator.is_decision_model and lapse != 0:
         raise InputError(
             f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "

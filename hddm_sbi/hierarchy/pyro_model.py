@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
-from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
+from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood
 from hddm_sbi.types import Index
 
 
@@ -31,7 +31,7 @@ class Hierarchy:
     trials: CellTrials
     predictors: tuple[Predictor, ...]
     fixed: Mapping[str, float | Tensor] = field(default_factory=dict)
-    lapse: float | TorchDistribution = 0.05
+    lapse: float | TorchDistribution = LAPSE
     parameter_map: ParameterMap = field(default_factory=OnCells)
 
     def __call__(self) -> None:

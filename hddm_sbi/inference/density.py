@@ -5,15 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyro
 import torch
 from numba.core.errors import NumbaError
 from numpy.typing import NDArray
+from pyro.distributions import Unit
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
+from pyro.poutine.messenger import Messenger
 from torch import Tensor, fx
 
 from hddm_sbi.errors import InputError
@@ -82,7 +84,9 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
     """
     with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
         try:
-            _, potential, transforms, trace = initialize_model(model, init_strategy=init_to_value(values=dict(start)))
+            _, potential, transforms, trace = initialize_model(
+                _Summed()(model), init_strategy=init_to_value(values=dict(start))
+            )
         except ValueError as failure:
             raise not_finite(model, start) from failure
     first = {name: transforms[name](trace.nodes[name]["value"].detach().double()) for name in sorted(transforms)}
@@ -98,6 +102,14 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path =
 
     evaluate, taken = _fastest(differentiate, x0, path)
     return FlatDensity(model, names, shapes, x0.numpy(), taken, potential, transforms, evaluate)
+
+
+class _Summed(Messenger):
+    """Observed sites whose distribution has a `log_prob_sum`, which costs less than its `log_prob`, as one factor."""
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["is_observed"] and msg["mask"] is None and hasattr(msg["fn"], "log_prob_sum"):
+            msg["fn"], msg["value"] = Unit(msg["fn"].log_prob_sum(msg["value"])), torch.empty(0)
 
 
 def not_finite(model: Callable[[], None], start: Mapping[str, Tensor]) -> InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numba as nb
@@ -82,9 +81,8 @@ def _trials(
         grad[i] = partial[:, 0]
 
 
-# A torch operator takes tensors, numbers and strings, so it names the model's kernel by a key.
+# A torch operator takes tensors, numbers and strings, so it names a model's kernel by a key, of this process only.
 _DENSITIES: dict[str, Callable[..., None]] = {}
-_COUNTER = itertools.count()
 
 
 @torch.library.custom_op("hddm_sbi::exact_cells", mutates_args=())
@@ -164,8 +162,14 @@ class ExactLikelihood(DecisionLikelihood):
         if not isinstance(simulator, DecisionModel) or simulator.log_density is None:
             raise InputError(f"{simulator.name!r} has no closed-form likelihood; use the learned one, kind='neural'.")
         super().__init__(simulator, simulator.support)
-        self._kernel = f"{simulator.name}#{next(_COUNTER)}"
-        _DENSITIES[self._kernel] = simulator.log_density
+        self._log_density = simulator.log_density
+
+    @property
+    def _kernel(self) -> str:
+        """The key of the model's kernel in this process, made anew where a likelihood comes from another one."""
+        key = f"{self.simulator.name}#{id(self._log_density)}"
+        _DENSITIES[key] = self._log_density
+        return key
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
@@ -173,7 +177,7 @@ class ExactLikelihood(DecisionLikelihood):
         return log_p
 
     @override
-    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
+    def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
         total, _, _ = exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)
         return total

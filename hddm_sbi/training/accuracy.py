@@ -12,7 +12,14 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.likelihood import (
+    LAPSE,
+    LAPSE_SECONDS,
+    DecisionLikelihood,
+    SortedTrials,
+    outcome_rows,
+    with_lapses,
+)
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
 
@@ -88,8 +95,9 @@ def tails(
     shift = simulator.symmetries.shift
     decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
     other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
-    floor = np.log(0.05 / (10 * len(simulator.choices)))
-    mixed = np.logaddexp(floor, np.log(0.95) + log_other) - np.logaddexp(floor, np.log(0.95) + log_other - other)
+    lapse, density = torch.tensor(LAPSE, dtype=torch.float64), 1.0 / (LAPSE_SECONDS * len(simulator.choices))
+    both = torch.as_tensor(np.stack([log_other, log_other - other]))
+    mixed = with_lapses(both, lapse, density).diff(dim=0)[0].numpy()
     groups = {
         "fastest_of_1000": np.abs(error)[decision <= np.quantile(decision, 1e-3)],
         "below_5_ms": np.abs(error)[decision < 0.005],

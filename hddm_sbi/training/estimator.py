@@ -17,11 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, validation_kept
 from hddm_sbi.likelihoods.sbi.encoding import EncodedOutcomes, Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build, kind
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.likelihoods.sbi.log_density import log_table
-from hddm_sbi.likelihoods.sbi.pyro import SilentTracker, validation_kept
 from hddm_sbi.simulation import Simulated
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.proposal import countable, design_parameters

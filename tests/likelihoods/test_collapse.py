@@ -56,7 +56,7 @@ def test_cells_are_sums_of_trials_with_the_same_gradient(name):
         if way == "kernel":
             total = likelihood.log_prob_by_cell(trials, at, share)
         else:
-            total = super(MixtureLikelihood, likelihood).log_prob_by_cell(trials, at, share)
+            total = super(MixtureLikelihood, likelihood).complete_by_cell(trials, at, share)
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         gap = (one - other).abs() / other.abs().clamp(min=1.0)
@@ -102,7 +102,7 @@ def test_mass_is_one_and_the_cdf_its_integral(name):
             mass = mass + cdf
         assert abs(float(mass[-1]) - 1.0) < 1e-5
         torch.testing.assert_close(
-            mass + likelihood.survival_rows(d + row[3], rows), torch.ones_like(d), rtol=0, atol=1e-9
+            mass + likelihood.log_survival_rows(d + row[3], rows).exp(), torch.ones_like(d), rtol=0, atol=1e-9
         )
 
 
@@ -112,7 +112,7 @@ def test_samples_follow_the_distribution(name):
     likelihood, n = LIKELIHOODS[name], 20_000
     rows = thetas(name, 1, seed=5).expand(n, -1)
     rt, choice = likelihood.sample_rows(rows, seed=6).T
-    u = 1 - likelihood.survival_rows(torch.tensor(np.sort(rt)), rows).numpy()
+    u = 1 - likelihood.log_survival_rows(torch.tensor(np.sort(rt)), rows).exp().numpy()
     assert np.abs(u - (np.arange(n) + 0.5) / n).max() < 2.71 / np.sqrt(n)
     share = float(likelihood.cdf_rows(outcome_rows(torch.tensor([np.inf]), torch.tensor([1])), rows[:1])[0])
     assert abs(choice.mean() - share) < 5 * np.sqrt(share * (1 - share) / n)
@@ -175,7 +175,7 @@ def test_no_density_once_the_bounds_have_met():
     assert torch.isfinite(value).tolist() == [False, True, False, False]
     (gradient,) = torch.autograd.grad(value[1], theta)
     assert torch.isfinite(gradient).all()
-    assert likelihood.survival_rows(rt, theta.detach()).tolist()[2:] == [0.0, 0.0]
+    assert likelihood.log_survival_rows(rt, theta.detach()).exp().tolist()[2:] == [0.0, 0.0]
 
 
 def test_a_delay_with_a_clock_is_refused():

@@ -44,7 +44,7 @@ def test_without_drift_it_is_the_folded_wiener_process(a, z, theta):
     density = sum(
         torch.exp(angle.log_prob_rows(outcome_rows(t, torch.full((len(t),), c)), rows)) for c in (0, 1)
     ).numpy()
-    survival = angle.survival_rows(t[::20], rows[::20]).numpy()
+    survival = angle.log_survival_rows(t[::20], rows[::20]).exp().numpy()
     expected = density[::20] * survival
     assert np.abs(passage.density[:, 1::20] - expected).max() < 2e-6 * expected.max()
     assert np.abs(passage.density[0] - passage.density[1]).max() == 0.0
@@ -93,11 +93,11 @@ def test_racing_on_a_clock():
     trials = SortedTrials.sort(times, np.arange(360) % 3, np.repeat(np.arange(6), 60), 6, 3)
     lapse = torch.tensor(0.05, dtype=torch.float64)
     results = []
-    for way in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).log_prob_by_cell):
+    for way in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).complete_by_cell):
         at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
         total = way(trials, at, share)
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         assert float(((one - other).abs() / other.abs().clamp(min=1.0)).max()) < 1e-9
     end = 1.0 / likelihood.network.reduction.clock(theta)[:, 0]
-    assert likelihood.survival_rows(end * 1.0001, theta).tolist() == [0.0] * 6
+    assert likelihood.log_survival_rows(end * 1.0001, theta).exp().tolist() == [0.0] * 6

@@ -12,11 +12,10 @@ from torch import Tensor
 from hddm_sbi.hierarchy.link import onto_box, to_link
 from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.likelihoods.likelihood import LAPSE as LAPSE
 from hddm_sbi.likelihoods.likelihood import CellTrials
 from hddm_sbi.types import Array, Index
 
-#: lapse probability of fits that come before sampling, which must survive any outlier in the table.
-LAPSE = 0.05
 #: at most this many trials enter the pooled fit.
 _POOLED_TRIALS = 20_000
 #: simulated trials behind the information of one trial.

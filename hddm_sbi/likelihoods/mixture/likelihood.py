@@ -46,7 +46,7 @@ class MixtureLikelihood(DecisionLikelihood):
         self.sha256, self._summary, self.card = sha256, summary, card
 
     @override
-    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
+    def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
         """The network runs once per cell, and only for choices made there."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
@@ -80,12 +80,20 @@ class MixtureLikelihood(DecisionLikelihood):
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """The network runs once per row of theta, or once per distinct row where no gradient is asked for."""
-        rt, choice = values[:, 0], values[:, 1].long()
-        if theta.requires_grad or len(theta) == 0:
-            parts = zip(*(x.split(_CHUNK) for x in (rt, choice, theta)), strict=True)
-            return torch.cat([self.network.log_prob(r, c, at, self.network.mixture(at)) for r, c, at in parts])
-        mixture, inverse = self._distinct_mixtures(theta)
-        return self.network.log_prob(rt, choice, theta, mixture.take(inverse))
+        if not theta.requires_grad:
+            return self.log_prob_at(values, theta, torch.arange(len(theta)))
+        parts = zip(values.split(_CHUNK), theta.split(_CHUNK), strict=True)
+        return torch.cat([self.log_prob_at(x, at, torch.arange(len(at))) for x, at in parts])
+
+    @override
+    def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """The network runs once per row of theta, or once per distinct row where no gradient is asked for."""
+        if theta.requires_grad:
+            mixture = self.network.mixture(theta).take(row)
+        else:
+            several, inverse = self._distinct_mixtures(theta)
+            mixture = several.take(inverse[row])
+        return self.network.log_prob(values[:, 0], values[:, 1].long(), theta[row], mixture)
 
     @override
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
@@ -95,9 +103,11 @@ class MixtureLikelihood(DecisionLikelihood):
         return self.network.cdf(values[:, 0], values[:, 1].long(), theta, self.network.mixture(theta))
 
     @override
-    def survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """In closed form."""
-        return torch.exp(self.network.log_survival(rt, theta, self.network.mixture(theta)))
+    def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """In closed form, but for an average over a delay: a difference of two, which would be rounding far out."""
+        if self.network.reduction.delayed:
+            return super().log_survival_rows(rt, theta)
+        return self.network.log_survival(rt, theta, self.network.mixture(theta))
 
     @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:

@@ -213,7 +213,8 @@ class MixtureNetwork(nn.Module):
 def _log_between(low: Tensor, high: Tensor) -> Tensor:
     """log[Phi(high) - Phi(low)], low < high, without cancellation: see `delayed_kernel.py`."""
     narrow = high - low < NARROW
-    middle, width = 0.5 * (low + high), torch.where(narrow, high - low, 1.0)
+    # So late that a delay is less than rounding, the density is 0, with gradient 0.
+    middle, width = 0.5 * (low + high), torch.where(narrow, (high - low).clamp(min=_SOON * _SOON), 1.0)
     reach = _GAUSS_3 * width
     near = torch.where(narrow, middle, 0.0)
     average = (8.0 + 10.0 * torch.exp(-0.5 * reach * reach) * torch.cosh(reach * near)) / 18.0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hddm_sbi.likelihoods.sbi.compatibility import validation_kept
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
-from hddm_sbi.likelihoods.sbi.pyro import validation_kept
 
 if TYPE_CHECKING:
     from sbi.neural_nets.estimators import CategoricalMassEstimator, MixedDensityEstimator

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card, save_weights
-from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, DecisionLikelihood, Likelihood, SortedTrials
+from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, DecisionLikelihood, Likelihood
+from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import kind
 from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
-from hddm_sbi.likelihoods.sbi.pyro import default_dtype
 from hddm_sbi.simulation.simulator import Simulator
-from hddm_sbi.types import Array
-
-Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class CellOutcomes:
-    """Outcomes sorted by cell: values (n, k), cell (n,)."""
-
-    values: Array
-    cell: Rows
-    order: Rows
-    n_cells: int
-    lapse_density: float = 0.0
-    lapse_seconds: float = 0.0
+from hddm_sbi.types import Array, Index
 
 
 class LearnedDensity:
@@ -46,7 +31,7 @@ class LearnedDensity:
         self.encoding = encoding
         self._kind = kind(encoding)
 
-    def log_prob(self, values: Tensor, theta: Tensor, row: Rows) -> Tensor:
+    def log_prob(self, values: Tensor, theta: Tensor, row: Index) -> Tensor:
         """Log density of values (n, k) given `theta[row]`, (n,): the network is evaluated once per row of theta."""
         discrete = self.encoding.encode(values, theta.detach()[row]).discrete
         y, _, log_stretch = self.encoding.encode(values, theta[torch.as_tensor(row)])
@@ -64,7 +49,7 @@ class LearnedDensity:
         return np.asarray(self.encoding.decode(x.reshape(len(theta), -1), theta.detach()).numpy())
 
 
-def _distinct(theta: Tensor) -> tuple[Tensor, Rows]:
+def _distinct(theta: Tensor) -> tuple[Tensor, Index]:
     """Rows of theta to evaluate, and which of them each has; every row is its own where gradients are needed."""
     if theta.requires_grad:
         return theta, np.arange(len(theta))
@@ -92,6 +77,19 @@ class _Learned(Likelihood):
         self.density, self.card = LearnedDensity(estimator, encoding), card
         self.sha256 = card.sha256
 
+    @override
+    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        return self.density.log_prob(values, *_distinct(theta))
+
+    @override
+    def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """The network runs once per row of theta."""
+        return self.density.log_prob(values, theta, row.numpy())
+
+    @override
+    def sample_rows(self, theta: Tensor, seed: int) -> Array:
+        return self.density.sample(theta, seed)
+
     def save(self, path: str | Path) -> None:
         """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
         self.card = save_weights(self.density.estimator, self.card, Path(path))
@@ -110,26 +108,11 @@ class SbiLikelihood(_Learned):
 
     @override
     def group_by_cell(
-        self, values: Array, cell: Rows, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
-    ) -> CellOutcomes:
+        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
+    ) -> CellTrials:
         """Raises InputError for counts beyond those of the simulations."""
         self.density.encoding.check(values)
-        order = np.argsort(cell, kind="stable")
-        return CellOutcomes(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
-
-    @override
-    def log_prob_by_cell(self, trials: CellOutcomes, theta: Tensor, lapse: Tensor) -> Tensor:
-        """The network runs once per cell."""
-        log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
-        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
-
-    @override
-    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
-        return self.density.log_prob(values, *_distinct(theta))
-
-    @override
-    def sample_rows(self, theta: Tensor, seed: int) -> Array:
-        return self.density.sample(theta, seed)
+        return super().group_by_cell(values, cell, n_cells, lapse_seconds)
 
     @override
     def n_values(self, column: int) -> int:
@@ -166,19 +149,3 @@ class SbiDecisionLikelihood(_Learned, DecisionLikelihood):
 
     Arguments as in `SbiLikelihood`.
     """
-
-    @override
-    def log_prob_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
-        """The network runs once per cell."""
-        log_p = self.density.log_prob(torch.from_numpy(trials.values), theta, trials.cell)
-        if float(lapse.detach()) > 0.0:
-            log_p = torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * trials.lapse_density))
-        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), log_p)
-
-    @override
-    def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
-        return self.density.log_prob(values, *_distinct(theta))
-
-    @override
-    def sample_rows(self, theta: Tensor, seed: int) -> Array:
-        return self.density.sample(theta, seed)

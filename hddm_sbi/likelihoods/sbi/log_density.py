@@ -68,7 +68,7 @@ def _evaluation(kind: type) -> Evaluation:
     for base, evaluation in known.items():
         if issubclass(kind, base):
             return evaluation
-    return getattr(kind, "row_log_prob", _one_by_one)
+    return _one_by_one
 
 
 def _one_by_one(estimator: Any, x: Tensor, rows: Tensor, row: Rows) -> Tensor:

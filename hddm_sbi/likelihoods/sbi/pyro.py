@@ -1,131 +1,23 @@
-"""sbi and Pyro, joined: our mixture network as an sbi estimator, and any sbi estimator as a Pyro distribution."""
+"""Any sbi estimator as a Pyro distribution."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import constraints
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
-from hddm_sbi.likelihoods.sbi.log_density import Rows, log_density
-from hddm_sbi.simulation.simulator import Simulator
-
-if TYPE_CHECKING:
-    from sbi.neural_nets.estimators.base import ConditionalDensityEstimator
-
-Shape = torch.Size | list[int] | tuple[int, ...]
+from hddm_sbi.likelihoods.distribution import OneOf, RowDistribution, Shape
+from hddm_sbi.likelihoods.sbi.compatibility import default_dtype, validation_kept
+from hddm_sbi.likelihoods.sbi.log_density import log_density
 
 
-@contextmanager
-def validation_kept() -> Iterator[None]:
-    """Keep the default of argument validation. zuko, which sbi imports, switches it off for torch and so for Pyro."""
-    before = Distribution._validate_args
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
-
-
-def estimator_builder(
-    simulator: Simulator, architecture: Architecture | None = None
-) -> Callable[[Tensor, Tensor], ConditionalDensityEstimator]:
-    """What `sbi.inference.NLE(density_estimator=...)` expects: (theta, x) -> an untrained estimator.
-
-    theta: (n, p). x: (n, 2), columns rt in seconds and response code. The estimator's density is that of
-    `MixtureLikelihood`: normalised over both choices and all times, zero at and below the non-decision time.
-    """
-    with validation_kept():
-        from sbi.neural_nets.estimators.base import ConditionalDensityEstimator
-
-    class MixtureEstimator(ConditionalDensityEstimator):
-        """log p(rt, response | theta), by the reduced mixture network."""
-
-        def __init__(self, network: MixtureNetwork, input_shape: torch.Size, condition_shape: torch.Size) -> None:
-            super().__init__(network, input_shape, condition_shape)
-            self.register_buffer("codes", torch.tensor(simulator.choices))
-
-        @property
-        def columns(self) -> tuple[constraints.Constraint, ...]:
-            """Support of rt and response, for `SBIToPyro`."""
-            return constraints.positive, OneOf(self.codes)
-
-        def log_prob(self, input: Tensor, condition: Tensor, **_: Any) -> Tensor:
-            """input (sample, batch, 2) or (batch, 2), condition (batch, p) -> (sample, batch)."""
-            x = input if input.dim() == 3 else input.unsqueeze(0)
-            theta = condition.expand(x.shape[0], x.shape[1], -1)
-            each = np.arange(x.shape[:-1].numel())
-            return self.row_log_prob(x.reshape(-1, 2), theta.reshape(len(each), -1), each).reshape(x.shape[:-1])
-
-        def row_log_prob(self, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
-            """Log density of x (n, 2) given `rows[row]`, the network evaluated once per row, for `SBIToPyro`."""
-            choice = (x[:, 1:] == self.codes).int().argmax(1)
-            return self.net.log_prob(x[:, 0], choice, rows[row], self.net.mixture(rows).take(torch.as_tensor(row)))
-
-        def loss(self, input: Tensor, condition: Tensor, **_: Any) -> Tensor:
-            """Minus the log density of every pair, (batch,)."""
-            return -self.log_prob(input, condition)[0]
-
-        def sample(self, sample_shape: torch.Size, condition: Tensor, **_: Any) -> Tensor:
-            """Draws (*sample_shape, batch, 2)."""
-            shape = torch.Size(sample_shape)
-            with torch.no_grad():
-                theta = condition.expand(*shape, *condition.shape).reshape(-1, condition.shape[-1])
-                rt, choice = self.net.sample(theta, self.net.mixture(theta))
-                return torch.stack([rt, self.codes[choice].to(rt)], -1).reshape(*shape, condition.shape[0], 2)
-
-    def build(theta: Tensor, x: Tensor) -> ConditionalDensityEstimator:
-        network = MixtureNetwork(Reduction(simulator), architecture or Architecture())
-        return MixtureEstimator(network, x[0].shape, theta[0].shape)
-
-    return build
-
-
-class SilentTracker:
-    """For `tracker=` of sbi's trainers, whose default writes a folder `sbi-logs`: remembers nothing."""
-
-    log_dir = None
-
-    def log_metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Forget one number."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Forget several numbers."""
-
-    def log_params(self, params: dict[str, Any]) -> None:
-        """Forget settings."""
-
-    def add_figure(self, name: str, figure: Any, step: int | None = None) -> None:
-        """Forget a figure."""
-
-    def flush(self) -> None:
-        """Nothing is left to write."""
-
-
-class OneOf(constraints.Constraint):
-    """One of finitely many numbers."""
-
-    is_discrete = True
-
-    def __init__(self, values: Tensor) -> None:
-        self.values = values
-        super().__init__()
-
-    def check(self, value: Tensor) -> Tensor:
-        """Which entries are one of them."""
-        return torch.isin(value, self.values.to(value))
-
-
-class SBIToPyro(TorchDistribution):
+class SBIToPyro(RowDistribution):
     """A trained sbi estimator as a Pyro distribution of the outcomes, log p(x | condition).
 
     estimator: what `NLE(...).train()` or `MNLE(...).train()` returns, of any kind; or a ratio estimator (NRE), whose
@@ -146,8 +38,6 @@ class SBIToPyro(TorchDistribution):
             pyro.sample("chips", SBIToPyro(estimator, rate.unsqueeze(-1), index=location), obs=chips)
     """
 
-    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - the name and type torch prescribes
-
     def __init__(
         self, estimator: Any, condition: Tensor, index: ArrayLike | None = None, validate_args: bool | None = None
     ) -> None:
@@ -165,14 +55,7 @@ class SBIToPyro(TorchDistribution):
             )
         self.estimator = estimator.eval() if estimator.training else estimator
         self._outcome = outcome
-        self._rows, self._row = _distinct(condition, index)
-        event_shape = torch.Size() if outcome == (1,) else outcome
-        super().__init__(torch.Size(self._row.shape), event_shape, validate_args=validate_args)
-
-    @property
-    def condition(self) -> Tensor:
-        """The condition of every outcome, (*batch_shape, p)."""
-        return self._rows[torch.tensor(self._row)]
+        super().__init__(condition, index, torch.Size() if outcome == (1,) else outcome, validate_args)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -185,23 +68,14 @@ class SBIToPyro(TorchDistribution):
             return constraints.independent(each[0], len(self.event_shape))
         return constraints.independent(constraints.cat(each, -1), 1)
 
-    def expand(self, batch_shape: Shape, _instance: SBIToPyro | None = None) -> SBIToPyro:
-        """The same distribution for more outcomes; no further evaluations of the network."""
-        new = self._get_checked_instance(SBIToPyro, _instance)
-        new.estimator, new._outcome, new._rows = self.estimator, self._outcome, self._rows
-        new._row = np.broadcast_to(self._row, batch_shape)
-        TorchDistribution.__init__(new, torch.Size(batch_shape), self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def log_prob(self, value: Tensor) -> Tensor:
         """Log density of outcomes (*sample, *batch_shape, *event_shape) -> (*sample, *batch_shape)."""
-        shape = self._shape_of(value)
+        shape, row = self._of_outcomes(value)
         if self._validate_args:
             self._validate_sample(value)
         rows = self._rows.to(_dtype(self.estimator))
         x = value.expand(shape + self.event_shape).reshape(-1, *self._outcome).to(rows.dtype)
-        log_p = log_density(self.estimator, x, rows, np.broadcast_to(self._row, shape).reshape(-1))
+        log_p = log_density(self.estimator, x, rows, row)
         return log_p.reshape(shape).to(self._rows.dtype)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
@@ -220,18 +94,6 @@ class SBIToPyro(TorchDistribution):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """Refused: outcomes are observed, and a categorical column among continuous ones cannot be enumerated alone."""
         raise NotImplementedError("SBIToPyro is a likelihood of observed outcomes; its support is not enumerated.")
-
-    def _shape_of(self, value: Tensor) -> torch.Size:
-        """Shape of the log density of some outcomes."""
-        batch = value.shape[: value.dim() - len(self.event_shape)]
-        if value.shape[len(batch) :] != self.event_shape:
-            raise InputError(f"an outcome must have shape {tuple(self.event_shape)}; got {tuple(value.shape)}.")
-        if not self.event_shape and batch[-1:] == (1,) and self.batch_shape[-1:] not in ((), (1,)):
-            raise InputError(
-                f"an outcome is one number, so {tuple(self.batch_shape)} outcomes are expected; got shape "
-                f"{tuple(batch)}: drop its last dimension."
-            )
-        return batch if batch == self.batch_shape else torch.broadcast_shapes(batch, self.batch_shape)
 
 
 @cache
@@ -265,41 +127,6 @@ def _dtype(estimator: torch.nn.Module) -> torch.dtype:
     return next(estimator.parameters()).dtype
 
 
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """sbi's and nflows' samplers draw their noise in torch's default precision, whatever the network's."""
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype)
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-def _distinct(condition: Tensor, index: ArrayLike | None) -> tuple[Tensor, Rows]:
-    """Rows of the condition to evaluate, (r, p), and the row of every outcome, an array of the batch shape.
-
-    Which rows are the same follows from how they came about (index, expand), never from their values where gradients
-    are needed: two parameters that happen to be equal, as at the start of a chain, have different gradients. For the
-    same reason the pattern is numpy's: a constant when the log density is traced.
-    """
-    once = condition[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in condition.stride()[:-1])]
-    rows = once.reshape(-1, condition.shape[-1])
-    row = np.broadcast_to(np.arange(len(rows)).reshape(once.shape[:-1]), condition.shape[:-1])
-    if index is not None:
-        chosen = np.asarray(index)
-        n = row.shape[-1] if row.ndim else 0
-        if chosen.dtype.kind not in "iu" or (chosen.size and not 0 <= chosen.min() <= chosen.max() < n):
-            raise InputError(
-                f"index must hold integers from 0 to {n - 1}, rows of the condition of shape {tuple(condition.shape)}."
-            )
-        row = row[..., chosen]
-    if not condition.requires_grad and index is None:
-        rows, same = torch.unique(rows, dim=0, return_inverse=True)
-        row = same.numpy()[row]
-    return rows, row
-
-
 def _support(estimator: Any) -> list[constraints.Constraint]:
     """Support of each column of an outcome; one entry if they share it."""
     from sbi.neural_nets.estimators import CategoricalMassEstimator, MixedDensityEstimator
@@ -312,8 +139,6 @@ def _support(estimator: Any) -> list[constraints.Constraint]:
         continuous = [constraints.positive] if estimator.log_transform_input else _support(estimator.continuous_net)
         n = estimator.input_shape[0] - len(discrete)
         return [*(continuous * n if len(continuous) == 1 else continuous), *discrete]
-    if hasattr(estimator, "columns"):
-        return list(estimator.columns)
     for module in estimator.modules():
         if isinstance(module, CallableTransform):
             return _range(module.transform.inv, estimator.input_shape)

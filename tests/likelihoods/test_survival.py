@@ -1,0 +1,96 @@
+"""Survival far out: the DDM's against its series in many digits, others against quadrature."""
+
+import itertools
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from laws import LIKELIHOODS, by_name, random_thetas
+from scipy import integrate
+
+import hddm_sbi as hs
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, outcome_rows
+
+THETA = {"v": 1.0, "a": 1.1, "z": 0.4, "t0": 0.3}
+#: closed forms and learned likelihoods with an end, a heavy tail, a race, a delay, a drift that varies.
+FAR = [(name, "exact") for name in ("ddm_sdv", "angle", "lba", "rdm", "lnr")]
+FAR += [(name, "neural") for name in ("ddm", "angle", "lba", "levy", "weibull", "full_ddm")]
+
+
+def survival_of_ddm(t, v, a, z, t0):
+    """P(T > t) from the eigenfunctions of both bounds, A = 2a: the terms of Navarro & Fuss (2009), integrated."""
+    area, total = (2 * a) ** 2, mpmath.mpf(0)
+    for sign, w in ((1, z), (-1, 1 - z)):
+        for k in range(1, 200):
+            rate = v**2 / 2 + (k * mpmath.pi) ** 2 / (2 * area)
+            term = k * mpmath.sin(k * mpmath.pi * w) * mpmath.exp(-rate * (t - t0)) / rate
+            total += mpmath.pi / area * mpmath.exp(-sign * v * 2 * a * w) * term
+    return total
+
+
+@pytest.mark.parametrize("t", [0.6, 2.0, 10.0, 60.0, 400.0])
+def test_ddm_survives_as_its_series_says(t):
+    """1.0 to 1e-270: relative 1e-9, and its log's gradient to 1e-7."""
+    at = {name: torch.tensor(x, dtype=torch.float64, requires_grad=True) for name, x in THETA.items()}
+    survival = hs.load_likelihood("ddm", kind="exact").survival([t], at)
+    gradient = torch.autograd.grad(torch.log(survival).sum(), list(at.values()))
+    with mpmath.workdps(320):
+        expected = survival_of_ddm(mpmath.mpf(t), *map(mpmath.mpf, THETA.values()))
+        assert abs(float(survival.detach()[0]) / expected - 1) < 1e-9
+        for i, found in enumerate(gradient):
+            point = [mpmath.mpf(x) for x in THETA.values()]
+            slope = mpmath.diff(
+                lambda x, i=i, p=point: mpmath.log(survival_of_ddm(t, *p[:i], x, *p[i + 1 :])), point[i]
+            )
+            assert float(found) == pytest.approx(float(slope), rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "kind"), FAR)
+def test_survival_is_the_integral_of_the_density(name, kind):
+    """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 or less survive."""
+    likelihood = hs.load_likelihood(name, kind=kind)
+    row = torch.tensor(random_thetas(likelihood.simulator, 1, 7, margin=0.3))
+    shift = float(by_name(likelihood.simulator, row.numpy())[likelihood.simulator.symmetries.shift][0])
+    closing = likelihood.simulator.clock.closing
+    end = math.inf if closing is None else float(1 / closing(by_name(likelihood.simulator, row))[0])
+    choices = range(len(likelihood.simulator.choices))
+
+    def density(y, unit):
+        return math.exp(log_density(y) - unit)
+
+    def log_density(y):
+        trials = torch.stack([outcome_rows([shift + math.exp(y)], [c])[0] for c in choices])
+        return float(torch.logsumexp(likelihood.log_prob_rows(trials, row.expand(len(trials), -1)), 0)) + y
+
+    for decision in (1.0, 4.0, 30.0) if end == math.inf else (0.5 * end, 0.9 * end, 0.99 * end):
+        found = float(likelihood.log_survival_rows(torch.tensor([shift + decision], dtype=torch.float64), row)[0])
+        first = math.log(decision)
+        unit = log_density(first)
+        ends = [first, *(first + 10.0 ** np.linspace(-5, 1.7, 40))]
+        ends = [y for y in ends if y < math.log(end)] + ([math.log(end)] if end < math.inf else [])
+        pieces = itertools.pairwise(ends)
+        whole = sum(integrate.quad(density, a, b, (unit,), epsabs=1e-14, epsrel=1e-9)[0] for a, b in pieces)
+        assert found == pytest.approx(unit + math.log(whole), abs=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+def test_gradient_of_log_survival_far_out(name, kind):
+    """Central differences by every parameter; a closed form in place of the quadrature agrees with it."""
+    likelihood = hs.load_likelihood(name, kind=kind)
+    theta = torch.tensor(random_thetas(likelihood.simulator, 2, 8, margin=0.3))
+    rt, at = torch.tensor([3.0, 9.0]).double(), theta.clone().requires_grad_()
+    value = likelihood.log_survival_rows(rt, at)
+    (gradient,) = torch.autograd.grad(value[torch.isfinite(value)].sum(), at)
+    by_quadrature = DecisionLikelihood.log_survival_rows(likelihood, rt, theta)
+    torch.testing.assert_close(value.detach(), by_quadrature, rtol=1e-6, atol=1e-6)
+    for column, p in enumerate(likelihood.simulator.parameters):
+        if p.from_data:
+            continue
+        step = torch.zeros(len(likelihood.simulator.names)).double().index_fill(0, torch.tensor(column), 1e-5)
+        up, down = (likelihood.log_survival_rows(rt, theta + sign * step) for sign in (1, -1))
+        slope = torch.where(torch.isfinite(value), (up - down) / 2e-5, 0.0).detach()
+        torch.testing.assert_close(
+            gradient[:, column], slope, rtol=1e-4, atol=1e-6, msg=lambda m, p=p: f"{p.name}: {m}"
+        )
