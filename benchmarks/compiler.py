@@ -16,11 +16,11 @@ import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.density import Path, flatten
+from hddm_sbi.inference.density import Route, flatten
 from hddm_sbi.likelihoods.likelihood import SortedTrials
 
 TRIALS = (1_000, 8_000, 40_000)
-PATHS: tuple[Path, ...] = ("eager", "traced", "compiled")
+PATHS: tuple[Route, ...] = ("eager", "traced", "compiled")
 
 
 def gradients(model: hs.HierarchicalModel) -> dict[str, float]:

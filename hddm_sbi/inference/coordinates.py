@@ -19,9 +19,9 @@ _DENSITY = nb.types.FunctionType(SIGNATURE)
 
 @dataclass(frozen=True)
 class Whitening:
-    """The map x = M y from whitened to unconstrained coordinates, M (n, n) sparse.
+    """The map x = M y from whitened to unconstrained coordinates, M (n, n) sparse, in compressed rows.
 
-    row_starts: (n + 1,), of every row the first of its columns and entries.
+    row_starts: (n + 1,), position in `columns` and `entries` of the first of each row.
     """
 
     row_starts: Index
@@ -40,7 +40,7 @@ class Whitening:
         return x
 
     def gradient(self, by_x: Array) -> Array:
-        """A gradient by y from that by x, (n,)."""
+        """Gradient with respect to y, from that with respect to x, (n,)."""
         by_y = np.empty(self.size)
         whiten_gradient(self.row_starts, self.columns, self.entries, by_x, by_y)
         return by_y

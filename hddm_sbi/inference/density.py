@@ -24,25 +24,59 @@ from hddm_sbi.inference.compiler.graph import record, simplify
 from hddm_sbi.inference.compiler.lowering import UnknownOperationError
 from hddm_sbi.types import Array
 
-Path = Literal["compiled", "traced", "eager"]
+#: how a density is evaluated: one Numba function, a graph of torch operations recorded once, or Pyro every time.
+Route = Literal["compiled", "traced", "eager"]
 Evaluate = Callable[[Array], tuple[float, Array]]
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class FlatDensity:
-    """Unconstrained log density of a Pyro model over one flat vector.
+    """Unconstrained log density of a Pyro model as a function of one flat vector; `flatten` makes it.
 
-    model: the Pyro model. names, shapes: of its sites, in the order of the vector. start: (n,) unconstrained. path:
-    which of the equivalent evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or
-    "eager" (Pyro itself, every time).
+    Called with a vector (n,), it returns the log density and its gradient (n,).
+
+    Parameters
+    ----------
+    model : callable
+        The Pyro model.
+    names : tuple of str
+        Its sampled sites, in the order of the vector.
+    shapes : tuple of tuple of int
+        Their unconstrained shapes.
+    start : array (n,)
+        Where sampling starts.
+    path : str
+        Which of three equal evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or
+        "eager" (Pyro, every time).
+    potential : callable
+        Pyro's potential energy of unconstrained sites.
+    transforms : dict of str to Transform
+        From each site to its unconstrained scale.
+    evaluate : callable
+        What runs when the density is called.
+
+    Examples
+    --------
+    >>> import numpy as np, pyro, torch
+    >>> import hddm_sbi as hs
+    >>> def model():
+    ...     pyro.sample("sd", pyro.distributions.Exponential(torch.tensor(1.0).double()))
+    >>> density = hs.flatten(model, {"sd": torch.tensor(1.0).double()})
+    >>> density  # -sd + log sd, at log sd = 0
+    FlatDensity(1 number: sd, compiled)
+    >>> log_density, gradient = density(np.zeros(1))
+    >>> log_density, gradient
+    (-1.0, array([0.]))
+    >>> density.constrain(np.zeros((2, 1)))
+    {'sd': tensor([1., 1.], dtype=torch.float64)}
     """
 
     model: Callable[[], None]
     names: tuple[str, ...]
     shapes: tuple[tuple[int, ...], ...]
     start: Array
-    path: Path
+    path: Route
     potential: Callable[[Mapping[str, Tensor]], Tensor]
     transforms: Mapping[str, torch.distributions.Transform]
     evaluate: Evaluate
@@ -54,7 +88,7 @@ class FlatDensity:
 
     @property
     def positions(self) -> dict[str, NDArray[np.int64]]:
-        """Where the numbers of every site stand in the vector, in the site's shape."""
+        """Positions in the vector of each site's numbers, in the shape of the site."""
         sizes = [int(np.prod(shape)) for shape in self.shapes]
         pieces = np.split(np.arange(self.size), np.cumsum(sizes)[:-1])
         return {n: piece.reshape(shape) for n, shape, piece in zip(self.names, self.shapes, pieces, strict=True)}
@@ -62,6 +96,9 @@ class FlatDensity:
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient, (n,) -> (float, (n,))."""
         return self.evaluate(np.array(x, dtype=np.float64))
+
+    def __repr__(self) -> str:
+        return f"FlatDensity({self.size} number{'s' if self.size != 1 else ''}: {', '.join(self.names)}, {self.path})"
 
     def unflatten(self, x: Tensor) -> dict[str, Tensor]:
         """Unconstrained sites from (..., n)."""
@@ -74,13 +111,42 @@ class FlatDensity:
             return {name: self.transforms[name].inv(value) for name, value in self.unflatten(flat).items()}
 
 
-def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Path = "compiled") -> FlatDensity:
-    """Flat density of a Pyro model, started at the constrained values `start`.
+def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Route = "compiled") -> FlatDensity:
+    """The log density of a Pyro model, recorded once and compiled.
 
-    The potential is Pyro's own. Its operations are recorded once and compiled; a model with an operation that the
-    compiler does not know runs as the recorded graph, and one that cannot be recorded runs in Pyro, with one warning
-    that says why. `path` asks for less than that. What is compiled is in double precision throughout.
-    Raises InputError where the log density is not finite at `start`.
+    A model with an operation that the compiler does not know runs as the recorded graph, and a model that cannot be
+    recorded runs in Pyro; one warning says why. Compiled densities are in double precision throughout.
+
+    Parameters
+    ----------
+    model : callable
+        A Pyro model without arguments, all of its sampled sites continuous.
+    start : dict of str to tensor
+        A value of each sampled site, on its own scale: where sampling starts.
+    path : {"compiled", "traced", "eager"}
+        The fastest evaluation to try.
+
+    Returns
+    -------
+    FlatDensity
+        A function of one unconstrained vector, for `sample` or any sampler of your own.
+
+    Raises
+    ------
+    InputError
+        Where the log density is not finite at `start`; it names the sites.
+
+    Examples
+    --------
+    >>> import pyro, torch
+    >>> import hddm_sbi as hs
+    >>> heights = torch.tensor([1.62, 1.75, 1.81]).double()
+    >>> def model():
+    ...     mean = pyro.sample("mean", pyro.distributions.Normal(torch.tensor(1.7).double(), 0.2))
+    ...     pyro.sample("heights", pyro.distributions.Normal(mean, 0.1).expand([3]).to_event(1), obs=heights)
+    >>> density = hs.flatten(model, {"mean": torch.tensor(1.7).double()})
+    >>> density.path, density.size
+    ('compiled', 1)
     """
     with pyro.validation_enabled(False), torch.random.fork_rng(devices=[]):
         try:
@@ -113,7 +179,7 @@ class _Summed(Messenger):
 
 
 def not_finite(model: Callable[[], None], start: Mapping[str, Tensor]) -> InputError:
-    """The error that names the sites of a model that are not finite at the constrained values `start`."""
+    """The error that names the sites whose log density is not finite at the constrained values `start`."""
     with torch.no_grad(), pyro.validation_enabled(False):
         trace = pyro.poutine.trace(pyro.poutine.condition(model, dict(start))).get_trace()
         trace.compute_log_prob()
@@ -125,7 +191,7 @@ def not_finite(model: Callable[[], None], start: Mapping[str, Tensor]) -> InputE
     )
 
 
-def _fastest(potential: Potential, x0: Tensor, path: Path) -> tuple[Evaluate, Path]:
+def _fastest(potential: Potential, x0: Tensor, path: Route) -> tuple[Evaluate, Route]:
     """The evaluation asked for, or the next fastest that the model allows."""
     if path == "eager":
         return _on_arrays(potential), "eager"

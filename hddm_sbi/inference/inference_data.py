@@ -62,15 +62,15 @@ def evenly_spaced(total: int, n: int) -> NDArray[np.int64]:
 
 
 def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:
-    """The same posterior with one more group of (chain, draw, *dims) variables."""
+    """A copy of the posterior, its arrays shared, with one more group of (chain, draw, *dims) variables."""
     posterior = dataset(idata)
     coords = {"chain": posterior["chain"].to_numpy(), "draw": posterior["draw"].to_numpy()}
     extra = xr.Dataset({name: (("chain", "draw", *dims), array) for name, array in variables.items()}, coords)
-    if _ARVIZ_1:
-        idata[group] = xr.DataTree(extra)
-    else:
-        idata.add_groups({group: extra})
-    return idata
+    if not _ARVIZ_1:
+        return az.InferenceData(**{name: idata[name] for name in idata.groups()} | {group: extra}, attrs=idata.attrs)
+    copied = idata.copy()
+    copied[group] = xr.DataTree(extra)
+    return copied
 
 
 def write(idata: Any, path: Path) -> None:

@@ -30,7 +30,7 @@ from hddm_sbi.types import Array
 _reals, _wholes = types.float64[::1], types.int64[::1]
 #: x, real constants, whole constants, gradient, workspace -> log density.
 SIGNATURE = types.float64(_reals, _reals, _wholes, _reals, _reals)
-#: modules whose functions become part of the emitted one, which is therefore kept under their text as well.
+#: modules whose functions become part of the emitted one: their text is part of the cache key.
 _PARTS = (elementary, operators, vecmath)
 
 
@@ -38,8 +38,8 @@ _PARTS = (elementary, operators, vecmath)
 class Compiled:
     """A density as machine code: vector (n,) -> (number, gradient (n,)), without Python or its lock inside.
 
-    Any number of threads may call it at once, each with a workspace of its own. reals, wholes: the constants it reads.
-    workspace: numbers that it writes in between.
+    Any number of threads may call it at once, each with its own workspace. reals, wholes: the constants it reads.
+    workspace: how many intermediate numbers it writes.
     """
 
     function: Any
@@ -73,10 +73,11 @@ def _joined(pieces: Sequence[Tensor], kind: type) -> NDArray[Any]:
 
 
 def _compiled(source: str, program: Program) -> Any:
-    """The source as a Numba function; machine code of equal source is read from the cache."""
+    """The source as a Numba function; the cache has the machine code of equal source."""
     path = _file(source)
     functions = {name: value for name, value in vars(elementary).items() if hasattr(value, "py_func")}
-    # Numba asks the module that a cached function names for its globals; this one has all it may need.
+    # Numba resolves a cached function's globals in the module called `__name__`; run in this module's name, which
+    # defines them all.
     namespace = {"__name__": __name__, "np": np, "math": math, "function_at": operators.function_at}
     namespace |= functions | program.function_types
     exec(compile(source, str(path or "<density>"), "exec"), namespace)
@@ -84,14 +85,14 @@ def _compiled(source: str, program: Program) -> Any:
     try:
         return nb.njit(SIGNATURE, nogil=True, error_model="numpy", cache=path is not None)(function)
     except Exception:
-        # Whatever is wrong with the cache (a full disk, a broken file), compiling does not need it.
+        # A cache that cannot be used (a full disk, a broken file) does not prevent compiling.
         return nb.njit(SIGNATURE, nogil=True, error_model="numpy")(function)
 
 
 def _file(source: str) -> Path | None:
-    """A file with this source, beside which Numba keeps the machine code; None where there is nowhere to write.
+    """A file with this source, beside which Numba keeps the machine code; None where no folder can be written.
 
-    Its name depends on all that the machine code depends on but Numba itself does not look at.
+    Its name is a hash of what the machine code depends on and Numba does not look at.
     """
     texts = [Path(str(file)).read_text() for file in (__file__, *(module.__file__ for module in _PARTS))]
     parts = [source, *texts, nb.__version__]
@@ -101,7 +102,7 @@ def _file(source: str) -> Path | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            # Written aside and moved, so that another process never sees half of it.
+            # Written under another name and moved, so that no other process reads half a file.
             aside = path.with_suffix(f".{os.getpid()}")
             aside.write_text(source)
             aside.replace(path)

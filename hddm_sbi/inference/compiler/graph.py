@@ -1,4 +1,7 @@
-"""A function of one vector as a graph of tensor operations: recorded, and simplified."""
+"""A function of one vector as a graph of tensor operations: recorded, and simplified.
+
+All private parts of torch that the package uses to record are imported here.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ import torch
 from torch import Tensor, fx
 from torch._decomp import get_decompositions
 from torch._guards import TracingContext, tracing
+from torch._ops import OpOverload
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
+#: what the target of a call in a graph is, unless it is a Python function.
+Operation = OpOverload
 
 #: compound operations, each a few simple ones.
 _COMPOUND = get_decompositions(
@@ -33,11 +39,11 @@ _COMPOUND = get_decompositions(
     ]
 )
 
-#: operations that hand their first argument on unchanged once nothing is differentiated any more.
+#: operations that return their first argument unchanged when nothing is differentiated.
 _PASS_THROUGH = {aten.detach.default, aten.alias.default, aten.lift_fresh_copy.default, aten.clone.default}
-#: operations that do nothing where the shape stays the same.
+#: operations that do nothing if the shape stays the same.
 _RESHAPES = {aten.expand.default, aten.view.default, aten.reshape.default, aten._unsafe_view.default}
-#: results that depend on the shape of their argument only.
+#: operations whose result depends only on the shape of the argument.
 _SHAPE_ONLY = {
     aten.zeros_like.default,
     aten.ones_like.default,
@@ -56,14 +62,14 @@ _NEUTRAL = {aten.mul.Tensor: 1, aten.div.Tensor: 1, aten.pow.Tensor_Scalar: 1, a
 def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) -> fx.GraphModule:
     """The operations that a function applies to `example`, gradients included, none of them in place.
 
-    Recorded twice: first what autograd does, then that again as pure functions, compound operations taken apart.
+    Recorded twice: first what autograd does, then that graph as pure functions, compound operations taken apart.
     """
-    # The shape of every result is noted by a FakeTensorMode; unless told one, torch makes it anew every
-    # time, which doubles the time of recording.
+    # torch keeps the shape of each result with a FakeTensorMode. Given none, it makes one each time, which doubles the
+    # time of recording.
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
         first = make_fx(function)(example)
         constants = {**dict(first.named_parameters()), **dict(first.named_buffers())}
-        # Constants are inputs here, for only what comes from an input may be written to.
+        # Constants become inputs, because functionalize allows writing only to what comes from an input.
         pure = torch.func.functionalize(
             lambda x, given: torch.func.functional_call(first, given, (x,)), remove="mutations"
         )
@@ -71,7 +77,7 @@ def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) ->
 
 
 def simplify(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
-    """Make it the same function in fewer operations. Constants are folded, idle operations dropped, equal ones shared.
+    """Reduce the graph to fewer operations: constants folded, idle operations dropped, equal ones shared.
 
     example: one input, for the values that do not depend on it. Returns the value of every node at `example`.
     """

@@ -140,7 +140,7 @@ def stored(array: str, offset: int, shape: Shape) -> Lazy:
         place = START
         for e, stride in zip(i, strides, strict=True):
             place += e * stride
-        # The first number is that of an element of this tensor: by it `schedule` knows what is touched.
+        # Keep a literal offset inside this buffer first: `schedule` maps it to the buffer.
         return f"{array}[{place + offset}]" if place.first >= 0 else f"{array}[{offset} + {place}]"
 
     return Lazy(shape, element, cheap=True, flat=(array, offset))

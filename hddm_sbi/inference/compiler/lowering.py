@@ -6,9 +6,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import fx
 
+from hddm_sbi.inference.compiler.graph import Operation
 from hddm_sbi.inference.compiler.lazy import Lazy, Shape, literal, number, stored
 from hddm_sbi.inference.compiler.program import Program
 from hddm_sbi.numerics.operators import KERNELS
@@ -52,12 +52,13 @@ class Lowering:
         return self.program.store(result) if isinstance(result, Lazy) and read_twice else result
 
     def _rule(self, node: fx.Node) -> Rule:
-        if not isinstance(node.target, torch._ops.OpOverload):
+        if not isinstance(node.target, Operation):
             raise UnknownOperationError(str(node.target))
         if node.target.name() in KERNELS:
             return _call_kernel
-        name, overload = node.target.overloadpacket.__name__, node.target._overloadname
-        rule = self._rules.get(f"{name}.{overload}", self._rules.get(name))
+        # "aten::max.dim" -> "max.dim", "max"
+        full = node.target.name().partition("::")[2]
+        rule = self._rules.get(full, self._rules.get(full.partition(".")[0]))
         if rule is None:
             raise UnknownOperationError(f"{node.target} is not in the table of operations")
         return rule

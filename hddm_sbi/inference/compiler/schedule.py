@@ -1,4 +1,4 @@
-"""Statements of a program, gathered so that those with the same loops share them."""
+"""Statements of a program, grouped into shared loops."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Statement:
 
     @cached_property
     def elements(self) -> dict[int, set[str]]:
-        """Every buffer of the workspace it touches -> the elements of it, as they are written."""
+        """Buffer of the workspace -> its elements that the statement reads or writes, as source text."""
         found: dict[int, set[str]] = {}
         for line in self.lines:
             for match in _ELEMENT.finditer(line):
@@ -41,12 +41,12 @@ class Statement:
 
     @cached_property
     def variables(self) -> set[str]:
-        """Every variable it touches."""
+        """Variables that it reads or assigns to."""
         return set(_VARIABLE.findall("\n".join(self.lines)))
 
     @cached_property
     def target(self) -> str:
-        """What it assigns to."""
+        """The element or variable that it assigns to, as source text."""
         return re.split(r" [-+*/]?= ", self.lines[0], maxsplit=1)[0]
 
     @cached_property
@@ -56,7 +56,7 @@ class Statement:
         return self.target if match is None else self.buffer(int(match[1]))
 
     def independent(self, other: Statement) -> bool:
-        """Whether either may come first: what one assigns to, the other does not touch."""
+        """Whether either may come first: neither reads or writes what the other writes."""
         if self.alone or other.alone:
             return not (self.variables & other.variables or self.elements.keys() & other.elements.keys())
         return self._other_part(other) or not (self.touches(other.assigned) or other.touches(self.assigned))
@@ -66,7 +66,7 @@ class Statement:
         return what in (self.variables if isinstance(what, str) else self.elements)
 
     def may_join(self, other: Statement) -> bool:
-        """Whether it may follow `other` within the same loops: what one assigns to, the other touches nowhere else."""
+        """Whether both may share a loop nest: neither reads or writes, at another index, what the other writes."""
         if self.alone or other.alone or self.shape != other.shape:
             return False
         return not self.shape or self._other_part(other) or (self._in_step(other) and other._in_step(self))
@@ -85,7 +85,7 @@ class Statement:
 
 
 def _end(line: str, position: int) -> int:
-    """Where the bracket closes that is open at a position."""
+    """Position after the bracket that closes the one open at a position."""
     depth = 1
     while depth:
         depth += {"[": 1, "]": -1}.get(line[position], 0)
@@ -94,7 +94,7 @@ def _end(line: str, position: int) -> int:
 
 
 def schedule(statements: Iterable[Statement]) -> list[str]:
-    """Source lines: every statement in the loops of an earlier one where it may be, in loops of its own elsewhere."""
+    """Source lines: each statement in the loops of an earlier one if it may join them, else in new loops."""
     groups: list[list[Statement]] = []
     for statement in statements:
         for group in reversed(groups):
