@@ -17,7 +17,6 @@ from hddm_sbi.hierarchy.diagnostics import approximation, convergence_problems, 
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.sampling import SAMPLERS
 from hddm_sbi.types import Array, Index
 
 #: posterior draws, evenly spaced, that are checked for pressing against the box.
@@ -72,7 +71,7 @@ class PosteriorWriter:
         chains, draws = known.sizes["chain"], known.sizes["draw"]
         if record.stopped:
             yield early_end(record.stopped, chains, draws)
-        if not SAMPLERS[record.method].exact:
+        if record.approximate:
             yield approximation(record.method)
         elif record.quick:
             yield quick_look(known[self.hierarchy.population_names], stats)

@@ -14,7 +14,7 @@ import torch
 from pyro.distributions import TorchDistribution
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.inference.sampling import find_sampler
+from hddm_sbi.inference.sampling import SAMPLERS, find_sampler
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2
@@ -122,6 +122,11 @@ class FitRecord:
     interrupted: bool
     sampling_seconds: float
     versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in _VERSIONS})
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the draws come from an approximation of the posterior."""
+        return not SAMPLERS[self.method].exact
 
     def attributes(self) -> dict[str, str | int | float]:
         """As attributes of a posterior: numbers and text as they are, all else as JSON."""

@@ -10,8 +10,7 @@ from torch import fx
 
 from hddm_sbi.inference.compiler.graph import Operation
 from hddm_sbi.inference.compiler.lazy import Lazy, Shape, literal, number, stored
-from hddm_sbi.inference.compiler.program import Program
-from hddm_sbi.numerics.operators import KERNELS
+from hddm_sbi.inference.compiler.program import Program, has_kernel
 
 
 class UnknownOperationError(NotImplementedError):
@@ -54,7 +53,7 @@ class Lowering:
     def _rule(self, node: fx.Node) -> Rule:
         if not isinstance(node.target, Operation):
             raise UnknownOperationError(str(node.target))
-        if node.target.name() in KERNELS:
+        if has_kernel(node.target.name()):
             return _call_kernel
         # "aten::max.dim" -> "max.dim", "max"
         full = node.target.name().partition("::")[2]
@@ -97,5 +96,5 @@ def _call_kernel(lowering: Lowering, node: fx.Node) -> list[Lazy] | Lazy:
     results = lowering.values[node]
     many = isinstance(results, tuple | list)
     shapes = [tuple(r.shape) for r in (results if many else [results])]
-    made = lowering.program.call(KERNELS[node.target.name()], arguments, shapes)  # type: ignore[union-attr]
-    return made if many else made[0]
+    lazy = lowering.program.call(node.target.name(), arguments, shapes)  # type: ignore[union-attr]
+    return lazy if many else lazy[0]

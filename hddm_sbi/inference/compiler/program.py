@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hddm_sbi.inference.compiler.lazy import START, Index, Lazy, Shape, literal, number, stored, variable
 from hddm_sbi.inference.compiler.schedule import Statement
-from hddm_sbi.numerics.operators import Kernel, address
+from hddm_sbi.numerics.operators import KERNELS, Kernel, address
 
 #: expression that starts a reduction, and the statement that adds an element to it.
 _REDUCTIONS = {
@@ -23,6 +23,11 @@ _REDUCTIONS = {
     "amin": ("math.inf", "{to} = min({to}, {x})"),
     "any": ("0.0", "{to} = 1.0 if {x} else {to}"),
 }
+
+
+def has_kernel(operator: str) -> bool:
+    """Whether a torch operator, "namespace::name", has a compiled kernel."""
+    return operator in KERNELS
 
 
 class Program:
@@ -135,8 +140,9 @@ class Program:
         )
         return to.squeezed(shape)
 
-    def call(self, kernel: Kernel, given: Sequence[Any], shapes: Sequence[Shape]) -> list[Lazy]:
-        """Results of a kernel, whose machine code the program calls by its address."""
+    def call(self, operator: str, given: Sequence[Any], shapes: Sequence[Shape]) -> list[Lazy]:
+        """Results of an operator's kernel, whose machine code the program calls by its address."""
+        kernel = KERNELS[operator]
         kinds, texts = zip(*(self._argument(a, kernel) for a in given), strict=True)
         results = [self.copy(number("0.0", shape)) for shape in shapes]
         outputs = [self._argument(r, kernel) for r in results]
