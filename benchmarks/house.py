@@ -22,6 +22,7 @@ LONG = 50
 WINGS = (
     "types",
     "errors",
+    "seeds",
     "parallel",
     "numerics",
     "inference",
@@ -77,8 +78,9 @@ def import_pairs(root: Path = ROOT) -> set[tuple[str, str]]:
 
 
 def crossings(root: Path = ROOT) -> set[tuple[str, str]]:
-    """Pairs in different wings. Everyone may refuse, and faces and models reach where they must: these do not count."""
-    low, apart = ("types", "errors", "simulators"), ("cli", "simulators", "__main__")
+    """Pairs in different wings. These do not count: everyone may refuse and derive a seed, faces and models reach where
+    they must."""
+    low, apart = ("types", "errors", "seeds", "simulators"), ("cli", "simulators", "__main__")
     return {
         (module, other)
         for module, other in import_pairs(root)

@@ -183,14 +183,6 @@ def missing(published: Published, folder: Path) -> str | None:
     return None
 
 
-def reference_of(name: str) -> DecisionLikelihood | None:
-    """The closed form of a model, else its equation, else None."""
-    simulator = hs.load_simulator(name)
-    if simulator.log_density is not None:
-        return hs.load_likelihood(name, kind="exact")
-    return None if simulator.passage is None else hs.load_likelihood(name, kind="numerical")
-
-
 def thetas(ours: DecisionLikelihood, box: Region, n: int) -> np.ndarray:
     """Up to n rows, uniform in that part of the box whose trials are seldom given up, by our likelihood."""
     several = accuracy.uniform_thetas(ours.simulator, box, 4 * n, SEED)
@@ -231,7 +223,7 @@ def compare(published: Published, folder: Path, n_thetas: int, n_sets: int) -> l
     """
     ours = hs.load_likelihood(published.model)
     theirs = PublishedLikelihood(ours.simulator, folder, published)
-    reference = reference_of(published.model)
+    reference = catalogue.reference(hs.load_simulator(published.model))
     box = {p: (max(low, published.box[p][0]), min(high, published.box[p][1])) for p, (low, high) in ours.box.items()}
     each = thetas(ours, box, n_thetas)
     theta = np.repeat(each, N_PER_THETA, axis=0)

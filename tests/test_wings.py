@@ -20,6 +20,7 @@ def test_there_is_a_house():
         "__init__",
         "__main__",
         "errors",
+        "seeds",
         "parallel",
         "types",
     }

@@ -25,6 +25,7 @@ from hddm_sbi.hierarchy.posterior import coordinates
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.sampling import find_sampler
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.ranks import DRAWS
 from hddm_sbi.types import Array
 
@@ -131,7 +132,7 @@ def run_sbc(
     >>> hs.report.sbc_verdict(tables)[:40]
     'Good: the true values of 10 simulated ta'
     """
-    values = [prior_draw(model, _seed(seed, index, 0)) for index in range(_checked(n_tables))]
+    values = [prior_draw(model, derive_seed(seed, index, 0)) for index in range(_checked(n_tables))]
     return _fitted(model, values, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
 
 
@@ -192,7 +193,7 @@ def recover_parameters(
     """
     n = _checked(n_tables)
     if true_values is None:
-        values = [prior_draw(model, _seed(seed, index, 0)) for index in range(n)]
+        values = [prior_draw(model, derive_seed(seed, index, 0)) for index in range(n)]
     elif isinstance(true_values, Mapping) and not hasattr(true_values, "posterior"):
         values = [checked_values(model, true_values)] * n
     else:
@@ -253,7 +254,7 @@ def _table(model: HierarchicalModel, values: TrueValues, seed: int, index: int, 
                 sampling.draws,
                 sampling.tune,
                 sampling.chains,
-                _seed(seed, index, 1),
+                derive_seed(seed, index, 1),
                 sampling.method,
                 progress=False,
             )
@@ -340,10 +341,6 @@ def _log_likelihoods(
 def _divergences(posterior: Any) -> int:
     stats = inference_data.dataset(posterior, "sample_stats") if "sample_stats" in posterior else {}
     return int(stats["diverging"].sum()) if "diverging" in stats else 0
-
-
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
 def _together(tables: Mapping[int, Table]) -> xr.Dataset:

@@ -128,6 +128,17 @@ def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihoo
     return model, chosen
 
 
+def reference(simulator: DecisionModel) -> ExactLikelihood | NumericalLikelihood | None:
+    """What a learned likelihood is judged by: the closed form, else the solved equation; None where there is neither.
+
+    >>> reference(load_simulator("weibull"))
+    NumericalLikelihood(weibull: v a z t0 alpha beta)
+    """
+    if simulator.log_density is not None:
+        return ExactLikelihood(simulator)
+    return None if simulator.passage is None else NumericalLikelihood(simulator)
+
+
 def declaration(simulator: Simulator) -> dict[str, Any]:
     """A simulator of the user's own without its function, as JSON; {} for a model of the package, whose name says all,
     and for one that a file cannot hold."""

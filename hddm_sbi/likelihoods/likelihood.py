@@ -34,6 +34,7 @@ from hddm_sbi.likelihoods.cells import (
     with_lapses,
 )
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array, Index
 
@@ -185,7 +186,7 @@ class Likelihood(ABC):
         simulator is a Python function, which may be slow, may fail, and may not be here."""
         if self.simulator.compiled:
             return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).values
-        return self.sample_rows(theta.detach(), int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> 1))
+        return self.sample_rows(theta.detach(), derive_seed(seed, bits=63))
 
     def sample(self, theta: ByName, n_trials: int | None = None, *, seed: int) -> pd.DataFrame:
         """Trials drawn from this likelihood.

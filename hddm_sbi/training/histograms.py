@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
 from hddm_sbi.parallel import ResultStore, run_tasks
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.proposal import design_widened
 from hddm_sbi.training.recipe import Recipe
@@ -64,7 +65,7 @@ def _histogram_shard(
     together = max(1, _TOGETHER // recipe.n_trials)
     for first in range(0, n, together):
         rows = slice(first, min(n, first + together))
-        seed = hash_seed(recipe.seed, index, first)
+        seed = derive_seed(recipe.seed, index, first, bits=64)
         rt, choice = _simulate_learned(simulator, np.repeat(theta[rows], recipe.n_trials, axis=0), seed, n_threads)
         at = torch.as_tensor(theta[rows])
         y = reduction.log_time(torch.as_tensor(rt).reshape(-1, recipe.n_trials), at)[0].numpy()
@@ -79,11 +80,6 @@ def _simulate_learned(simulator: Simulator, theta: Array, seed: int, n_threads: 
         return simulator.simulate_accumulator(theta, seed, n_threads), np.zeros(len(theta), np.int64)
     values = simulator.simulate_outcomes(theta, seed, n_threads=n_threads).values
     return values[:, 0], np.where(np.isnan(values[:, 1]), -1, values[:, 1]).astype(np.int64)
-
-
-def hash_seed(*parts: int) -> int:
-    """One 64-bit seed from several whole numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0])
 
 
 @nb.njit(cache=True, nogil=True)

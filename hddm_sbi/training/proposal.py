@@ -12,6 +12,7 @@ from scipy.stats import qmc
 from torch.distributions import Distribution, constraints
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Link, Parameter, Simulator, parameter
 from hddm_sbi.types import Array
 
@@ -142,7 +143,7 @@ def _draws(prior: Distribution, n: int, seed: list[int]) -> Array:
             f"a prior must be a distribution of one number; got one of shape {tuple(prior.sample().shape)}."
         )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        torch.manual_seed(derive_seed(*seed))
         return np.asarray(prior.sample(torch.Size([n])).double().numpy())
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.parallel import check_recipe
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator, as_json
-from hddm_sbi.training.histograms import hash_seed
 from hddm_sbi.training.proposal import Priors, propose
 from hddm_sbi.types import Array
 
@@ -42,8 +42,8 @@ class TrainingRequest:
 
     def held_out(self, n: int) -> tuple[Simulated, Array]:
         """n simulations for the check, and their parameters (n, p)."""
-        theta = propose(self.simulator, self.prior, n, hash_seed(self.seed, 1))
-        return self.simulator.simulate_outcomes(theta, hash_seed(self.seed, 2), n_jobs=self.n_jobs), theta
+        theta = propose(self.simulator, self.prior, n, derive_seed(self.seed, 1, bits=64))
+        return self.simulator.simulate_outcomes(theta, derive_seed(self.seed, 2, bits=64), n_jobs=self.n_jobs), theta
 
     def simulate(self, theta: Array) -> Simulated:
         """Simulations to train on at theta (n, p), kept in the folder if there is one."""

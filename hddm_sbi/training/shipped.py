@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
-from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture
-from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
@@ -91,11 +89,11 @@ def score(weights: Path) -> dict[str, Any]:
     simulator = catalogue.load_simulator(checkpoint.read_card(weights).model)
     likelihood = checkpoint.load_likelihood(weights, simulator)
     n_trials = targets(simulator).trials_per_set
-    if simulator.log_density is not None:
-        return accuracy.scores(likelihood, ExactLikelihood(simulator), n_trials=n_trials)
-    if simulator.passage is not None:
-        return accuracy.scores(likelihood, NumericalLikelihood(simulator), n_trials=n_trials, n_thetas=400)
-    return scores_by_simulation(likelihood, n_trials=n_trials)
+    reference = catalogue.reference(simulator)
+    if reference is None:
+        return scores_by_simulation(likelihood, n_trials=n_trials)
+    n_thetas = 400 if reference.kind == "numerical" else None
+    return accuracy.scores(likelihood, reference, n_trials=n_trials, n_thetas=n_thetas)
 
 
 def verdicts(scores: Mapping[str, Any], limits: Targets) -> dict[str, tuple[float, float, bool]]:

@@ -12,7 +12,6 @@ import torch
 from factory import Poisson, bake
 
 import hddm_sbi as hs
-from hddm_sbi.analysis import calibration
 from hddm_sbi.analysis.calibration import ReplicaWarning
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.errors import InputError
@@ -20,6 +19,7 @@ from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.presentation import plots, report
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.ranks import FALSE_ALARMS
 
 COOKIES = pd.DataFrame({"chips": np.full(30, 9)})
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_tables(model, fits_are):
 
 
 def test_tables_without_a_fit_are_counted_and_named(model, fits_are):
-    fits_are(refused={calibration._seed(1, 2, 1)})
+    fits_are(refused={derive_seed(1, 2, 1)})
     with pytest.warns(ReplicaWarning, match="1 of 4 simulated tables could not be fitted.*the oven is on fire"):
         tables = hs.run_sbc(model, 4, progress=False)
     assert tables["table"].values.tolist() == [0, 1, 3]

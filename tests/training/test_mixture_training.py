@@ -15,6 +15,7 @@ from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training import accuracy, histograms, mixture, shipped
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import train_network
@@ -133,7 +134,7 @@ def test_histograms_are_those_of_the_simulated_trials(tmp_path):
     # Every shard, simulated again with a seed of its own and counted by numpy.
     for shard, first in enumerate(range(0, TINY.n_thetas, TINY.shard)):
         rows = np.repeat(theta[first : first + TINY.shard], TINY.n_trials, axis=0)
-        rt, choice = DDM.simulate(rows, histograms.hash_seed(TINY.seed, shard, 0))
+        rt, choice = DDM.simulate(rows, derive_seed(TINY.seed, shard, 0, bits=64))
         y = np.log(rt / rows[:, 1] ** 2).reshape(-1, TINY.n_trials)
         for i, (times, choices) in enumerate(zip(y, choice.reshape(y.shape), strict=True), start=first):
             for c in (0, 1):
