@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 
 import hddm_sbi as hs
-from benchmarks.published import SEED, reference_of
-from hddm_sbi.likelihoods import checkpoint
+from benchmarks.published import SEED
+from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.training.accuracy import inner_region, posterior_bias_at, uniform_thetas
 from hddm_sbi.training.shipped import targets
 
@@ -22,7 +22,7 @@ from hddm_sbi.training.shipped import targets
 def main(name: str, weights: str | None = None, n_sets: int = 16) -> None:
     simulator = hs.load_simulator(name)
     likelihood = hs.load_likelihood(name) if weights is None else checkpoint.load_likelihood(Path(weights), simulator)
-    reference = reference_of(name)
+    reference = catalogue.reference(simulator)
     if reference is None:
         raise SystemExit(f"{name} has neither a closed form nor an equation to hold a likelihood against.")
     sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, SEED)
