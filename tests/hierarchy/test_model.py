@@ -293,7 +293,10 @@ SUBJECTS = {"formulas": "v ~ 1 + (1|subject)", "likelihood": "exact"}
         ({"centered": "always"}, "centered must be 'auto', True, False, or a dict"),
         ({"centered": {"v_1|subj": True}}, r"did you mean 'v_1\|subject'\? The group terms are"),
         ({"centered": {"v_1|subject": "yes"}}, "must be True or False; got 'yes'"),
-        ({"centered": {"a_1|subject": False}, "formulas": "a ~ 1 + (1|subject)", "priors": "hddm"}, "only be sampled centred"),
+        (
+            {"centered": {"a_1|subject": False}, "formulas": "a ~ 1 + (1|subject)", "priors": "hddm"},
+            "only be sampled centred",
+        ),
         ({"rt": "RT"}, "did you mean 'rt'"),
         ({"response": "resp"}, "did you mean 'response'"),
     ],
