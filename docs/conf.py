@@ -41,8 +41,8 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 myst_heading_anchors = 3
 
-# Tutorials are scripts in percent format. They run from top to bottom with settings between those of the tests and
-# their own, so that the figures are real and the site takes minutes.
+# Tutorials are scripts in percent format, and run from top to bottom: with their own tables, enough draws for fits
+# without warnings, and fewer simulations, so that the site takes minutes.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = os.environ.get("DOCS_EXECUTE", "force")
 nb_execution_timeout = 1200
@@ -50,7 +50,7 @@ nb_execution_raise_on_error = True
 nb_merge_streams = True
 # Of a script that is not run nobody says that it is Python.
 suppress_warnings = ["myst-nb.lexer"] if nb_execution_mode == "off" else []
-for name, value in {"TUTORIAL_DRAWS": "400", "TUTORIAL_TRIALS": "60", "TUTORIAL_SIMULATIONS": "100000"}.items():
+for name, value in {"TUTORIAL_DRAWS": "1000", "TUTORIAL_SIMULATIONS": "100000"}.items():
     os.environ.setdefault(name, value)
 # tqdm misses ipywidgets; of sbi's epochs tutorial 02 speaks itself.
 os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found,ignore:Maximum number of epochs"

@@ -183,8 +183,8 @@ print(agreement.round(3).to_string(index=False))
 
 # %% [markdown]
 # ## Shrinkage
-# The hierarchical model pulls every location towards the common mean. It pulls the location with five cookies most,
-# because five cookies carry little information.
+# The hierarchical model pulls every location towards the common mean. The interval of the location with five cookies
+# becomes shorter, because the other locations tell what rates are plausible.
 
 # %%
 alone = posterior["unpooled", "learned_chips"]["rate"]

@@ -70,7 +70,7 @@ class RowDistribution(TorchDistribution):
 
     @property
     def condition(self) -> Tensor:
-        """The condition of every outcome, (*batch_shape, p)."""
+        """The condition of every outcome, `(*batch_shape, p)`."""
         return self._rows[torch.tensor(self._row)]
 
     @override
@@ -130,7 +130,7 @@ class LikelihoodDistribution(RowDistribution):
 
     @override
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of outcomes (*sample, *batch_shape, k) -> (*sample, *batch_shape)."""
+        """Log density of outcomes `(*sample, *batch_shape, k)` -> `(*sample, *batch_shape)`."""
         shape, row = self._of_outcomes(value)
         values = self._positions(value, shape)
         log_p = self.likelihood.log_prob_at(values, self._rows, torch.tensor(row))
@@ -145,7 +145,7 @@ class LikelihoodDistribution(RowDistribution):
 
     @override
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Outcomes, (*sample_shape, *batch_shape, k). Randomness is torch's global generator, as in Pyro."""
+        """Outcomes, `(*sample_shape, *batch_shape, k)`. Randomness is torch's global generator, as in Pyro."""
         shape = torch.Size(sample_shape)
         theta = self.condition.detach().expand(*shape, *self.batch_shape, -1).reshape(-1, self._rows.shape[-1])
         seed = int(torch.randint(2**62, ()))

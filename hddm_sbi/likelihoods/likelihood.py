@@ -224,10 +224,10 @@ class Likelihood(ABC):
         Parameters
         ----------
         theta
-            (*batch, p) float64, in the order of `simulator.parameters`.
+            `(*batch, p)` float64, in the order of `simulator.parameters`.
         index
-            Integers (*shape): outcome k is one of `theta[..., index[k], :]`, where theta is (*batch, n, p). Trials of a
-            cell are then evaluated together: say it wherever trials share parameters.
+            Integers `(*shape)`: outcome k is one of `theta[..., index[k], :]`, where theta is `(*batch, n, p)`. Trials
+            of a cell are then evaluated together: say it wherever trials share parameters.
         lapse
             Probability of a lapse, a number or a tensor (). Lapses are uniform over the responses and over 10 seconds,
             or up to the longest rt. 0 where the outcomes know no lapses.
@@ -235,7 +235,7 @@ class Likelihood(ABC):
         Returns
         -------
         LikelihoodDistribution
-            Batch shape (*batch,), or (*batch[:-1], *shape) with an index. Event shape (k,): rt in seconds and the
+            Batch shape `(*batch,)`, or `(*batch[:-1], *shape)` with an index. Event shape (k,): rt in seconds and the
             response as coded in a table, or the model's own outcomes.
 
         Raises

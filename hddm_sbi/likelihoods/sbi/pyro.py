@@ -24,14 +24,14 @@ class SBIToPyro(RowDistribution):
     log_prob is log p(x | condition) - log p(x), up to a constant: right for posteriors, not a density, not to be
     sampled. A posterior is no likelihood and is refused, and so is an estimator from `NPE(...).train()` by its sizes,
     unless there are as many parameters as numbers in an outcome: then it looks the same from outside.
-    condition: (*batch, p), the estimator's parameters; log_prob is differentiable in it.
-    index: integers in 0 ... n - 1 where condition is (*batch, n, p): outcome k is conditioned on row `index[k]`, as
+    condition: `(*batch, p)`, the estimator's parameters; log_prob is differentiable in it.
+    index: integers in 0 ... n - 1 where condition is `(*batch, n, p)`: outcome k is conditioned on row `index[k]`, as
     with `condition[..., index, :]`, and the network is evaluated once per row instead of once per outcome. The same
     holds for rows repeated by a plate or by `expand`. Rows that merely hold equal numbers are evaluated together
     where no gradient is asked for; with gradients each keeps its own.
 
-    Batch shape: (*batch,) or, with index, (*batch[:-1], *index.shape). Event shape: the estimator's input shape; () if
-    an outcome is one number. Raises InputError for anything that is not a likelihood, for a condition of the wrong
+    Batch shape: `(*batch,)` or, with index, `(*batch[:-1], *index.shape)`. Event shape: the estimator's input shape; ()
+    if an outcome is one number. Raises InputError for anything that is not a likelihood, for a condition of the wrong
     size, an index out of range, outcomes of the wrong shape, and categories the estimator was not trained on.
 
         with pyro.plate("cookie", len(chips)):
@@ -69,7 +69,7 @@ class SBIToPyro(RowDistribution):
         return constraints.independent(constraints.cat(each, -1), 1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density of outcomes (*sample, *batch_shape, *event_shape) -> (*sample, *batch_shape)."""
+        """Log density of outcomes `(*sample, *batch_shape, *event_shape)` -> `(*sample, *batch_shape)`."""
         shape, row = self._of_outcomes(value)
         if self._validate_args:
             self._validate_sample(value)
@@ -79,7 +79,7 @@ class SBIToPyro(RowDistribution):
         return log_p.reshape(shape).to(self._rows.dtype)
 
     def sample(self, sample_shape: Shape = ()) -> Tensor:
-        """Outcomes, (*sample_shape, *batch_shape, *event_shape). Randomness is torch's global generator, as in Pyro."""
+        """Outcomes `(*sample_shape, *batch_shape, *event_shape)`, by torch's global generator, as in Pyro."""
         if not hasattr(self.estimator, "sample"):
             raise NotImplementedError(
                 "a ratio estimator knows p(x | condition) / p(x) and cannot draw x; use the simulator, or train a "
