@@ -1,4 +1,4 @@
 """What one asks of a fit: predictions, comparison, calibration, recovery.
 
-Doors: predictive, comparison, calibration, known_parameters, shrinkage, experiment.
+Doors: predictive, comparison, calibration, shrinkage, experiment.
 """

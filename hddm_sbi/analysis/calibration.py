@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,23 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from hddm_sbi.analysis.comparison import fingerprint
-from hddm_sbi.analysis.known_parameters import TrueValues, checked_values, posterior_draws, prior_draw
-from hddm_sbi.analysis.predictive import parameters_at, simulate_table
+from hddm_sbi.analysis.predictive import (
+    TrueValues,
+    checked_values,
+    parameters_at,
+    posterior_draws,
+    prior_draw,
+    simulate_table,
+)
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import coordinates
+from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.sampling import find_sampler
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.seeds import derive_seed
-from hddm_sbi.training.ranks import DRAWS
+from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, RankTest, rank_test
 from hddm_sbi.types import Array
 
 #: what is kept of a fitted table, as JSON knows it: by coefficient, and of the whole fit; or why there is no fit.
@@ -47,23 +53,6 @@ class ReplicaWarning(UserWarning):
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore", hs.ReplicaWarning)
     """
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How every simulated table is fitted; see `HierarchicalModel.fit`."""
-
-    draws: int
-    tune: int
-    chains: int
-    method: str
-
-    def __post_init__(self) -> None:
-        find_sampler(self.method)
-        if self.draws * self.chains < DRAWS:
-            raise InputError(
-                f"a value is ranked among {DRAWS} draws; got draws={self.draws} of chains={self.chains}: take more."
-            )
 
 
 def run_sbc(
@@ -132,8 +121,9 @@ def run_sbc(
     >>> hs.report.sbc_verdict(tables)[:40]
     'Good: the true values of 10 simulated ta'
     """
-    values = [prior_draw(model, derive_seed(seed, index, 0)) for index in range(_checked(n_tables))]
-    return _fitted(model, values, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
+    sampling = Sampling.checked(draws, tune, chains, seed, method, quick=False)
+    values = [prior_draw(model, derive_seed(sampling.seed, index, 0)) for index in range(_checked(n_tables))]
+    return _fitted(model, values, sampling, folder, n_jobs, progress)
 
 
 def recover_parameters(
@@ -191,14 +181,14 @@ def recover_parameters(
     >>> bool(abs(hs.report.recovery_summary(tables)["bias"]["v_Intercept"]) < 0.5)
     True
     """
-    n = _checked(n_tables)
+    n, sampling = _checked(n_tables), Sampling.checked(draws, tune, chains, seed, method, quick=False)
     if true_values is None:
-        values = [prior_draw(model, derive_seed(seed, index, 0)) for index in range(n)]
+        values = [prior_draw(model, derive_seed(sampling.seed, index, 0)) for index in range(n)]
     elif isinstance(true_values, Mapping) and not hasattr(true_values, "posterior"):
         values = [checked_values(model, true_values)] * n
     else:
         values = posterior_draws(model, true_values, n)
-    return _fitted(model, values, seed, Sampling(draws, tune, chains, method), folder, n_jobs, progress)
+    return _fitted(model, values, sampling, folder, n_jobs, progress)
 
 
 def _checked(n_tables: int) -> int:
@@ -210,15 +200,18 @@ def _checked(n_tables: int) -> int:
 def _fitted(
     model: HierarchicalModel,
     true_values: Sequence[TrueValues],
-    seed: int,
     sampling: Sampling,
     folder: Path | str | None,
     n_jobs: int | None,
     progress: bool,
 ) -> xr.Dataset:
-    recipe = {"model": fingerprint(model), "seed": seed, **asdict(sampling)}
+    if sampling.draws * sampling.chains < DRAWS:
+        raise InputError(
+            f"a value is ranked among {DRAWS} draws; got draws={sampling.draws} of chains={sampling.chains}: take more."
+        )
+    recipe = {"model": fingerprint(model), **asdict(sampling)}
     arguments = {
-        f"table-{index:05d}-{_digest(values)}": (model, values, seed, index, sampling)
+        f"table-{index:05d}-{_digest(values)}": (model, values, index, sampling)
         for index, values in enumerate(true_values)
     }
     with run_folder(folder) as kept:
@@ -242,11 +235,11 @@ def _read(path: Path) -> Table:
     return dict(json.loads(path.read_text()))
 
 
-def _table(model: HierarchicalModel, values: TrueValues, seed: int, index: int, sampling: Sampling) -> Table:
+def _table(model: HierarchicalModel, values: TrueValues, index: int, sampling: Sampling) -> Table:
     """One table, simulated at the true values and fitted; or the reason why it could not be."""
     try:
         theta, lapse = _theta(model, values)
-        replica = model.with_outcomes(simulate_table(model, theta, lapse, [seed, index], by_simulator=True))
+        replica = model.with_outcomes(simulate_table(model, theta, lapse, [sampling.seed, index], by_simulator=True))
         with warnings.catch_warnings():
             # `_together` warns once for all tables.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -254,7 +247,7 @@ def _table(model: HierarchicalModel, values: TrueValues, seed: int, index: int, 
                 sampling.draws,
                 sampling.tune,
                 sampling.chains,
-                derive_seed(seed, index, 1),
+                derive_seed(sampling.seed, index, 1),
                 sampling.method,
                 progress=False,
             )
@@ -376,3 +369,18 @@ def _together(tables: Mapping[int, Table]) -> xr.Dataset:
         },
         {"failed": json.dumps(failed), "draws_ranked": DRAWS},
     )
+
+
+def rank_tests(tables: xr.Dataset) -> dict[str, RankTest]:
+    """Tests of the ranks that `run_sbc` found, by coefficient."""
+    ranks = tables["rank"]
+    return {str(name): rank_test(ranks.sel(coefficient=name).to_numpy()) for name in tables["coefficient"].values}
+
+
+def worst_coefficient(tables: xr.Dataset) -> tuple[str, float, bool]:
+    """Name of the coefficient that is furthest off, its p-value corrected for their number, and whether it passes."""
+    tests = rank_tests(tables)
+    p_values = {name: min(1.0, test.p_value * len(tests)) for name, test in tests.items()}
+    # What is wrong with a coefficient says more than what is wrong with the likelihood of the data.
+    worst = min(p_values, key=lambda name: (p_values[name] >= FALSE_ALARMS, name == LOG_LIKELIHOOD, p_values[name]))
+    return worst, p_values[worst], p_values[worst] >= FALSE_ALARMS

@@ -25,8 +25,8 @@ from hddm_sbi.inference.sampling import SAMPLERS
 @click.option("--method", type=click.Choice(list(SAMPLERS)), default="nuts", show_default=True)
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
-@click.option("--rt-column", default="rt", show_default=True)
-@click.option("--response-column", default="response", show_default=True)
+@click.option("--rt-column", "rt", default="rt", show_default=True)
+@click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", type=float, default=None, help="Probability of a lapse trial. [default: 0.05]")
 @click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
@@ -41,20 +41,10 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)
-    model = HierarchicalModel(
-        [formula, *more],
-        data,
-        simulator=options["simulator"],
-        likelihood=options["likelihood"],
-        priors=options["priors"],
-        lapse=options["lapse"],
-        lapse_seconds=options["lapse_seconds"],
-        upper=_as_in(data, options["response_column"], options["upper"]),
-        rt=options["rt_column"],
-        response=options["response_column"],
-    )
+    sampling = {name: options.pop(name) for name in ("draws", "tune", "chains", "seed", "method", "quick")}
+    options["upper"] = _as_in(data, options["response"], options["upper"])
+    model = HierarchicalModel([formula, *more], data, **options)
     click.echo(repr(model))
-    sampling = {name: options[name] for name in ("draws", "tune", "chains", "seed", "method", "quick")}
     fit_and_write(model, output, progress=not quiet, **sampling)
 
 

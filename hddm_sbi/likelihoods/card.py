@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,15 @@ def _checked(card: Card) -> Card:
     if tuple(card.box) != card.parameters:
         raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
     return card
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Installed versions by package."""
+    return {package: _version(package) for package in packages}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "uninstalled checkout"

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, write_card
+from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, versions_of, write_card
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
@@ -20,7 +20,7 @@ from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.simulation import Simulator, from_json
 
-__all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "save_weights", "write_card"]
+__all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "save_weights", "versions_of", "write_card"]
 
 
 def load_likelihood(weights: Path, simulator: Simulator) -> MixtureLikelihood:

@@ -11,10 +11,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from hddm_sbi.analysis.calibration import LOG_LIKELIHOOD
+from hddm_sbi.analysis.calibration import LOG_LIKELIHOOD, rank_tests, worst_coefficient
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.inference import inference_data
-from hddm_sbi.training.ranks import FALSE_ALARMS, FEWEST, RankTest, rank_test
 
 
 def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
@@ -75,7 +74,7 @@ def sbc_summary(tables: xr.Dataset) -> pd.DataFrame:
     >>> table.columns.tolist(), bool(table["p_value"]["v_Intercept"] > 0.001)
     (['shift', 'spread', 'p_value'], True)
     """
-    tests = _rank_tests(tables)
+    tests = rank_tests(tables)
     columns = {name: [getattr(test, name) for test in tests.values()] for name in ("shift", "spread", "p_value")}
     return pd.DataFrame(columns, index=pd.Index(tests, name="coefficient"))
 
@@ -101,14 +100,12 @@ def sbc_verdict(tables: xr.Dataset) -> str:
     >>> hs.report.sbc_verdict(tables)[:45]
     'Miscalibrated: the posterior of v_Intercept i'
     """
-    tests, n = _rank_tests(tables), tables.sizes["table"]
-    if n < FEWEST:
+    n = tables.sizes["table"]
+    worst, p, passes = worst_coefficient(tables)
+    test = rank_tests(tables)[worst]
+    if np.isnan(test.spread):
         return f"{n} simulated tables say nothing about a posterior's calibration: take 100 or more."
-    p_values = {name: min(1.0, test.p_value * len(tests)) for name, test in tests.items()}
-    # What is wrong with a coefficient says more than what is wrong with the likelihood of the data.
-    worst = min(p_values, key=lambda name: (p_values[name] >= FALSE_ALARMS, name == LOG_LIKELIHOOD, p_values[name]))
-    p, test = p_values[worst], tests[worst]
-    if p >= FALSE_ALARMS:
+    if passes:
         return f"Good: the true values of {n} simulated tables have the ranks that they should have (p = {p:.2g})."
     if worst == LOG_LIKELIHOOD:
         fit, amount = ("better", "more") if test.shift < 0 else ("worse", "less")
@@ -118,11 +115,6 @@ def sbc_verdict(tables: xr.Dataset) -> str:
         width = f"{test.spread:.2f} times too narrow" if narrow else f"{1 / test.spread:.2f} times too wide"
         what = f"the posterior of {worst} is off by {-test.shift:.2f} of its sds, and {width}"
     return f"Miscalibrated: {what} (p = {p:.1g}, {n} simulated tables)."
-
-
-def _rank_tests(tables: xr.Dataset) -> dict[str, RankTest]:
-    ranks = tables["rank"]
-    return {str(name): rank_test(ranks.sel(coefficient=name).to_numpy()) for name in tables["coefficient"].values}
 
 
 def recovery_summary(tables: xr.Dataset) -> pd.DataFrame:

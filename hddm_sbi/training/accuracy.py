@@ -59,9 +59,12 @@ def accuracy(
     simulator = reference.simulator
     theta = uniform_thetas(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
-    error, scores = _errors(likelihood, reference, theta, rt, choice)
+    (learned, learned_score), (exact, score) = (
+        log_p_and_score(one, theta, rt, choice) for one in (likelihood, reference)
+    )
+    error = exact - learned
     variate = np.expm1(-error) + error
-    gap, size = np.abs(scores[0] - scores[1]), np.abs(scores[1])
+    gap, size = np.abs(learned_score - score), np.abs(score)
     with np.errstate(invalid="ignore"):
         relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
     return Accuracy(
@@ -144,15 +147,15 @@ def posterior_bias_at(
     if simulator.symmetries.shift in names:
         column = names.index(simulator.symmetries.shift)
         bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
-    prior = _BoxPrior(theta[estimated], box_precision(likelihood, names) / n_trials)
-    exact, learned = (prior.added_to(_loss(one, trials, cells, estimated)) for one in (reference, likelihood))
+    precision = box_precision(likelihood, names) / n_trials
+    exact, learned = (_loss(one, trials, cells, estimated, theta, precision) for one in (reference, likelihood))
 
     def information(x: Array) -> Array:
         """Information per trial from the scores of the reference: second differences of a numerical one are noise."""
         rows = cells[cell]
         rows[:, estimated] = x
-        scores = trial_scores(reference, rows, rt, choice)[:, estimated]
-        return np.asarray(scores.T @ scores / n_trials + np.diag(prior.precision))
+        score = log_p_and_score(reference, rows, rt, choice)[1][:, estimated]
+        return np.asarray(score.T @ score / n_trials + np.diag(precision))
 
     at_truth = information(theta[estimated])
     mode = _mode(exact, theta[estimated], at_truth, bounds, n_trials)
@@ -223,20 +226,6 @@ def uniform_thetas(simulator: Simulator, region: Region, n: int, seed: int, n_th
     return np.repeat(low + (high - low) * points, n // len(points), axis=0)
 
 
-def _errors(
-    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
-) -> tuple[Array, tuple[Array, Array]]:
-    """log p - log q per trial (n,), and d log / d theta of both (n, p)."""
-    values, gradients = [], []
-    for one in (likelihood, reference):
-        at = torch.tensor(theta, requires_grad=True)
-        log_p = one.log_prob_rows(outcome_rows(rt, choice), at)
-        (gradient,) = torch.autograd.grad(log_p.sum(), at)
-        values.append(log_p.detach().numpy())
-        gradients.append(gradient.numpy())
-    return values[1] - values[0], (gradients[0], gradients[1])
-
-
 def _other_choice(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
 ) -> tuple[Array, Array]:
@@ -246,16 +235,27 @@ def _other_choice(
     return exact - likelihood.log_prob_rows(other, at).numpy(), exact
 
 
-def _loss(likelihood: DecisionLikelihood, trials: SortedTrials, cells: Array, estimated: list[int]) -> Loss:
-    """- log likelihood per trial and its gradient, as a function of the estimated parameters, the same in all cells."""
+def _loss(
+    likelihood: DecisionLikelihood,
+    trials: SortedTrials,
+    cells: Array,
+    estimated: list[int],
+    theta: Array,
+    precision: Array,
+) -> Loss:
+    """- log posterior per trial and its gradient, as a function of the estimated parameters, the same in all cells.
+
+    The prior is normal around theta (p,); precision: of the estimated parameters, divided by the number of trials.
+    """
     n, no_lapse = len(trials.rt), torch.zeros((), dtype=torch.float64)
 
     def loss(x: Array) -> tuple[float, Array]:
-        theta = torch.tensor(x, requires_grad=True)
-        at = torch.tensor(cells).index_copy(1, torch.tensor(estimated), theta.expand(len(cells), -1))
+        free = torch.tensor(x, requires_grad=True)
+        at = torch.tensor(cells).index_copy(1, torch.tensor(estimated), free.expand(len(cells), -1))
         value = -likelihood.log_prob_by_cell(trials, at, no_lapse).sum() / n
-        (gradient,) = torch.autograd.grad(value, theta)
-        return float(value.detach()), gradient.numpy()
+        (gradient,) = torch.autograd.grad(value, free)
+        gap = x - theta[estimated]
+        return float(value.detach()) + 0.5 * float(precision @ gap**2), gradient.numpy() + precision * gap
 
     return loss
 
@@ -274,26 +274,14 @@ def box_precision(likelihood: DecisionLikelihood, names: list[str]) -> Array:
     return np.array([12.0 / np.ptp(likelihood.box[name]) ** 2 for name in names])
 
 
-class _BoxPrior:
-    """A normal prior, per trial: `precision` is that of the prior divided by the number of trials."""
-
-    def __init__(self, centre: Array, precision: Array) -> None:
-        self.centre, self.precision = centre, precision
-
-    def added_to(self, loss: Loss) -> Loss:
-        def with_prior(x: Array) -> tuple[float, Array]:
-            value, gradient = loss(x)
-            gap = x - self.centre
-            return value + 0.5 * float(self.precision @ gap**2), gradient + self.precision * gap
-
-        return with_prior
-
-
-def trial_scores(likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]) -> Array:
-    """d log p / d theta of every trial, (n, p)."""
+def log_p_and_score(
+    likelihood: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
+) -> tuple[Array, Array]:
+    """log p of every trial (n,), and its score d log p / d theta (n, p)."""
     at = torch.tensor(theta, requires_grad=True)
     log_p = likelihood.log_prob_rows(outcome_rows(rt, choice), at)
-    return np.asarray(torch.autograd.grad(log_p.sum(), at)[0].numpy())
+    (gradient,) = torch.autograd.grad(log_p.sum(), at)
+    return log_p.detach().numpy(), gradient.numpy()
 
 
 def _mode(loss: Loss, start: Array, information: Array, bounds: list[tuple[float, float]], n: int) -> Array:

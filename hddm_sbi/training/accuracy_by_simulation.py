@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
 from hddm_sbi.simulation.simulator import Simulator
-from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, trial_scores, uniform_thetas
+from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, log_p_and_score, uniform_thetas
 from hddm_sbi.types import Array
 
 #: ends of the bins of a choice, as normal scores, so that tails have bins of their own.
@@ -75,9 +75,9 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
     cell = np.arange(n_simulated) % len(cells)
     rt, choice = simulator.simulate(cells[cell], seed)
     few = slice(min(_INFORMATION_TRIALS, n_simulated))
-    scores = trial_scores(likelihood, cells[cell[few]], rt[few], choice[few])[:, estimated]
+    score = log_p_and_score(likelihood, cells[cell[few]], rt[few], choice[few])[1][:, estimated]
     prior = box_precision(likelihood, [simulator.names[column] for column in estimated]) / n_trials
-    covariance = np.linalg.inv(scores.T @ scores / len(scores) + np.diag(prior))
+    covariance = np.linalg.inv(score.T @ score / len(score) + np.diag(prior))
     at = torch.tensor(cells, requires_grad=True)
     trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
     total = likelihood.log_prob_by_cell(trials, at, torch.zeros((), dtype=torch.float64)).sum()

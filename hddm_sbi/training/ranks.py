@@ -41,7 +41,8 @@ class RankTest:
     """Test of the ranks of one coefficient.
 
     shift: mean of (true value - posterior mean), in posterior sds. spread: sd of the same; above 1 the posterior is too
-    narrow, below 1 too wide. p_value: the smallest of the tests of shift, spread and shape, corrected for their number.
+    narrow, below 1 too wide; nan for fewer than 10 tables, which say nothing. p_value: the smallest of the tests of
+    shift, spread and shape, corrected for their number.
     """
 
     shift: float

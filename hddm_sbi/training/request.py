@@ -6,14 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.card import Card
+from hddm_sbi.likelihoods.card import Card, versions_of
 from hddm_sbi.parallel import check_recipe
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator, as_json
@@ -65,7 +64,7 @@ class TrainingRequest:
             architecture=architecture,
             simulations=self.n_simulations,
             recipe={"seed": self.seed, "prior": {k: str(v) for k, v in (self.prior or {}).items()}, **recipe},
-            versions={name: _version(name) for name in ("hddm_sbi", "sbi", "torch", "numpy")},
+            versions=versions_of("hddm_sbi", "sbi", "torch", "numpy"),
             created=date.today().isoformat(),
             declaration=_declaration(self.simulator),
             discretisation=self.simulator.discretisation,
@@ -91,10 +90,3 @@ def _declaration(simulator: Simulator) -> dict[str, Any]:
         return as_json(simulator)
     except InputError:
         return {}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "uninstalled checkout"

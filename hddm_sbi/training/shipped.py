@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def train_likelihood_of(
         architecture=sizes.as_dict(),
         simulations=recipe.n_thetas * recipe.n_trials,
         recipe=asdict(recipe),
-        versions={package: version(package) for package in ("hddm_sbi", "torch", "numpy", "numba")},
+        versions=checkpoint.versions_of("hddm_sbi", "torch", "numpy", "numba"),
         created=date.today().isoformat(),
         discretisation=simulator.discretisation,
     )
