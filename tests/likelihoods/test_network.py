@@ -16,7 +16,7 @@ from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
-from hddm_sbi.simulation.simulator import Symmetries
+from hddm_sbi.simulation import Symmetries, rt_and_response
 
 DDM = load_simulator("ddm")
 #: arithmetic done in another order differs in the last digits only: log densities here are of order 1 to 100.
@@ -164,7 +164,7 @@ def test_gradient_is_finite_at_every_corner_of_the_box(likelihood):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"choices": (0, 1, 2)}, "two choices"),
+        ({"outcomes": rt_and_response(0, 1, 2)}, "two choices"),
         ({"symmetries": Symmetries(shift="t0", scale="a")}, "mirror"),
     ],
 )

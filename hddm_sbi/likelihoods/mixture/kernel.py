@@ -83,8 +83,10 @@ class _Shares(NamedTuple):
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _room(x: Array) -> _Block:
-    """A block in memory (17, trials), its weights 1."""
+def _room(n: int) -> _Block:
+    """Room for a block of n trials, their weights 1."""
+    # One piece of memory: to compile an allocation takes 30 ms.
+    x = np.empty((17, n))
     x[9] = 1.0
     return _Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12:15], x[15], x[16])
 
@@ -233,7 +235,8 @@ def _coordinate(block: _Block, n: int, tail: int) -> None:
             logp[i] += log_positive(stretch[i])
 
 
-# One function of 50 lines: taken apart, its arrays would be handed over, and its loops checked, once a trial.
+# Over 50 lines, as `mixture_rows` is: each step needs most of the arrays, and a function of its own would have to be
+# handed, and Numba to compile, all of them.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_cells(
     mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
@@ -242,8 +245,8 @@ def mixture_cells(
     n_choices, n_components = mixture.log_w.shape[1], mixture.log_w.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
-    per_sd, block = np.empty((n_choices, n_components)), _room(np.empty((17, _BLOCK)))
-    # Attributes are looked up once: in a loop, Numba counts a reference each time.
+    per_sd, block = np.empty((n_choices, n_components)), _room(e.shape[2])
+    # Fields of records are read once: in a loop, Numba would count a reference at every turn.
     (log_w, mean, log_sd), (g_w, g_mean, g_sd), (s, t0, clock, _), (starts, rt) = mixture, g, cells, trials
     (racing, _, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks = block.d, block.s, block.clock
@@ -272,12 +275,12 @@ def mixture_cells(
                 d[i] = rt[first + i] - t0[c]
             _coordinate(block, n, tail)
             for j in range(n_choices):
-                if j == winner:
+                if j == winner or racing:
                     own = Components(log_w[c, j], mean[c, j], log_sd[c, j])
-                    _density(block, n, own, per_sd[j], e[j], q[j])
-                elif racing:
-                    own = Components(log_w[c, j], mean[c, j], log_sd[c, j])
-                    _survival(block, n, own, per_sd[j], _Shares(e[j], q[j], h[j]))
+                    if j == winner:
+                        _density(block, n, own, per_sd[j], e[j], q[j])
+                    else:
+                        _survival(block, n, own, per_sd[j], _Shares(e[j], q[j], h[j]))
             value, by_lapse = mix_lapse(lapse, block.logp, block.weight, n)
             total[c] += value
             g_lapse[c] += by_lapse
@@ -302,12 +305,8 @@ def mixture_rows(
     (s, t0, clock, _), (total, (g_s, g_t0, g_clock, _), g_lapse) = cells, to
     n, n_choices, most = len(cell), (len(starts) - 1) // len(s), 0
     e, q, per_sd = np.empty((n_components, width)), np.empty((n_components, width)), np.empty((n_components, width))
-    first, last, inside, block = (
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.bool_),
-        _room(np.empty((17, width))),
-    )
+    first, last, inside = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.bool_)
+    block = _room(width)
     d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
     slope, by_d, by_clock = block.slope, block.by_d, block.by_clock
     for k in range(n_components):

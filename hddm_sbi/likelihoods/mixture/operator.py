@@ -1,4 +1,4 @@
-"""Kernel of learned likelihoods: of a few cells at a time the network, the mixtures of their trials, all gradients."""
+"""Kernel of learned likelihoods: for a few cells at a time both perceptrons, the mixtures of trials, all gradients."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LOG_SDS = (-6.0, 3.0)
 #: rows of no more trials than this are taken side by side.
 _FEW = 6
 
-# Cells go through in blocks, so that activations and mixtures stay in the second cache from the way out to the way
-# back. A row of the density's perceptron is a choice that was made in a cell; where choices race, every choice. Of its
-# outputs (o_w, o_m, o_s) and those of the score's perceptron, h for every choice with views x,
+# Cells are processed in blocks, so that activations and mixtures are still in the second cache when the backward pass
+# reads them. A row of the density's perceptron is a cell and a choice made in it; in a race, every choice. With its
+# outputs (o_w, o_m, o_s), and h those of the score's perceptron for every choice with views x,
 #   log w = log softmax(o_w) + log P(choice),  log P(choice) = log softmax over choices of h_0 + sum_j h_j x_j
 #   m = location + spread o_m,  log sd = log spread + o_s, o_s inside LOG_SDS
 
@@ -58,7 +58,7 @@ class _Networks(NamedTuple):
 
 
 class _Features(NamedTuple):
-    """Of every cell and choice the views (cells, choices, r), and the inputs of the two perceptrons; or gradients."""
+    """Views of every cell and choice (cells, choices, r), and inputs of the two perceptrons; or gradients by them."""
 
     views: Array
     density: Array
@@ -66,21 +66,21 @@ class _Features(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """Memory of a block of cells, used again and again; gradients g_ of the same shapes."""
+    """Memory of a block of cells, used again for the next; g_ are gradients, of the same shapes."""
 
-    #: rows of the density's perceptron, BLOCK of which are a part; by part activations, shares of components (k, BLOCK)
-    #: and mixtures (3, k, BLOCK)
+    #: rows of the density's perceptron; BLOCK of them are a part. Of every part activations, shares of the components
+    #: (k, BLOCK) and mixtures (3, k, BLOCK): log weight, mean, log sd.
     rows: Rows
     density: Activations
     share: Array
     mixture: Array
     g_mixture: Array
-    #: by choice activations of the score's perceptron, and probabilities (BLOCK,); their logs (BLOCK, choices)
+    #: activations of the score's perceptron for every choice, its probability (choices, BLOCK), log (BLOCK, choices).
     score: Activations
     probability: Array
     log_p: Array
     g_log_p: Array
-    #: the same mixtures by cell and choice, (3, BLOCK, choices, k)
+    #: the mixtures by cell and choice, (3, BLOCK, choices, k).
     by_cell: Array
     g_by_cell: Array
 
@@ -202,7 +202,7 @@ def _mixed_back(rows: Rows, net: _Networks, memory: _Memory, to: Array) -> None:
 def _lay_out(rows: Rows, by_row: Array, by_cell: Array, back: bool) -> None:
     """Copy mixtures (parts, 3, k, BLOCK) of rows to by_cell (3, cells, choices, k), or back."""
     cell, choice = rows
-    # Element by element: to assign a slice takes Numba seconds to compile.
+    # Element by element: Numba takes seconds to compile the assignment of a slice.
     for row in range(len(cell)):
         for part in range(3):
             for k in range(by_cell.shape[3]):
@@ -212,7 +212,8 @@ def _lay_out(rows: Rows, by_row: Array, by_cell: Array, back: bool) -> None:
                     by_cell[part, cell[row], choice[row], k] = by_row[row // BLOCK, part, k, row % BLOCK]
 
 
-# The one place where order decides: the operator's arguments and results, as the compiler hands them over.
+# The one place where order decides: arguments and results of the operator, one by one, as the compiler passes them.
+# They take 30 of its lines.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _cells(
     views: Array,

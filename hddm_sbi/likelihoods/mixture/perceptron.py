@@ -15,12 +15,36 @@ from torch import Tensor, nn
 from hddm_sbi.numerics.vecmath import FAST, exp_negative
 from hddm_sbi.types import Array, Index
 
-#: rows that go through the layers together, side by side in vectors of so many lanes; activations fit the first cache.
+#: rows that go through the layers together, in vectors of so many lanes; their activations fit the first cache.
 BLOCK = 16
 _LANES = 8
 
 # h_0 = x, h_l = silu(W_l h_{l-1} + b_l), y = W_L h_{L-1} + b_L; silu(u) = u s, s = 1 / (1 + exp(-u)).
-# Of a block, activations stand as (units, rows).
+# Activations of a block are (units, rows).
+
+
+_VECTOR = ir.VectorType(ir.DoubleType(), _LANES)
+
+
+def _word(value: int) -> ir.Constant:
+    return ir.Constant(ir.IntType(64), value)
+
+
+def _repeated(builder, array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A vector of one element of an array, again and again."""
+    undefined, first = (
+        ir.Constant(_VECTOR, ir.Undefined),
+        ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES),
+    )
+    value = builder.load(builder.gep(array.data, [position]))
+    return builder.shuffle_vector(builder.insert_element(undefined, value, _word(0)), undefined, first)
+
+
+def _row(builder, array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Where the vectors of a row (BLOCK,) of an array lie."""
+    start = builder.gep(array.data, [builder.mul(position, _word(BLOCK))])
+    start = builder.bitcast(start, _VECTOR.as_pointer())
+    return [builder.gep(start, [_word(v)]) for v in range(BLOCK // _LANES)]
 
 
 def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
@@ -29,66 +53,44 @@ def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
     Written in LLVM's own terms: all n_outputs x 16 sums stay in vector registers while the inputs pass by. Loops in
     Numba write them to memory after every input and are three times slower.
     """
-    vectors, lanes = BLOCK // _LANES, ir.VectorType(ir.DoubleType(), _LANES)
-    undefined, first = (
-        ir.Constant(lanes, ir.Undefined),
-        ir.Constant(ir.VectorType(ir.IntType(32), _LANES), [0] * _LANES),
-    )
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        weights, biases, inputs, outputs = (
+            context.make_array(kind)(context, builder, array)
+            for kind, array in zip(signature.args, args[:4], strict=False)
+        )
+        at = [builder.add(args[4], _word(o)) for o in range(n_outputs)]
+        n_in = builder.extract_value(weights.shape, 1)
+        before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        starts = [_repeated(builder, biases, position) for position in at]
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i = builder.phi(_word(0).type)
+        sums = [[builder.phi(_VECTOR) for _ in range(BLOCK // _LANES)] for _ in at]
+        values = [builder.load(place, align=8) for place in _row(builder, inputs, i)]
+        following, added = builder.add(i, _word(1)), []
+        for position, total in zip(at, sums, strict=True):
+            w = _repeated(builder, weights, builder.add(builder.mul(position, n_in), i))
+            products = [builder.fmul(w, value, flags=("contract",)) for value in values]
+            added.append([builder.fadd(p, t, flags=("contract",)) for p, t in zip(products, total, strict=True)])
+        builder.cbranch(builder.icmp_signed("<", following, n_in), loop, after)
+        i.add_incoming(_word(0), before)
+        i.add_incoming(following, loop)
+        for start, total, new in zip(starts, sums, added, strict=True):
+            for phi, value in zip(total, new, strict=True):
+                phi.add_incoming(start, before)
+                phi.add_incoming(value, loop)
+        builder.position_at_end(after)
+        for position, new in zip(at, added, strict=True):
+            for place, value in zip(_row(builder, outputs, position), new, strict=True):
+                builder.store(value, place, align=8)
+        return context.get_dummy_value()
 
     @intrinsic
     def tile(typing_context, weight, bias, x, y, j):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-            weights, biases, inputs, outputs = (
-                context.make_array(kind)(context, builder, array)
-                for kind, array in zip(signature.args, args[:4], strict=False)
-            )
-            at, n_in = (
-                [builder.add(args[4], _word(o)) for o in range(n_outputs)],
-                builder.extract_value(weights.shape, 1),
-            )
-
-            def repeated(array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-                value = builder.load(builder.gep(array.data, [position]))
-                return builder.shuffle_vector(builder.insert_element(undefined, value, _word(0)), undefined, first)
-
-            def row(array, position):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-                start = builder.bitcast(
-                    builder.gep(array.data, [builder.mul(position, _word(BLOCK))]), lanes.as_pointer()
-                )
-                return [builder.gep(start, [_word(v)]) for v in range(vectors)]
-
-            before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
-            starts = [repeated(biases, position) for position in at]
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i = builder.phi(_word(0).type)
-            sums = [[builder.phi(lanes) for _ in range(vectors)] for _ in at]
-            values = [builder.load(place, align=8) for place in row(inputs, i)]
-            following, added = builder.add(i, _word(1)), []
-            for position, total in zip(at, sums, strict=True):
-                w = repeated(weights, builder.add(builder.mul(position, n_in), i))
-                products = [builder.fmul(w, value, flags=("contract",)) for value in values]
-                added.append([builder.fadd(p, t, flags=("contract",)) for p, t in zip(products, total, strict=True)])
-            builder.cbranch(builder.icmp_signed("<", following, n_in), loop, after)
-            i.add_incoming(_word(0), before)
-            i.add_incoming(following, loop)
-            for start, total, new in zip(starts, sums, added, strict=True):
-                for phi, value in zip(total, new, strict=True):
-                    phi.add_incoming(start, before)
-                    phi.add_incoming(value, loop)
-            builder.position_at_end(after)
-            for position, new in zip(at, added, strict=True):
-                for place, value in zip(row(outputs, position), new, strict=True):
-                    builder.store(value, place, align=8)
-            return context.get_dummy_value()
-
         return types.void(weight, bias, x, y, types.int64), codegen
 
     return tile
-
-
-def _word(value: int) -> ir.Constant:
-    return ir.Constant(ir.IntType(64), value)
 
 
 _four_outputs, _one_output = _tile(4), _tile(1)

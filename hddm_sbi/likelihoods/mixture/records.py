@@ -20,9 +20,9 @@ class Law(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Of every cell: log time scale and non-decision time (n,), clock (n, 3) and width of the delay (n,).
+    """Log time scale and non-decision time of every cell (n,), its clock (n, 3), and the width of its delay (n,).
 
-    The clock is one over the time at which decisions end, and rate and power of the collapse.
+    The clock is one over the time at which decisions end, or 0, and rate and power of the collapse.
     """
 
     s: Array

@@ -59,7 +59,7 @@ class Reduction:
             raise InputError(f"{simulator.name!r} has two clocks; expected `closing` or `collapse`.")
         self.symmetries = symmetries
         self.racing = simulator.races
-        self.times = TimeMap(clock)
+        self.times = TimeMap(clock.closing, clock.collapse, clock.tail)
         self.delayed = symmetries.delay is not None
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.

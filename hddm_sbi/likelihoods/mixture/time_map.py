@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hddm_sbi.likelihoods.bisection import bisect
 from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
-from hddm_sbi.simulation.simulator import Clock
 
 
 class TimeMap:
@@ -19,12 +19,18 @@ class TimeMap:
     `collapse.py`. z = y; where the late tail is heavy, exponential in y, z = y - w + sqrt(1 + 2w) - 1, w = log(1 +
     exp(y)): from y to sqrt(2y), where such a tail is that of a normal; where the early tail is, the same of -y, and -z.
 
-    tail: 1 where the late tail is heavy, -1 where the early one is, else 0.
+    closing, collapse, tail: as a simulator's clock declares them. As an attribute, tail is 1 where the late tail is
+    heavy, -1 where the early one is, else 0.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self._closing, self._collapse = clock.closing, clock.collapse
-        self.tail = {None: 0, "late": 1, "early": -1}[clock.tail]
+    def __init__(
+        self,
+        closing: Callable[[Mapping[str, Tensor]], Any] | None,
+        collapse: Callable[[Mapping[str, Tensor]], tuple[Any, Any]] | None,
+        tail: Literal["late", "early"] | None,
+    ) -> None:
+        self._closing, self._collapse = closing, collapse
+        self.tail = {None: 0, "late": 1, "early": -1}[tail]
 
     def clock(self, by_name: Mapping[str, Tensor], nothing: Tensor) -> Tensor:
         """r, and rate and power of the collapse, (n, 3), at parameters by name; nothing: zeros (n,)."""
