@@ -10,10 +10,10 @@ from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
 from .inference.density import FlatDensity as FlatDensity
 from .inference.density import flatten as flatten
-from .inference.draws import Draws as Draws
-from .inference.draws import Settings as Settings
 from .inference.sampling import SAMPLERS as SAMPLERS
+from .inference.sampling import Draws as Draws
 from .inference.sampling import Sampler as Sampler
+from .inference.sampling import Settings as Settings
 from .inference.sampling import sample as sample
 from .likelihoods.catalogue import load_likelihood as load_likelihood
 from .likelihoods.catalogue import load_simulator as load_simulator

@@ -1,4 +1,4 @@
 """Any Pyro model -> a compiled log density -> draws. Knows no hierarchy and no decision model.
 
-Doors: density, draws, sampling, nuts, coordinates, inference_data, approximation.
+Doors: density, sampling, nuts, coordinates, inference_data, approximation.
 """

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference.density import FlatDensity
-from hddm_sbi.inference.draws import Draws, Settings
+from hddm_sbi.inference.sampling import Draws, Settings
 from hddm_sbi.types import Array
 
 #: central differences of gradients, on the unconstrained scale.

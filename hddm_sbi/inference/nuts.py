@@ -14,7 +14,7 @@ import torch
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference.coordinates import Whitening, unwhitened, whitened
 from hddm_sbi.inference.density import FlatDensity, not_finite
-from hddm_sbi.inference.draws import Draws, Settings
+from hddm_sbi.inference.sampling import Draws, Settings
 from hddm_sbi.types import Array
 
 #: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.

@@ -4,15 +4,66 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.inference.draws import Draws, Settings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from hddm_sbi.inference.coordinates import Whitening
     from hddm_sbi.inference.density import FlatDensity
+    from hddm_sbi.types import Array
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to draw, and from which seed.
+
+    Parameters
+    ----------
+    draws, tune : int
+        Draws of each chain that are kept, and steps before them that are not.
+    chains : int
+        Number of chains.
+    seed : int
+        The same seed gives the same draws.
+    progress : bool
+        Whether to show a progress bar.
+    whitening : Whitening, optional
+        Coordinates in which the posterior is rounder than in those of the density. A sampler may use them.
+    """
+
+    draws: int
+    tune: int
+    chains: int
+    seed: int
+    progress: bool = False
+    whitening: Whitening | None = None
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Unconstrained draws and what the sampler says about them.
+
+    Parameters
+    ----------
+    x : array (chains, draws, n)
+        Draws on the unconstrained scale; `FlatDensity.constrain` turns them into the sites of the model.
+    stats : dict of str to array (chains, draws)
+        What is known about each draw, by ArviZ's names ("diverging", "n_steps", ...).
+    stopped : str
+        Why sampling ended before the last draw; empty where it did not.
+    seconds : float
+        Wall time; `sample` notes it.
+    """
+
+    x: Array
+    stats: dict[str, NDArray[Any]] = field(default_factory=dict)
+    stopped: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -21,9 +72,9 @@ class Sampler:
 
     Parameters
     ----------
-    run : callable
-        ``run(density, settings) -> Draws``, for a `FlatDensity` and `Settings`. It is in the sampler's hands that the
-        same ``settings.seed`` gives the same draws.
+    run : callable or str
+        ``run(density, settings) -> Draws``, for a `FlatDensity` and `Settings`; the same ``settings.seed`` should give
+        the same draws. Or its place, "module:function", to import it when it first runs.
     exact : bool
         Whether its draws come from the posterior itself, so that Rhat and effective sample sizes say whether to trust
         them. If not, every fit warns that it is an approximation.
@@ -47,42 +98,18 @@ class Sampler:
     >>> del hs.SAMPLERS["around"]
     """
 
-    run: Callable[[FlatDensity, Settings], Draws]
+    run: Callable[[FlatDensity, Settings], Draws] | str
     exact: bool = True
     centring: bool = True
-
-
-def _nuts(density: FlatDensity, settings: Settings) -> Draws:
-    from hddm_sbi.inference.nuts import nutpie_nuts
-
-    return nutpie_nuts(density, settings)
-
-
-def _pyro_nuts(density: FlatDensity, settings: Settings) -> Draws:
-    from hddm_sbi.inference.nuts import pyro_nuts
-
-    return pyro_nuts(density, settings)
-
-
-def _svi(density: FlatDensity, settings: Settings) -> Draws:
-    from hddm_sbi.inference.approximation import variational
-
-    return variational(density, settings)
-
-
-def _laplace(density: FlatDensity, settings: Settings) -> Draws:
-    from hddm_sbi.inference.approximation import laplace
-
-    return laplace(density, settings)
 
 
 #: name, as in `fit(method=...)` -> sampler. Laplace: where groups do not differ at all, only the model without centring
 #: has a mode.
 SAMPLERS: dict[str, Sampler] = {
-    "nuts": Sampler(_nuts),
-    "pyro-nuts": Sampler(_pyro_nuts),
-    "svi": Sampler(_svi, exact=False),
-    "laplace": Sampler(_laplace, exact=False, centring=False),
+    "nuts": Sampler("hddm_sbi.inference.nuts:nutpie_nuts"),
+    "pyro-nuts": Sampler("hddm_sbi.inference.nuts:pyro_nuts"),
+    "svi": Sampler("hddm_sbi.inference.approximation:variational", exact=False),
+    "laplace": Sampler("hddm_sbi.inference.approximation:laplace", exact=False, centring=False),
 }
 
 
@@ -148,5 +175,6 @@ def sample(
     ((2, 500, 1), ['acceptance_rate', 'diverging', 'energy'])
     """
     run, began = find_sampler(method).run, time.perf_counter()
-    drawn = run(density, Settings(draws, tune, chains, seed, progress, whitening))
+    call = resolve_name(run) if isinstance(run, str) else run
+    drawn: Draws = call(density, Settings(draws, tune, chains, seed, progress, whitening))
     return replace(drawn, seconds=time.perf_counter() - began)

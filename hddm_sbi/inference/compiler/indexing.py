@@ -57,13 +57,13 @@ def _index_put(lowering: Lowering, node: fx.Node) -> Lazy:
     wide = tuple(torch.broadcast_shapes(*(index.shape for index in used)))
     lead = indices.index(used[0])
     shape = (*to.shape[:lead], *wide, *to.shape[lead + len(used) :])
-    return _write_at(lowering, node, _pick(to, indices, shape), to, bool(option(node, 3, "accumulate", False)))
-
-
-def _write_at(lowering: Lowering, node: fx.Node, places: Lazy, to: Lazy, add: bool) -> Lazy:
-    values = lowering.program.broadcast(lowering.tensor(node.args[2]), places.shape)
-    lowering.program.loop(places.shape, lambda i: [f"{places.element(i)} {'+=' if add else '='} {values.element(i)}"])
+    _write_at(lowering, _pick(to, indices, shape), node.args[2], bool(option(node, 3, "accumulate", False)))
     return to
+
+
+def _write_at(lowering: Lowering, places: Lazy, argument: Any, add: bool) -> None:
+    values = lowering.program.broadcast(lowering.tensor(argument), places.shape)
+    lowering.program.loop(places.shape, lambda i: [f"{places.element(i)} {'+=' if add else '='} {values.element(i)}"])
 
 
 def _along(lowering: Lowering, node: fx.Node, tensor: Lazy) -> Lazy:
@@ -80,11 +80,7 @@ def _gather(lowering: Lowering, node: fx.Node) -> Lazy:
 def _scatter(add: bool) -> Rule:
     def rule(lowering: Lowering, node: fx.Node) -> Lazy:
         to = lowering.program.copy(lowering.tensor(node.args[0]))
-        places = _along(lowering, node, to)
-        source = lowering.program.broadcast(lowering.tensor(node.args[3]), places.shape)
-        lowering.program.loop(
-            places.shape, lambda i: [f"{places.element(i)} {'+=' if add else '='} {source.element(i)}"]
-        )
+        _write_at(lowering, _along(lowering, node, to), node.args[3], add)
         return to
 
     return rule

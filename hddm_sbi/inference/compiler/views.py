@@ -127,24 +127,21 @@ def _at_position(inside: Lazy, outside: Lazy, dim: int, at: int) -> Lazy:
     return _where_index(condition, inside, outside, lambda i: [*i[:dim], *i[dim + 1 :]])
 
 
-def _select_backward(lowering: Lowering, node: fx.Node) -> Lazy:
-    zeros = number("0.0", lowering.shape(node))
-    return _at_position(lowering.tensor(node.args[0]), zeros, *_place(node, zeros.shape, 2))
+def _parts(lowering: Lowering, node: fx.Node) -> tuple[Lazy, Lazy]:
+    """The tensor that is placed, and the one around it: zeros in the gradient of a select or slice."""
+    if isinstance(node.args[1], fx.Node):
+        return lowering.tensor(node.args[1]), lowering.tensor(node.args[0])
+    return lowering.tensor(node.args[0]), number("0.0", lowering.shape(node))
 
 
-def _select_scatter(lowering: Lowering, node: fx.Node) -> Lazy:
-    outside = lowering.tensor(node.args[0])
-    return _at_position(lowering.tensor(node.args[1]), outside, *_place(node, outside.shape, 2))
+def _select_into(lowering: Lowering, node: fx.Node) -> Lazy:
+    inside, outside = _parts(lowering, node)
+    return _at_position(inside, outside, *_place(node, outside.shape, 2))
 
 
-def _slice_backward(lowering: Lowering, node: fx.Node) -> Lazy:
-    zeros = number("0.0", lowering.shape(node))
-    return _in_slice(lowering.tensor(node.args[0]), zeros, *_range(node, zeros.shape, 2))
-
-
-def _slice_scatter(lowering: Lowering, node: fx.Node) -> Lazy:
-    outside = lowering.tensor(node.args[0])
-    return _in_slice(lowering.tensor(node.args[1]), outside, *_range(node, outside.shape, 2))
+def _slice_into(lowering: Lowering, node: fx.Node) -> Lazy:
+    inside, outside = _parts(lowering, node)
+    return _in_slice(inside, outside, *_range(node, outside.shape, 2))
 
 
 def _pad(lowering: Lowering, node: fx.Node) -> Lazy:
@@ -214,10 +211,10 @@ VIEWS: dict[str, Rule] = {
     "flip": _flip,
     "diagonal": _diagonal,
     # placing
-    "select_backward": _select_backward,
-    "select_scatter": _select_scatter,
-    "slice_backward": _slice_backward,
-    "slice_scatter": _slice_scatter,
+    "select_backward": _select_into,
+    "select_scatter": _select_into,
+    "slice_backward": _slice_into,
+    "slice_scatter": _slice_into,
     "diagonal_scatter": _diagonal_scatter,
     "constant_pad_nd": _pad,
     "tril": _triangle("<="),
