@@ -16,7 +16,7 @@ from hddm_sbi.errors import InputError
 def check(model: str) -> None:
     """Recompute the scores on a likelihood's card, and say whether it passes. MODEL: a name or a .safetensors file.
 
-    Of a simulator of your own, which is not in the file, say how it did when it was trained.
+    The code of a simulator of your own is not in the file: its likelihood gets the verdict from its training.
     """
     from hddm_sbi.likelihoods import catalogue, checkpoint
     from hddm_sbi.training.shipped import score, targets, verdicts

@@ -17,19 +17,25 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("-n", "--simulations", type=click.IntRange(1), default=None, help="Of a simulator of your own.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of a simulator of your own.")
-@click.option("--budget", type=float, default=None, help="Seconds that fitting a simulator of your own may take.")
+@click.option("-n", "--simulations", type=click.IntRange(1), default=None, help="For a simulator of your own.")
+@click.option("--seed", type=int, default=1, show_default=True, help="For a simulator of your own.")
+@click.option("--budget", type=float, default=None, help="Seconds of the fit, for a simulator of your own.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
 @click.option(
     "--runs",
     type=click.Path(path_type=Path),
     default=None,
-    help="Folder that keeps what is done. [default: runs/MODEL; none for a simulator of your own]",
+    help="Folder that keeps results. [default: runs/MODEL; none for a simulator of your own]",
 )
 @click.option("--device", default="cpu", show_default=True, help="Where the fit runs: cpu or cuda.")
 @click.option("--n-jobs", type=int, default=1, show_default=True, help="Processes that simulate; -1: one per core.")
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each, in a shipped model.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Threads of each process, for a shipped model.",
+)
 @click.option("--quick", is_flag=True, help="A small recipe that takes seconds, to try the command.")
 def train(model: str, output: Path | None, **options: Any) -> None:
     """Train a likelihood and check it.

@@ -77,7 +77,7 @@ def train_likelihood(
         Seconds that the fit may take, without the simulations. If the budget ends the fit, the seed alone no longer
         decides the result.
     outcomes, vectorised
-        Of a plain function; see `hs.declare`.
+        Outcomes of a plain function, and whether it takes arrays; see `hs.declare`.
     shape
         Sizes of the sbi estimator.
     n_jobs

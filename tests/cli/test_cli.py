@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.cli import main
 
@@ -120,6 +121,11 @@ def test_upper_on_the_command_line(trials, tmp_path: Path):
     coded.to_csv(tmp_path / "t.csv", index=False)
     result = run("fit", tmp_path / "t.csv", "v ~ 1", "--upper", "right", "-o", tmp_path / "fit.nc", *QUICK)
     assert result.exit_code == 0, result.output
+
+
+def test_methods_are_the_samplers():
+    (method,) = (option for option in main.commands["fit"].params if option.name == "method")
+    assert tuple(method.type.choices) == tuple(hs.SAMPLERS)
 
 
 def test_simulate_is_reproducible_and_models_lists_the_ddm():
