@@ -145,8 +145,8 @@ def scores_by_simulation(
 ) -> dict[str, Any]:
     """Scores of a card, over the whole box; no reference but the simulator is needed.
 
-    KL takes n_thetas x n_per_theta simulated trials, and the posterior bias at n_trials takes n_per_theta per set. In
-    place of the mean absolute error of log p the scores have the root of its mean square, sqrt(2 KL) per theta, which is larger.
+    KL takes n_thetas x n_per_theta simulated trials, and the posterior bias at n_trials takes n_per_theta per set. The
+    mean absolute error of log p is replaced by the root of its mean square, sqrt(2 KL) per theta, which is larger.
     Where the density is positive at onset, the bias of the shift is that with all else known, and vice versa.
     """
     whole: Region = dict(likelihood.box)
