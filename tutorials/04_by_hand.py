@@ -49,23 +49,24 @@ data = hs.simulate(
 
 # %% [markdown]
 # ## The likelihood
-# `likelihood.log_prob(rt, response, theta)` is a tensor, one number per trial, differentiable in `theta`: enough for
-# any model. Where trials share parameters, as those of a subject do here, `group_by_cell` sorts them once and
-# `log_prob_by_cell` runs the network once per subject: the same numbers, many times faster.
+# `likelihood.distribution(theta, index)` is the likelihood as a Pyro distribution. Its outcomes are rows of rt and
+# response, as they stand in the table. `theta` has one row for each subject, with columns in the order of the model's
+# parameters, and `index` says which row each trial belongs to: the network runs once per subject, not once per trial.
 
 # %%
 likelihood = hs.load_likelihood("ddm")
-choice = (data["response"] == 1).to_numpy()
-trials = likelihood.group_by_cell(np.stack([data["rt"], choice], axis=1), subject, SUBJECTS)
+trials = torch.tensor(data[["rt", "response"]].to_numpy(dtype=float))
+print(f"columns of theta: {' '.join(likelihood.simulator.names)}")
+
 theta = torch.tensor([[1.5, 1.0, 0.5, 0.3]], dtype=torch.float64).expand(SUBJECTS, 4)
-by_cell = likelihood.log_prob_by_cell(trials, theta, lapse=torch.tensor(0.0).double())
-by_trial = likelihood.log_prob(data["rt"], data["response"], {"v": 1.5, "a": 1.0, "z": 0.5, "t0": 0.3})
-print(f"log likelihood by cell {float(by_cell.sum()):.6f}, by trial {float(by_trial.sum()):.6f}")
+by_distribution = likelihood.distribution(theta, index=subject).log_prob(trials)
+by_name = likelihood.log_prob(data["rt"], data["response"], {"v": 1.5, "a": 1.0, "z": 0.5, "t0": 0.3})
+print(f"log likelihood: {float(by_distribution.sum()):.6f} and, by names of parameters, {float(by_name.sum()):.6f}")
 
 # %% [markdown]
 # ## The model
-# Ordinary Pyro. The likelihood enters through `pyro.factor`; 2 % of the trials may be lapses, so that no single trial
-# can rule out a non-decision time.
+# Ordinary Pyro: the trials are observed. 2 % of them may be lapses, so that no single trial can rule out a non-decision
+# time.
 
 
 # %%
@@ -86,13 +87,14 @@ def model():
         trait = pyro.sample("caution", dist.Normal(number(0.0), 1.0))
     a, t0 = torch.exp(log_a + on_a * trait), torch.exp(log_t0 + on_t0 * trait)
     theta = torch.stack([v, a, torch.full_like(v, 0.5), t0], -1)
-    with pyro.plate("cells", SUBJECTS):
-        pyro.factor("trials", likelihood.log_prob_by_cell(trials, theta, lapse=number(0.02)))
+    with pyro.plate("trial", len(trials)):
+        pyro.sample("trials", likelihood.distribution(theta, index=subject, lapse=0.02), obs=trials)
 
 
 # %% [markdown]
 # ## NUTS on the fast path
-# `hs.flatten` records the model's log density once; `hs.sample` runs nutpie's NUTS on it.
+# `hs.flatten` records the model's log density once and compiles it: the trials are sorted once, and the likelihood is
+# summed by subject. `hs.sample` runs nutpie's NUTS on it.
 
 # %%
 START = {"drift": 1.0, "drift_sd": 0.3, "log_a": 0.0, "log_t0": -1.5, "caution_on_a": 0.1, "caution_on_t0": 0.1}
