@@ -6,7 +6,7 @@ from scipy import stats
 
 import hddm_sbi as hs
 from hddm_sbi.hierarchy.link import from_link
-from hddm_sbi.hierarchy.priors import describe, parameter_priors, to_pyro
+from hddm_sbi.hierarchy.priors import PriorRecord, parameter_priors, to_pyro
 from hddm_sbi.likelihoods import catalogue
 
 
@@ -35,10 +35,10 @@ def default_priors(simulator: hs.Simulator, priors: str | None) -> pd.DataFrame:
         low, high = (from_link(torch.tensor(q), p.link).item() for q in _central_95(p.intercept))
         rows[name] = {
             "link": p.link,
-            "intercept": describe(to_pyro(p.intercept)),
+            "intercept": str(PriorRecord.of(to_pyro(p.intercept))),
             "95 % of the parameter": f"{low:.2f} to {high:.2f}",
-            "slope": describe(to_pyro(p.slope)),
-            "group_sd": describe(to_pyro(p.group_sd)),
+            "slope": str(PriorRecord.of(to_pyro(p.slope))),
+            "group_sd": str(PriorRecord.of(to_pyro(p.group_sd))),
             "groups are": p.population,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")

@@ -8,6 +8,9 @@ from .analysis.experiment import simulate_experiment as simulate_experiment
 from .errors import InputError as InputError
 from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
+from .hierarchy.population import POPULATIONS as POPULATIONS
+from .hierarchy.population import Population as Population
+from .hierarchy.priors import PRIOR_FAMILIES as PRIOR_FAMILIES
 from .inference.density import FlatDensity as FlatDensity
 from .inference.density import flatten as flatten
 from .inference.sampling import SAMPLERS as SAMPLERS

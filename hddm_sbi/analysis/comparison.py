@@ -16,7 +16,6 @@ import pandas as pd
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.priors import describe
 from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
@@ -152,8 +151,7 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
 
 def fingerprint(model: HierarchicalModel) -> str:
     """Hash of everything that a posterior depends on: the table, the formulas, the priors, the likelihood."""
-    lapse = model.lapse if isinstance(model.lapse, float) else describe(model.lapse)
-    parts = [repr(model), model.prior_table.to_csv(), str(lapse), model.likelihood.sha256]
-    hashed = hashlib.sha256("\n".join(parts).encode())
+    facts = {name: fact for name, fact in model.facts.items() if name != "likelihood_path"}
+    hashed = hashlib.sha256((repr(model) + json.dumps(facts, default=vars)).encode())
     hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(model.trials.frame).to_numpy()).tobytes())
     return hashed.hexdigest()

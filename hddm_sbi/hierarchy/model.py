@@ -27,9 +27,9 @@ from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter
 from hddm_sbi.hierarchy.predictor import build_predictors
-from hddm_sbi.hierarchy.priors import Priors, check_lapse, describe, parameter_priors, user_priors
+from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, check_lapse, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.record import FitRecord, PriorRecord, Sampling
+from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.inference.coordinates import Whitening
 from hddm_sbi.inference.density import FlatDensity, flatten
 from hddm_sbi.inference.sampling import SAMPLERS, sample
@@ -88,6 +88,14 @@ class HierarchicalModel:
     >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
     >>> hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
     HierarchicalModel(ddm, exact likelihood, 100 trials in 1 cell: v ~ 1, a ~ 1, z ~ 1, t0 ~ 1)
+
+    The parts of a model are computed when they are first asked for:
+
+    >>> model = hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
+    >>> model.cell[:3], sorted(model.pilot.coefficients)
+    (array([0, 0, 0]), ['a_Intercept', 't0_Intercept', 'v_Intercept', 'z_Intercept'])
+    >>> model.density.path, model.density.size == model.whitening.size == len(model.start)
+    ('compiled', True)
     """
 
     def __init__(
@@ -96,7 +104,7 @@ class HierarchicalModel:
         data: pd.DataFrame,
         simulator: str | Simulator | None = None,
         likelihood: str | Path | Likelihood = "neural",
-        priors: Priors = None,
+        priors: PriorChoice = None,
         lapse: float | TorchDistribution | None = None,
         *,
         lapse_seconds: float = LAPSE_SECONDS,
@@ -110,7 +118,7 @@ class HierarchicalModel:
         self.formulas = parse_formulas(formulas, [name for name in self.simulator.names if name not in codes])
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *codes]))
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, upper=upper)
-        self.priors, self.lapse = priors, check_lapse(lapse, self.simulator)
+        self.priors = priors
         if isinstance(lapse_seconds, bool) or not isinstance(lapse_seconds, int | float) or not lapse_seconds > 0:
             raise InputError(f"lapse_seconds must be positive; got {lapse_seconds!r}.")
         cells = self.trials.cells
@@ -121,8 +129,11 @@ class HierarchicalModel:
             np.bincount(cells.of_trial, minlength=len(cells)),
         )
         grouped = self.likelihood.group_by_cell(self.trials.values, cells.of_trial, len(cells), float(lapse_seconds))
-        hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, self._fixed(codes), self.lapse)
+        hierarchy = Hierarchy(
+            self.likelihood, grouped, predictors_of, self._fixed(codes), check_lapse(lapse, self.simulator)
+        )
         self._uncentred = hierarchy.with_priors(user_priors(priors, hierarchy.coefficient_names))
+        self.lapse = self._uncentred.lapse
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
         self._upper = "" if upper is None else str(upper)
@@ -156,10 +167,35 @@ class HierarchicalModel:
         """
         links = {name: p.link for p in self._uncentred.predictors for name in p.coefficient_names}
         rows = {
-            name: {"link": links.get(name, "identity"), "prior": describe(prior)}
-            for name, prior in self._uncentred.coefficient_priors().items()
+            name: {"link": links.get(name, "identity"), "prior": str(record)}
+            for name, record in self.prior_records.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("coefficient")
+
+    @property
+    def prior_records(self) -> dict[str, PriorRecord]:
+        """The prior of every coefficient as plain data, in full precision."""
+        return {name: PriorRecord.of(prior) for name, prior in self._uncentred.coefficient_priors().items()}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the model is, as plain data: all that its posterior depends on but the table; see `FitRecord`."""
+        return {
+            "model": self.simulator.name,
+            "declaration": catalogue.declaration(self.simulator),
+            "formulas": {name: f if isinstance(f, float) else f.rhs for name, f in self.formulas.items()},
+            "likelihood": self.likelihood.kind,
+            "likelihood_path": self._path,
+            "weights_sha256": self.likelihood.sha256,
+            "prior_set": self.priors if isinstance(self.priors, str) else "",
+            "priors": self.prior_records,
+            "links": {p.name: p.link for p in self._uncentred.predictors},
+            "lapse": self.lapse if isinstance(self.lapse, float) else PriorRecord.of(self.lapse),
+            "lapse_seconds": self._uncentred.trials.lapse_seconds,
+            "outcome_columns": self.trials.outcomes,
+            "upper": self._upper,
+            "levels": self.trials.levels,
+        }
 
     @cached_property
     def pilot(self) -> PilotFit:
@@ -315,8 +351,9 @@ class HierarchicalModel:
             whitening=self.whitening,
         )
         record = FitRecord(
-            **self._facts(hierarchy),
+            **self.facts,
             **asdict(settings),
+            centred={term.name: term.centred for term in hierarchy.groups},
             density=density.path,
             stopped=drawn.stopped,
             interrupted=bool(drawn.stopped),
@@ -327,27 +364,6 @@ class HierarchicalModel:
         for problem in writer.problems(posterior, record):
             warnings.warn(problem, ConvergenceWarning, stacklevel=2)
         return writer.with_log_likelihood(posterior) if log_likelihood else posterior
-
-    def _facts(self, hierarchy: Hierarchy) -> dict[str, Any]:
-        """The model as `FitRecord` tells it."""
-        lapse = hierarchy.lapse
-        return {
-            "model": self.simulator.name,
-            "declaration": catalogue.declaration(self.simulator),
-            "formulas": {name: f if isinstance(f, float) else f.rhs for name, f in self.formulas.items()},
-            "likelihood": self.likelihood.kind,
-            "likelihood_path": self._path,
-            "weights_sha256": self.likelihood.sha256,
-            "prior_set": self.priors if isinstance(self.priors, str) else "",
-            "priors": {name: PriorRecord.of(prior) for name, prior in hierarchy.coefficient_priors().items()},
-            "links": {p.name: p.link for p in hierarchy.predictors},
-            "lapse": lapse if isinstance(lapse, float) else PriorRecord.of(lapse),
-            "lapse_seconds": hierarchy.trials.lapse_seconds,
-            "outcome_columns": self.trials.outcomes,
-            "upper": self._upper,
-            "levels": self.trials.levels,
-            "centred": {term.name: term.centred for term in hierarchy.groups},
-        }
 
     def with_log_likelihood(self, posterior: Any) -> Any:
         """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`.

@@ -21,16 +21,21 @@ _ABOVE_ZERO = 0.1
 class Population(ABC):
     """The law of the groups' levels of an intercept, by its mean and standard deviation.
 
-    A location-scale law, level = mean + sd * offset, is sampled centred or not, whichever is faster. Any other sets
-    `centred_only`: its levels themselves are sampled, and need a common coefficient as their mean.
+    A law of one's own is a subclass with an entry in `POPULATIONS`. A location-scale law, level = mean + sd * offset,
+    is sampled centred or not, whichever is faster. Any other sets `centred_only`: its levels themselves are sampled,
+    and need a common coefficient as their mean; `slope` and `start` then say how.
 
-    A law of one's own is a subclass with an entry in `POPULATIONS`:
-
-    >>> class StudentT(Population):
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> import pyro.distributions as dist
+    >>> class StudentT(hs.Population):
     ...     def distribution(self, mean, sd):
-    ...         return dist.StudentT(4.0, mean, sd / 2**0.5)  # a t of 4 degrees of freedom has the sd 2**0.5
-    >>> POPULATIONS["student_t"] = StudentT()
-    >>> del POPULATIONS["student_t"]
+    ...         return dist.StudentT(4.0, mean, sd / 2**0.5)  # with 4 degrees of freedom its sd is 2**0.5
+    >>> hs.POPULATIONS["student_t"] = StudentT()
+    >>> spread = hs.Prior("halfnormal", 0.0, 1.0)
+    >>> prior = hs.ParameterPrior("log", hs.Prior("normal", 1.0, 1.0), spread, spread, population="student_t")
+    >>> del hs.POPULATIONS["student_t"]
     """
 
     centred_only: ClassVar[bool] = False

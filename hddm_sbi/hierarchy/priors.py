@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyro.distributions as dist
@@ -16,7 +18,7 @@ from hddm_sbi.likelihoods.likelihood import LAPSE
 from hddm_sbi.simulation.simulator import ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
-Priors = str | Mapping[str, TorchDistribution] | None
+PriorChoice = str | Mapping[str, TorchDistribution] | None
 
 #: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
 LKJ_SHAPE = 2.0
@@ -29,7 +31,7 @@ def gamma(mean: Tensor, sd: Tensor) -> TorchDistribution:
 
 
 #: what `Prior.family` may name, and the distribution that its location and scale make.
-FAMILIES: dict[str, Callable[[Tensor, Tensor], TorchDistribution]] = {
+PRIOR_FAMILIES: dict[str, Callable[[Tensor, Tensor], TorchDistribution]] = {
     "normal": dist.Normal,
     "halfnormal": lambda location, scale: dist.HalfNormal(scale),
     "gamma": gamma,
@@ -40,24 +42,24 @@ def to_pyro(prior: Prior, spread: Array | None = None) -> TorchDistribution:
     """Pyro distribution of `prior`, its scale divided by `spread` (the spread of the predictor of each column).
 
     A slope's prior is thereby on the scale of one standard deviation of its covariate, whatever the covariate's units.
-    A family of one's own is an entry in `FAMILIES`. Raises InputError for a family that is not there.
+    A family of one's own is an entry in `PRIOR_FAMILIES`. Raises InputError for a family that is not there.
 
     >>> to_pyro(Prior("normal", 0.0, 3.0))
     Normal(loc: 0.0, scale: 3.0)
     """
-    if prior.family not in FAMILIES:
+    if prior.family not in PRIOR_FAMILIES:
         raise InputError(
-            f"there is no family of priors {prior.family!r}{did_you_mean(prior.family, list(FAMILIES))} Expected one "
-            f"of {', '.join(FAMILIES)}."
+            f"there is no family of priors {prior.family!r}{did_you_mean(prior.family, list(PRIOR_FAMILIES))} "
+            f"Expected one of {', '.join(PRIOR_FAMILIES)}."
         )
     location = torch.tensor(prior.location, dtype=torch.float64)
     scale = torch.tensor(prior.scale, dtype=torch.float64)
     if spread is not None and np.any(spread != 1.0):
         scale = scale / torch.as_tensor(spread)
-    return FAMILIES[prior.family](location, scale)
+    return PRIOR_FAMILIES[prior.family](location, scale)
 
 
-def parameter_priors(simulator: Simulator, priors: Priors) -> dict[str, ParameterPrior]:
+def parameter_priors(simulator: Simulator, priors: PriorChoice) -> dict[str, ParameterPrior]:
     """The prior table in force: the model's own, or the set from the literature that `priors` names."""
     table = {p.name: p.prior for p in simulator.parameters if not p.from_data}
     if isinstance(priors, str):
@@ -72,7 +74,7 @@ def parameter_priors(simulator: Simulator, priors: Priors) -> dict[str, Paramete
     return table
 
 
-def user_priors(priors: Priors, names: list[str]) -> dict[str, TorchDistribution]:
+def user_priors(priors: PriorChoice, names: list[str]) -> dict[str, TorchDistribution]:
     """The user's distributions by coefficient name, checked against the model's coefficient names."""
     if priors is None or isinstance(priors, str):
         return {}
@@ -133,25 +135,51 @@ def in_double(prior: TorchDistribution) -> TorchDistribution:
         return prior
 
 
-def describe(prior: TorchDistribution) -> str:
-    """A prior in one line, for tables.
+@dataclass(frozen=True)
+class PriorRecord:
+    """A Pyro distribution as plain data: the name of its class, and its arguments, numbers or nested lists of them.
 
-    >>> describe(dist.Normal(0.0, 3.0))
-    'Normal(loc=0, scale=3)'
+    >>> record = PriorRecord.of(dist.Normal(0.0, 3.0))
+    >>> record
+    PriorRecord(distribution='Normal', arguments={'loc': 0.0, 'scale': 3.0})
+    >>> print(record)
+    Normal(loc=0, scale=3)
+    >>> record.build()
+    Normal(loc: 0.0, scale: 3.0)
     """
-    while isinstance(prior, dist.Independent):
-        prior = prior.base_dist
-    names: dict[str, object] = dict(prior.arg_constraints)
-    arguments = {name: getattr(prior, name, None) for name in names}
-    if "scale" in arguments and isinstance(prior, dist.HalfNormal):
-        arguments = {"scale": prior.scale}
-    shown = ", ".join(f"{name}={_value(value)}" for name, value in arguments.items() if value is not None)
-    return f"{type(prior).__name__}({shown})"
+
+    distribution: str
+    arguments: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, prior: TorchDistribution) -> PriorRecord:
+        """The record of a distribution; of independent components, that of one."""
+        while isinstance(prior, dist.Independent):
+            prior = prior.base_dist
+        name = type(prior).__name__
+        ours = getattr(dist, name, None) is type(prior)
+        known = {a: getattr(prior, a, None) for a in dict(prior.arg_constraints)}
+        arguments = {a: torch.as_tensor(value).tolist() for a, value in known.items() if value is not None}
+        return cls(name if ours else f"{type(prior).__module__}.{name}", arguments)
+
+    def build(self) -> TorchDistribution:
+        """The distribution again, in double precision. Raises InputError where its arguments alone do not make it."""
+        arguments = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.arguments.items()}
+        try:
+            built: TorchDistribution = getattr(dist, self.distribution)(**arguments)
+        except (AttributeError, TypeError):
+            raise InputError(
+                f"the prior {self.distribution} cannot be built from its arguments; give it again in priors=."
+            ) from None
+        return built
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{name}={_rounded(value)}" for name, value in self.arguments.items())
+        return f"{self.distribution.rpartition('.')[2]}({shown})"
 
 
-def _value(value: float | Tensor) -> str:
-    flat = torch.as_tensor(value).reshape(-1)
-    if flat.unique().numel() == 1:
-        return f"{float(flat[0]):.3g}"
-    numbers = ", ".join(f"{float(x):.3g}" for x in flat[:4])
-    return f"[{numbers}{', …' if flat.numel() > 4 else ''}]"
+def _rounded(value: Any) -> str:
+    flat = np.asarray(value, dtype=np.float64).reshape(-1)
+    if len(np.unique(flat)) == 1:
+        return f"{flat[0]:.3g}"
+    return f"[{', '.join(f'{x:.3g}' for x in flat[:4])}{', …' if len(flat) > 4 else ''}]"

@@ -9,49 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-import pyro.distributions as dist
-import torch
-from pyro.distributions import TorchDistribution
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference.sampling import SAMPLERS, find_sampler
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
-
-
-@dataclass(frozen=True)
-class PriorRecord:
-    """A Pyro distribution as plain data.
-
-    distribution: name of its class in `pyro.distributions`. arguments: by name, numbers or nested lists of them; None
-    for a distribution that its arguments do not make, which can be read but not built again.
-
-    >>> PriorRecord.of(dist.Normal(0.0, 3.0))
-    PriorRecord(distribution='Normal', arguments={'loc': 0.0, 'scale': 3.0})
-    >>> PriorRecord.of(dist.Normal(0.0, 3.0)).build()
-    Normal(loc: 0.0, scale: 3.0)
-    """
-
-    distribution: str
-    arguments: Mapping[str, Any] | None
-
-    @classmethod
-    def of(cls, prior: TorchDistribution) -> PriorRecord:
-        """The record of a distribution."""
-        name = type(prior).__name__
-        if getattr(dist, name, None) is not type(prior) or not prior.arg_constraints or prior.event_shape:
-            return cls(str(prior), None)
-        return cls(name, {a: torch.as_tensor(getattr(prior, a)).tolist() for a in dict(prior.arg_constraints)})
-
-    def build(self) -> TorchDistribution:
-        """The distribution again, in double precision. Raises InputError where its arguments do not make it."""
-        if self.arguments is None:
-            raise InputError(f"the prior {self.distribution} cannot be built from a file; give it again in priors=.")
-        arguments = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.arguments.items()}
-        built: TorchDistribution = getattr(dist, self.distribution)(**arguments)
-        return built
 
 
 @dataclass(frozen=True)

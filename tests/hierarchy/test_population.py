@@ -10,22 +10,20 @@ from factory import Poisson, bake
 from torch.distributions import biject_to
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy.population import POPULATIONS, Population
-from hddm_sbi.hierarchy.priors import FAMILIES
 from hddm_sbi.inference.density import flatten
 
 DATA = bake()
 FORMULA = "rate ~ 1 + (1|location)"
 
 
-class StudentT(Population):
+class StudentT(hs.Population):
     """Heavy tails: a t of 4 degrees of freedom, scaled to the sd; sampled centred or not."""
 
     def distribution(self, mean, sd):
         return dist.StudentT(4.0, mean, sd / 2**0.5)
 
 
-class LogNormal(Population):
+class LogNormal(hs.Population):
     """Positive levels with that mean and sd: log level ~ Normal(log mean - s² / 2, s), s² = log(1 + sd² / mean²)."""
 
     centred_only = True
@@ -41,7 +39,7 @@ class LogNormal(Population):
         return torch.maximum(level, 0.1 * mean)
 
 
-LAWS = {**POPULATIONS, "student_t": StudentT(), "lognormal": LogNormal()}
+LAWS = {**hs.POPULATIONS, "student_t": StudentT(), "lognormal": LogNormal()}
 
 
 @pytest.mark.parametrize("name", LAWS)
@@ -99,8 +97,8 @@ def by_hand(population):
 @pytest.mark.parametrize("name", ["student_t", "lognormal"])
 def test_a_family_and_a_population_from_outside_make_the_model_written_by_hand(monkeypatch, name):
     """Gradients of the two agree at five points, and a fit runs compiled; densities differ by a constant."""
-    monkeypatch.setitem(FAMILIES, "student_t", lambda location, scale: dist.StudentT(3.0, location, scale))
-    monkeypatch.setitem(POPULATIONS, name, LAWS[name])
+    monkeypatch.setitem(hs.PRIOR_FAMILIES, "student_t", lambda location, scale: dist.StudentT(3.0, location, scale))
+    monkeypatch.setitem(hs.POPULATIONS, name, LAWS[name])
     model = model_with(hs.Prior("student_t", 8.0, 2.0), name, centered=True)
     start = {"mean": torch.tensor(8.0), "sd": torch.tensor(1.0), "rate": torch.full((5,), 8.0)}
     hand = flatten(by_hand(LAWS[name]), {site: value.double() for site, value in start.items()})
@@ -120,7 +118,7 @@ def test_a_family_and_a_population_from_outside_make_the_model_written_by_hand(m
 
 def test_a_location_scale_population_is_the_same_centred_or_not(monkeypatch):
     """The density of level = mean + sd * offset is that of the offset over sd: five levels, five factors of sd."""
-    monkeypatch.setitem(POPULATIONS, "student_t", StudentT())
+    monkeypatch.setitem(hs.POPULATIONS, "student_t", StudentT())
     centred, other = (
         model_with(hs.Prior("normal", 8.0, 2.0), "student_t", centered=choice).density for choice in (True, False)
     )

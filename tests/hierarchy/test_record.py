@@ -10,7 +10,8 @@ import torch
 from factory import Poisson, bake, cookies
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy.record import FitRecord, PriorRecord
+from hddm_sbi.hierarchy.priors import PriorRecord
+from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
 from hddm_sbi.simulation.declare import from_json
 
@@ -131,11 +132,15 @@ def test_a_simulator_of_ones_own_is_declared_and_a_file_named(tmp_path):
 
 
 def test_a_prior_that_its_arguments_do_not_make_is_told_and_not_built():
-    folded = dist.TransformedDistribution(dist.Normal(0.0, 1.0), [dist.transforms.AffineTransform(1.0, 2.0)])
-    record = PriorRecord.of(folded)
-    assert "TransformedDistribution" in record.distribution
-    with pytest.raises(hs.InputError, match="give it again in priors="):
-        record.build()
+    class Normal(dist.Normal):
+        """Another law under the same name."""
+
+    shifted = dist.TransformedDistribution(dist.Normal(0.0, 1.0), [dist.transforms.AffineTransform(1.0, 2.0)])
+    for prior, name in ((shifted, "TransformedDistribution"), (Normal(0.0, 1.0), "Normal")):
+        record = PriorRecord.of(prior)
+        assert name in str(record)
+        with pytest.raises(hs.InputError, match=r"give it again in priors="):
+            record.build()
 
 
 def test_a_posterior_that_does_not_say_what_made_it_is_refused():
