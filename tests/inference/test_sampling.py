@@ -1,5 +1,7 @@
 """Samplers on plain Pyro models: the table of them, their draws against known posteriors, seeds, coordinates."""
 
+import ctypes
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -106,6 +108,27 @@ def test_a_compiled_density_is_no_number_where_its_gradient_is_none():
     assert not np.isfinite(density(np.zeros(1))[1]).all()
     assert np.isnan(evaluate(np.zeros(1))[0])
     assert np.isfinite(evaluate(np.ones(1))[0])
+
+
+def n_thread_states():
+    """Threads that Python knows in this process."""
+    api, count = ctypes.pythonapi, 0
+    for function in (api.PyInterpreterState_Get, api.PyInterpreterState_ThreadHead, api.PyThreadState_Next):
+        function.restype = ctypes.c_void_p
+    state = api.PyInterpreterState_ThreadHead(ctypes.c_void_p(api.PyInterpreterState_Get()))
+    while state:
+        state, count = api.PyThreadState_Next(ctypes.c_void_p(state)), count + 1
+    return count
+
+
+def test_the_threads_of_chains_leave_nothing_behind():
+    density, before = schools(), n_thread_states()
+    hs.sample(density, draws=20, tune=50, chains=3, seed=1)
+    # A thread that is just ending may still be there.
+    deadline = time.monotonic() + 10
+    while n_thread_states() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert n_thread_states() == before
 
 
 def test_a_posterior_without_a_mode_is_refused_by_laplace():
