@@ -10,7 +10,7 @@ import pandas as pd
 
 import hddm_sbi as hs
 from benchmarks.house import ROOT, WINGS, first_line, modules
-from hddm_sbi.simulation.simulator import Parameter, Simulator
+from hddm_sbi.simulation import Parameter, Simulator
 
 
 def write_pages(docs: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import stats
 
 from hddm_sbi.likelihoods.catalogue import load_simulator, names, weights_of
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.simulation.first_passage import Passage
-from hddm_sbi.simulation.simulator import Simulator
 
 #: of every goodness of fit: five standard errors.
 FALSE_ALARM = 5.7e-7

@@ -12,7 +12,7 @@ from hddm_sbi.cli.output import check_writable, warnings_shown
 from hddm_sbi.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
-    from hddm_sbi.simulation.simulator import Simulator
+    from hddm_sbi.simulation import Simulator
 
 
 @click.command()
@@ -90,7 +90,6 @@ def _train_own(simulator: Simulator, output: Path | None, options: dict[str, Any
 
 def _simulator_at(place: str) -> Simulator:
     """The simulator called NAME in FILE.py, which is run as if it were imported."""
-    from hddm_sbi.simulation.simulator import Simulator
 
     path, _, name = place.rpartition(":")
     if not Path(path).is_file():

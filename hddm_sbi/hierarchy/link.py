@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hddm_sbi.simulation.simulator import Link
+from hddm_sbi.simulation import Link
 
 #: the soft edge of a box is this fraction of its width (on the link's scale); of 1 unit where the box is unbounded.
 EDGE = 0.01

@@ -35,7 +35,7 @@ from hddm_sbi.inference.density import FlatDensity, flatten
 from hddm_sbi.inference.sampling import SAMPLERS, sample
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
 
 #: what is computed when it is first needed, from one table; the last two belong to one process as well.

@@ -17,7 +17,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.hierarchy.population import Population, population
 from hddm_sbi.hierarchy.priors import LKJ_SHAPE, to_pyro
-from hddm_sbi.simulation.simulator import Link, ParameterPrior
+from hddm_sbi.simulation import Link, ParameterPrior
 from hddm_sbi.types import Array, Index
 
 Values = Mapping[str, Tensor]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.likelihoods.likelihood import LAPSE
-from hddm_sbi.simulation.simulator import ParameterPrior, Prior, Simulator
+from hddm_sbi.simulation import ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
 PriorChoice = str | Mapping[str, TorchDistribution] | None

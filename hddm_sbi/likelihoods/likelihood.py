@@ -35,7 +35,7 @@ from hddm_sbi.likelihoods.cells import (
 )
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
 from hddm_sbi.seeds import derive_seed
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
 
 __all__ = [

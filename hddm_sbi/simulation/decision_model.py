@@ -21,7 +21,8 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.first_passage import Passage
 from hddm_sbi.simulation.outcome import Simulated
-from hddm_sbi.simulation.simulator import Parameter, Simulator
+from hddm_sbi.simulation.parameter import Parameter
+from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
 
 #: trials per random stream; part of what a seed means, so changing it changes every simulated table.

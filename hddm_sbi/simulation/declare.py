@@ -10,11 +10,9 @@ from typing import Any
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.outcome import Outcome
+from hddm_sbi.simulation.parameter import Parameter, ParameterPrior, Prior, parameter
 from hddm_sbi.simulation.python_function import BlackBoxSimulator, MissingSimulator
-from hddm_sbi.simulation.simulator import Clock, Link, Parameter, ParameterPrior, Prior, Simulator, Symmetries
-
-#: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
-_NEAR_ZERO = 0.01
+from hddm_sbi.simulation.simulator import Clock, Simulator, Symmetries
 
 
 def declare(
@@ -72,79 +70,12 @@ def declare(
     return decorate
 
 
-def parameter(
-    name: str,
-    low: float,
-    high: float,
-    description: str = "",
-    unit: str = "",
-    *,
-    link: Link | None = None,
-    prior: ParameterPrior | None = None,
-) -> Parameter:
-    """A parameter by its box alone; link, support and priors follow from it unless given.
-
-    Parameters
-    ----------
-    name
-        Its name in formulas and in every theta.
-    low, high
-        The box: where the simulator is run and the likelihood will hold.
-    description, unit
-        What it means, and in which unit.
-    link
-        By default logit where the box lies in [0, 1], log where it is positive, else identity.
-    prior
-        By default the intercept is normal on the scale of the link, with 95 % of it inside the box; slopes and sds
-        between groups have half that scale.
-
-    Raises
-    ------
-    InputError
-        For a box without two finite ends, low < high.
-
-    Examples
-    --------
-    >>> parameter("rate", 0.5, 20.0).prior.link
-    'log'
-    """
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InputError(f"the box of {name!r} must be two finite numbers, low < high; got ({low}, {high}).")
-    guessed: Link = "identity" if low < 0 else "logit" if high <= 1 else "log"
-    chosen = prior.link if prior is not None else link or guessed
-    support: dict[Link, tuple[float, float]] = {
-        "identity": (-math.inf, math.inf),
-        "log": (0.0, math.inf),
-        "logit": (0.0, 1.0),
-    }
-    return Parameter(
-        name,
-        float(low),
-        float(high),
-        description or name,
-        unit or "1",
-        typical=(low + (high - low) / 4, high - (high - low) / 4),
-        support=support[chosen],
-        prior=prior or _default_prior(chosen, low, high),
-    )
-
-
 def _in_box(name: str, box: tuple[float, float] | Parameter, symmetries: Symmetries) -> Parameter:
     """A `Parameter`, or one made of a box; times and scales are positive without an upper end, however small it is."""
     if isinstance(box, Parameter):
         return box
     positive = name in symmetries.set_apart and box[0] >= 0
     return parameter(name, *box, link="log" if positive else None)
-
-
-def _default_prior(link: Link, low: float, high: float) -> ParameterPrior:
-    if link == "log":
-        low, high = math.log(low or _NEAR_ZERO * high), math.log(high)
-    elif link == "logit":
-        ends = max(low, _NEAR_ZERO), min(high, 1 - _NEAR_ZERO)
-        low, high = (math.log(x / (1 - x)) for x in ends)
-    width = high - low
-    return ParameterPrior.normal(link, (low + high) / 2, width / 4, slope=width / 8, group_sd=width / 8)
 
 
 def _outcome(name: str, kind: str | tuple[object, ...]) -> Outcome:

@@ -1,4 +1,4 @@
-"""What every simulator declares: parameters with their priors, outcomes, symmetries, and the shape of its times."""
+"""What every simulator declares: parameters, outcomes, symmetries, and the shape of its decision times."""
 
 from __future__ import annotations
 
@@ -13,125 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.simulation.outcome import Outcome, Simulated
+from hddm_sbi.simulation.parameter import Parameter, ParameterPrior
 from hddm_sbi.types import Array
 
-Link = Literal["identity", "log", "logit"]
 Power = float | Callable[[Mapping[str, Any]], Any]
 
 #: `Simulator.discretisation` of a simulator without any.
 EXACT = "none: every trial is drawn from the model's law"
-
-
-@dataclass(frozen=True)
-class Prior:
-    """A prior as plain data; `hddm_sbi.hierarchy.priors` turns it into a Pyro distribution.
-
-    Parameters
-    ----------
-    family
-        "normal", "halfnormal" or "gamma".
-    location
-        Mean of a normal or gamma prior; 0 for a half-normal one.
-    scale
-        Standard deviation of a normal or gamma prior; scale of a half-normal one.
-
-    Examples
-    --------
-    >>> Prior("normal", 0.0, 3.0)
-    Prior(family='normal', location=0.0, scale=3.0)
-    """
-
-    family: str
-    location: float
-    scale: float
-
-
-@dataclass(frozen=True)
-class ParameterPrior:
-    """Default priors of one parameter's coefficients, on the scale of its link.
-
-    Parameters
-    ----------
-    link
-        "identity", "log" or "logit": the scale on which the linear predictor of the parameter adds up.
-    intercept
-        Prior of the intercept, and of every cell mean under `0 + condition`.
-    slope
-        Prior of every other common coefficient.
-    group_sd
-        Prior of the standard deviation of every group effect.
-    population
-        How groups spread around the mean: "normal" on the link scale, or "gamma" with that mean and sd.
-
-    Examples
-    --------
-    >>> ParameterPrior.normal("log", 0.0, 0.6, slope=0.4, group_sd=0.3).slope
-    Prior(family='normal', location=0.0, scale=0.4)
-    """
-
-    link: Link
-    intercept: Prior
-    slope: Prior
-    group_sd: Prior
-    population: str = "normal"
-
-    @classmethod
-    def normal(cls, link: Link, mean: float, sd: float, *, slope: float, group_sd: float) -> ParameterPrior:
-        """Normal priors: the intercept N(mean, sd), slopes N(0, slope), sds between groups half-normal with that scale.
-
-        >>> ParameterPrior.normal("identity", 2.0, 3.0, slope=1.0, group_sd=0.5).intercept
-        Prior(family='normal', location=2.0, scale=3.0)
-        """
-        return cls(link, Prior("normal", mean, sd), Prior("normal", 0.0, slope), Prior("halfnormal", 0.0, group_sd))
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a model; `hddm_sbi.parameter` makes one from its box alone.
-
-    Parameters
-    ----------
-    name
-        Its name in formulas and in every theta.
-    low, high
-        The box: where simulators are tested and networks trained.
-    description
-        What it means, in a few words.
-    unit
-        Its unit, "1" for a pure number.
-    typical
-        (low, high): the range seen in human data.
-    support
-        (low, high): where the model is defined.
-    prior
-        Default priors of its coefficients.
-    from_data
-        The parameter is not estimated but read from the column of its name in the trial table (a condition of the
-        task), with `low` and `high` as its two codes.
-    accuracy_range
-        (low, high): where the accuracy per trial of a learned likelihood is scored; None for the whole box.
-    bias_range
-        (low, high): where its posterior bias is scored; None for the box without 15 % of its width at either end.
-
-    Examples
-    --------
-    >>> import hddm_sbi as hs
-    >>> drift = hs.load_simulator("ddm").parameters[0]
-    >>> drift.name, drift.low, drift.high, drift.unit
-    ('v', -5.0, 5.0, '1/s')
-    """
-
-    name: str
-    low: float
-    high: float
-    description: str
-    unit: str
-    typical: tuple[float, float]
-    support: tuple[float, float]
-    prior: ParameterPrior
-    from_data: bool = False
-    accuracy_range: tuple[float, float] | None = None
-    bias_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from hddm_sbi.likelihoods.likelihood import (
     outcome_rows,
     with_lapses,
 )
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array
 
 Region = dict[str, tuple[float, float]]

@@ -10,7 +10,7 @@ from typing import Any
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.likelihoods.mixture.network import Architecture
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
 from hddm_sbi.training.mixture import architecture_for, recipe_for, train_network

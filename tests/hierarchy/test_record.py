@@ -13,7 +13,7 @@ import hddm_sbi as hs
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
-from hddm_sbi.simulation.declare import from_json
+from hddm_sbi.simulation import from_json
 
 
 def fit(model):

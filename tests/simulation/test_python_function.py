@@ -10,7 +10,7 @@ import pytest
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
-from hddm_sbi.simulation.declare import as_json, from_json
+from hddm_sbi.simulation import as_json, from_json
 
 N = 2_500
 RATES = np.random.default_rng(1).uniform(0.5, 20.0, (N, 1))

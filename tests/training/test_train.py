@@ -21,7 +21,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
-from hddm_sbi.simulation.declare import as_json
+from hddm_sbi.simulation import as_json
 from hddm_sbi.training import estimator, mixture
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.proposal import propose

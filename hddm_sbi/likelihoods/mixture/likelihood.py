@@ -15,7 +15,7 @@ from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials, ou
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 from hddm_sbi.likelihoods.mixture.perceptron import packed
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array
 
 #: rows of theta that go through the network at a time where every trial has its own.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.time_map import TimeMap
-from hddm_sbi.simulation.simulator import Clock, Parameter, Power, Simulator
+from hddm_sbi.simulation import Clock, Parameter, Power, Simulator
 
 #: a box comes near the end of a support within this share of its width; its distance is never less than the second.
 _NEAR, _ROUNDED = 0.15, 0.01

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.likelihood import shift_of
-from hddm_sbi.simulation.simulator import Parameter, Simulator
+from hddm_sbi.simulation import Parameter, Simulator
 from hddm_sbi.types import Array
 
 

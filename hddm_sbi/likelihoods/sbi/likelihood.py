@@ -19,7 +19,7 @@ from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import kind
 from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
-from hddm_sbi.simulation.simulator import Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
 
 
