@@ -90,6 +90,7 @@ def _train_own(simulator: Simulator, output: Path | None, options: dict[str, Any
 
 def _simulator_at(place: str) -> Simulator:
     """The simulator called NAME in FILE.py, which is run as if it were imported."""
+    from hddm_sbi.simulation import Simulator
 
     path, _, name = place.rpartition(":")
     if not Path(path).is_file():
