@@ -75,7 +75,7 @@ def check_table(
     names of these columns. upper: which response value is the upper bound, if not coded +1 and -1.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
-    >>> from hddm_sbi.simulation.declare import declare
+    >>> from hddm_sbi.simulation import declare
     >>> cookies = declare({"rate": (0.5, 20)}, {"chips": "count"})(lambda rate, rng: rng.poisson(rate))
     >>> check_table(pd.DataFrame({"chips": [8, 12]}), cookies).values
     array([[ 8.],
