@@ -79,8 +79,9 @@ def plot_predictive(
     ['condition = easy', 'condition = hard']
     """
     frame = model.trials.frame
-    if by not in _predictor_columns(model):
-        raise InputError(f"by={by!r} is not a predictor of this model; expected one of {_predictor_columns(model)}.")
+    known = list(model.trials.predictors)
+    if by not in known:
+        raise InputError(f"by={by!r} is not a predictor of this model; expected one of {known}.")
     predicted = posterior_predictive(model, posterior, n_draws, seed)
     if not model.simulator.is_decision_model:
         return _outcome_panels(model, predicted, by, bins)
@@ -417,8 +418,3 @@ def _axis_label(model: HierarchicalModel, parameter: str) -> str:
 def _parameter_of(coefficient: str, names: Sequence[str]) -> str:
     """The parameter that a coefficient belongs to: the longest name it begins with."""
     return max((name for name in names if coefficient.startswith(f"{name}_")), key=len, default="")
-
-
-def _predictor_columns(model: HierarchicalModel) -> list[str]:
-    outcomes = [outcome.name for outcome in model.simulator.outcomes]
-    return [str(column) for column in model.trials.frame.columns if column not in outcomes]
