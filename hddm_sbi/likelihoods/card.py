@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from safetensors.torch import save
 from torch import nn
 
 from hddm_sbi.errors import InputError
+
+Network = Literal["mixture", "sbi"]
 
 #: what the entries of a card are in JSON, where a wrong one would only be noticed later.
 _ENTRIES = {
@@ -31,13 +33,34 @@ _ENTRIES = {
 class Card:
     """A checkpoint's passport.
 
-    box: (low, high) per parameter. recipe: what decides the weights, seed included. sha256, bytes: of the weights file.
-    scores: name -> value, printed by `scored_by`. versions: of the libraries that made it. declaration: a simulator
-    that the package does not ship, without its function. validation: loss per outcome held out, epoch by epoch.
-    discretisation: how far the simulations are from the model's law.
+    Attributes
+    ----------
+    model, parameters
+        The model, and its parameters in order.
+    network
+        What the weights are of: the mixture network of a decision model, or an estimator of sbi.
+    box
+        (low, high) of each parameter, where the network was trained.
+    architecture
+        Sizes of the network, as plain numbers.
+    simulations, recipe
+        How many, and what decides the weights, seed included.
+    versions, created
+        Of the libraries that made it, and the day.
+    sha256, bytes
+        Of the weights file.
+    scores, scored_by
+        Name -> value, and the command that prints them.
+    declaration
+        A simulator that the package does not ship, without its function.
+    validation
+        Loss per outcome held out, epoch by epoch.
+    discretisation
+        How far the simulations are from the model's law.
     """
 
     model: str
+    network: Network
     parameters: tuple[str, ...]
     box: Mapping[str, tuple[float, float]]
     architecture: Mapping[str, Any]
@@ -97,7 +120,7 @@ def read_card(weights: Path) -> Card:
     if not path.is_file():
         raise InputError(f"{str(weights)!r} has no card; expected {path.name!r} beside it (they are written together).")
     try:
-        raw = json.loads(path.read_text())
+        raw = _known(json.loads(path.read_text()))
         raw["parameters"] = tuple(raw["parameters"])
         raw["validation"] = tuple(float(loss) for loss in raw.get("validation", ()))
         raw["box"] = {name: (float(low), float(high)) for name, (low, high) in raw["box"].items()}
@@ -106,7 +129,18 @@ def read_card(weights: Path) -> Card:
         raise InputError(f"the card {str(path)!r} cannot be read ({reason}); restore it or train again.") from reason
 
 
+def _known(raw: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a card, none of them unknown and none missing."""
+    unknown = set(raw) - {f.name for f in fields(Card)}
+    missing = {f.name for f in fields(Card) if f.default is MISSING and f.default_factory is MISSING} - set(raw)
+    if unknown or missing:
+        raise ValueError(f"missing entries: {sorted(missing)}, unknown entries: {sorted(unknown)}")
+    return raw
+
+
 def _checked(card: Card) -> Card:
+    if card.network not in get_args(Network):
+        raise ValueError(f"'network' must be one of {get_args(Network)}; got {card.network!r}")
     for name, kind in _ENTRIES.items():
         value = getattr(card, name)
         if not isinstance(value, kind):

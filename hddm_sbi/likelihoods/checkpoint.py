@@ -41,7 +41,7 @@ def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:
     """
     card = read_card(weights)
     model = _declared(weights, card) if simulator is None else simulator
-    if "sizes" not in card.architecture:
+    if card.network == "mixture":
         return load_likelihood(weights, model)
     content = _verified(weights, card, model)
     encoding, estimator = _estimator(weights, content, card, model)

@@ -145,7 +145,7 @@ def train_estimator(
     trained = fit_estimator(encoding, shape, encoding.condition(at), encoded, seed=request.seed, **options)
     architecture = {name: getattr(encoding, name) for name in ("location", "spread", "sizes")}
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": trained.cut_short}
-    card = request.card({**shape.as_dict(), **architecture}, recipe, trained.validation)
+    card = request.card("sbi", {**shape.as_dict(), **architecture}, recipe, trained.validation)
     kind_of = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
     likelihood = kind_of(simulator, trained.estimator, encoding, simulator.box, card)
     found = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed)

@@ -108,7 +108,7 @@ def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
         network = train_network(request.simulator, recipe, folder, architecture, callback=callback, **options)
         failed = n_failed(folder, recipe)
     facts = {**asdict(recipe), "failed": failed, "cut_short": time.monotonic() > deadline}
-    card = request.card(architecture.as_dict(), facts, tuple(validation))
+    card = request.card("mixture", architecture.as_dict(), facts, tuple(validation))
     likelihood = MixtureLikelihood(request.simulator, network, request.simulator.box, card=card)
     found = check(likelihood, values.numpy(), theta.numpy(), request.seed)
     likelihood.card = replace(card, scores=found.scores())

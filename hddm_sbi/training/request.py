@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.card import Card, versions_of
+from hddm_sbi.likelihoods.card import Card, Network, versions_of
 from hddm_sbi.parallel import check_recipe
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator, as_json
@@ -55,10 +55,17 @@ class TrainingRequest:
         options: dict[str, Any] = {"n_jobs": self.n_jobs, "progress": self.progress, "folder": folder}
         return self.simulator.simulate_outcomes(theta, self.seed, **options)
 
-    def card(self, architecture: Mapping[str, Any], recipe: Mapping[str, Any], validation: tuple[float, ...]) -> Card:
+    def card(
+        self,
+        network: Network,
+        architecture: Mapping[str, Any],
+        recipe: Mapping[str, Any],
+        validation: tuple[float, ...],
+    ) -> Card:
         """A card without scores."""
         return Card(
             model=self.simulator.name,
+            network=network,
             parameters=self.simulator.names,
             box=self.simulator.box,
             architecture=architecture,

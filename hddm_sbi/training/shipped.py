@@ -67,6 +67,7 @@ def train_likelihood_of(
     network = train_network(simulator, recipe, runs, sizes, **options)
     card = checkpoint.Card(
         model=name,
+        network="mixture",
         parameters=simulator.names,
         box=simulator.box,
         architecture=sizes.as_dict(),

@@ -55,6 +55,7 @@ def small_network():
 def card_of(network, **changes):
     card = checkpoint.Card(
         model="ddm",
+        network="mixture",
         parameters=DDM.names,
         box=DDM.box,
         architecture=network.architecture.as_dict(),
@@ -174,6 +175,8 @@ def test_broken_card(weights, text):
         {"box": {"v": [-5.0]}},
         {"box": [1, 2]},
         {"unexpected": 1},
+        {"network": "flow"},
+        {"network": "sbi"},
         {"bytes": "many"},
         {"sha256": None},
         {"model": None},
