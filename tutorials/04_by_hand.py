@@ -8,9 +8,9 @@
 
 # %% [markdown]
 # # By hand: a hierarchical DDM in plain Pyro
-# Formulas cover much, not everything. Here the likelihood that ships with the package stands inside a Pyro model
-# written line by line, with something no formula says: subjects whose threshold and non-decision time hang together
-# through one hidden trait, caution.
+# Formulas cannot express every model. Here we write a Pyro model line by line, and use the learned likelihood of the
+# package inside it. The model has a part that no formula expresses: a hidden trait of each subject, caution, changes
+# both the threshold and the non-decision time.
 
 # %%
 import os
@@ -50,8 +50,8 @@ data = hs.simulate(
 # %% [markdown]
 # ## The likelihood
 # `likelihood.distribution(theta, index)` is the likelihood as a Pyro distribution. Its outcomes are rows of rt and
-# response, as they stand in the table. `theta` has one row for each subject, with columns in the order of the model's
-# parameters, and `index` says which row each trial belongs to: the network runs once per subject, not once per trial.
+# response, coded as in the table. `theta` has one row for each subject, with columns in the order of the model's
+# parameters. `index` says which row each trial belongs to, so the network runs once per subject, not once per trial.
 
 # %%
 likelihood = hs.load_likelihood("ddm")
@@ -65,8 +65,8 @@ print(f"log likelihood: {float(by_distribution.sum()):.6f} and, by names of para
 
 # %% [markdown]
 # ## The model
-# Ordinary Pyro: the trials are observed. 2 % of them may be lapses, so that no single trial can rule out a non-decision
-# time.
+# This is ordinary Pyro with observed trials. 2 % of the trials may be lapses, so that no single trial can exclude a
+# non-decision time.
 
 
 # %%
@@ -93,8 +93,8 @@ def model():
 
 # %% [markdown]
 # ## NUTS on the fast path
-# `hs.flatten` records the model's log density once and compiles it: the trials are sorted once, and the likelihood is
-# summed by subject. `hs.sample` runs nutpie's NUTS on it.
+# `hs.flatten` records the log density of the model once and compiles it. It sorts the trials once, and sums the
+# likelihood by subject. `hs.sample` runs nutpie's NUTS on it.
 
 # %%
 START = {"drift": 1.0, "drift_sd": 0.3, "log_a": 0.0, "log_t0": -1.5, "caution_on_a": 0.1, "caution_on_t0": 0.1}
@@ -114,7 +114,8 @@ print(f"caution, estimated against true: r = {np.corrcoef(draws['caution'].mean(
 
 # %% [markdown]
 # ## Any other inference of Pyro
-# It is a Pyro model, so whatever Pyro offers works. A variational approximation, for instance, in a few seconds:
+# Every inference algorithm of Pyro works on this model. One example is a variational approximation, which takes a few
+# seconds.
 
 # %%
 pyro.clear_param_store()
