@@ -49,9 +49,22 @@ def names() -> tuple[str, ...]:
 
 
 def load_simulator(name: str) -> DecisionModel:
-    """The model called `name`.
+    """A model of the package.
 
-    >>> load_simulator("ddm").names
+    Parameters
+    ----------
+    name
+        Of the model; `hs.models()` lists them.
+
+    Raises
+    ------
+    InputError
+        Where there is no model of that name.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.load_simulator("ddm").names
     ('v', 'a', 'z', 't0')
     """
     if name not in names():
@@ -62,12 +75,29 @@ def load_simulator(name: str) -> DecisionModel:
 
 
 def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simulator | None = None) -> Likelihood:
-    """The likelihood of a model: learned ("neural", from the weights in the package), in closed form ("exact"), or its
-    equation solved at every theta ("numerical", slow: a reference).
+    """The likelihood of a model.
 
-    name: of a model, or the path of a `.safetensors` file written by training. simulator: of such a file, where it is
-    to be run again; the file itself holds no code. Raises InputError where the model is unknown, has no closed form or
-    no weights, or where the file is truncated, edited, or of another model.
+    Parameters
+    ----------
+    name
+        Of a model, or the path of a `.safetensors` file written by training.
+    kind
+        "neural": learned, from the weights in the package. "exact": in closed form. "numerical": the model's equation
+        solved at every theta, which is slow: a reference.
+    simulator
+        Of a file, where it is to be run again; the file itself holds no code.
+
+    Raises
+    ------
+    InputError
+        Where the model is unknown, has no closed form or no weights, or where the file is truncated, edited, or of
+        another model.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.load_likelihood("ddm", kind="exact")
+    ExactLikelihood(ddm: v a z t0)
     """
     path = Path(name)
     if path.suffix == _WEIGHTS or path.is_file():
@@ -157,7 +187,20 @@ def weights_of(name: str) -> Path | None:
 
 
 def models() -> pd.DataFrame:
-    """One row per model: parameters, choices, whether closed form and pretrained weights exist, scores."""
+    """The models of the package.
+
+    Returns
+    -------
+    DataFrame
+        One row per model: its parameters, number of choices, whether it has a closed form and pretrained weights, and
+        the scores on the card of those weights.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.models().loc["ddm", "parameters"]
+    'v a z t0'
+    """
     import pandas as pd
 
     rows = {}

@@ -12,7 +12,15 @@ from torch.distributions import Distribution
 
 @contextmanager
 def validation_kept() -> Iterator[None]:
-    """Keep the default of argument validation. zuko, which sbi imports, switches it off for torch and so for Pyro."""
+    """Keep the default of argument validation while sbi is imported: zuko, which sbi imports, switches it off for
+    torch, and so for Pyro.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> with hs.validation_kept():
+    ...     from sbi.inference import NLE
+    """
     before = Distribution._validate_args
     try:
         yield
@@ -32,7 +40,15 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 class SilentTracker:
-    """For `tracker=` of sbi's trainers, whose default writes a folder `sbi-logs`: remembers nothing."""
+    """A tracker for sbi's trainers that keeps nothing; their default writes a folder `sbi-logs`.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> with hs.validation_kept():
+    ...     from sbi.inference import NLE
+    >>> trainer = NLE(tracker=hs.SilentTracker())
+    """
 
     log_dir = None
 

@@ -22,10 +22,22 @@ _EPSILON = 1e-9
 
 @dataclass(frozen=True)
 class EstimatorShape:
-    """Sizes of an estimator. All its layers are smooth, for posteriors are made of gradients.
+    """Sizes of an estimator. All its layers are smooth, because samplers follow gradients.
 
-    hidden, depth: of the perceptron on the parameters. components: of the mixture of normals for one continuous
-    outcome. transforms, bins: of the spline flow for several.
+    Parameters
+    ----------
+    hidden, depth
+        Width and number of hidden layers of the perceptron on the parameters.
+    components
+        Of the mixture of normals, for one continuous outcome.
+    transforms, bins
+        Of the spline flow, for several continuous outcomes.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.EstimatorShape(hidden=32)
+    EstimatorShape(hidden=32, depth=2, components=8, transforms=3, bins=8)
     """
 
     hidden: int = 48

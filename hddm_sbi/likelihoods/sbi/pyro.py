@@ -20,22 +20,44 @@ from hddm_sbi.likelihoods.sbi.log_density import log_density
 class SBIToPyro(RowDistribution):
     """A trained sbi estimator as a Pyro distribution of the outcomes, log p(x | condition).
 
-    estimator: what `NLE(...).train()` or `MNLE(...).train()` returns, of any kind; or a ratio estimator (NRE), whose
-    log_prob is log p(x | condition) - log p(x), up to a constant: right for posteriors, not a density, not to be
-    sampled. A posterior is no likelihood and is refused, and so is an estimator from `NPE(...).train()` by its sizes,
-    unless there are as many parameters as numbers in an outcome: then it looks the same from outside.
-    condition: `(*batch, p)`, the estimator's parameters; log_prob is differentiable in it.
-    index: integers in 0 ... n - 1 where condition is `(*batch, n, p)`: outcome k is conditioned on row `index[k]`, as
-    with `condition[..., index, :]`, and the network is evaluated once per row instead of once per outcome. The same
-    holds for rows repeated by a plate or by `expand`. Rows that merely hold equal numbers are evaluated together
-    where no gradient is asked for; with gradients each keeps its own.
+    Parameters
+    ----------
+    estimator
+        What `NLE(...).train()` or `MNLE(...).train()` returns, of any kind; or a ratio estimator (NRE), whose log_prob
+        is log p(x | condition) - log p(x), up to a constant: right for posteriors, not a density, not to be sampled. A
+        posterior is no likelihood and is refused. So is an estimator from `NPE(...).train()`, by its sizes; but with as
+        many parameters as numbers in an outcome it looks the same from outside.
+    condition
+        (*batch, p), the estimator's parameters; log_prob is differentiable in it.
+    index
+        Integers in 0 ... n - 1 where condition is (*batch, n, p): outcome k is conditioned on row `index[k]`, as with
+        `condition[..., index, :]`, and the network is evaluated once per row instead of once per outcome. The same
+        holds for rows repeated by a plate or by `expand`. Rows that merely hold equal numbers are evaluated together
+        where no gradient is asked for; with gradients each keeps its own.
+    validate_args
+        Whether outcomes are checked against the support; None: as Pyro is set.
 
-    Batch shape: `(*batch,)` or, with index, `(*batch[:-1], *index.shape)`. Event shape: the estimator's input shape; ()
-    if an outcome is one number. Raises InputError for anything that is not a likelihood, for a condition of the wrong
-    size, an index out of range, outcomes of the wrong shape, and categories the estimator was not trained on.
+    Notes
+    -----
+    Batch shape: (*batch,) or, with index, (*batch[:-1], *index.shape). Event shape: the estimator's input shape; () if
+    an outcome is one number.
 
-        with pyro.plate("cookie", len(chips)):
-            pyro.sample("chips", SBIToPyro(estimator, rate.unsqueeze(-1), index=location), obs=chips)
+    Raises
+    ------
+    InputError
+        For anything that is not a likelihood, for a condition of the wrong size, an index out of range, outcomes of the
+        wrong shape, and categories the estimator was not trained on.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import hddm_sbi as hs
+    >>> with hs.validation_kept():
+    ...     from sbi.neural_nets import likelihood_nn
+    >>> rate, chips = torch.rand(50, 1), torch.randn(50, 1)
+    >>> estimator = likelihood_nn("mdn")(chips, rate)
+    >>> hs.SBIToPyro(estimator, rate[:2], index=[0, 1, 1]).batch_shape
+    torch.Size([3])
     """
 
     def __init__(
