@@ -30,10 +30,10 @@ def _indices(lowering: Lowering, listed: Sequence[Any]) -> list[Lazy | None]:
 
 
 def _pick(tensor: Lazy, indices: Sequence[Lazy | None], shape: Shape) -> Lazy:
-    """Elements at index tensors that stand side by side."""
+    """Elements at adjacent index tensors."""
     used = [d for d, index in enumerate(indices) if index is not None]
     if used != list(range(used[0], used[-1] + 1)):
-        raise UnknownOperationError("index tensors that do not stand side by side")
+        raise UnknownOperationError("index tensors that are not adjacent")
     wide = torch.broadcast_shapes(*(indices[d].shape for d in used))  # type: ignore[union-attr]
     spread = {d: indices[d].broadcast(tuple(wide)) for d in used}  # type: ignore[union-attr]
     lead, n = used[0], len(wide)

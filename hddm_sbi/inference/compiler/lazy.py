@@ -32,7 +32,7 @@ class Position:
 
     @property
     def fixed(self) -> int | None:
-        """The place, where it is the same in every round of the loops."""
+        """The place if it is the same in all rounds of the loops, else None."""
         return None if any(self.steps.values()) else self.first
 
     def __str__(self) -> str:

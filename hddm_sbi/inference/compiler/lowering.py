@@ -20,8 +20,8 @@ class UnknownOperationError(NotImplementedError):
 class Lowering:
     """Walks a graph and keeps the lazy tensor of every node.
 
-    rules: by the name of an operation, with its overload ("max.dim") or without. values: what every node was for one
-    input, for shapes and for constants.
+    rules: by the name of an operation, with its overload ("max.dim") or without. values: every node's value
+    at one input, for shapes and constants.
     """
 
     def __init__(self, rules: Mapping[str, Rule], values: Mapping[fx.Node, Any]) -> None:
@@ -63,7 +63,7 @@ class Lowering:
         return rule
 
     def tensor(self, argument: Any) -> Lazy:
-        """The lazy tensor of a node, or of a number that stands in the graph."""
+        """The lazy tensor of a node, or of a number in the graph."""
         if isinstance(argument, fx.Node):
             lazy: Lazy = self._lazy[argument]
             return lazy
@@ -80,7 +80,7 @@ Rule = Callable[[Lowering, fx.Node], Any]
 
 
 def option(node: fx.Node, position: int, name: str, default: Any) -> Any:
-    """An argument that may stand by position, by name, or not at all."""
+    """An argument given by position, by name, or not at all."""
     return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
 
 

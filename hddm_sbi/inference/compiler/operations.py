@@ -1,4 +1,4 @@
-"""The table of operations, one for all kinds: what each tensor operation becomes in a program."""
+"""The table of operations: what each tensor operation becomes in a program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATIONS: dict[str, Rule] = POINTWISE | VIEWS | SUMS | INDEXING
 def lower(graph: fx.GraphModule, values: Mapping[fx.Node, Any]) -> tuple[Program, tuple[Lazy, ...]]:
     """The program of a graph, and the lazy tensors of its results. Raises UnknownOperationError.
 
-    values: what every node was for one input, for shapes and for constants.
+    values: every node's value at one input, for shapes and constants.
     """
     lowering = Lowering(OPERATIONS, values)
     results = lowering.run(graph.graph)

@@ -33,7 +33,7 @@ def has_kernel(operator: str) -> bool:
 class Program:
     """Statements over four arrays: x (the input), w (workspace), f and k (constants, real and whole numbers).
 
-    Nothing is computed until it is stored; every element is computed once.
+    Storing a lazy tensor computes it; every element is computed once.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Program:
         self._starts: list[int] = []
 
     def constant(self, value: Tensor) -> Lazy:
-        """A tensor known beforehand; a real value repeated takes the room of one."""
+        """A constant tensor; if all its real values are equal, it takes the memory of one."""
         real = value.dtype.is_floating_point
         flat = value.detach().reshape(-1).to(torch.float64 if real else torch.int64)
         uniform = real and flat.numel() > 0 and bool((flat == flat[0]).all())
