@@ -91,6 +91,7 @@ START = Parameter(
     typical=(0.0, 0.5),
     support=(0.0, 1.0),
     prior=ParameterPrior.normal("logit", -1.0, 1.0, slope=0.4, group_sd=0.3),
+    bias_range=(0.25, 0.75),
 )
 DRIFT_SD = Parameter(
     "sv",
