@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, shift_of
+from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, outcome_rows, shift_of
 from hddm_sbi.simulation import DecisionModel
 from hddm_sbi.types import Array, Index
 
@@ -55,6 +55,13 @@ class NumericalLikelihood(DecisionLikelihood):
             return constant
         # The value, with a gradient that is already known.
         return constant + ((theta - theta.detach()) * torch.from_numpy(gradient)).sum(-1)
+
+    @override
+    def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """log[1 - P(RT <= rt)]: the equation is solved up to rt only, so the far tail is not known."""
+        choices = range(len(self.simulator.choices))
+        done = torch.stack([self.cdf_rows(outcome_rows(rt, torch.full_like(rt, c)), theta) for c in choices]).sum(0)
+        return torch.log1p(-done)
 
     def _log_density(self, row: Array, decision: Array, choice: Index, t_max: float) -> tuple[Array, Array]:
         """log density of trials at one theta, and its slope in time. decision: (n,) decision times, seconds."""

@@ -103,3 +103,14 @@ def test_unknown_equation_is_refused():
         load_likelihood("levy", kind="numerical")
     with pytest.raises(InputError, match="'neural', 'exact' or 'numerical'"):
         load_likelihood("ddm", kind="other")
+
+
+def test_survival_is_that_of_the_closed_form():
+    """Up to 2 s; to 1e-5, as the density is solved."""
+    rt, theta = torch.tensor([0.6, 1.0, 2.0]).double(), torch.tensor([[1.0, 1.0, 0.5, 0.3]] * 3).double()
+    simulator = hs.load_simulator("ornstein")
+    columns = [simulator.names.index(name) for name in ("v", "a", "z", "t0")]
+    at = torch.zeros(3, len(simulator.names)).double().index_copy(1, torch.tensor(columns), theta)
+    found = NumericalLikelihood(simulator).log_survival_rows(rt, at)
+    expected = ExactLikelihood(hs.load_simulator("ddm")).log_survival_rows(rt, theta)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

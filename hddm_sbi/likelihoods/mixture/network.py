@@ -147,9 +147,7 @@ class MixtureNetwork(nn.Module):
         return torch.where(inside, log_p, -torch.inf)
 
     def log_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
-        """log P(rt > t) per row: t (n,), theta (n, p), mixture of those rows -> (n,); 0 at or below the shift."""
-        if self.reduction.delayed:
-            return torch.log(self._delayed_survival(t, theta, mixture).sum(-1))
+        """log P(rt > t), without a delay: t (n,), theta (n, p), mixture of those rows -> (n,); 0 up to the shift."""
         y, _, inside = self._log_time(t, theta)
         z, _ = self.reduction.times.coordinate(y)
         survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
