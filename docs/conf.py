@@ -41,8 +41,8 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 myst_heading_anchors = 3
 
-# Tutorials are scripts in percent format, and run from top to bottom: with their own tables, enough draws for fits
-# without warnings, and fewer simulations, so that the site takes minutes.
+# Tutorials are scripts in percent format, and run from top to bottom: with their own tables, and fewer draws and
+# simulations where they have many, so that the site takes minutes.
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = os.environ.get("DOCS_EXECUTE", "force")
 nb_execution_timeout = 1200

@@ -28,9 +28,9 @@ class SBIToPyro(RowDistribution):
         posterior is no likelihood and is refused. So is an estimator from `NPE(...).train()`, by its sizes; but with as
         many parameters as numbers in an outcome it looks the same from outside.
     condition
-        (*batch, p), the estimator's parameters; log_prob is differentiable in it.
+        `(*batch, p)`, the estimator's parameters; log_prob is differentiable in it.
     index
-        Integers in 0 ... n - 1 where condition is (*batch, n, p): outcome k is conditioned on row `index[k]`, as with
+        Integers in 0 ... n - 1 where condition is `(*batch, n, p)`: outcome k is conditioned on row `index[k]`, as with
         `condition[..., index, :]`, and the network is evaluated once per row instead of once per outcome. The same
         holds for rows repeated by a plate or by `expand`. Rows that merely hold equal numbers are evaluated together
         where no gradient is asked for; with gradients each keeps its own.
@@ -39,8 +39,8 @@ class SBIToPyro(RowDistribution):
 
     Notes
     -----
-    Batch shape: (*batch,) or, with index, (*batch[:-1], *index.shape). Event shape: the estimator's input shape; () if
-    an outcome is one number.
+    Batch shape: `(*batch,)` or, with index, `(*batch[:-1], *index.shape)`. Event shape: the estimator's input shape; ()
+    if an outcome is one number.
 
     Raises
     ------
