@@ -183,7 +183,7 @@ def sbi() -> None:
             pyro.sample("x", hs.SBIToPyro(estimator, mu.unsqueeze(-1), index=index), obs=observed)
 
     density = hs.flatten(model, {"mu": torch.full((4,), 2.0)})
-    say("sbi", {"x": hs.sample(density, model, method="nuts", **SHORT).x})
+    say("sbi", {"x": hs.sample(density, **SHORT).x})
 
 
 def methods() -> None:
