@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.inference import inference_data
 
 WAYS: dict[str, dict[str, Any]] = {
@@ -23,8 +22,8 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    data = simulate_experiment(n_subjects=40, n_trials=100, seed=1).trials
-    model = hs.HierarchicalModel(FORMULAS, data, likelihood="exact")
+    experiment = hs.simulate_experiment(n_subjects=40, n_trials=100, seed=1)
+    model = hs.HierarchicalModel(experiment.formulas, experiment.trials, likelihood="exact")
     model.density  # noqa: B018 - compiled before the clock starts
 
     def means(**options: Any) -> tuple[dict[str, float], dict[str, float], float, float]:

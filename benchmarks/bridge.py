@@ -11,8 +11,6 @@ from torch import Tensor
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi.inference.density import flatten
-from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, validation_kept
 
 Condition = tuple[Tensor, np.ndarray]
 
@@ -77,7 +75,7 @@ def compare_models(estimator: torch.nn.Module, n_locations: int) -> None:
     start = {"mu": torch.tensor(8.0), "sigma": torch.tensor(1.0), "rate": log_rate.exp().squeeze(-1)}
     theirs = cookie_model(lambda c: to_pyro_distribution(estimator, c[index].float()), n_locations, x)
     ours = cookie_model(lambda c: hs.SBIToPyro(estimator, c, index=index), n_locations, x.squeeze(-1))
-    eager, traced = flatten(theirs, start, path="eager"), flatten(ours, start)
+    eager, traced = hs.flatten(theirs, start, path="eager"), hs.flatten(ours, start)
     slow, fast = (best_seconds(lambda f=f: f(f.start), 40) for f in (eager, traced))
     print(
         f"  cookie model, {n_locations:3d} locations x 30: sbi in Pyro {slow * 1e3:6.2f} ms, ours {traced.path}, "
@@ -93,7 +91,7 @@ def train(build: Callable[[Tensor, Tensor], torch.nn.Module], theta: Tensor, x: 
     torch.manual_seed(1)
     for batch, step in [(500, 5e-3), (1_000, 1e-3), (5_000, 3e-4)]:
         builder = build if estimator is None else lambda *_, trained=estimator: trained
-        trainer = NLE(density_estimator=builder, tracker=SilentTracker(), show_progress_bars=False)
+        trainer = NLE(density_estimator=builder, tracker=hs.SilentTracker(), show_progress_bars=False)
         trainer.append_simulations(theta, x)
         estimator = trainer.train(training_batch_size=batch, learning_rate=step, max_num_epochs=5)
     return estimator
@@ -161,7 +159,7 @@ def estimators() -> None:
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    with validation_kept():
+    with hs.validation_kept():
         import sbi.neural_nets  # noqa: F401 - imported once here, where what it changes is put back
     speed()
     estimators()

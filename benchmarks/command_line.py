@@ -52,9 +52,9 @@ def steps(table: Path, fitted: Path) -> None:
 
     clock.lap("import torch._dynamo, which torch's recorder asks for")
     model = HierarchicalModel(FORMULAS, read_table(table))
-    clock.lap("read the table, build the model, pooled fit")
+    clock.lap("read the table, build the model")
     model.density  # noqa: B018
-    clock.lap("record the density, read its machine code from the cache")
+    clock.lap("pilot fit; record the density, read its machine code from the cache")
     posterior = model.fit(draws=DRAWS, tune=TUNE, chains=CHAINS, seed=1, progress=False)
     clock.lap(f"sample, {CHAINS} x ({TUNE} + {DRAWS}); Rhat and effective sample sizes")
     summary(model, posterior)
@@ -72,15 +72,16 @@ def run(command: list[str]) -> tuple[float, float, str]:
 
 
 def main() -> None:
-    from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+    import hddm_sbi as hs
 
     command = [*PYTHON, "hddm_sbi"]
     seconds = best_seconds(lambda: subprocess.run([*command, "--help"], check=True, stdout=subprocess.DEVNULL), 5)
     print(f"--help: {seconds:.2f} s")
     with tempfile.TemporaryDirectory() as folder:
         table, fitted = Path(folder, "trials.csv"), Path(folder, "fit.nc")
-        simulate_experiment(SUBJECTS, TRIALS, seed=1).trials.to_csv(table, index=False)
-        first, *more = FORMULAS
+        experiment = hs.simulate_experiment(SUBJECTS, TRIALS, seed=1)
+        experiment.trials.to_csv(table, index=False)
+        first, *more = experiment.formulas
         fit = [*command, "fit", str(table), first, *(part for f in more for part in ("-f", f)), "-o", str(fitted)]
         for which in ("first", "second"):
             wall, cpu, _ = run([*fit, "--seed", "1", "--quiet"])

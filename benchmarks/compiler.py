@@ -14,9 +14,8 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.density import Route, flatten
+from hddm_sbi.inference.density import Route
 from hddm_sbi.likelihoods.likelihood import SortedTrials
 
 TRIALS = (1_000, 8_000, 40_000)
@@ -29,7 +28,7 @@ def gradients(model: hs.HierarchicalModel) -> dict[str, float]:
     row = {}
     for path in PATHS:
         began = time.process_time()
-        density = flatten(model.hierarchy, start, path)
+        density = hs.flatten(model.hierarchy, start, path)
         seconds = time.process_time() - began
         x = density.start + 0.05
         row[path] = best_seconds(lambda f=density, x=x: f(x), 30) * 1e3
@@ -40,7 +39,7 @@ def besides_the_likelihood(model: hs.HierarchicalModel) -> float:
     """Microseconds of a compiled gradient of the same cells without any trials, under a closed form."""
     full = model.hierarchy.trials
     none = replace(full, starts=np.zeros_like(full.starts), rt=full.rt[:0])
-    density = flatten(replace(model.hierarchy, trials=none), model.start)
+    density = hs.flatten(replace(model.hierarchy, trials=none), model.start)
     x = density.start + 0.05
     return best_seconds(lambda: density(x), 300) * 1e6
 
@@ -73,13 +72,13 @@ def network_and_mixture(n_cells: int) -> float:
 def main(sizes: tuple[int, ...] = TRIALS) -> None:
     warnings.simplefilter("ignore")
     for n in sizes:
-        data = simulate_experiment(n_subjects=40, n_trials=n // 80, seed=1).trials
+        experiment = hs.simulate_experiment(n_subjects=40, n_trials=n // 80, seed=1)
         for kind in ("exact", "neural"):
-            model = hs.HierarchicalModel(FORMULAS, data, likelihood=kind)
+            model = hs.HierarchicalModel(experiment.formulas, experiment.trials, likelihood=kind)
             row = gradients(model)
             besides = f"{besides_the_likelihood(model):.0f}" if kind == "exact" else "-"
             print(
-                f"{len(data):6d} trials, {kind:6s}: eager {row['eager']:6.2f}, traced {row['traced']:6.2f}, compiled "
+                f"{len(experiment.trials):6d} trials, {kind:6s}: eager {row['eager']:6.2f}, traced {row['traced']:6.2f}, compiled "
                 f"{row['compiled']:7.4f} ms per gradient ({row['eager'] / row['compiled']:4.0f} times eager); besides "
                 f"the likelihood {besides} microseconds; record and compile "
                 f"{row['compile s']:.1f} CPU s"

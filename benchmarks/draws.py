@@ -21,7 +21,6 @@ import torch
 
 import hddm_sbi as hs
 
-FORMULAS = ["v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"]
 SHORT = {"draws": 200, "tune": 200, "chains": 2, "seed": 1, "progress": False}
 #: models with a clock, a delay, a heavy tail on either side, and races with and without interaction.
 LEARNED = ("weibull", "full_ddm", "levy", "ornstein", "lba3", "race", "race4", "lca", "rdm")
@@ -62,7 +61,8 @@ def small_experiment() -> pd.DataFrame:
 
 
 def demo() -> None:
-    posterior = hs.HierarchicalModel(FORMULAS, hs.simulate_experiment(seed=1).trials).fit(seed=1, progress=False)
+    experiment = hs.simulate_experiment(seed=1)
+    posterior = hs.HierarchicalModel(experiment.formulas, experiment.trials).fit(seed=1, progress=False)
     say("demo", variables(posterior))
     say("demo_stats", variables(posterior, "sample_stats"))
 
@@ -76,7 +76,7 @@ def exact() -> None:
 
 
 def hddm() -> None:
-    say("hddm", fitted(FORMULAS, small_experiment(), likelihood="exact", priors="hddm"))
+    say("hddm", fitted(hs.simulate_experiment().formulas, small_experiment(), likelihood="exact", priors="hddm"))
 
 
 def trialwise() -> None:

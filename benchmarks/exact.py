@@ -6,7 +6,7 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi.likelihoods.likelihood import Likelihood, SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 
 
 def forty_thousand_trials(seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
@@ -18,7 +18,7 @@ def forty_thousand_trials(seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
     return torch.tensor(theta, requires_grad=True), SortedTrials.sort(rt, choice, cell, 80, 2)
 
 
-def seconds_per_gradient(likelihood: Likelihood, lapse: float) -> float:
+def seconds_per_gradient(likelihood: hs.Likelihood, lapse: float) -> float:
     """Log likelihood and gradient by theta of all 40 000 trials, torch's overhead included."""
     theta, trials = forty_thousand_trials()
     probability = torch.tensor(lapse, dtype=torch.float64)

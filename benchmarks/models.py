@@ -5,15 +5,14 @@ import time
 import numpy as np
 
 import hddm_sbi as hs
-from hddm_sbi.likelihoods.catalogue import load_simulator, names
 
 N = 200_000
 
 
 def main() -> None:
     table = hs.models()
-    for name in names():
-        simulator = load_simulator(name)
+    for name in hs.models().index:
+        simulator = hs.load_simulator(name)
         rng = np.random.default_rng(1)
         theta = np.column_stack(
             [

@@ -7,11 +7,10 @@ from scipy import stats
 import hddm_sbi as hs
 from hddm_sbi.hierarchy.link import from_link
 from hddm_sbi.hierarchy.priors import PriorRecord, parameter_priors, to_pyro
-from hddm_sbi.likelihoods import catalogue
 
 
 def main() -> None:
-    for name in catalogue.names():
+    for name in hs.models().index:
         simulator = hs.load_simulator(name)
         if len(simulator.choices) > 2:
             continue

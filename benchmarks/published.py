@@ -19,8 +19,7 @@ from typing_extensions import override
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, outcome_rows
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.training import accuracy
 
 N_THETAS, N_PER_THETA, N_SETS, TRIALS_PER_SET, SEED = 200, 1_000, 8, 10_000, 5
@@ -135,12 +134,12 @@ NOT_COMPARED = """Not compared, because the models differ:
     where the spotlight shrinks by at most 1 item/s; ours begins at 2 items/s."""
 
 
-class PublishedLikelihood(DecisionLikelihood):
+class PublishedLikelihood(hs.DecisionLikelihood):
     """A perceptron with tanh: (parameters, rt, response) -> log density."""
 
     kind = "HSSM"
 
-    def __init__(self, simulator: Simulator, folder: Path, published: Published) -> None:
+    def __init__(self, simulator: hs.Simulator, folder: Path, published: Published) -> None:
         import onnx
         from onnx import numpy_helper
 
@@ -161,7 +160,7 @@ class PublishedLikelihood(DecisionLikelihood):
         return x[:, 0]
 
 
-def mass(likelihood: DecisionLikelihood, theta: np.ndarray, later: np.ndarray) -> np.ndarray:
+def mass(likelihood: hs.DecisionLikelihood, theta: np.ndarray, later: np.ndarray) -> np.ndarray:
     """Total mass of every row of theta: trapezoids over 4 000 decision times up to LONGEST, and `later` (n,) beyond."""
     t = torch.tensor(np.geomspace(1e-4, LONGEST, 4_000))
     shift = likelihood.simulator.names.index("t0")
@@ -183,20 +182,20 @@ def missing(published: Published, folder: Path) -> str | None:
     return None
 
 
-def thetas(ours: DecisionLikelihood, box: Region, n: int) -> np.ndarray:
+def thetas(ours: hs.DecisionLikelihood, box: Region, n: int) -> np.ndarray:
     """Up to n rows, uniform in that part of the box whose trials are seldom given up, by our likelihood."""
     several = accuracy.uniform_thetas(ours.simulator, box, 4 * n, SEED)
     return several[later_than(GIVEN_UP, ours, several) < FREQUENT][:n]
 
 
-def later_than(seconds: float, ours: DecisionLikelihood, theta: np.ndarray) -> np.ndarray:
+def later_than(seconds: float, ours: hs.DecisionLikelihood, theta: np.ndarray) -> np.ndarray:
     """P(decision time > seconds) of every row of theta, by our likelihood."""
     at = torch.tensor(theta)
     with torch.no_grad():
         return ours.log_survival_rows(at[:, ours.simulator.names.index("t0")] + seconds, at).exp().numpy()
 
 
-def log_prob(likelihood: DecisionLikelihood, trials: tuple[Tensor, Tensor]) -> np.ndarray:
+def log_prob(likelihood: hs.DecisionLikelihood, trials: tuple[Tensor, Tensor]) -> np.ndarray:
     with torch.no_grad():
         return likelihood.log_prob_rows(*trials).numpy()
 
@@ -207,7 +206,7 @@ def with_se(of_trials: np.ndarray, n_thetas: int) -> tuple[float, float]:
     return float(of_thetas.mean()), float(of_thetas.std() / math.sqrt(n_thetas))
 
 
-def bias(likelihood: DecisionLikelihood, reference: DecisionLikelihood, n_sets: int) -> dict[str, float]:
+def bias(likelihood: hs.DecisionLikelihood, reference: hs.DecisionLikelihood, n_sets: int) -> dict[str, float]:
     """Posterior bias by parameter; none where a parameter is held at a number."""
     if not n_sets or any(low == high for low, high in likelihood.box.values()):
         return {}

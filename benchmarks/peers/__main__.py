@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import hddm_sbi as hs
 from benchmarks.peers.task import Task, heard
-from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 
 ROOT = Path(__file__).parents[2]
 #: subjects x 2 conditions of the simulated experiment.
@@ -113,8 +113,9 @@ def tables(given: argparse.Namespace, folder: Path) -> Iterator[Data]:
         print(f"skipped the published table: there is no {given.cavanagh or 'file given; name one by --cavanagh'}")
     for n in given.trials:
         path = folder / f"simulated{n}.csv"
-        simulate_experiment(SUBJECTS, n // (2 * SUBJECTS), seed=1).trials.to_csv(path, index=False)
-        yield Data(f"simulated, {n}", n, path, tuple(FORMULAS))
+        experiment = hs.simulate_experiment(SUBJECTS, n // (2 * SUBJECTS), seed=1)
+        experiment.trials.to_csv(path, index=False)
+        yield Data(f"simulated, {n}", n, path, experiment.formulas)
 
 
 def takes_part(contender: Contender, data: Data, most: int) -> bool:

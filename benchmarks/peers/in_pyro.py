@@ -15,7 +15,6 @@ from benchmarks.peers.in_sbi import observed_by
 from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
 from hddm_sbi.data.trials import read_table
 from hddm_sbi.hierarchy.posterior import variables
-from hddm_sbi.inference.density import flatten
 from hddm_sbi.inference.nuts import starting_point
 
 
@@ -63,7 +62,7 @@ def main(task: Task) -> None:
     described = hs.HierarchicalModel(list(task.formulas), read_table(task.table), likelihood=likelihood)
     hierarchy = described.hierarchy
     model = observed_by(task.file, hierarchy) if task.file else hierarchy
-    density = flatten(model, described.start, "eager")
+    density = hs.flatten(model, described.start, "eager")
     first = density.unflatten(torch.as_tensor(starting_point(density, np.random.default_rng(task.seed))))
     with gradients_counted() as counted:
         began = cpu()

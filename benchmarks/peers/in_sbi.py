@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 import hddm_sbi as hs
 from benchmarks.peers.task import cpu
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, validation_kept
 
 SIMULATIONS, BATCH, EPOCHS = 50_000, 500, 15
 
@@ -30,18 +29,18 @@ def simulated() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def builder() -> Callable[..., torch.nn.Module]:
-    with validation_kept():
+    with hs.validation_kept():
         from sbi.neural_nets import likelihood_nn
     return likelihood_nn("mnle", flow_model="mdn", log_transform_x=True)
 
 
 def train(file: str) -> None:
     """Its weights, trained on those simulations, into a file."""
-    with validation_kept():
+    with hs.validation_kept():
         from sbi.inference import MNLE
     warnings.simplefilter("ignore")
     torch.manual_seed(1)
-    trainer = MNLE(density_estimator=builder(), tracker=SilentTracker(), show_progress_bars=False)
+    trainer = MNLE(density_estimator=builder(), tracker=hs.SilentTracker(), show_progress_bars=False)
     trainer.append_simulations(*simulated())
     estimator = trainer.train(training_batch_size=BATCH, max_num_epochs=EPOCHS)
     # Its parts share tensors, which safetensors keeps apart.
@@ -50,7 +49,7 @@ def train(file: str) -> None:
 
 def observed_by(file: str, hierarchy: Hierarchy) -> Callable[[], None]:
     """The same Pyro model, its trials observed by the estimator in a file; it has no lapses."""
-    with validation_kept():
+    with hs.validation_kept():
         from sbi.utils.pyroutils import to_pyro_distribution
     estimator = builder()(*simulated())
     estimator.load_state_dict(load_file(file))

@@ -24,10 +24,13 @@ class Experiment:
         Table with the columns subject, condition, rt (seconds) and response (+1, -1).
     true_values
         The coefficients that it was simulated at, by their posterior names.
+    formulas
+        The formulas of the model that it was simulated by.
     """
 
     trials: pd.DataFrame
     true_values: dict[str, float | Array]
+    formulas: tuple[str, ...] = tuple(FORMULAS)
 
 
 def simulate_experiment(n_subjects: int = 12, n_trials: int = 100, seed: int = 1) -> Experiment:

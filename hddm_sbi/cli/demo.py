@@ -20,13 +20,13 @@ def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bo
     """Simulate an experiment, fit it, and write the posterior and four figures."""
     out.mkdir(parents=True, exist_ok=True)
     check_writable(out / "fit.nc")
-    from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
+    from hddm_sbi.analysis.experiment import simulate_experiment
     from hddm_sbi.hierarchy.model import HierarchicalModel
     from hddm_sbi.presentation.report import write_figures
 
     experiment = simulate_experiment(subjects, trials, seed)
     experiment.trials.to_csv(out / "trials.csv", index=False)
-    model = HierarchicalModel(FORMULAS, experiment.trials)
+    model = HierarchicalModel(experiment.formulas, experiment.trials)
     click.echo(repr(model))
     posterior = fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)
     for path in write_figures(model, posterior, experiment.true_values, out):
