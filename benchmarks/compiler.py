@@ -78,10 +78,10 @@ def main(sizes: tuple[int, ...] = TRIALS) -> None:
             row = gradients(model)
             besides = f"{besides_the_likelihood(model):.0f}" if kind == "exact" else "-"
             print(
-                f"{len(experiment.trials):6d} trials, {kind:6s}: eager {row['eager']:6.2f}, traced {row['traced']:6.2f}, compiled "
-                f"{row['compiled']:7.4f} ms per gradient ({row['eager'] / row['compiled']:4.0f} times eager); besides "
-                f"the likelihood {besides} microseconds; record and compile "
-                f"{row['compile s']:.1f} CPU s"
+                f"{len(experiment.trials):6d} trials, {kind:6s}: eager {row['eager']:6.2f}, "
+                f"traced {row['traced']:6.2f}, compiled {row['compiled']:7.4f} ms per gradient "
+                f"({row['eager'] / row['compiled']:4.0f} times eager); besides the likelihood {besides} "
+                f"microseconds; record and compile {row['compile s']:.1f} CPU s"
             )
             rate, divergences = effective_samples(model)
             print(f"{'':6s}         {'':6s}  {rate:6.1f} effective samples per CPU second ({divergences} divergences)")

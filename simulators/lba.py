@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice
 
-from hddm_sbi.numerics.vecmath import upper_tail
+from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
 from hddm_sbi.simulation import (
     EXACT,
     Clock,
@@ -19,7 +19,7 @@ from hddm_sbi.simulation import (
     Symmetries,
     rt_and_response,
 )
-from hddm_sbi.simulation.accumulators import PER_SQRT_2PI, normal, race_density
+from hddm_sbi.simulation.accumulators import normal, race_density
 from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first

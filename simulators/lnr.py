@@ -8,9 +8,8 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice
 
-from hddm_sbi.numerics.vecmath import upper_tail
+from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, upper_tail
 from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
-from hddm_sbi.simulation.accumulators import LOG_2PI_HALF
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:

@@ -9,9 +9,9 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice
 
-from hddm_sbi.numerics.vecmath import upper_tail
+from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
 from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
-from hddm_sbi.simulation.accumulators import PER_SQRT_2PI, normal, race_density
+from hddm_sbi.simulation.accumulators import normal, race_density
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.

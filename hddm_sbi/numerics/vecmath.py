@@ -18,7 +18,7 @@ FAST = {"nsz", "contract", "arcp", "reassoc"}
 
 #: log(2 pi) / 2
 LOG_2PI_HALF = 0.9189385332046727
-_PER_SQRT_2PI = 0.3989422804014327
+PER_SQRT_2PI = 0.3989422804014327
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds a double to a whole number in its low bits
 _INV_LN2 = 1.4426950408889634
@@ -139,7 +139,7 @@ def upper_tail(x: float) -> tuple[float, float]:
     square = 0.5 * x * x
     density = exp_negative(-square)
     tail = mills if x >= 0.0 else 1.0 - density * mills
-    hazard = (1.0 if x >= 0.0 else density) * _PER_SQRT_2PI / tail
+    hazard = (1.0 if x >= 0.0 else density) * PER_SQRT_2PI / tail
     return log_positive(tail) - (square if x >= 0.0 else 0.0), hazard
 
 

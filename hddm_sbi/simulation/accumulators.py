@@ -8,10 +8,9 @@ from typing import Any
 
 import numba as nb
 
+from hddm_sbi.numerics.vecmath import PER_SQRT_2PI
 from hddm_sbi.types import Array
 
-PER_SQRT_2PI = 0.3989422804014327
-LOG_2PI_HALF = 0.9189385332046727
 #: sds of a step that fit between an accumulator and 0, or else between its drifting path and the threshold.
 _TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
 

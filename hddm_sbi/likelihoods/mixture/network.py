@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -12,8 +11,8 @@ from torch import Tensor, nn
 from hddm_sbi.likelihoods.mixture.delayed_kernel import NARROW, SHORTEST
 from hddm_sbi.likelihoods.mixture.operator import LOG_SDS
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.numerics.vecmath import LOG_2PI_HALF
 
-_LOG_2PI_HALF = 0.5 * math.log(2.0 * math.pi)
 #: seconds; a finite stand-in for an infinite deadline.
 _FOREVER = 1e30
 #: log reduced time before which nothing happens, finite as gradients must be.
@@ -58,7 +57,7 @@ class Mixture(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(choice, z), z (...,) -> (...,)."""
         e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
-        return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - _LOG_2PI_HALF
+        return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - LOG_2PI_HALF
 
     def log_survival(self, z: Tensor) -> Tensor:
         """log P(choice, Z > z), z (...,) -> (...,)."""
@@ -217,7 +216,7 @@ def _log_between(low: Tensor, high: Tensor) -> Tensor:
     reach = _GAUSS_3 * width
     near = torch.where(narrow, middle, 0.0)
     average = (8.0 + 10.0 * torch.exp(-0.5 * reach * reach) * torch.cosh(reach * near)) / 18.0
-    by_quadrature = torch.log(width * average) - 0.5 * near * near - _LOG_2PI_HALF
+    by_quadrature = torch.log(width * average) - 0.5 * near * near - LOG_2PI_HALF
     flipped = low + high < 0.0
     a, b = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
     tail, beyond = torch.special.log_ndtr(-a), torch.special.log_ndtr(torch.where(narrow, -a - 1.0, -b))
