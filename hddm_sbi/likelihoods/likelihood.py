@@ -55,6 +55,8 @@ ByName = Mapping[str, ArrayLike | Tensor]
 
 #: log decision times (seconds) outside which no distribution function looks, and the quadrature between them.
 _Y_RANGE = (-14.0, 30.0)
+#: rows that are integrated at a time, so that memory does not grow with them.
+_ROWS = 256
 _NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(1000))
 
 
@@ -474,6 +476,10 @@ class DecisionLikelihood(Likelihood):
 
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """P(response, RT <= rt) per row of values (n, 2), as in `log_prob_rows`; rt may be inf."""
+        parts = zip(values.split(_ROWS), theta.split(_ROWS), strict=True)
+        return torch.cat([self._cdf_integral(some, at) for some, at in parts])
+
+    def _cdf_integral(self, values: Tensor, theta: Tensor) -> Tensor:
         rt, choice = values.unbind(-1)
         decision = torch.minimum(rt - shift_of(self.simulator, theta.detach()), self._longest(theta))
         low = torch.full_like(rt, _Y_RANGE[0])
@@ -486,6 +492,10 @@ class DecisionLikelihood(Likelihood):
 
         The integral of the density from rt on: 1 - P(RT <= rt) would be rounding there.
         """
+        parts = zip(rt.split(_ROWS), theta.split(_ROWS), strict=True)
+        return torch.cat([self._survival_integral(some, at) for some, at in parts])
+
+    def _survival_integral(self, rt: Tensor, theta: Tensor) -> Tensor:
         decision, longest = rt - shift_of(self.simulator, theta.detach()), self._longest(theta)
         inside = (decision > 0) & (decision < longest)
         # The untaken branch must stay finite, or its gradient would be nan.

@@ -183,5 +183,5 @@ def test_log_prob_takes_codes_and_names():
 
 
 def test_repr_says_what_it_was_trained_on():
-    assert repr(NEURAL).startswith("NeuralLikelihood(ddm: v a z t0, ")
+    assert repr(NEURAL).startswith("MixtureLikelihood(ddm: v a z t0, ")
     assert "simulations, KL" in repr(NEURAL)

@@ -134,8 +134,9 @@ def test_bias_is_scored_where_parameters_say():
     """Where one says nothing, 15 % of its width inside its box, whatever it is called."""
     ddm = accuracy.inner_region(Altered())
     assert {name: ddm[name] for name in ("v", "t0")} == {"v": (-2.5, 2.5), "t0": (0.15, 1.0)}
+    dmc = accuracy.inner_region(load_likelihood("dmc"))
+    assert dmc["v"] == pytest.approx((1.2, 6.8))
     lca = accuracy.inner_region(load_likelihood("lca"))
-    assert lca["z"] == pytest.approx((0.12, 0.68))
     assert lca["v0"] == pytest.approx((0.9, 5.1))
     for name in names():
         likelihood = load_likelihood(name)

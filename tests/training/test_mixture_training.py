@@ -164,7 +164,7 @@ def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
     assert cards[0].simulations == 60 * 200
     assert cards[0].recipe == dataclasses.asdict(TINY)
     assert cards[0].scores == {"KL": 0.5}
-    assert repr(load_likelihood(path)) == "NeuralLikelihood(ddm: v a z t0, 1e4 simulations, KL 5.0e-1)"
+    assert repr(load_likelihood(path)) == "MixtureLikelihood(ddm: v a z t0, 1e4 simulations, KL 5.0e-1)"
 
 
 def test_a_shipped_likelihood_is_trained_again_as_its_card_says(monkeypatch):

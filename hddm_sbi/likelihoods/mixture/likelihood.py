@@ -20,6 +20,8 @@ from hddm_sbi.types import Array
 
 #: rows of theta that go through the network at a time where every trial has its own.
 _CHUNK = 16_384
+#: log survival under a delay below which its closed form, a difference, has lost half of its digits.
+_ROUNDING = -18.0
 
 
 class MixtureLikelihood(DecisionLikelihood):
@@ -104,10 +106,17 @@ class MixtureLikelihood(DecisionLikelihood):
 
     @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """In closed form, but for an average over a delay: a difference of two, which would be rounding far out."""
-        if self.network.reduction.delayed:
-            return super().log_survival_rows(rt, theta)
-        return self.network.log_survival(rt, theta, self.network.mixture(theta))
+        """In closed form, but far out under a delay, where that would be rounding."""
+        network = self.network
+        if not network.reduction.delayed:
+            return network.log_survival(rt, theta, network.mixture(theta))
+        with torch.no_grad():
+            closed = network.log_survival(rt, theta, network.mixture(theta)) > _ROUNDING
+        near, far = (torch.nonzero(rows)[:, 0] for rows in (closed, ~closed))
+        result = torch.zeros_like(rt).index_put(
+            (near,), network.log_survival(rt[near], theta[near], network.mixture(theta[near]))
+        )
+        return result.index_put((far,), super().log_survival_rows(rt[far], theta[far]))
 
     @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
@@ -131,4 +140,4 @@ class MixtureLikelihood(DecisionLikelihood):
     def __repr__(self) -> str:
         said = self.card.summary() if self.card else self._summary
         summary = f", {said}" if said else ""
-        return f"NeuralLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}{summary})"
+        return f"MixtureLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}{summary})"

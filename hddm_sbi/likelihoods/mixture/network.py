@@ -146,7 +146,12 @@ class MixtureNetwork(nn.Module):
         return torch.where(inside, log_p, -torch.inf)
 
     def log_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
-        """log P(rt > t), without a delay: t (n,), theta (n, p), mixture of those rows -> (n,); 0 up to the shift."""
+        """log P(rt > t): t (n,), theta (n, p), mixture of those rows -> (n,); 0 up to the shift.
+
+        Under a delay it is a difference of two: rounding, where the probability is small.
+        """
+        if self.reduction.delayed:
+            return torch.log(self._delayed_survival(t, theta, mixture).sum(-1))
         y, _, inside = self._log_time(t, theta)
         z, _ = self.reduction.times.coordinate(y)
         survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
