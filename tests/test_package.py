@@ -40,7 +40,7 @@ def test_models_table():
     assert table.loc["ddm", "exact"]
     assert table.loc["ddm", "pretrained"]
     for name in table.index[table["pretrained"]]:
-        assert table.loc[name, "KL"] == read_card(weights_of(name)).scores["KL"]
+        assert table.loc[name, "KL"] == read_card(weights_of(name)).scores.KL
 
 
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

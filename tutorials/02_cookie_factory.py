@@ -242,7 +242,7 @@ def cookies(rate, rng):
 
 
 likelihood = hs.train_likelihood(cookies, n_simulations=20 * SIMULATIONS, seed=1, progress=False)
-print(likelihood.card.scores["verdict"])
+print(likelihood.card.scores.verdict)
 
 # %%
 table = pd.DataFrame({"location": location.astype(str), "chips": chips.numpy().astype(int)})

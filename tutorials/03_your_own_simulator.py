@@ -65,7 +65,7 @@ hs.simulate(decaying, {"v": 2.0, "a": 1.0, "z": 0.5, "k": 1.0, "t0": 0.3}, n_tri
 
 # %%
 likelihood = hs.train_likelihood(decaying, n_simulations=SIMULATIONS, seed=1, progress=False)
-print(likelihood.card.scores["verdict"])
+print(likelihood.card.scores.verdict)
 
 # %% [markdown]
 # One more check is possible here: without decay this is the ordinary drift-diffusion model, whose likelihood is known.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -19,18 +20,19 @@ def check(model: str) -> None:
     The code of a simulator of your own is not in the file: its likelihood gets the verdict from its training.
     """
     from hddm_sbi.likelihoods import catalogue, checkpoint
+    from hddm_sbi.likelihoods.scores import HeldOutScores
     from hddm_sbi.training.shipped import score, targets, verdicts
 
-    if model.endswith(".safetensors") and checkpoint.read_card(Path(model)).declaration:
-        verdict = checkpoint.read_card(Path(model)).scores
-        click.echo(verdict["verdict"])
-        sys.exit(0 if verdict["passed"] else 1)
     path = Path(model) if model.endswith(".safetensors") else catalogue.weights_of(catalogue.load_simulator(model).name)
     if path is None:
         raise InputError(f"{model!r} has no pretrained likelihood to check; train one with `hddm-sbi train {model}`.")
+    card = checkpoint.read_card(path)
+    if card.declaration and isinstance(card.scores, HeldOutScores):
+        click.echo(card.scores.verdict)
+        sys.exit(0 if card.scores.passed else 1)
     scores = score(path)
-    click.echo(json.dumps(scores, indent=1))
-    passed = verdicts(scores, targets(catalogue.load_simulator(checkpoint.read_card(path).model)))
+    click.echo(json.dumps(asdict(scores), indent=1))
+    passed = verdicts(scores, targets(catalogue.load_simulator(card.model)))
     for name, (value, limit, ok) in passed.items():
         click.echo(f"{'pass' if ok else 'FAIL'}  {name} = {value:.3g} (target: at most {limit:g})")
     sys.exit(0 if all(ok for _, _, ok in passed.values()) else 1)

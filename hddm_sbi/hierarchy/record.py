@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference.sampling import SAMPLERS, find_sampler
+from hddm_sbi.likelihoods.card import versions_of
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2
@@ -86,7 +86,7 @@ class FitRecord:
     stopped: str
     interrupted: bool
     sampling_seconds: float
-    versions: Mapping[str, str] = field(default_factory=lambda: {name: _version(name) for name in _VERSIONS})
+    versions: Mapping[str, str] = field(default_factory=lambda: versions_of(*_VERSIONS))
 
     @property
     def approximate(self) -> bool:
@@ -130,10 +130,3 @@ _READERS: dict[str, Any] = {
     "Mapping[str, PriorRecord]": lambda raw: {name: _prior(prior) for name, prior in json.loads(raw).items()},
     "Mapping[str, tuple[str, ...]]": lambda raw: {name: tuple(levels) for name, levels in json.loads(raw).items()},
 }
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "uninstalled checkout"

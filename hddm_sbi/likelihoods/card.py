@@ -5,28 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
+from inspect import formatannotation
 from pathlib import Path
-from typing import Any, Literal, get_args
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from safetensors.torch import save
 from torch import nn
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.scores import KINDS, Scores
 
 Network = Literal["mixture", "sbi"]
-
-#: what the entries of a card are in JSON, where a wrong one would only be noticed later.
-_ENTRIES = {
-    "model": str,
-    "architecture": dict,
-    "simulations": int,
-    "sha256": str,
-    "bytes": int,
-    "scores": dict,
-    "declaration": dict,
-}
+_Kind = TypeVar("_Kind", bound="Card | Scores")
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class Card:
     sha256, bytes
         Of the weights file.
     scores, scored_by
-        Name -> value, and the command that prints them.
+        How good the likelihood is, and the command that prints it.
     declaration
         A simulator that the package does not ship, without its function.
     validation
@@ -70,23 +63,21 @@ class Card:
     created: str
     sha256: str = ""
     bytes: int = 0
-    scores: Mapping[str, Any] = field(default_factory=dict)
+    scores: Scores | None = None
     scored_by: str = ""
     declaration: Mapping[str, Any] = field(default_factory=dict)
     validation: tuple[float, ...] = ()
     discretisation: str = ""
 
     def headline(self) -> dict[str, float]:
-        """The scores that fit in a table of models."""
-        names = ("KL", "mean_abs_error", "posterior_bias")
-        return {"simulations": self.simulations, **{n: self.scores[n] for n in names if n in self.scores}}
+        """What fits in a table of models."""
+        return {"simulations": self.simulations, **(self.scores.headline() if self.scores else {})}
 
     def summary(self) -> str:
-        """Simulations and KL in a few words."""
-        kl = f", KL {self.scores['KL']:.1e}" if "KL" in self.scores else ""
-        if "log_score" in self.scores:
-            return f"{self.simulations} simulations, log score {self.scores['log_score']:.3f}"
-        return f"{self.simulations:.0e} simulations{kl}".replace("e+0", "e").replace("e-0", "e-")
+        """Simulations and the first of the scores in a few words."""
+        if self.scores:
+            return self.scores.summary(self.simulations)
+        return f"{self.simulations:.0e} simulations".replace("e+0", "e")
 
 
 def card_path(weights: Path) -> Path:
@@ -96,7 +87,8 @@ def card_path(weights: Path) -> Path:
 
 def write_card(weights: Path, card: Card) -> None:
     """Write the card of a weights file."""
-    card_path(weights).write_text(json.dumps(asdict(card), indent=1) + "\n")
+    scores = {"kind": card.scores.kind, **asdict(card.scores)} if card.scores else None
+    card_path(weights).write_text(json.dumps({**asdict(card), "scores": scores}, indent=1) + "\n")
 
 
 def save_weights(network: nn.Module, card: Card, weights: Path) -> Card:
@@ -104,7 +96,7 @@ def save_weights(network: nn.Module, card: Card, weights: Path) -> Card:
     # One entry only: safetensors writes several in random order, and the same weights would not be the same bytes.
     identity = {"likelihood": f"{card.model}: {' '.join(card.parameters)}"}
     content = save({k: v.float().contiguous() for k, v in network.state_dict().items()}, identity)
-    complete = Card(**{**asdict(card), "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)})
+    complete = replace(card, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     weights.write_bytes(content)
     write_card(weights, complete)
     return complete
@@ -120,43 +112,49 @@ def read_card(weights: Path) -> Card:
     if not path.is_file():
         raise InputError(f"{str(weights)!r} has no card; expected {path.name!r} beside it (they are written together).")
     try:
-        raw = _known(json.loads(path.read_text()))
+        raw = json.loads(path.read_text())
         raw["parameters"] = tuple(raw["parameters"])
         raw["validation"] = tuple(float(loss) for loss in raw.get("validation", ()))
         raw["box"] = {name: (float(low), float(high)) for name, (low, high) in raw["box"].items()}
-        return _checked(Card(**raw))
+        raw["scores"] = _scores(raw.get("scores"))
+        card = _built(Card, raw)
+        if tuple(card.box) != card.parameters:
+            raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
     except (ValueError, TypeError, KeyError, AttributeError) as reason:
         raise InputError(f"the card {str(path)!r} cannot be read ({reason}); restore it or train again.") from reason
-
-
-def _known(raw: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a card, none of them unknown and none missing."""
-    unknown = set(raw) - {f.name for f in fields(Card)}
-    missing = {f.name for f in fields(Card) if f.default is MISSING and f.default_factory is MISSING} - set(raw)
-    if unknown or missing:
-        raise ValueError(f"missing entries: {sorted(missing)}, unknown entries: {sorted(unknown)}")
-    return raw
-
-
-def _checked(card: Card) -> Card:
-    if card.network not in get_args(Network):
-        raise ValueError(f"'network' must be one of {get_args(Network)}; got {card.network!r}")
-    for name, kind in _ENTRIES.items():
-        value = getattr(card, name)
-        if not isinstance(value, kind):
-            raise TypeError(f"{name!r} must be a {kind.__name__}; got {value!r}")
-    if tuple(card.box) != card.parameters:
-        raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
     return card
+
+
+def _scores(raw: dict[str, Any] | None) -> Scores | None:
+    """The scores of a card, of the kind that it names."""
+    if raw is None:
+        return None
+    kind = raw.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"'kind' of the scores must be one of {tuple(KINDS)}; got {kind!r}")
+    return _built(KINDS[kind], raw)
+
+
+def _built(kind: type[_Kind], raw: dict[str, Any]) -> _Kind:
+    """A card or its scores, with no entry unknown, missing or of another type."""
+    names, types = {f.name for f in fields(kind)}, get_type_hints(kind)
+    if set(raw) != names:
+        missing, unknown = sorted(names - set(raw)), sorted(set(raw) - names)
+        raise ValueError(f"{kind.__name__}: missing entries: {missing}, unknown entries: {unknown}")
+    for name, value in raw.items():
+        origin, options = get_origin(types[name]), get_args(types[name])
+        allowed = options if origin is UnionType else origin or types[name]
+        if not (value in options if origin is Literal else isinstance(value, allowed)):
+            raise TypeError(f"{name!r} must be {formatannotation(types[name])}; got {value!r}")
+    return kind(**raw)
 
 
 def versions_of(*packages: str) -> dict[str, str]:
     """Installed versions by package."""
-    return {package: _version(package) for package in packages}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "uninstalled checkout"
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "uninstalled checkout"
+    return found

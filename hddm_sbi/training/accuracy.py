@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from hddm_sbi.likelihoods.likelihood import (
     outcome_rows,
     with_lapses,
 )
+from hddm_sbi.likelihoods.scores import ReferenceScores
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array
 
@@ -175,7 +175,7 @@ def scores(
     n_trials: int = 25_000,
     n_thetas: int | None = None,
     seed: int = 5,
-) -> dict[str, Any]:
+) -> ReferenceScores:
     """All scores of a card: over the accuracy ranges, over the whole box, tails, and posterior bias.
 
     n: trials, at n_thetas thetas (by default every trial has its own). n_sets, n_trials: for the posterior bias.
@@ -185,25 +185,25 @@ def scores(
     inside = accuracy(likelihood, reference, target, n, seed, n_thetas)
     everywhere = inside if target == whole else accuracy(likelihood, reference, whole, n, seed, n_thetas)
     mean, largest = posterior_bias(likelihood, reference, n_trials, n_sets, seed)
-    return {
-        "KL": inside.kl,
-        "KL_se": inside.kl_se,
-        "mean_abs_error": inside.mean_abs_error,
-        "abs_error_quantile_999": inside.quantile_999,
-        "score_error": inside.score_error,
-        "KL_whole_box": everywhere.kl,
-        "mean_abs_error_whole_box": everywhere.mean_abs_error,
-        "posterior_bias": max(mean.values()),
-        "posterior_bias_mean": mean,
-        "posterior_bias_largest": largest,
-        "tails": tails(likelihood, reference, whole, n, seed + 1, n_thetas),
-        "reference": reference.kind,
-        "trials": n,
-        "thetas": n_thetas or n,
-        "parameter_sets": n_sets,
-        "trials_per_set": n_trials,
-        "seed": seed,
-    }
+    return ReferenceScores(
+        KL=inside.kl,
+        KL_se=inside.kl_se,
+        mean_abs_error=inside.mean_abs_error,
+        abs_error_quantile_999=inside.quantile_999,
+        score_error=inside.score_error,
+        KL_whole_box=everywhere.kl,
+        mean_abs_error_whole_box=everywhere.mean_abs_error,
+        posterior_bias=max(mean.values()),
+        posterior_bias_mean=mean,
+        posterior_bias_largest=largest,
+        tails=tails(likelihood, reference, whole, n, seed + 1, n_thetas),
+        reference=reference.kind,
+        trials=n,
+        thetas=n_thetas or n,
+        parameter_sets=n_sets,
+        trials_per_set=n_trials,
+        seed=seed,
+    )
 
 
 def inner_region(likelihood: DecisionLikelihood) -> Region:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.likelihoods.scores import SimulationScores
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, log_p_and_score, uniform_thetas
 from hddm_sbi.types import Array
@@ -142,7 +142,7 @@ def scores_by_simulation(
     n_sets: int = 16,
     n_trials: int = 10_000,
     seed: int = 5,
-) -> dict[str, Any]:
+) -> SimulationScores:
     """Scores of a card, over the whole box; no reference but the simulator is needed.
 
     KL takes n_thetas x n_per_theta simulated trials, and the posterior bias at n_trials takes n_per_theta per set. The
@@ -162,22 +162,22 @@ def scores_by_simulation(
             shift_bias_at(likelihood, at, n_trials, _MORE * n_per_theta, seed + 2000 + k) for k, at in enumerate(sets)
         ]
         bias = np.column_stack([bias, of_shift])
-    return {
-        "KL": float(kl.mean()),
-        "KL_se": float(kl.std() / np.sqrt(n_thetas)),
-        "KL_largest": float(kl.max()),
-        "mean_abs_error": float(np.sqrt(2.0 * kl.clip(min=0.0)).mean()),
-        "posterior_bias": float(bias.mean(0).max()),
-        "posterior_bias_mean": dict(zip(names, bias.mean(0).tolist(), strict=True)),
-        "posterior_bias_largest": dict(zip(names, bias.max(0).tolist(), strict=True)),
-        "posterior_bias_se": float(np.sqrt(n_trials / n_per_theta)),
-        "reference": "simulated",
-        "trials": n_thetas * n_per_theta,
-        "thetas": n_thetas,
-        "parameter_sets": n_sets,
-        "trials_per_set": n_trials,
-        "seed": seed,
-    }
+    return SimulationScores(
+        KL=float(kl.mean()),
+        KL_se=float(kl.std() / np.sqrt(n_thetas)),
+        KL_largest=float(kl.max()),
+        mean_abs_error=float(np.sqrt(2.0 * kl.clip(min=0.0)).mean()),
+        posterior_bias=float(bias.mean(0).max()),
+        posterior_bias_mean=dict(zip(names, bias.mean(0).tolist(), strict=True)),
+        posterior_bias_largest=dict(zip(names, bias.max(0).tolist(), strict=True)),
+        posterior_bias_se=float(np.sqrt(n_trials / n_per_theta)),
+        reference="simulated",
+        trials=n_thetas * n_per_theta,
+        thetas=n_thetas,
+        parameter_sets=n_sets,
+        trials_per_set=n_trials,
+        seed=seed,
+    )
 
 
 def _regular(simulator: Simulator) -> list[str]:

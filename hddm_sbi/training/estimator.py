@@ -148,8 +148,7 @@ def train_estimator(
     card = request.card("sbi", {**shape.as_dict(), **architecture}, recipe, trained.validation)
     kind_of = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
     likelihood = kind_of(simulator, trained.estimator, encoding, simulator.box, card)
-    found = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed)
-    likelihood.card = replace(card, scores=found.scores())
+    likelihood.card = replace(card, scores=check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed))
     return likelihood, simulated.statement()
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +13,7 @@ from scipy.special import roots_legendre
 from scipy.stats import norm
 
 from hddm_sbi.likelihoods.likelihood import Likelihood
+from hddm_sbi.likelihoods.scores import HeldOutScores
 from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniformity_test
 from hddm_sbi.types import Array
 
@@ -28,58 +27,7 @@ _MASS, _MASS_SETS = 1e-3, 20
 _POINTS, _REACH = 4_000, 15.0
 
 
-@dataclass(frozen=True)
-class HeldOutCheck:
-    """A likelihood's scores on held-out simulations.
-
-    log_score: mean log density. information: the log score minus that of a baseline without parameters, in nats per
-    outcome. p_value: the smallest of many tests of ranks, corrected for their number. where: what that test was of.
-    distance: largest difference between distribution functions in that test. mass: the total mass furthest from 1; None
-    where there are several continuous outcomes. ranked: number of ranked simulations.
-    """
-
-    log_score: float
-    information: float
-    p_value: float
-    where: str
-    distance: float
-    mass: float | None
-    ranked: int
-
-    @property
-    def passed(self) -> bool:
-        """Whether ranks and mass are as they should be."""
-        return self.p_value >= FALSE_ALARMS and (self.mass is None or abs(self.mass - 1) <= _MASS)
-
-    def verdict(self) -> str:
-        """The scores in words."""
-        score = (
-            f"Held-out log score {self.log_score:.3f} per outcome, {self.information:.3f} nats more than without the "
-            "parameters."
-        )
-        resolution = math.sqrt(-0.5 * math.log(FALSE_ALARMS / 2) / self.ranked)
-        if self.p_value >= FALSE_ALARMS:
-            ranks = (
-                f"The ranks of {self.ranked} simulated outcomes among its own samples are uniform "
-                f"(p = {self.p_value:.2g}): distribution functions are right to about {resolution:.1%}, and "
-                f"a posterior of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {self.ranked}) sds unnoticed."
-            )
-        else:
-            ranks = (
-                f"It is miscalibrated in {self.where}: distribution functions are off by {self.distance:.1%} there "
-                f"(p = {self.p_value:.1g}). Train on more simulations, or on a smaller box."
-            )
-        mass = "is 1 by construction" if self.mass is None else f"is {self.mass:.6f}"
-        if self.mass is not None and abs(self.mass - 1) > _MASS:
-            mass += ", which is not 1: the network has no mass where outcomes lie, or mass where none lie"
-        return f"{'Good' if self.passed else 'Not good yet'}: {score} {ranks} Total mass {mass}."
-
-    def scores(self) -> dict[str, Any]:
-        """For the card."""
-        return {**asdict(self), "passed": self.passed, "verdict": self.verdict()}
-
-
-def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> HeldOutCheck:
+def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> HeldOutScores:
     """Check a likelihood on simulations (n, k) at theta (n, p) that it has not seen."""
     x, at = torch.as_tensor(values), torch.as_tensor(theta)
     with torch.no_grad():
@@ -87,14 +35,44 @@ def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Hel
     ranked = values[:_RANKED], theta[:_RANKED]
     tests = list(_rank_tests(likelihood, *ranked, seed))
     p, where, distance = min(tests)
-    return HeldOutCheck(
+    p_value, n = min(1.0, p * len(tests)), len(ranked[0])
+    information, mass = log_score - _baseline(likelihood, *ranked), _mass(likelihood, theta)
+    uniform, whole = p_value >= FALSE_ALARMS, mass is None or abs(mass - 1) <= _MASS
+    verdict = (
+        f"{'Good' if uniform and whole else 'Not good yet'}: Held-out log score {log_score:.3f} per outcome, "
+        f"{information:.3f} nats more than without the parameters. "
+        f"{_calibrated(p_value, n) if uniform else _miscalibrated(p_value, where, distance)} "
+        f"Total mass {'is 1 by construction' if mass is None else f'is {mass:.6f}'}"
+        f"{'' if whole else ', which is not 1: the network has no mass where outcomes lie, or mass where none lie'}."
+    )
+    return HeldOutScores(
         log_score=log_score,
-        information=log_score - _baseline(likelihood, *ranked),
-        p_value=min(1.0, p * len(tests)),
+        information=information,
+        p_value=p_value,
         where=where,
         distance=distance,
-        mass=_mass(likelihood, theta),
-        ranked=len(ranked[0]),
+        mass=mass,
+        ranked=n,
+        passed=uniform and whole,
+        verdict=verdict,
+    )
+
+
+def _calibrated(p_value: float, ranked: int) -> str:
+    """Uniform ranks in words, with the errors that they do not show."""
+    resolution = math.sqrt(-0.5 * math.log(FALSE_ALARMS / 2) / ranked)
+    return (
+        f"The ranks of {ranked} simulated outcomes among its own samples are uniform "
+        f"(p = {p_value:.2g}): distribution functions are right to about {resolution:.1%}, and "
+        f"a posterior of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {ranked}) sds unnoticed."
+    )
+
+
+def _miscalibrated(p_value: float, where: str, distance: float) -> str:
+    """Ranks that are not uniform in words, and what to do."""
+    return (
+        f"It is miscalibrated in {where}: distribution functions are off by {distance:.1%} there "
+        f"(p = {p_value:.1g}). Train on more simulations, or on a smaller box."
     )
 
 

@@ -110,8 +110,7 @@ def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
     facts = {**asdict(recipe), "failed": failed, "cut_short": time.monotonic() > deadline}
     card = request.card("mixture", architecture.as_dict(), facts, tuple(validation))
     likelihood = MixtureLikelihood(request.simulator, network, request.simulator.box, card=card)
-    found = check(likelihood, values.numpy(), theta.numpy(), request.seed)
-    likelihood.card = replace(card, scores=found.scores())
+    likelihood.card = replace(card, scores=check(likelihood, values.numpy(), theta.numpy(), request.seed))
     return likelihood, (f"{failed} of {request.n_simulations} simulations failed and were left out." if failed else "")
 
 

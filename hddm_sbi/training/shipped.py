@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.likelihoods.scores import AccuracyScores, ReferenceScores, SimulationScores
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
@@ -84,7 +84,7 @@ def train_likelihood_of(
     return scored
 
 
-def score(weights: Path) -> dict[str, Any]:
+def score(weights: Path) -> ReferenceScores | SimulationScores:
     """Scores of a weights file: against the closed form of its model, or else its equation, or else its simulator."""
     simulator = catalogue.load_simulator(checkpoint.read_card(weights).model)
     likelihood = checkpoint.load_likelihood(weights, simulator)
@@ -96,7 +96,7 @@ def score(weights: Path) -> dict[str, Any]:
     return accuracy.scores(likelihood, reference, n_trials=n_trials, n_thetas=n_thetas)
 
 
-def verdicts(scores: Mapping[str, Any], limits: Targets) -> dict[str, tuple[float, float, bool]]:
+def verdicts(scores: AccuracyScores, limits: Targets) -> dict[str, tuple[float, float, bool]]:
     """Score -> its value, the largest value allowed, and whether it passes."""
-    names = ("KL", "mean_abs_error", "posterior_bias")
-    return {name: (scores[name], getattr(limits, name), bool(scores[name] <= getattr(limits, name))) for name in names}
+    limit_of = asdict(limits)
+    return {name: (value, limit_of[name], value <= limit_of[name]) for name, value in scores.headline().items()}

@@ -12,6 +12,7 @@ from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.reduction import reducible
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
+from hddm_sbi.likelihoods.scores import HeldOutScores
 from hddm_sbi.simulation import BlackBoxSimulator, Simulator, declare
 from hddm_sbi.training.estimator import train_estimator
 from hddm_sbi.training.mixture import check_device, train_mixture
@@ -132,11 +133,13 @@ def train_likelihood(
         likelihood, failures = train_mixture(request)
     else:
         likelihood, failures = train_estimator(request, shape or EstimatorShape())
-    for message in (*([failures] if failures else []), *_doubts(likelihood, request)):
+    card = likelihood.card
+    assert card is not None
+    assert isinstance(card.scores, HeldOutScores)
+    for message in (*([failures] if failures else []), *_doubts(card.scores, card.recipe["cut_short"], request)):
         warnings.warn(message, TrainingWarning, stacklevel=2)
     if progress:
-        assert likelihood.card is not None
-        print(likelihood.card.scores["verdict"])
+        print(card.scores.verdict)
     return likelihood
 
 
@@ -160,16 +163,15 @@ def _simulator(
     return with_boxes(declare(parameters_of(prior), outcomes, vectorised=vectorised)(simulator), prior)
 
 
-def _doubts(likelihood: Learned, request: TrainingRequest) -> Iterator[str]:
+def _doubts(scores: HeldOutScores, cut_short: bool, request: TrainingRequest) -> Iterator[str]:
     """Reasons not to trust a likelihood yet."""
-    assert likelihood.card is not None
-    scores, parameters = likelihood.card.scores, len(request.simulator.names)
-    if not scores["passed"]:
-        yield scores["verdict"]
+    parameters = len(request.simulator.names)
+    if not scores.passed:
+        yield scores.verdict
     if request.n_simulations < _FEW * parameters:
         yield (
             f"{request.n_simulations} simulations are few for {parameters} parameters (held-out log score "
-            f"{scores['log_score']:.3f}): take {_FEW * parameters} or more, and see whether the score goes on rising."
+            f"{scores.log_score:.3f}): take {_FEW * parameters} or more, and see whether the score goes on rising."
         )
-    if likelihood.card.recipe["cut_short"]:
+    if cut_short:
         yield f"the budget of {request.seconds:g} seconds ended the fit before it converged."

@@ -1,5 +1,7 @@
 """The command line as a newcomer types it: results, exit codes, messages without tracebacks."""
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +18,10 @@ from click.testing import CliRunner
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.cli import main
+from hddm_sbi.likelihoods.card import read_card, write_card
+from hddm_sbi.likelihoods.catalogue import weights_of
+from hddm_sbi.likelihoods.scores import HeldOutScores
+from hddm_sbi.training import shipped
 
 FORMULA = "v ~ condition + (1|subject)"
 QUICK = ["--draws", "40", "--tune", "80", "--chains", "2", "--seed", "1", "--quiet", "--likelihood", "exact"]
@@ -114,6 +120,46 @@ def test_bad_arguments_are_refused_with_exit_code_2(trials, tmp_path: Path, argu
     assert result.exit_code == 2, result.output
     assert mention in result.output
     assert "Traceback" not in result.output
+
+
+def test_check_prints_scores_and_verdicts(monkeypatch):
+    """The scores as the card has them, without their kind, and a line for each target."""
+    card = read_card(weights_of("ddm"))
+    monkeypatch.setattr(shipped, "score", lambda weights: card.scores)
+    result = run("check", "ddm")
+    assert result.exit_code == 0, result.output
+    text, end, lines = result.output.partition("\n}\n")
+    assert json.loads(text + end) == dataclasses.asdict(card.scores)
+    assert text.startswith('{\n "KL": ')
+    assert lines.splitlines()[0] == f"pass  KL = {card.scores.KL:.3g} (target: at most 5e-06)"
+    assert [line.split()[:2] for line in lines.splitlines()[1:]] == [
+        ["pass", "mean_abs_error"],
+        ["pass", "posterior_bias"],
+    ]
+    monkeypatch.setattr(shipped, "score", lambda weights: dataclasses.replace(card.scores, KL=6e-6))
+    result = run("check", "ddm")
+    assert result.exit_code == 1
+    assert "FAIL  KL = 6e-06" in result.output
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_check_of_a_likelihood_of_ones_own_prints_its_verdict(tmp_path: Path, passed):
+    scores = HeldOutScores(
+        log_score=-2.0,
+        information=1.0,
+        p_value=0.5,
+        where="chips",
+        distance=0.01,
+        mass=1.0,
+        ranked=2_000,
+        passed=passed,
+        verdict="Said in words.",
+    )
+    card = read_card(weights_of("ddm"))
+    (tmp_path / "own.safetensors").touch()
+    write_card(tmp_path / "own.safetensors", dataclasses.replace(card, scores=scores, declaration={"name": "own"}))
+    result = run("check", tmp_path / "own.safetensors")
+    assert (result.output, result.exit_code) == ("Said in words.\n", 0 if passed else 1)
 
 
 def test_upper_on_the_command_line(trials, tmp_path: Path):

@@ -16,6 +16,7 @@ from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import PRETRAINED, load_likelihood, load_simulator, weights_of
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.scores import HeldOutScores
 
 DDM = load_simulator("ddm")
 
@@ -186,13 +187,53 @@ def test_broken_card(weights, text):
         {"architecture": {"components": -1}},
         {"architecture": {"flavour": 1}},
         {"architecture": None},
-        {"scores": None},
+        {"scores": {}},
+        {"scores": []},
+        {"scores": {"KL": 1e-6}},
+        {"scores": {"kind": ["reference"]}},
         {"simulations": "many"},
     ],
 )
 def test_card_whose_entries_make_no_sense(weights, changes):
     edit(weights, **changes)
     refusal(weights)
+
+
+@pytest.mark.parametrize("model", ["ddm", "ddm_exp", "levy", "own", "none"])
+def test_scores_of_every_kind_come_back(tmp_path, model):
+    own = HeldOutScores(
+        log_score=-1.2,
+        information=0.3,
+        p_value=0.5,
+        where="rt",
+        distance=0.01,
+        mass=None,
+        ranked=2_000,
+        passed=True,
+        verdict="Good",
+    )
+    scores = own if model == "own" else checkpoint.read_card(weights_of(model)).scores if model != "none" else None
+    network, path = small_network(), tmp_path / "small.safetensors"
+    saved = checkpoint.save_weights(network, card_of(network, scores=scores), path)
+    assert saved.scores == scores
+    assert checkpoint.read_card(path) == saved
+
+
+@pytest.mark.parametrize(
+    ("changes", "mention"),
+    [
+        ({"kind": "guessed"}, r"'kind' of the scores must be one of \('reference', .*\); got 'guessed'"),
+        ({"kind": "held out"}, r"HeldOutScores: missing entries: \['distance', .*unknown entries: \['KL', "),
+        ({"elegance": 1.0}, r"missing entries: \[\], unknown entries: \['elegance'\]"),
+        ({"KL": "small"}, "'KL' must be float; got 'small'"),
+        ({"tails": 0.1}, r"'tails' must be dict\[str, float\]; got 0.1"),
+    ],
+)
+def test_scores_that_make_no_sense_are_named(weights, changes, mention):
+    card = json.loads(checkpoint.card_path(weights).read_text())
+    edit(weights, scores=card["scores"] | changes)
+    with pytest.raises(InputError, match=rf"cannot be read \(.*{mention}.*\); restore it or train again"):
+        load_likelihood(weights)
 
 
 @pytest.mark.parametrize("limits", [[-0.1, 2.5], [0.3, float("inf")], [2.5, 0.3], [0.3, 0.3], [float("nan"), 2.5]])

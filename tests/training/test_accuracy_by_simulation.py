@@ -109,5 +109,5 @@ def test_both_instruments_give_the_pretrained_likelihood_the_same_scores():
     """KL of `ornstein` by 5e7 simulated trials, against that on its card by the equation: within 5 se of both."""
     ornstein = load_likelihood("ornstein")
     card, found = read_card(weights_of("ornstein")).scores, scores_by_simulation(ornstein)
-    assert abs(found["KL"] - card["KL"]) < 5 * (found["KL_se"] + card["KL_se"])
-    assert found["posterior_bias"] < card["posterior_bias"] + 2 * found["posterior_bias_se"]
+    assert abs(found.KL - card.KL) < 5 * (found.KL_se + card.KL_se)
+    assert found.posterior_bias < card.posterior_bias + 2 * found.posterior_bias_se

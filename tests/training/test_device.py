@@ -44,7 +44,7 @@ def test_same_loss_on_a_gpu(tmp_path):
 @pytest.mark.filterwarnings("ignore::hddm_sbi.training.train.TrainingWarning")
 def test_train_likelihood_on_a_gpu(simulator):
     likelihood = hs.train_likelihood(simulator, n_simulations=20_000, seed=1, device="cuda", progress=False)
-    assert likelihood.card.scores["passed"]
+    assert likelihood.card.scores.passed
 
 
 @pytest.mark.parametrize("name", names())

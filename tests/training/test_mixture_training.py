@@ -154,7 +154,8 @@ def test_a_short_training_learns(tmp_path):
 
 
 def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
-    monkeypatch.setattr(shipped, "score", lambda weights: {"KL": 0.5})
+    scores = dataclasses.replace(read_card(catalogue.weights_of("ddm")).scores, KL=0.5)
+    monkeypatch.setattr(shipped, "score", lambda weights: scores)
     cards = []
     for name in ("one", "two"):
         path = tmp_path / "new" / f"{name}.safetensors"
@@ -163,7 +164,7 @@ def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
     assert cards[0] == cards[1]
     assert cards[0].simulations == 60 * 200
     assert cards[0].recipe == dataclasses.asdict(TINY)
-    assert cards[0].scores == {"KL": 0.5}
+    assert read_card(path).scores == cards[0].scores == scores
     assert repr(load_likelihood(path)) == "MixtureLikelihood(ddm: v a z t0, 1e4 simulations, KL 5.0e-1)"
 
 

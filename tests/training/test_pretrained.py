@@ -28,7 +28,7 @@ def test_the_card_names_the_file_beside_it_and_meets_the_targets(name):
     assert card.discretisation == simulator.discretisation
     assert card.scored_by == f"hddm-sbi check {name}"
     assert (card.model, card.parameters, card.box) == (name, simulator.names, simulator.box)
-    assert card.scores["trials_per_set"] == targets(simulator).trials_per_set
+    assert card.scores.trials_per_set == targets(simulator).trials_per_set
     assert [score for score, (*_, passed) in verdicts(card.scores, targets(simulator)).items() if not passed] == []
 
 
@@ -44,8 +44,8 @@ def test_it_agrees_with_the_equation(name):
     # KL by the control variate q/p - 1, whose mean is 0.
     divergence = (np.expm1(-error) + error).reshape(40, 150).mean(1)
     card = checkpoint.read_card(weights_of(name)).scores
-    assert np.abs(error).mean() <= 1.2 * card["mean_abs_error_whole_box"]
-    assert divergence.mean() <= 1.2 * card["KL_whole_box"] + 5 * divergence.std() / np.sqrt(40)
+    assert np.abs(error).mean() <= 1.2 * card.mean_abs_error_whole_box
+    assert divergence.mean() <= 1.2 * card.KL_whole_box + 5 * divergence.std() / np.sqrt(40)
 
 
 @pytest.mark.parametrize("name", [name for name in PRETRAINED if load_simulator(name).log_density is not None])
@@ -55,5 +55,5 @@ def test_it_agrees_with_the_closed_form(name):
     likelihood, exact = load_likelihood(name), ExactLikelihood(load_simulator(name))
     result = accuracy.accuracy(likelihood, exact, likelihood.box, 20_000, seed=21)
     card = checkpoint.read_card(weights_of(name)).scores
-    assert result.mean_abs_error <= 1.2 * card["mean_abs_error_whole_box"]
-    assert result.kl <= 1.2 * card["KL_whole_box"] + 5 * result.kl_se
+    assert result.mean_abs_error <= 1.2 * card.mean_abs_error_whole_box
+    assert result.kl <= 1.2 * card.KL_whole_box + 5 * result.kl_se

@@ -191,7 +191,7 @@ def test_the_check_passes_what_is_right():
     """2 000 simulations; an honest likelihood fails in 1 of 1 000 checks."""
     found = checked(Poisson())
     assert found.passed
-    assert found.verdict().startswith("Good: Held-out log score")
+    assert found.verdict.startswith("Good: Held-out log score")
     # Mean log density of a Poisson distribution over rates 0.5 to 20, by summation; sd of one is 0.8.
     rate, chips = np.linspace(0.5, 20, 500)[:, None], np.arange(80)
     exact = (stats.poisson.pmf(chips, rate) * stats.poisson.logpmf(chips, rate)).sum(1).mean()
@@ -203,15 +203,15 @@ def test_the_check_passes_what_is_right():
 def test_the_check_fails_what_is_biased(factor):
     found = checked(Poisson(factor))
     assert not found.passed
-    assert "Not good yet" in found.verdict()
-    assert "miscalibrated in chips" in found.verdict()
+    assert "Not good yet" in found.verdict
+    assert "miscalibrated in chips" in found.verdict
 
 
 def test_the_check_fails_what_is_no_density():
     found = checked(Poisson(mass=1.01))
     assert abs(found.mass - 1.01) < 1e-9
     assert not found.passed
-    assert "Total mass is 1.010000, which is not 1" in found.verdict()
+    assert "Total mass is 1.010000, which is not 1" in found.verdict
 
 
 def test_a_biased_likelihood_is_warned_about(monkeypatch):

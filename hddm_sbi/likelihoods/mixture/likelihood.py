@@ -28,7 +28,7 @@ class MixtureLikelihood(DecisionLikelihood):
     """A likelihood learned from simulations: normalised by construction, smooth, zero at and below the shift.
 
     network: trained weights, used in float64. box: where it was trained. sha256: of the weights file, "" if unsaved.
-    summary: what its card says in a few words. card: what made it, without which it cannot be saved.
+    card: what made it, without which it cannot be saved.
     """
 
     kind = "neural"
@@ -40,12 +40,11 @@ class MixtureLikelihood(DecisionLikelihood):
         box: Mapping[str, tuple[float, float]],
         *,
         sha256: str = "",
-        summary: str = "",
         card: Card | None = None,
     ) -> None:
         super().__init__(simulator, box)
         self.network = network.double().requires_grad_(False)
-        self.sha256, self._summary, self.card = sha256, summary, card
+        self.sha256, self.card = sha256, card
 
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
@@ -126,7 +125,28 @@ class MixtureLikelihood(DecisionLikelihood):
         return outcome_rows(rt, choice).numpy()
 
     def save(self, path: str | Path) -> None:
-        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
+        """Write the weights (safetensors) and beside them the card (JSON) for `hs.load_likelihood(path)`.
+
+        Parameters
+        ----------
+        path
+            Of the `.safetensors` file; the card has the same name with `.json`.
+
+        Raises
+        ------
+        InputError
+            The likelihood has no card, because it was not trained by this package.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import hddm_sbi as hs
+        >>> with TemporaryDirectory() as folder:
+        ...     hs.load_likelihood("ddm").save(Path(folder) / "mine.safetensors")
+        ...     hs.load_likelihood(Path(folder) / "mine.safetensors")
+        MixtureLikelihood(ddm: v a z t0, 1e9 simulations, KL 1.4e-6)
+        """
         if self.card is None:
             raise InputError(f"{self!r} has no card, which says what made it; only trained likelihoods are saved.")
         self.card = save_weights(self.network, self.card, Path(path))
@@ -138,6 +158,5 @@ class MixtureLikelihood(DecisionLikelihood):
         return Mixture(*(torch.cat(part) for part in parts)), inverse
 
     def __repr__(self) -> str:
-        said = self.card.summary() if self.card else self._summary
-        summary = f", {said}" if said else ""
+        summary = f", {self.card.summary()}" if self.card else ""
         return f"MixtureLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}{summary})"

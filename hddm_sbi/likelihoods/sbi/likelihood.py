@@ -91,7 +91,28 @@ class _Learned(Likelihood):
         return self.density.sample(theta, seed)
 
     def save(self, path: str | Path) -> None:
-        """Write weights (safetensors) and card (JSON, the same name) for `hs.load_likelihood(path)`."""
+        """Write the weights (safetensors) and beside them the card (JSON) for `hs.load_likelihood(path)`.
+
+        Parameters
+        ----------
+        path
+            Of the `.safetensors` file; the card has the same name with `.json`.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import hddm_sbi as hs
+        >>> def cookies(rate, rng):
+        ...     return rng.poisson(rate)
+        >>> likelihood = hs.train_likelihood(
+        ...     cookies, {"rate": (0.5, 20)}, 20_000, outcomes={"chips": "count"}, vectorised=True, progress=False
+        ... )
+        >>> with TemporaryDirectory() as folder:
+        ...     likelihood.save(Path(folder) / "cookies.safetensors")
+        ...     hs.load_likelihood(Path(folder) / "cookies.safetensors").simulator.names
+        ('rate',)
+        """
         self.card = save_weights(self.density.estimator, self.card, Path(path))
         self.sha256 = self.card.sha256
 

@@ -1,0 +1,143 @@
+"""How good a learned likelihood is: against a reference, by simulation alone, or on held-out simulations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+
+class AccuracyScores:
+    """Scores of a likelihood whose model has a reference or can be simulated at will."""
+
+    KL: float
+    mean_abs_error: float
+    posterior_bias: float
+
+    def headline(self) -> dict[str, float]:
+        """The scores that have targets, for a table of models."""
+        return {"KL": self.KL, "mean_abs_error": self.mean_abs_error, "posterior_bias": self.posterior_bias}
+
+    def summary(self, simulations: int) -> str:
+        """Simulations and KL in a few words."""
+        return f"{simulations:.0e} simulations, KL {self.KL:.1e}".replace("e+0", "e").replace("e-0", "e-")
+
+
+@dataclass(frozen=True)
+class ReferenceScores(AccuracyScores):
+    """Scores against a closed form or a solved equation.
+
+    Attributes
+    ----------
+    KL, KL_se
+        KL divergence per trial, in nats, and its standard error.
+    mean_abs_error, abs_error_quantile_999
+        Of log p per trial.
+    score_error
+        Error of d log p / d theta relative to its size, by parameter.
+    KL_whole_box, mean_abs_error_whole_box
+        The same over the whole box; those above are over the accuracy ranges of the parameters.
+    posterior_bias
+        The largest of `posterior_bias_mean`.
+    posterior_bias_mean, posterior_bias_largest
+        Bias of the posterior mode in posterior sds, by parameter, over the parameter sets.
+    tails
+        Mean absolute error of log p where data are scarce, by tail.
+    reference
+        The kind of likelihood that is the reference, "exact" or "numerical".
+    trials, thetas
+        Number of simulated trials, and of their parameter sets, for the errors per trial.
+    parameter_sets, trials_per_set
+        For the posterior bias.
+    seed
+        Same seed, same scores.
+    """
+
+    kind: ClassVar[str] = "reference"
+    KL: float
+    KL_se: float
+    mean_abs_error: float
+    abs_error_quantile_999: float
+    score_error: dict[str, float]
+    KL_whole_box: float
+    mean_abs_error_whole_box: float
+    posterior_bias: float
+    posterior_bias_mean: dict[str, float]
+    posterior_bias_largest: dict[str, float]
+    tails: dict[str, float]
+    reference: str
+    trials: int
+    thetas: int
+    parameter_sets: int
+    trials_per_set: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class SimulationScores(AccuracyScores):
+    """Scores over the whole box by simulated trials alone.
+
+    Attributes as in `ReferenceScores`, and `KL_largest`, the largest KL of a parameter set, and `posterior_bias_se`,
+    the standard error of a bias at one parameter set.
+    """
+
+    kind: ClassVar[str] = "simulation"
+    KL: float
+    KL_se: float
+    KL_largest: float
+    mean_abs_error: float
+    posterior_bias: float
+    posterior_bias_mean: dict[str, float]
+    posterior_bias_largest: dict[str, float]
+    posterior_bias_se: float
+    reference: str
+    trials: int
+    thetas: int
+    parameter_sets: int
+    trials_per_set: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class HeldOutScores:
+    """Scores on simulations that training has not seen.
+
+    Attributes
+    ----------
+    log_score
+        Mean log density per outcome.
+    information
+        The log score minus that of a baseline without parameters, in nats.
+    p_value, where, distance
+        The smallest p-value of many tests of ranks, corrected for their number; what that test was of; the largest
+        difference between distribution functions in it.
+    mass
+        The total mass furthest from 1; None where there are several continuous outcomes.
+    ranked
+        Number of ranked simulations.
+    passed, verdict
+        Whether ranks and mass are as they should be, and all of this in words.
+    """
+
+    kind: ClassVar[str] = "held out"
+    log_score: float
+    information: float
+    p_value: float
+    where: str
+    distance: float
+    mass: float | None
+    ranked: int
+    passed: bool
+    verdict: str
+
+    def headline(self) -> dict[str, float]:
+        """The score for a table of models."""
+        return {"log_score": self.log_score}
+
+    def summary(self, simulations: int) -> str:
+        """Simulations and log score in a few words."""
+        return f"{simulations} simulations, log score {self.log_score:.3f}"
+
+
+Scores = ReferenceScores | SimulationScores | HeldOutScores
+#: kind of scores, as cards name it -> its class.
+KINDS: dict[str, type[Scores]] = {scores.kind: scores for scores in get_args(Scores)}
