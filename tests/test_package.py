@@ -1,5 +1,6 @@
 """What a user installs: weights and models in the wheel, the README's example, small files."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -33,6 +34,17 @@ def test_public_names():
     with pytest.raises(AttributeError, match="attribute fit"):
         hs.fit  # noqa: B018
     assert set(hs.__all__) <= set(dir(hs))
+
+
+def test_every_public_name_has_an_example():
+    """Of the modules, every function that they define."""
+    found = {name: getattr(hs, name) for name in hs.__all__}
+    for module in [thing for thing in found.values() if inspect.ismodule(thing)]:
+        inside = {f"{module.__name__}.{name}": thing for name, thing in vars(module).items() if name[0] != "_"}
+        found |= {name: f for name, f in inside.items() if inspect.isfunction(f) and f.__module__ == module.__name__}
+    documented = [name for name, thing in found.items() if inspect.isclass(thing) or inspect.isfunction(thing)]
+    assert len(documented) > 50
+    assert [name for name in documented if ">>> " not in (inspect.getdoc(found[name]) or "")] == []
 
 
 def test_models_table():

@@ -45,12 +45,12 @@ class Trials:
 
     @property
     def rt(self) -> Array:
-        """Of a decision model: (n,) seconds."""
+        """Response times of a decision model, (n,) seconds."""
         return self.values[:, 0]
 
     @property
     def choice(self) -> Index:
-        """Of a decision model: (n,) position of each response in the model's `choices`."""
+        """Responses of a decision model as positions in its `choices`, (n,)."""
         return self.values[:, 1].astype(np.int64)
 
     def __len__(self) -> int:

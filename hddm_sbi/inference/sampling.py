@@ -34,6 +34,12 @@ class Settings:
         Whether to show a progress bar.
     whitening : Whitening, optional
         Coordinates in which the posterior is rounder than in those of the density. A sampler may use them.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.Settings(draws=1000, tune=500, chains=4, seed=1).progress
+    False
     """
 
     draws: int
@@ -58,6 +64,13 @@ class Draws:
         Why sampling ended before the last draw; empty where it did not.
     seconds : float
         Wall time; `sample` notes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hddm_sbi as hs
+    >>> hs.Draws(np.zeros((4, 1000, 3)), stopped="interrupted").stopped
+    'interrupted'
     """
 
     x: Array

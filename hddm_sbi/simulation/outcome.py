@@ -106,8 +106,15 @@ class Outcome:
 
 
 def rt_and_response(*codes: int) -> tuple[Outcome, Outcome]:
-    """The outcomes of a decision model with these response codes, in ascending order.
+    """The outcomes of a decision model.
 
+    Parameters
+    ----------
+    codes
+        Codes of its responses, in ascending order.
+
+    Examples
+    --------
     >>> [outcome.name for outcome in rt_and_response(-1, 1)]
     ['rt', 'response']
     """

@@ -189,14 +189,14 @@ class Reduction:
         return parameter.high > last - _NEAR * (last - first)
 
     def _ending(self, x: Tensor, low: float, high: float, support: tuple[float, float]) -> list[Tensor]:
-        """Of a parameter whose support ends: itself, and the log of its distance to that end; between -2 and 2."""
+        """Features of a parameter whose support ends: itself, and the log distance to that end; between -2 and 2."""
         end = support[1] + _ROUNDED * (support[1] - support[0])
         middle = 0.5 * math.log((end - low) * (end - high))
         half = 0.5 * math.log((end - low) / (end - high))
         return [4.0 * (x - low) / (high - low) - 2.0, 2.0 * (torch.log(end - x) - middle) / half]
 
     def _positive(self, x: Tensor, low: float, high: float) -> list[Tensor]:
-        """Of a positive parameter: itself, and its log (its square where 0 is in the box); between about -2 and 2."""
+        """Features of a positive parameter: itself, and its log (its square where 0 is in the box); about -2 to 2."""
         linear = 4.0 * (x - low) / (high - low) - 2.0
         if low > 0.0:
             middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)

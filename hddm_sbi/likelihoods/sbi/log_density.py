@@ -210,7 +210,7 @@ def mixed_log_density(
 
 @lru_cache(maxsize=32)
 def _alike(labels: bytes) -> tuple[Rows, Rows]:
-    """Of whole numbers: where each is found first, and which of these every one is like."""
+    """Distinct whole numbers: the place of the first of each, and which of them every number equals."""
     _, first, same = np.unique(np.frombuffer(labels, dtype=np.int64), return_index=True, return_inverse=True)
     return first, same
 
@@ -240,7 +240,7 @@ class _Affine:
 
 @dataclass(frozen=True)
 class _Flow:
-    """Of one number: maps that depend on the condition only, one after the other, to a standard normal.
+    """A flow of one number: maps that depend on the condition only, one after the other, to a standard normal.
 
     None among the steps stands for the next of the splines, of which all rows have theirs.
     """
@@ -341,7 +341,7 @@ def _bin(edges: Tensor, x: Tensor, row: Tensor) -> Tensor:
 
 
 def _coefficients(begin: Tensor, end: Tensor) -> Tensor:
-    """Of bins between knots (3, ...): x0, y0, d0, B, G, G / s and w of `_bend`, (7, ...)."""
+    """Coefficients of the bins between knots (3, ...): x0, y0, d0, B, G, G / s and w of `_bend`, (7, ...)."""
     (x0, y0, d0), (x1, y1, d1) = begin, end
     w = x1 - x0
     s = (y1 - y0) / w
