@@ -230,8 +230,9 @@ def _seconds(values: pd.Series[Any], column: str) -> Array:
     negative = np.flatnonzero(seconds <= 0)
     if negative.size:
         raise InputError(
-            f"column {column!r} must be positive, in seconds; it is zero or negative in {_rows(negative)}: take out "
-            "trials without a response, and the sign if it codes the choice."
+            f"column {column!r} must be positive, in seconds; it is zero or negative in {_rows(negative)}: take "
+            "off the sign if it codes the choice. Trials without a response cannot be used yet, and leaving out those "
+            "that a deadline cut off biases the estimates."
         )
     long = np.flatnonzero(seconds > _LONGEST_RT)
     if long.size:
