@@ -1,20 +1,34 @@
 """Run every benchmark in turn.
 
-`python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale` and `.published` run
-alone.
+`python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale`, `.published`,
+`.draws` and `.house` run alone.
 """
 
 import platform
 
 import torch
 
-from benchmarks import approximations, bridge, command_line, compiler, diffusions, exact, fit, models, neural, simulator
+from benchmarks import (
+    approximations,
+    bridge,
+    command_line,
+    compiler,
+    diffusions,
+    distribution,
+    exact,
+    fit,
+    models,
+    neural,
+    simulator,
+)
+
+PARTS = (simulator, diffusions, exact, neural, distribution, models, command_line, compiler, fit, approximations, bridge)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(
         f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
     )
-    for part in (simulator, diffusions, exact, neural, models, command_line, compiler, fit, approximations, bridge):
+    for part in PARTS:
         print(f"\n== {part.__doc__.splitlines()[0]}")
         part.main()
