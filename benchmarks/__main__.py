@@ -22,7 +22,9 @@ from benchmarks import (
     simulator,
 )
 
-PARTS = (simulator, diffusions, exact, neural, distribution, models, command_line, compiler, fit, approximations, bridge)
+#: in the order of docs/benchmarks.md.
+PARTS = (simulator, diffusions, exact, neural, distribution, models)
+PARTS += (command_line, compiler, fit, approximations, bridge)
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
