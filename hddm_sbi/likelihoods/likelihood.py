@@ -488,7 +488,7 @@ class DecisionLikelihood(Likelihood):
         return half * (torch.exp(log_p) * _WEIGHTS).sum(-1)
 
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,), accurate to 1e-6 down to 1e-300 and further.
+        """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,), accurate to 1e-9 down to 1e-270.
 
         The integral of the density from rt on: 1 - P(RT <= rt) would be rounding there.
         """
