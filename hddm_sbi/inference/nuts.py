@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,9 +13,10 @@ import numpy as np
 import torch
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.inference.chain_files import ChainFiles
 from hddm_sbi.inference.coordinates import Whitening, unwhitened, whitened
 from hddm_sbi.inference.density import FlatDensity, not_finite
-from hddm_sbi.inference.sampling import Draws, Settings
+from hddm_sbi.inference.sampling import INTERRUPTED, OUT_OF_TIME, Draws, Settings
 from hddm_sbi.types import Array
 
 #: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.
@@ -55,27 +57,68 @@ def starting_point(density: FlatDensity, rng: np.random.Generator) -> Array:
 
 
 class Chain:
-    """One chain of nutpie, in whitened coordinates.
+    """One chain of nutpie, in whitened coordinates, in a thread of its own.
 
-    Nutpie gives nothing back when it is stopped early, so every draw is kept here. model: as nutpie takes it. draws:
-    (steps, n), unconstrained, of which the first `n_done` are there. failure: what the density raised.
+    draws: (steps, n), unconstrained, of which the first `n_done` are there. trace: what nutpie says of them, once the
+    chain has ended. failure: what the density raised. files: of the chain, where it is kept.
     """
 
-    def __init__(self, density: FlatDensity, whitening: Whitening, steps: int) -> None:
+    def __init__(self, density: FlatDensity, whitening: Whitening, settings: Settings, number: int) -> None:
+        self.draws, self.n_done = np.empty((settings.tune + settings.draws, density.size)), 0
+        self.failure: Exception | None = None
+        self.trace: Any = None
+        evaluate, folder = whitened(density.evaluate, whitening), settings.folder
+        self.files = None if folder is None else ChainFiles(folder / f"chain-{number}", density.size, evaluate)
+        self._density, self._whitening = evaluate if self.files is None else self.files.evaluate, whitening
+        self._flat, self._settings = density, settings
+        self._thread_state: int | None = None
+        self._sampler: Any = None
+
+    def start(self, seed: int) -> None:
+        """Begin to sample."""
+        import nutpie
         from nutpie.compiled_pyfunc import from_pyfunc
 
-        self.draws, self.n_done = np.empty((steps, density.size)), 0
-        self.failure: Exception | None = None
-        self._density, self._whitening = whitened(density.evaluate, whitening), whitening
-        self._thread_state: int | None = None
-
         def initial(seed: int) -> Array:
-            return whitening.whiten(starting_point(density, np.random.default_rng(int(seed) % 2**63)))
+            return self._whitening.whiten(starting_point(self._flat, np.random.default_rng(int(seed) % 2**63)))
 
-        number = [np.dtype("float64")], [()], ["number"]
-        self.model = from_pyfunc(
-            density.size, lambda: self._evaluate, lambda *_: self._record, *number, make_initial_point_fn=initial
+        size, number = self._flat.size, ([np.dtype("float64")], [()], ["number"])
+        model = from_pyfunc(
+            size, lambda: self._evaluate, lambda *_: self._record, *number, make_initial_point_fn=initial
         )
+        self._sampler = nutpie.sample(
+            model,
+            draws=self._settings.draws,
+            tune=self._settings.tune,
+            chains=1,
+            cores=1,
+            seed=seed,
+            progress_bar=False,
+            blocking=False,
+            low_rank_modified_mass_matrix=size <= _LOW_RANK_SIZE,
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the end of the chain, at most so long. Raises RuntimeError where it, or its density, failed."""
+        with suppress(TimeoutError):
+            self.trace = self._sampler.wait(timeout=seconds)
+        if self.failure is not None:
+            raise RuntimeError(f"{type(self.failure).__name__}: {self.failure}") from self.failure
+
+    def stop(self) -> None:
+        """End the chain where it is, and close its files."""
+        if self.trace is None and self._sampler is not None:
+            with warnings.catch_warnings(), suppress(RuntimeError):
+                # ArviZ warns about a chain that is still tuning, and so has no draws.
+                warnings.simplefilter("ignore")
+                self.trace = self._sampler.abort()
+        if self.files is not None:
+            self.files.close()
+
+    @property
+    def n_kept(self) -> int:
+        """Draws after tuning that are surely in the trace: nutpie adds a draw after it was recorded here."""
+        return self.n_done - (self.trace is None) - self._settings.tune
 
     def _evaluate(self, y: Array) -> tuple[float, Array]:
         if self._thread_state is None:
@@ -90,7 +133,9 @@ class Chain:
             return float("nan"), np.full_like(y, np.nan)
 
     def _record(self, y: Array) -> dict[str, Array]:
-        self.draws[self.n_done] = self._whitening.unwhiten(y)
+        x = self.draws[self.n_done] = self._whitening.unwhiten(y)
+        if self.files is not None:
+            self.files.keep(self.n_done, x)
         self.n_done += 1
         if self.n_done == len(self.draws) and self._thread_state is not None:
             ctypes.pythonapi.PyGILState_Release(self._thread_state)
@@ -99,50 +144,54 @@ class Chain:
 
 def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
     """NUTS of nutpie (nuts-rs) on the flat density in whitened coordinates, every chain in a thread."""
-    import nutpie
-
     starting_point(density, np.random.default_rng(settings.seed))
-    whitening, tune = settings.whitening or unwhitened(density.size), settings.tune
-    steps = tune + settings.draws
-    chains = [Chain(density, whitening, steps) for _ in range(settings.chains)]
-    seeds = np.random.SeedSequence(settings.seed).generate_state(settings.chains).tolist()
-    options = {"draws": settings.draws, "tune": tune, "chains": 1, "cores": 1}
-    options["low_rank_modified_mass_matrix"] = density.size <= _LOW_RANK_SIZE
-    samplers = [
-        nutpie.sample(chain.model, seed=chain_seed, progress_bar=False, blocking=False, **options)
-        for chain, chain_seed in zip(chains, seeds, strict=True)
-    ]
+    whitening = settings.whitening or unwhitened(density.size)
+    chains = [Chain(density, whitening, settings, number) for number in range(settings.chains)]
+    draws, stopped = settings.draws, ""
     try:
-        traces = _watched(samplers, chains, settings.chains * steps, settings.progress)
-    except (KeyboardInterrupt, RuntimeError) as failure:
-        for sampler in samplers:
-            sampler.cancel()
+        for chain, seed in zip(chains, np.random.SeedSequence(settings.seed).generate_state(len(chains)), strict=True):
+            chain.start(int(seed))
+        draws = _watched(chains, settings)
+    except KeyboardInterrupt:
+        stopped = INTERRUPTED
+    except TimeoutError:
+        stopped = OUT_OF_TIME
+    except RuntimeError as failure:
         first_line = str(failure).strip().partition("\n")[0]
-        reason = "interrupted" if isinstance(failure, KeyboardInterrupt) else f"a chain failed ({first_line})"
-        return Draws(_complete_part([chain.draws[: chain.n_done] for chain in chains], tune, reason), stopped=reason)
+        stopped = f"a chain failed ({first_line})"
+    finally:
+        for chain in chains:
+            chain.stop()
+    lengths = [min(draws, chain.trace.sample_stats.sizes["draw"] if chain.trace else 0) for chain in chains]
+    kept = [chain.draws[: settings.tune + length] for chain, length in zip(chains, lengths, strict=True)]
+    x = _complete_part(kept, settings.tune, stopped)
+    traces = [chain.trace.sample_stats for chain, length in zip(chains, lengths, strict=True) if length]
     stats = {
-        ours: np.concatenate([trace.sample_stats[theirs].values for trace in traces]) for ours, theirs in _STATS.items()
+        ours: np.concatenate([trace[theirs].values[:, : x.shape[1]] for trace in traces])
+        for ours, theirs in _STATS.items()
     }
-    return Draws(np.stack([chain.draws[tune:] for chain in chains]), stats)
+    not_kept = [str(chain.files.failure) for chain in chains if chain.files and chain.files.failure]
+    return Draws(x, stats, stopped, not_kept=not_kept[0] if not_kept else "")
 
 
-def _watched(samplers: Sequence[Any], chains: Sequence[Chain], total: int, progress: bool) -> list[Any]:
-    """What nutpie returns once all chains have ended; meanwhile, how far they are."""
+def _watched(chains: Sequence[Chain], settings: Settings) -> int:
+    """Draws of each chain that are enough, or all; meanwhile, how far they are. Raises TimeoutError when time is up."""
     from tqdm import tqdm
 
-    traces = []
-    with tqdm(total=total, desc="NUTS", unit="draw", disable=not progress) as bar:
-        for sampler in samplers:
-            ended = False
-            while not ended:
-                with suppress(TimeoutError):
-                    traces.append(sampler.wait(timeout=_LOOK))
-                    ended = True
-                bar.update(sum(chain.n_done for chain in chains) - bar.n)
-                failed = next((chain.failure for chain in chains if chain.failure is not None), None)
-                if failed is not None:
-                    raise RuntimeError(f"{type(failed).__name__}: {failed}") from failed
-    return traces
+    began, points = time.perf_counter(), settings.checkpoints if settings.enough else []
+    total = len(chains) * (settings.tune + settings.draws)
+    with tqdm(total=total, desc="NUTS", unit="draw", disable=not settings.progress) as bar:
+        while any(chain.trace is None for chain in chains):
+            next(chain for chain in chains if chain.trace is None).wait(_LOOK)
+            bar.update(sum(chain.n_done for chain in chains) - bar.n)
+            there = min(chain.n_kept for chain in chains)
+            while settings.enough and points and points[0] <= there:
+                point = points.pop(0)
+                if settings.enough(np.stack([c.draws[settings.tune : settings.tune + point] for c in chains])):
+                    return point
+            if time.perf_counter() - began > settings.seconds:
+                raise TimeoutError
+    return settings.draws
 
 
 def pyro_nuts(density: FlatDensity, settings: Settings) -> Draws:
@@ -154,7 +203,7 @@ def pyro_nuts(density: FlatDensity, settings: Settings) -> Draws:
             kept.append([])
             diverging[chain, _pyro_chain(density, settings, settings.seed + chain, kept[-1])] = True
     except KeyboardInterrupt:
-        return Draws(_complete_part(kept, settings.tune, "interrupted"), stopped="interrupted")
+        return Draws(_complete_part(kept, settings.tune, INTERRUPTED), stopped=INTERRUPTED)
     return Draws(_complete_part(kept, settings.tune, ""), {"diverging": diverging})
 
 
@@ -188,7 +237,7 @@ def _pyro_chain(density: FlatDensity, settings: Settings, seed: int, kept: list[
 def _complete_part(kept: Sequence[Sequence[Array] | Array], tune: int, reason: str) -> Array:
     """Draws after tuning that every started chain has, (chains, draws, n)."""
     chains = [np.array(chain[tune:]) for chain in kept if len(chain) > tune]
-    if not chains and reason == "interrupted":
+    if not chains and reason == INTERRUPTED:
         raise KeyboardInterrupt("interrupted while tuning: there are no draws to keep yet")
     if not chains:
         raise InputError(f"{reason} while tuning: there are no draws to keep.")

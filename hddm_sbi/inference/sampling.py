@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,11 @@ if TYPE_CHECKING:
     from hddm_sbi.inference.coordinates import Whitening
     from hddm_sbi.inference.density import FlatDensity
     from hddm_sbi.types import Array
+
+#: why sampling may end early, beside a chain that fails.
+INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
+#: draws of each chain at the first look whether they suffice.
+_FIRST_CHECK = 100
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,13 @@ class Settings:
         Whether to show a progress bar.
     whitening : Whitening, optional
         Coordinates in which the posterior is rounder than in those of the density. A sampler may use them.
+    enough : callable, optional
+        Whether draws (chains, draws, n) suffice, asked at the numbers of draws that `checkpoints` gives: sampling ends
+        with the first that do.
+    seconds : float
+        Sampling ends after so many.
+    folder : Path, optional
+        Keeps every chain as it comes; sampling with the same density and seed goes on from there.
 
     Examples
     --------
@@ -48,6 +62,21 @@ class Settings:
     seed: int
     progress: bool = False
     whitening: Whitening | None = None
+    enough: Callable[[Array], bool] | None = None
+    seconds: float = inf
+    folder: Path | None = None
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Numbers of draws at which `enough` is asked: 100, and each a fifth more than the last, up to all of them.
+
+        >>> Settings(draws=200, tune=1, chains=1, seed=1).checkpoints
+        [100, 150, 200]
+        """
+        points = [_FIRST_CHECK]
+        while points[-1] < self.draws:
+            points.append(points[-1] + max(_FIRST_CHECK // 2, points[-1] // 5))
+        return [point for point in points if point < self.draws] + [self.draws]
 
 
 @dataclass(frozen=True)
@@ -64,6 +93,8 @@ class Draws:
         Why sampling ended before the last draw; empty where it did not.
     seconds : float
         Wall time; `sample` notes it.
+    not_kept : str
+        Why the folder of the settings could not be written; empty where it could.
 
     Examples
     --------
@@ -77,6 +108,7 @@ class Draws:
     stats: dict[str, NDArray[Any]] = field(default_factory=dict)
     stopped: str = ""
     seconds: float = 0.0
+    not_kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +125,8 @@ class Sampler:
         them. If not, every fit warns that it is an approximation.
     centring : bool
         Whether group effects are centred as the model chose. If not, the sampler gets the model without centring.
+    open_ended : bool
+        Whether it heeds `enough`, `seconds` and `folder` of the settings.
 
     Examples
     --------
@@ -114,12 +148,13 @@ class Sampler:
     run: Callable[[FlatDensity, Settings], Draws] | str
     exact: bool = True
     centring: bool = True
+    open_ended: bool = False
 
 
 #: name, as in `fit(method=...)` -> sampler. Laplace: where groups do not differ at all, only the model without centring
 #: has a mode.
 SAMPLERS: dict[str, Sampler] = {
-    "nuts": Sampler("hddm_sbi.inference.nuts:nutpie_nuts"),
+    "nuts": Sampler("hddm_sbi.inference.nuts:nutpie_nuts", open_ended=True),
     "pyro-nuts": Sampler("hddm_sbi.inference.nuts:pyro_nuts"),
     "svi": Sampler("hddm_sbi.inference.approximation:variational", exact=False),
     "laplace": Sampler("hddm_sbi.inference.approximation:laplace", exact=False, centring=False),
@@ -144,6 +179,9 @@ def sample(
     method: str = "nuts",
     progress: bool = False,
     whitening: Whitening | None = None,
+    enough: Callable[[Array], bool] | None = None,
+    seconds: float = inf,
+    folder: Path | None = None,
 ) -> Draws:
     """Draw from the posterior of a flat density.
 
@@ -166,6 +204,13 @@ def sample(
         Whether to show a progress bar.
     whitening : Whitening, optional
         The coordinates in which "nuts" samples, instead of those of the density.
+    enough : callable, optional
+        Whether unconstrained draws (chains, draws, n) suffice; "nuts" asks at growing numbers of draws, the same for
+        the same seed, and ends with the first that do. `draws` is then the most.
+    seconds : float
+        "nuts" ends after so many, with the draws so far.
+    folder : Path, optional
+        "nuts" keeps every chain there as it comes. The same call goes on from there and ends with the same draws.
 
     Returns
     -------
@@ -175,7 +220,8 @@ def sample(
     Raises
     ------
     InputError
-        For an unknown method, or where the density is not finite at the start.
+        For an unknown method, one that takes a fixed number of draws where `enough` or `seconds` is given, or where the
+        density is not finite at the start.
 
     Examples
     --------
@@ -187,7 +233,12 @@ def sample(
     >>> run.x.shape, sorted(run.stats)[:3]
     ((2, 500, 1), ['acceptance_rate', 'diverging', 'energy'])
     """
-    run, began = find_sampler(method).run, time.perf_counter()
-    call = resolve_name(run) if isinstance(run, str) else run
-    drawn: Draws = call(density, Settings(draws, tune, chains, seed, progress, whitening))
+    sampler, began = find_sampler(method), time.perf_counter()
+    if not sampler.open_ended and (enough is not None or seconds < inf):
+        raise InputError(
+            f"method={method!r} takes a fixed number of draws: leave out ess= and minutes=, or use 'nuts'."
+        )
+    call = resolve_name(sampler.run) if isinstance(sampler.run, str) else sampler.run
+    settings = Settings(draws, tune, chains, seed, progress, whitening, enough, seconds, folder)
+    drawn: Draws = call(density, settings)
     return replace(drawn, seconds=time.perf_counter() - began)

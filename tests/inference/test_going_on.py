@@ -1,0 +1,125 @@
+"""Sampling until it is enough, within a time, and on from where a process ended: the same bytes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from test_sampling import schools
+
+import hddm_sbi as hs
+from hddm_sbi.inference.chain_files import ChainFiles
+
+
+def counted(density):
+    """The same density, and a list that grows with every evaluation."""
+    calls = []
+
+    def evaluate(x):
+        calls.append(1)
+        return density(x)
+
+    return dataclasses.replace(density, evaluate=evaluate), calls
+
+
+def sample(density, **options):
+    return hs.sample(density, **{"draws": 400, "tune": 100, "chains": 2, "seed": 3, **options})
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """An uninterrupted run, and how many evaluations it takes."""
+    density, calls = counted(schools())
+    return sample(density), len(calls)
+
+
+def same(one, two):
+    return one.x.tobytes() == two.x.tobytes() and all(np.array_equal(one.stats[k], two.stats[k]) for k in one.stats)
+
+
+def test_the_first_draws_that_suffice_are_those_of_a_longer_run(whole):
+    """Asked at 100, 150, 200, 250: what is enough ends the run there, with the draws and statistics of any other."""
+    asked = []
+
+    def enough(x):
+        asked.append(x.shape)
+        return x.shape[1] >= 250
+
+    run = sample(schools(), draws=100_000, enough=enough)
+    assert asked == [(2, n, 10) for n in (100, 150, 200, 250)]
+    assert run.stopped == ""
+    assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :250]).tobytes()
+    assert all(np.array_equal(run.stats[name], whole[0].stats[name][:, :250]) for name in run.stats)
+
+
+def test_what_is_never_enough_ends_with_the_most(whole):
+    assert same(sample(schools(), enough=lambda x: False), whole[0])
+
+
+def test_a_time_that_is_over_ends_with_the_draws_so_far():
+    run = sample(schools(), draws=10_000_000, seconds=2.0)
+    assert run.stopped == "out of time"
+    assert run.x.shape[1] == run.stats["diverging"].shape[1] > 100
+    assert run.x.tobytes() == sample(schools(), draws=run.x.shape[1]).x.tobytes()
+
+
+@pytest.mark.parametrize("method", ["laplace", "svi", "pyro-nuts"])
+def test_a_sampler_with_a_fixed_number_of_draws_refuses_to_go_on_until_enough(method):
+    with pytest.raises(hs.InputError, match=f"method='{method}' takes a fixed number of draws"):
+        sample(schools(), method=method, seconds=1.0)
+
+
+def test_a_chain_goes_on_from_its_files_with_the_same_bytes(whole, tmp_path):
+    """Cut in the middle of a row, as after a kill: only the evaluations that are missing are made."""
+    run, evaluations = whole
+    assert same(sample(schools(), folder=tmp_path), run)
+    for number in range(2):
+        draws = np.fromfile(tmp_path / f"chain-{number}.draws").reshape(500, 10)
+        assert draws[100:].tobytes() == run.x[number].tobytes()
+        file = tmp_path / f"chain-{number}.evaluations"
+        with file.open("r+b") as opened:
+            opened.truncate(file.stat().st_size // 2 + 3)
+    density, calls = counted(schools())
+    assert same(sample(density, folder=tmp_path), run)
+    assert len(calls) < 0.55 * evaluations
+    density, calls = counted(schools())
+    assert same(sample(density, folder=tmp_path), run)
+    # those of the starting points, which every run makes
+    assert len(calls) <= 10
+
+
+def test_a_flipped_bit_is_noticed_and_what_follows_computed_anew(whole, tmp_path):
+    sample(schools(), folder=tmp_path)
+    file = tmp_path / "chain-1.evaluations"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3] ^= 1
+    file.write_bytes(content)
+    density, calls = counted(schools())
+    assert same(sample(density, folder=tmp_path), whole[0])
+    assert 0.2 * whole[1] < len(calls) < 0.5 * whole[1]
+
+
+def test_a_full_disk_ends_the_files_and_not_the_chain(whole, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.pwrite", full)
+    run = sample(schools(), folder=tmp_path)
+    assert same(run, whole[0])
+    assert "No space left on device" in run.not_kept
+
+
+def test_files_of_another_density_change_nothing(tmp_path):
+    def square(y):
+        return -0.5 * float(y @ y), -y
+
+    files = ChainFiles(tmp_path / "chain", 2, square)
+    points = np.random.default_rng(1).normal(size=(5, 2))
+    for y in points:
+        files.evaluate(y)
+    files.close()
+    other = ChainFiles(tmp_path / "chain", 2, lambda y: (-float(y @ y), -2 * y))
+    assert other.evaluate(points[0])[0] == square(points[0])[0]
+    for y in points[1:] + 1.0:
+        value, gradient = other.evaluate(y)
+        assert (value, gradient.tolist()) == (-float(y @ y), (-2 * y).tolist())
+    other.close()
