@@ -16,7 +16,7 @@ import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import Route
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.decision import SortedTrials
 
 TRIALS = (1_000, 8_000, 40_000)
 PATHS: tuple[Route, ...] = ("eager", "traced", "compiled")

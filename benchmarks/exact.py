@@ -6,7 +6,7 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
-from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 
 
 def forty_thousand_trials(seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:

@@ -19,7 +19,7 @@ from typing_extensions import override
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.likelihood import outcome_rows
+from hddm_sbi.likelihoods.decision import outcome_rows
 from hddm_sbi.training import accuracy
 
 N_THETAS, N_PER_THETA, N_SETS, TRIALS_PER_SET, SEED = 200, 1_000, 8, 10_000, 5

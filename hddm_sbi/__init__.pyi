@@ -22,7 +22,7 @@ from .likelihoods.catalogue import load_likelihood as load_likelihood
 from .likelihoods.catalogue import load_simulator as load_simulator
 from .likelihoods.catalogue import models as models
 from .likelihoods.catalogue import simulate as simulate
-from .likelihoods.likelihood import DecisionLikelihood as DecisionLikelihood
+from .likelihoods.decision import DecisionLikelihood as DecisionLikelihood
 from .likelihoods.likelihood import Likelihood as Likelihood
 from .likelihoods.sbi.compatibility import SilentTracker as SilentTracker
 from .likelihoods.sbi.compatibility import validation_kept as validation_kept

@@ -8,7 +8,7 @@ SCRIPT = """
 import hashlib
 import numpy as np, torch
 import hddm_sbi as hs
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.decision import SortedTrials
 rng = np.random.default_rng(0)
 rt, choice, cell = rng.random(3000) * 2 + 0.35, rng.integers(0, 2, 3000), rng.integers(0, 7, 3000)
 trials = SortedTrials.sort(rt, choice, cell, 7, 2)

@@ -1,4 +1,4 @@
 """log p(outcomes | theta) behind one protocol: exact, learned, or solved on a grid.
 
-Doors: likelihood, catalogue, exact, numerical, card, scores, checkpoint.
+Doors: likelihood, decision, catalogue, exact, numerical, card, scores, checkpoint.
 """

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
 from hddm_sbi.numerics.operators import KERNELS, Kernel
 from hddm_sbi.numerics.vecmath import dot, lapse_law, mix_lapse, total_of
 from hddm_sbi.simulation import DecisionModel, Simulator

@@ -8,7 +8,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, outcome_rows, shift_of
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
+from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.simulation import DecisionModel
 from hddm_sbi.types import Array, Index
 

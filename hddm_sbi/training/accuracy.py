@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.likelihoods.likelihood import (
+from hddm_sbi.likelihoods.decision import (
     LAPSE,
     LAPSE_SECONDS,
     DecisionLikelihood,

@@ -179,7 +179,8 @@ def _update_average(average: MixtureNetwork, network: MixtureNetwork, step: int,
     """Exponential mean of the weights over the second half of the run."""
     weight = 1.0 if step < steps // 2 else 0.005
     with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
+        for mean, latest in zip(average.parameters(), network.parameters(), strict=True):
+            mean.lerp_(latest, weight)
 
 
 def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer:

@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 
 EXACT = hs.load_likelihood("ddm", kind="exact")
 BOX = np.array(list(EXACT.simulator.box.values()))

@@ -9,7 +9,7 @@ from laws import random_thetas
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.likelihood import outcome_rows
+from hddm_sbi.likelihoods.decision import outcome_rows
 
 NAMES = [("ddm", "exact"), ("lba", "exact"), ("ddm", "neural"), ("race3", "neural"), ("full_ddm", "neural")]
 LAPSE, DEADLINE = torch.tensor(0.05, dtype=torch.float64), 1.2

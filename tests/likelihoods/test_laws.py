@@ -14,7 +14,7 @@ import hddm_sbi as hs
 from hddm_sbi.data.trials import check_table
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
-from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 
 
 @pytest.fixture(scope="module", params=names())

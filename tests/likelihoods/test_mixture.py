@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
-from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 
 DDM = load_simulator("ddm")
 NEURAL, EXACT = load_likelihood("ddm"), load_likelihood("ddm", kind="exact")

@@ -7,8 +7,8 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, names
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.training import accuracy
 

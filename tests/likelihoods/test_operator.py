@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hddm_sbi.likelihoods.catalogue import load_likelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials
+from hddm_sbi.likelihoods.decision import SortedTrials
 from hddm_sbi.likelihoods.mixture import likelihood as likelihood_module
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.operator import neural_cells

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 from laws import LIKELIHOODS, by_name, random_thetas
-from scipy import integrate
+from scipy import integrate, optimize
 
 import hddm_sbi as hs
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, outcome_rows
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
 
 THETA = {"v": 1.0, "a": 1.1, "z": 0.4, "t0": 0.3}
 #: closed forms and learned likelihoods with an end, a heavy tail, a race, a delay, a drift that varies.
 FAR = [(name, "exact") for name in ("ddm_sdv", "angle", "lba", "rdm", "lnr")]
 FAR += [(name, "neural") for name in ("ddm", "angle", "lba", "levy", "weibull", "full_ddm")]
+#: closed forms with a power law: more survive at any time.
+HEAVY = ("lba",)
 
 
 def survival_of_ddm(t, v, a, z, t0):
@@ -30,26 +32,30 @@ def survival_of_ddm(t, v, a, z, t0):
     return total
 
 
-@pytest.mark.parametrize("t", [0.6, 2.0, 10.0, 60.0, 400.0])
+@pytest.mark.parametrize("t", [0.6, 2.0, 10.0, 60.0, 400.0, 455.0, 466.0, 800.0, 8e3, 8e4])
 def test_ddm_survives_as_its_series_says(t):
-    """1.0 to 1e-270: relative 1e-9, and its log's gradient to 1e-7."""
+    """1.0 to 1e-307, and as a logarithm to 1e-52800: relative 1e-10, and the gradient of the log to 1e-8."""
     at = {name: torch.tensor(x, dtype=torch.float64, requires_grad=True) for name, x in THETA.items()}
-    survival = hs.load_likelihood("ddm", kind="exact").survival([t], at)
-    gradient = torch.autograd.grad(torch.log(survival).sum(), list(at.values()))
+    exact = hs.load_likelihood("ddm", kind="exact")
+    rows = torch.stack([at[name] for name in exact.simulator.names]).unsqueeze(0)
+    log_survival = exact.log_survival_rows(torch.tensor([t], dtype=torch.float64), rows)
+    gradient = torch.autograd.grad(log_survival.sum(), list(at.values()))
     with mpmath.workdps(320):
         expected = survival_of_ddm(mpmath.mpf(t), *map(mpmath.mpf, THETA.values()))
-        assert abs(float(survival.detach()[0]) / expected - 1) < 1e-9
+        assert abs(float(log_survival.detach()[0]) - mpmath.log(expected)) < 1e-10
+        if expected > 1e-307:
+            assert abs(float(exact.survival([t], THETA)[0]) / expected - 1) < 1e-10
         for i, found in enumerate(gradient):
             point = [mpmath.mpf(x) for x in THETA.values()]
             slope = mpmath.diff(
                 lambda x, i=i, p=point: mpmath.log(survival_of_ddm(t, *p[:i], x, *p[i + 1 :])), point[i]
             )
-            assert float(found) == pytest.approx(float(slope), rel=1e-7, abs=1e-9)
+            assert float(found) == pytest.approx(float(slope), rel=1e-8, abs=1e-9)
 
 
 @pytest.mark.parametrize(("name", "kind"), FAR)
 def test_survival_is_the_integral_of_the_density(name, kind):
-    """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 or less survive."""
+    """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 survive; in closed form 1e-310."""
     likelihood = hs.load_likelihood(name, kind=kind)
     row = torch.tensor(random_thetas(likelihood.simulator, 1, 7, margin=0.3))
     shift = float(by_name(likelihood.simulator, row.numpy())[likelihood.simulator.symmetries.shift][0])
@@ -64,8 +70,17 @@ def test_survival_is_the_integral_of_the_density(name, kind):
         trials = torch.stack([outcome_rows([shift + math.exp(y)], [c])[0] for c in choices])
         return float(torch.logsumexp(likelihood.log_prob_rows(trials, row.expand(len(trials), -1)), 0)) + y
 
-    for decision in (1.0, 4.0, 30.0) if end == math.inf else (0.5 * end, 0.9 * end, 0.99 * end):
-        found = float(likelihood.log_survival_rows(torch.tensor([shift + decision], dtype=torch.float64), row)[0])
+    def log_survival(decision):
+        return float(likelihood.log_survival_rows(torch.tensor([shift + decision], dtype=torch.float64), row)[0])
+
+    times = [1.0, 4.0, 30.0] if end == math.inf else [0.5 * end, 0.9 * end, 0.99 * end]
+    if kind == "exact":
+        least, last = math.log(1e-310), 1e12 if end == math.inf else (1 - 1e-9) * end
+        assert (log_survival(last) < least) == (name not in HEAVY)
+        if name not in HEAVY:
+            times.append(optimize.brentq(lambda t: max(log_survival(t), 2 * least) - least, times[0], last))
+    for decision in times:
+        found = log_survival(decision)
         first = math.log(decision)
         unit = log_density(first)
         ends = [first, *(first + 10.0 ** np.linspace(-5, 1.7, 40))]

@@ -8,7 +8,7 @@ from scipy import stats
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.likelihood import outcome_rows
+from hddm_sbi.likelihoods.decision import outcome_rows
 
 SIMULATOR = hs.load_simulator("ddm")
 EXACT = hs.load_likelihood("ddm", kind="exact")

@@ -17,8 +17,8 @@ from scipy import special
 
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.catalogue import names
+from hddm_sbi.likelihoods.decision import outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage, grid
 
 Density = Callable[[np.ndarray], np.ndarray]

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import hddm_sbi as hs
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction

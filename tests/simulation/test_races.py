@@ -10,7 +10,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
-from hddm_sbi.likelihoods.likelihood import outcome_rows
+from hddm_sbi.likelihoods.decision import outcome_rows
 
 RACES = [name for name in names() if load_simulator(name).accumulator and load_simulator(name).log_density]
 

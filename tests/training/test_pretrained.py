@@ -9,8 +9,8 @@ from laws import random_thetas
 
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, names, weights_of
+from hddm_sbi.likelihoods.decision import outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.likelihood import outcome_rows
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.shipped import targets, verdicts

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, save_weights
-from hddm_sbi.likelihoods.likelihood import DecisionLikelihood, SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 from hddm_sbi.likelihoods.mixture.perceptron import packed

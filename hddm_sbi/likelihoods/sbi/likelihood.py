@@ -14,7 +14,8 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card, save_weights
-from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, DecisionLikelihood, Likelihood
+from hddm_sbi.likelihoods.decision import DecisionLikelihood
+from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, Likelihood
 from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import kind
