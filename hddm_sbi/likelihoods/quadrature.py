@@ -26,10 +26,11 @@ _NEAREST = -36.0
 def cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
     """P(response, RT <= rt) per row of values (n, 2), theta (n, p) -> (n,); rt may be inf. By Gauss-Legendre."""
     parts = zip(values.split(_ROWS), theta.split(_ROWS), strict=True)
-    return torch.cat([_cdf(likelihood, *some.unbind(-1), at) for some, at in parts])
+    return torch.cat([_cdf(likelihood, some, at) for some, at in parts])
 
 
-def _cdf(likelihood: Likelihood, rt: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
+def _cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
+    rt, choice = values.unbind(-1)
     decision = torch.minimum(rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta))
     low = torch.full_like(rt, Y_RANGE[0])
     half = 0.5 * (torch.log(decision.clamp(min=np.exp(Y_RANGE[0]), max=np.exp(Y_RANGE[1]))) - low)

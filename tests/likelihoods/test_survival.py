@@ -55,7 +55,7 @@ def test_ddm_survives_as_its_series_says(t):
 
 @pytest.mark.parametrize(("name", "kind"), FAR)
 def test_survival_is_the_integral_of_the_density(name, kind):
-    """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 survive; in closed form 1e-310."""
+    """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 survive; closed forms 1e-310."""
     likelihood = hs.load_likelihood(name, kind=kind)
     row = torch.tensor(random_thetas(likelihood.simulator, 1, 7, margin=0.3))
     shift = float(by_name(likelihood.simulator, row.numpy())[likelihood.simulator.symmetries.shift][0])
