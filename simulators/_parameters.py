@@ -1,4 +1,4 @@
-"""Parameters that models share: name, box, meaning and default prior, once.
+"""Parameters that models share: name, box, meaning and default prior, once; and the scales of priors.
 
 Posterior bias is scored where human data lie: in the ranges of HSSM's own benchmark.
 """
@@ -8,122 +8,87 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from hddm_sbi.simulation import Parameter, ParameterPrior
+from hddm_sbi.simulation import Parameter, ParameterPrior, Symmetries, parameter
 
-DRIFT = Parameter(
-    "v",
-    -5.0,
-    5.0,
-    "drift rate, positive towards the upper bound",
-    "1/s",
-    typical=(0.0, 3.0),
-    support=(-math.inf, math.inf),
-    prior=ParameterPrior.normal("identity", 0.0, 3.0, slope=1.5, group_sd=1.0),
+
+def log_normal(median: float, sd: float, slope: float = 0.4, group_sd: float = 0.4) -> ParameterPrior:
+    """Priors of a positive parameter: normal on the log scale."""
+    return ParameterPrior.normal("log", math.log(median), sd, slope=slope, group_sd=group_sd)
+
+
+def plain_normal(mean: float, sd: float, slope: float, group_sd: float) -> ParameterPrior:
+    """Priors of a parameter of any sign: normal."""
+    return ParameterPrior.normal("identity", mean, sd, slope=slope, group_sd=group_sd)
+
+
+def logit_normal(mean: float, sd: float) -> ParameterPrior:
+    """Priors of a share: normal on the logit scale, with that mean."""
+    return ParameterPrior.normal("logit", mean, sd, slope=0.4, group_sd=0.3)
+
+
+DRIFT = replace(
+    parameter("v", -5.0, 5.0, "drift rate, positive towards the upper bound", "1/s", typical=(0.0, 3.0)),
+    prior=plain_normal(0.0, 3.0, slope=1.5, group_sd=1.0),
     accuracy_range=(-3.0, 3.0),
     bias_range=(-2.5, 2.5),
 )
-THRESHOLD = Parameter(
-    "a",
-    0.3,
-    2.5,
-    "threshold: half the separation of the bounds",
-    "evidence",
+THRESHOLD = replace(
+    parameter("a", 0.3, 2.5, "threshold: half the separation of the bounds", "evidence", prior=log_normal(1.0, 0.6)),
     typical=(0.5, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", 0.0, 0.6, slope=0.4, group_sd=0.4),
     bias_range=(0.5, 2.0),
 )
-BIAS = Parameter(
-    "z",
-    0.1,
-    0.9,
-    "relative starting point (bias), 0.5 = unbiased",
-    "1",
+BIAS = replace(
+    parameter("z", 0.1, 0.9, "relative starting point (bias), 0.5 = unbiased", "1", prior=logit_normal(0.0, 0.6)),
     typical=(0.4, 0.6),
-    support=(0.0, 1.0),
-    prior=ParameterPrior.normal("logit", 0.0, 0.6, slope=0.4, group_sd=0.3),
     bias_range=(0.25, 0.75),
 )
-NON_DECISION = Parameter(
-    "t0",
-    0.0,
-    2.0,
-    "non-decision time",
-    "s",
-    typical=(0.2, 0.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.3), 0.6, slope=0.4, group_sd=0.4),
+NON_DECISION = replace(
+    parameter("t0", 0.0, 2.0, "non-decision time", "s", typical=(0.2, 0.5), prior=log_normal(0.3, 0.6)),
     bias_range=(0.15, 1.0),
 )
 #: of models whose finishing times are positive in any case.
-RACE_NON_DECISION = replace(
-    NON_DECISION,
-    high=1.0,
-    typical=(0.1, 0.4),
-    prior=ParameterPrior.normal("log", math.log(0.2), 0.6, slope=0.4, group_sd=0.4),
+RACE_NON_DECISION = replace(NON_DECISION, high=1.0, typical=(0.1, 0.4), prior=log_normal(0.2, 0.6))
+START_RANGE = parameter(
+    "A", 0.1, 2.0, "range of the starting points", "1", typical=(0.2, 1.0), prior=log_normal(0.5, 0.6, group_sd=0.3)
 )
-START_RANGE = Parameter(
-    "A",
-    0.1,
-    2.0,
-    "range of the starting points",
-    "1",
-    typical=(0.2, 1.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.5), 0.6, slope=0.4, group_sd=0.3),
+START_GAP = parameter(
+    "B", 0.1, 2.5, "threshold above the highest starting point", "1", typical=(0.2, 1.5), prior=log_normal(0.7, 0.6)
 )
-START_GAP = Parameter(
-    "B",
-    0.1,
-    2.5,
-    "distance from the highest starting point to the threshold",
-    "1",
-    typical=(0.2, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.7), 0.6, slope=0.4, group_sd=0.4),
-)
-START = Parameter(
-    "z",
-    0.0,
-    0.9,
-    "starting point, as a share of the threshold",
-    "1",
+START = replace(
+    parameter("z", 0.0, 0.9, "starting point, as a share of the threshold", "1", prior=logit_normal(-1.0, 1.0)),
     typical=(0.0, 0.5),
-    support=(0.0, 1.0),
-    prior=ParameterPrior.normal("logit", -1.0, 1.0, slope=0.4, group_sd=0.3),
     bias_range=(0.25, 0.75),
 )
-DRIFT_SD = Parameter(
+DRIFT_SD = parameter(
     "sv",
     0.0,
     3.0,
     "standard deviation of the drift between trials",
     "1/s",
     typical=(0.2, 1.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.7), 0.8, slope=0.4, group_sd=0.4),
+    prior=log_normal(0.7, 0.8),
 )
-COLLAPSE_ANGLE = Parameter(
-    "theta",
-    0.0,
-    1.3,
-    "angle of collapse: every bound falls by tan(theta) per second",
-    "rad",
+COLLAPSE_ANGLE = replace(
+    parameter("theta", 0.0, 1.3, "angle of collapse: every bound falls by tan(theta) per second", "rad"),
     typical=(0.1, 0.9),
     support=(0.0, math.pi / 2.0),
-    prior=ParameterPrior.normal("log", math.log(0.4), 0.6, slope=0.4, group_sd=0.4),
+    prior=log_normal(0.4, 0.6),
 )
-CONGRUENCY = Parameter(
-    "congruency",
-    -1.0,
-    1.0,
-    "+1 congruent: what is to be ignored helps; -1 incongruent: it misleads",
-    "1",
+CONGRUENCY = replace(
+    parameter("congruency", -1.0, 1.0, "+1 congruent: what is to be ignored helps; -1 incongruent: it misleads"),
     typical=(-1.0, 1.0),
     support=(-1.0, 1.0),
-    prior=ParameterPrior.normal("identity", 0.0, 1.0, slope=1.0, group_sd=1.0),
+    prior=plain_normal(0.0, 1.0, 1.0, 1.0),
     from_data=True,
 )
+
+
+def two_bounds(**powers: float) -> Symmetries:
+    """Symmetries of a diffusion with drift v from z between bounds at a, shifted by t0.
+
+    powers: of a, for the parameters that such a model has besides these.
+    """
+    return Symmetries("t0", scale="a", scale_powers={"v": 1.0, **powers}, negated=("v",), complemented=("z",))
 
 
 def for_every_choice(parameter: Parameter, n: int) -> tuple[Parameter, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD, two_bounds
 
-from hddm_sbi.simulation import EXACT, Clock, DecisionModel, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, Clock, DecisionModel, rt_and_response
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 
@@ -31,11 +32,11 @@ def trial(v: float, a: float, z: float, t0: float, theta: float, rng: Any) -> tu
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run: trials of one theta (v, a, z, t0, theta) and one choice, with ascending rt.
+    """Log density and gradient of a run; theta: v, a, z, t0, theta.
 
     p(t) = p_s(s) ds/dt with ds/dt = (1 + q s)², q = 1 / T = tan(theta) / a, and p_s the density under a drift of mean
-    v + q x0 and variance q. The upper bound is the lower bound of the model with -v and 1 - z. rt: (n,). logp: (n,) and
-    grad: (5, n), or longer. At or below t0, and from t0 + T on, logp is -inf and the gradient 0.
+    v + q x0 and variance q. The upper bound is the lower bound of the model with -v and 1 - z. From t0 + T on, logp is
+    -inf as well.
     """
     v, a, z, t0, angle = theta
     sign = 1.0 if choice == 0 else -1.0
@@ -70,14 +71,7 @@ SIMULATOR = DecisionModel(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, COLLAPSE_ANGLE),
     outcomes=rt_and_response(-1, 1),
     trial=trial,
-    symmetries=Symmetries(
-        shift="t0",
-        scale="a",
-        scale_powers={"v": 1.0, "theta": 1.0},
-        tangents=("theta",),
-        negated=("v",),
-        complemented=("z",),
-    ),
+    symmetries=replace(two_bounds(theta=1.0), tangents=("theta",)),
     log_density=log_density,
     clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
     discretisation=EXACT,

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import (
+    BIAS,
+    DRIFT,
+    NON_DECISION,
+    THRESHOLD,
+    two_bounds,
+)
 
 from hddm_sbi.numerics.vecmath import FAST
-from hddm_sbi.simulation import EXACT, DecisionModel, ParameterPrior, Prior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, ParameterPrior, Prior, rt_and_response
 from hddm_sbi.simulation.wiener import first_exit, log_driftless
 from hddm_sbi.types import Array
 
@@ -46,10 +53,7 @@ def _assemble(rt: Array, first: int, theta: Array, sign: float, w: float, logp: 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run: trials of one theta (v, a, z, t0) and one choice, with ascending rt.
-
-    rt: (n,). logp: (n,) and grad: (4, n), or longer. At or below t0, logp is -inf and the gradient 0.
-    """
+    """Log density and gradient of a run; theta: v, a, z, t0."""
     sign = 1.0 if choice == 0 else -1.0
     w = theta[2] if choice == 0 else 1.0 - theta[2]
     first = np.searchsorted(rt, theta[3], side="right")
@@ -78,14 +82,7 @@ SIMULATOR = DecisionModel(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION),
     outcomes=rt_and_response(-1, 1),
     trial=trial,
-    symmetries=Symmetries(
-        shift="t0",
-        scale="a",
-        scale_powers={"v": 1.0},
-        negated=("v",),
-        complemented=("z",),
-        even_given_choice=("v",),
-    ),
+    symmetries=replace(two_bounds(), even_given_choice=("v",)),
     log_density=log_density,
     discretisation=EXACT,
     citation="Ratcliff & McKoon (2008), Neural Computation 20:873; Navarro & Fuss (2009), J. Math. Psychol. 53:222",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, log_normal, two_bounds
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, parameter, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -44,15 +44,8 @@ def _passage(v: float, a: float, z: float, t0: float, tau: float, t_max: float) 
     return first_passage(collapsing, t_max)
 
 
-_TAU = Parameter(
-    "tau",
-    0.2,
-    10.0,
-    "time constant of the collapse: the bounds lose a factor e in every tau",
-    "s",
-    typical=(0.5, 5.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(1.5), 0.8, slope=0.4, group_sd=0.4),
+_TAU = parameter(
+    "tau", 0.2, 10.0, "time in which the bounds fall by a factor e", "s", typical=(0.5, 5.0), prior=log_normal(1.5, 0.8)
 )
 
 SIMULATOR = DecisionModel(
@@ -63,8 +56,6 @@ SIMULATOR = DecisionModel(
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,
-    symmetries=Symmetries(
-        shift="t0", scale="a", scale_powers={"v": 1.0, "tau": -2.0}, negated=("v",), complemented=("z",)
-    ),
+    symmetries=two_bounds(tau=-2.0),
     citation="Milosavljevic, Malmaud, Huth, Koch & Rangel (2010), Judgm. Decis. Mak. 5:437; Shinn, Lam & Murray (2020)",
 )

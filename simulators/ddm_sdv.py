@@ -6,9 +6,9 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD, two_bounds
 
-from hddm_sbi.simulation import EXACT, DecisionModel, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, rt_and_response
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 
@@ -24,10 +24,9 @@ def trial(v: float, a: float, z: float, t0: float, sv: float, rng: Any) -> tuple
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run: trials of one theta (v, a, z, t0, sv) and one choice, with ascending rt.
+    """Log density and gradient of a run; theta: v, a, z, t0, sv.
 
-    The upper bound is the lower bound of the model with -v and 1 - z. rt: (n,). logp: (n,) and grad: (5, n), or longer.
-    At or below t0, logp is -inf and the gradient 0.
+    The upper bound is the lower bound of the model with -v and 1 - z.
     """
     v, a, z, t0, sv = theta
     sign = 1.0 if choice == 0 else -1.0
@@ -51,9 +50,7 @@ SIMULATOR = DecisionModel(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, DRIFT_SD),
     outcomes=rt_and_response(-1, 1),
     trial=trial,
-    symmetries=Symmetries(
-        shift="t0", scale="a", scale_powers={"v": 1.0, "sv": 1.0}, negated=("v",), complemented=("z",)
-    ),
+    symmetries=two_bounds(sv=1.0),
     log_density=log_density,
     discretisation=EXACT,
     citation="Ratcliff (1978), Psychol. Rev. 85:59; Tuerlinckx (2004), Behav. Res. Methods 36:702",

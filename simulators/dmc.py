@@ -8,9 +8,9 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD, log_normal
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -53,35 +53,17 @@ def _passage(
     return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
 
 
-_AMP = Parameter(
-    "amp",
-    0.0,
-    0.6,
-    "height of the automatic impulse",
-    "evidence",
-    typical=(0.05, 0.3),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.15), 0.6, slope=0.4, group_sd=0.4),
+_AMP = parameter(
+    "amp", 0.0, 0.6, "height of the automatic impulse", "evidence", typical=(0.05, 0.3), prior=log_normal(0.15, 0.6)
 )
-_TAU = Parameter(
-    "tau",
-    0.01,
-    0.3,
-    "time scale of the automatic impulse",
-    "s",
-    typical=(0.02, 0.15),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.05), 0.7, slope=0.4, group_sd=0.4),
+_TAU = parameter(
+    "tau", 0.01, 0.3, "time scale of the automatic impulse", "s", typical=(0.02, 0.15), prior=log_normal(0.05, 0.7)
 )
-_SHAPE = Parameter(
-    "shape",
-    1.5,
-    4.0,
-    "shape of the automatic impulse: its peak is at (shape - 1) tau",
-    "1",
+_SHAPE = replace(
+    parameter("shape", 1.5, 4.0, "shape of the automatic impulse: its peak is at (shape - 1) tau", "1"),
     typical=(2.0, 3.0),
     support=(1.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(2.0), 0.3, slope=0.2, group_sd=0.2),
+    prior=log_normal(2.0, 0.3, slope=0.2, group_sd=0.2),
 )
 _DRIFT = replace(
     DRIFT,
@@ -94,15 +76,7 @@ _DRIFT = replace(
 SIMULATOR = DecisionModel(
     name="dmc",
     title="diffusion model for conflict tasks",
-    parameters=(
-        _DRIFT,
-        THRESHOLD,
-        NON_DECISION,
-        _AMP,
-        _TAU,
-        _SHAPE,
-        CONGRUENCY,
-    ),
+    parameters=(_DRIFT, THRESHOLD, NON_DECISION, _AMP, _TAU, _SHAPE, CONGRUENCY),
     outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,

@@ -8,9 +8,18 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import (
+    BIAS,
+    DRIFT,
+    DRIFT_SD,
+    NON_DECISION,
+    THRESHOLD,
+    log_normal,
+    logit_normal,
+    two_bounds,
+)
 
-from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, parameter, rt_and_response
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
@@ -40,25 +49,14 @@ def _passage(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0:
     return Passage(t, density).delayed(st0)
 
 
-_SZ = Parameter(
-    "sz",
-    0.0,
-    0.5,
-    "full width of the uniform relative starting point",
-    "1",
-    typical=(0.05, 0.3),
-    support=(0.0, 1.0),
-    prior=ParameterPrior.normal("logit", -1.5, 0.8, slope=0.4, group_sd=0.3),
+_SZ = parameter(
+    "sz", 0.0, 0.5, "full width of the uniform relative start", "1", typical=(0.05, 0.3), prior=logit_normal(-1.5, 0.8)
 )
-_ST0 = Parameter(
-    "st0",
-    0.0,
-    0.5,
-    "full width of the uniform non-decision time, which begins at t0",
-    "s",
+_ST0 = replace(
+    parameter("st0", 0.0, 0.5, "full width of the uniform non-decision time, which begins at t0", "s"),
     typical=(0.05, 0.3),
     support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.15), 0.7, slope=0.4, group_sd=0.4),
+    prior=log_normal(0.15, 0.7),
 )
 
 SIMULATOR = DecisionModel(
@@ -69,14 +67,7 @@ SIMULATOR = DecisionModel(
     outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
-    symmetries=Symmetries(
-        shift="t0",
-        delay="st0",
-        scale="a",
-        scale_powers={"v": 1.0, "sv": 1.0, "st0": -2.0},
-        negated=("v",),
-        complemented=("z",),
-    ),
+    symmetries=replace(two_bounds(sv=1.0, st0=-2.0), delay="st0"),
     discretisation=EXACT,
     citation="Ratcliff & Rouder (1998), Psychol. Sci. 9:347; Ratcliff & Tuerlinckx (2002), Psychon. Bull. Rev. 9:438",
 )

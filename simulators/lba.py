@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice
+from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, plain_normal
 
 from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
 from hddm_sbi.simulation import (
     EXACT,
     Clock,
     DecisionModel,
-    Parameter,
-    ParameterPrior,
     Symmetries,
+    parameter,
     rt_and_response,
 )
 from hddm_sbi.simulation.accumulators import normal, race_density
@@ -142,22 +142,14 @@ _race = race_density(_winner, _loser)
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run: trials of one theta (v0, ..., A, B, t0) and one choice, with ascending rt.
-
-    rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
-    """
+    """Log density and gradient of a run; theta: v0, ..., A, B, t0."""
     _race(theta, choice, rt, logp, grad)
 
 
-_DRIFT = Parameter(
-    "v",
-    -1.0,
-    7.0,
-    "mean drift rate of choice {choice}; its sd is 1",
-    "1/s",
+_DRIFT = replace(
+    parameter("v", -1.0, 7.0, "mean drift rate of choice {choice}; its sd is 1", "1/s"),
     typical=(0.5, 4.0),
-    support=(-math.inf, math.inf),
-    prior=ParameterPrior.normal("identity", 2.0, 2.0, slope=1.0, group_sd=1.0),
+    prior=plain_normal(2.0, 2.0, slope=1.0, group_sd=1.0),
 )
 
 

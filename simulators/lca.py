@@ -8,9 +8,9 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice
+from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice, log_normal
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import longest_step, reflected
 from hddm_sbi.simulation.moving_bounds import crossing_time
 
@@ -63,9 +63,9 @@ def trial(v: tuple[float, ...], a: float, z: float, t0: float, g: float, b: floa
 
 _INPUT = replace(DRIFT, low=0.0, high=6.0, description="input of choice {choice}", accuracy_range=None, bias_range=None)
 _A = replace(THRESHOLD, low=0.4, high=1.8)
-_RATE = ParameterPrior.normal("log", 0.0, 0.7, slope=0.4, group_sd=0.4)
-_G = Parameter("g", 0.0, 2.0, "leak: draws every accumulator to 0", "1/s", (0.2, 2.0), (0.0, math.inf), _RATE)
-_B = Parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", (0.2, 3.0), (0.0, math.inf), _RATE)
+_RATE = log_normal(1.0, 0.7)
+_G = parameter("g", 0.0, 2.0, "leak: draws every accumulator to 0", "1/s", typical=(0.2, 2.0), prior=_RATE)
+_B = parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", typical=(0.2, 3.0), prior=_RATE)
 
 
 def _simulator(n: int) -> DecisionModel:
@@ -78,10 +78,7 @@ def _simulator(n: int) -> DecisionModel:
         trial=trial,
         discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/simulation/test_lca.py -m slow)",
         symmetries=Symmetries(
-            shift="t0",
-            scale="a",
-            scale_powers={**{p.name: 1.0 for p in inputs}, "g": 2.0, "b": 2.0},
-            per_choice="v",
+            shift="t0", scale="a", scale_powers={**{p.name: 1.0 for p in inputs}, "g": 2.0, "b": 2.0}, per_choice="v"
         ),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550",
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, plain_normal, two_bounds
 
-from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import Clock, DecisionModel, parameter, rt_and_response
 from hddm_sbi.simulation.moving_bounds import crossing_time
 
 # dx = v dt + dL, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0. L is symmetric alpha-stable with
@@ -65,15 +66,11 @@ def trial(v: float, a: float, z: float, t0: float, alpha: float, rng: Any) -> tu
             return t0 + t, 1 if x > 0.0 else 0
 
 
-_ALPHA = Parameter(
-    "alpha",
-    1.0,
-    2.0,
-    "stability: the smaller, the more often evidence jumps; 2 = Wiener process",
-    "1",
+_ALPHA = replace(
+    parameter("alpha", 1.0, 2.0, "stability: the smaller, the more often evidence jumps; 2 = Wiener process", "1"),
     typical=(1.2, 2.0),
     support=(1.0, 2.0),
-    prior=ParameterPrior.normal("identity", 1.6, 0.3, slope=0.2, group_sd=0.2),
+    prior=plain_normal(1.6, 0.3, slope=0.2, group_sd=0.2),
 )
 
 SIMULATOR = DecisionModel(
@@ -82,14 +79,7 @@ SIMULATOR = DecisionModel(
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA),
     outcomes=rt_and_response(-1, 1),
     trial=trial,
-    symmetries=Symmetries(
-        shift="t0",
-        scale="a",
-        time_power=lambda at: at["alpha"],
-        scale_powers={"v": lambda at: at["alpha"] - 1.0},
-        negated=("v",),
-        complemented=("z",),
-    ),
+    symmetries=replace(two_bounds(v=lambda at: at["alpha"] - 1.0), time_power=lambda at: at["alpha"]),
     clock=Clock(tail="early"),
     discretisation="mean decision time off by less than 0.25 % (five se of 4e6 trials, tests/simulation/test_levy.py)",
     citation="Voss, Lerche, Mertens & Voss (2019), Psychon. Bull. Rev. 26:813",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
-from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice
+from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice, log_normal, plain_normal
 
 from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, upper_tail
-from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
@@ -24,10 +25,7 @@ def accumulator(m: float, s: float, t0: float, rng: Any) -> float:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run: trials of one theta (m0, ..., s, t0) and one choice, with ascending rt.
-
-    rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
-    """
+    """Log density and gradient of a run; theta: m0, ..., s, t0."""
     n_choices = theta.shape[0] - 2
     s, t0 = theta[n_choices], theta[n_choices + 1]
     for i in range(rt.shape[0]):
@@ -52,25 +50,15 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
             grad[n_choices + 1, i] += slope / (s * d)
 
 
-_MEAN = Parameter(
-    "m",
-    -3.0,
-    1.5,
-    "mean of the log finishing time of choice {choice}",
-    "log s",
+_MEAN = replace(
+    parameter("m", -3.0, 1.5, "mean of the log finishing time of choice {choice}", "log s"),
     typical=(-1.5, 0.5),
-    support=(-math.inf, math.inf),
-    prior=ParameterPrior.normal("identity", -0.5, 1.0, slope=0.5, group_sd=0.5),
+    prior=plain_normal(-0.5, 1.0, slope=0.5, group_sd=0.5),
 )
-_S = Parameter(
-    "s",
-    0.1,
-    1.5,
-    "standard deviation of log finishing times",
-    "1",
+_S = replace(
+    parameter("s", 0.1, 1.5, "standard deviation of log finishing times", "1"),
     typical=(0.2, 0.8),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(0.5), 0.6, slope=0.4, group_sd=0.3),
+    prior=log_normal(0.5, 0.6, group_sd=0.3),
 )
 
 

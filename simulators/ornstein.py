@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, plain_normal, two_bounds
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, parameter, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 
@@ -50,15 +51,10 @@ def _passage(v: float, a: float, z: float, t0: float, g: float, t_max: float) ->
     return first_passage(leaky, t_max)
 
 
-_G = Parameter(
-    "g",
-    -1.0,
-    1.0,
-    "leak: positive draws the evidence to 0, negative drives it away",
-    "1/s",
+_G = replace(
+    parameter("g", -1.0, 1.0, "leak: positive draws the evidence to 0, negative drives it away", "1/s"),
     typical=(-0.5, 0.5),
-    support=(-math.inf, math.inf),
-    prior=ParameterPrior.normal("identity", 0.0, 0.5, slope=0.3, group_sd=0.3),
+    prior=plain_normal(0.0, 0.5, slope=0.3, group_sd=0.3),
 )
 
 SIMULATOR = DecisionModel(
@@ -69,8 +65,6 @@ SIMULATOR = DecisionModel(
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,
-    symmetries=Symmetries(
-        shift="t0", scale="a", scale_powers={"v": 1.0, "g": 2.0}, negated=("v",), complemented=("z",)
-    ),
+    symmetries=two_bounds(g=2.0),
     citation="Busemeyer & Townsend (1993), Psychol. Rev. 100:432; Bogacz et al. (2006), Psychol. Rev. 113:700",
 )

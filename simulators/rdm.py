@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numba as nb
-from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice
+from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, log_normal
 
 from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
-from hddm_sbi.simulation import EXACT, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import normal, race_density
 from hddm_sbi.types import Array
 
@@ -94,31 +94,15 @@ _race = race_density(_winner, _loser)
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run: trials of one theta (v0, ..., A, B, t0) and one choice, with ascending rt.
-
-    rt: (n,). logp: (n,) and grad: (p, n), or longer. At or below t0, logp is -inf and the gradient 0.
-    """
+    """Log density and gradient of a run; theta: v0, ..., A, B, t0."""
     _race(theta, choice, rt, logp, grad)
 
 
-_DRIFT = Parameter(
-    "v",
-    0.1,
-    8.0,
-    "drift rate of choice {choice}",
-    "1/s",
-    typical=(0.5, 5.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(2.0), 0.7, slope=0.5, group_sd=0.4),
+_DRIFT = parameter(
+    "v", 0.1, 8.0, "drift rate of choice {choice}", "1/s", typical=(0.5, 5.0), prior=log_normal(2.0, 0.7, slope=0.5)
 )
 _A = replace(START_RANGE, low=0.05, high=1.5)
-_B = replace(
-    START_GAP,
-    low=0.3,
-    high=3.0,
-    typical=(0.5, 2.0),
-    prior=ParameterPrior.normal("log", 0.0, 0.6, slope=0.4, group_sd=0.4),
-)
+_B = replace(START_GAP, low=0.3, high=3.0, typical=(0.5, 2.0), prior=log_normal(1.0, 0.6))
 
 
 def _simulator(n: int) -> DecisionModel:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD, log_normal, plain_normal
 from scipy.special import ndtr
 
-from hddm_sbi.simulation import DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -78,35 +79,19 @@ def _passage(p: float, a: float, t0: float, sda: float, rd: float, congruency: f
     return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
 
 
-_P = Parameter(
-    "p",
-    0.0,
-    8.0,
-    "perceptual strength of an item: drift under full attention",
-    "1/s",
+_P = replace(
+    parameter("p", 0.0, 8.0, "perceptual strength of an item: drift under full attention", "1/s"),
     typical=(2.0, 5.0),
     support=(-math.inf, math.inf),
-    prior=ParameterPrior.normal("identity", 3.0, 2.0, slope=1.5, group_sd=1.0),
+    prior=plain_normal(3.0, 2.0, slope=1.5, group_sd=1.0),
 )
-_SDA = Parameter(
-    "sda",
-    0.5,
-    3.0,
-    "standard deviation of the spotlight at first",
-    "items",
+_SDA = replace(
+    parameter("sda", 0.5, 3.0, "standard deviation of the spotlight at first", "items"),
     typical=(1.0, 2.5),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(1.6), 0.3, slope=0.2, group_sd=0.2),
+    prior=log_normal(1.6, 0.3, slope=0.2, group_sd=0.2),
 )
-_RD = Parameter(
-    "rd",
-    2.0,
-    60.0,
-    "rate at which the spotlight shrinks",
-    "items/s",
-    typical=(10.0, 40.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(18.0), 0.7, slope=0.4, group_sd=0.4),
+_RD = parameter(
+    "rd", 2.0, 60.0, "rate at which the spotlight shrinks", "items/s", typical=(10.0, 40.0), prior=log_normal(18.0, 0.7)
 )
 SIMULATOR = DecisionModel(
     name="ssp",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD
+from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, log_normal, two_bounds
 
-from hddm_sbi.simulation import Clock, DecisionModel, Parameter, ParameterPrior, Symmetries, rt_and_response
+from hddm_sbi.simulation import Clock, DecisionModel, parameter, rt_and_response
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -45,25 +46,15 @@ def _passage(v: float, a: float, z: float, t0: float, alpha: float, beta: float,
     return first_passage(Diffusion((2.0 * z - 1.0) * a, constant(v), bound, slope), t_max)
 
 
-_ALPHA = Parameter(
-    "alpha",
-    0.3,
-    5.0,
-    "shape of the collapse: early and gradual below 1, late and sudden above",
-    "1",
+_ALPHA = replace(
+    parameter("alpha", 0.3, 5.0, "shape of the collapse: early and gradual below 1, late and sudden above", "1"),
     typical=(1.0, 4.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(2.0), 0.6, slope=0.4, group_sd=0.4),
+    prior=log_normal(2.0, 0.6),
 )
-_BETA = Parameter(
-    "beta",
-    0.3,
-    7.0,
-    "time at which the bounds have collapsed to 1/e of their first height",
-    "s",
+_BETA = replace(
+    parameter("beta", 0.3, 7.0, "time at which the bounds have collapsed to 1/e of their first height", "s"),
     typical=(0.8, 4.0),
-    support=(0.0, math.inf),
-    prior=ParameterPrior.normal("log", math.log(2.0), 0.6, slope=0.4, group_sd=0.4),
+    prior=log_normal(2.0, 0.6),
 )
 
 SIMULATOR = DecisionModel(
@@ -74,9 +65,7 @@ SIMULATOR = DecisionModel(
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,
-    symmetries=Symmetries(
-        shift="t0", scale="a", scale_powers={"v": 1.0, "beta": -2.0}, negated=("v",), complemented=("z",)
-    ),
+    symmetries=two_bounds(beta=-2.0),
     clock=Clock(collapse=lambda at: (1.0 / at["beta"], at["alpha"])),
     citation="Hawkins, Forstmann, Wagenmakers, Ratcliff & Brown (2015), J. Neurosci. 35:2476; Fengler et al. (2021)",
 )

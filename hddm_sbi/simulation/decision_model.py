@@ -44,7 +44,9 @@ class DecisionModel(Simulator):
         Instead of `trial`, where the choices race without touching each other: the finishing time of one of them, a
         Numba function of its own parameter (called by the stem), then the other parameters in order, then `rng`.
     log_density
-        Closed form, or None (see `likelihoods/exact.py`).
+        Closed form, or None: a Numba function `log_density(theta, choice, rt, logp, grad)` of a run, which is trials of
+        one theta (p,) and one choice with ascending rt (n,). It fills logp (n,) and grad (p, n), or longer: at or below
+        t0, logp is -inf and the gradient 0.
     passage
         `passage(*theta, t_max)`, an independent density of the decision time (see `first_passage.py`) by which a
         learned likelihood is checked where there is no closed form.

@@ -9,7 +9,10 @@ from typing import Literal
 from hddm_sbi.errors import InputError
 
 Link = Literal["identity", "log", "logit"]
+Range = tuple[float, float]
 
+#: the values that a parameter with this link can have.
+_ALLOWED: dict[Link, Range] = {"identity": (-math.inf, math.inf), "log": (0.0, math.inf), "logit": (0.0, 1.0)}
 #: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
 _NEAR_ZERO = 0.01
 
@@ -118,12 +121,12 @@ class Parameter:
     high: float
     description: str
     unit: str
-    typical: tuple[float, float]
-    support: tuple[float, float]
+    typical: Range
+    support: Range
     prior: ParameterPrior
     from_data: bool = False
-    accuracy_range: tuple[float, float] | None = None
-    bias_range: tuple[float, float] | None = None
+    accuracy_range: Range | None = None
+    bias_range: Range | None = None
 
 
 def parameter(
@@ -135,22 +138,21 @@ def parameter(
     *,
     link: Link | None = None,
     prior: ParameterPrior | None = None,
+    typical: Range | None = None,
 ) -> Parameter:
     """A parameter by its box alone; link, support and priors follow from it unless given.
 
     Parameters
     ----------
-    name
-        Its name in formulas and in every theta.
-    low, high
-        The box: where the simulator is run and the likelihood will hold.
-    description, unit
-        What it means, and in which unit.
+    name, low, high, description, unit
+        As in `Parameter`. The box (low, high) is where the simulator is run and the likelihood will hold.
     link
         By default logit where the box lies in [0, 1], log where it is positive, else identity.
     prior
         By default the intercept is normal on the scale of the link, with 95 % of it inside the box; slopes and sds
         between groups have half that scale.
+    typical
+        The range seen in human data; by default the middle half of the box.
 
     Raises
     ------
@@ -166,19 +168,15 @@ def parameter(
         raise InputError(f"the box of {name!r} must be two finite numbers, low < high; got ({low}, {high}).")
     guessed: Link = "identity" if low < 0 else "logit" if high <= 1 else "log"
     chosen = prior.link if prior is not None else link or guessed
-    support: dict[Link, tuple[float, float]] = {
-        "identity": (-math.inf, math.inf),
-        "log": (0.0, math.inf),
-        "logit": (0.0, 1.0),
-    }
+    quarter = (high - low) / 4
     return Parameter(
         name,
         float(low),
         float(high),
         description or name,
         unit or "1",
-        typical=(low + (high - low) / 4, high - (high - low) / 4),
-        support=support[chosen],
+        typical=typical or (low + quarter, high - quarter),
+        support=_ALLOWED[chosen],
         prior=prior or _default_prior(chosen, low, high),
     )
 
