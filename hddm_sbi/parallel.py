@@ -113,25 +113,11 @@ def run_tasks(
     A worker that dies costs the tasks that the workers were running, which run again. Whatever else ends the run (an
     error, Ctrl-C, a worker that dies every time) is raised with a note on what is done and where it is.
 
-    Parameters
-    ----------
-    function
-        A picklable function. Its result, never None, depends on its arguments alone, so that it is the same on any
-        number of processes.
-    tasks
-        Name of every task -> its arguments, picklable.
-    store
-        Keeps every result as soon as it is there; the worker writes it where it sees the folder, else this process.
-        Tasks whose file is there do not run.
-    n_jobs
-        Number of processes; None for as many as `joblib.parallel_config` says, or one. The backend is chosen there too.
-    unit
-        What the tasks are called in the progress bar and in messages.
-    progress
-        Show a progress bar.
+    function: picklable; its result, never None, depends on its arguments alone. tasks: name -> arguments, picklable.
+    store: keeps every result as soon as it is there (the worker writes it where it sees the folder, else this process);
+    tasks whose file is there do not run. n_jobs: number of processes, None for as many as `joblib.parallel_config`
+    says, which chooses the backend too, or one. unit: name of the tasks in the progress bar and in messages.
 
-    Examples
-    --------
     >>> run_tasks(pow, {"four": (2, 2), "eight": (2, 3)}, progress=False)
     {'four': 4, 'eight': 8}
     """

@@ -78,18 +78,13 @@ def run_sbc(
     model
         Its design, priors and likelihood are checked; its outcomes are not used. Responses slower than `lapse_seconds`
         make lapses of the simulation and of the fit slightly different: with lapse=0 the check is exact.
-    n_tables
-        Number of simulated tables; for the power of a given number see `report.sbc_summary`.
-    seed
-        Same seed, same numbers, on any number of processes.
+    n_tables, seed
+        Number of simulated tables (for its power see `report.sbc_summary`); same seed, same numbers, on any number of
+        processes.
     draws, tune, chains, method
         How every table is fitted, as in `model.fit`.
-    folder
-        Keeps every fitted table, so that a run that was stopped goes on from there, also with more tables.
-    n_jobs
-        Number of processes; None for as many as `joblib.parallel_config` says, or one.
-    progress
-        Show a progress bar.
+    folder, n_jobs, progress
+        As in `fit_models`: the folder keeps every fitted table, and a run goes on from there, also with more tables.
 
     Returns
     -------
@@ -152,9 +147,7 @@ def recover_parameters(
         Where tables are simulated. What `model.fit` returned: evenly spaced draws of it, which says whether this
         experiment recovers the effects it seems to have found. A dict from posterior name to value: the same for every
         table. None: draws of the prior.
-    n_tables
-        Number of simulated tables.
-    seed, draws, tune, chains, method, folder, n_jobs, progress
+    n_tables, seed, draws, tune, chains, method, folder, n_jobs, progress
         As in `run_sbc`.
 
     Returns

@@ -18,14 +18,8 @@ FORMULAS = ["v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|s
 class Experiment:
     """A simulated experiment.
 
-    Parameters
-    ----------
-    trials
-        Table with the columns subject, condition, rt (seconds) and response (+1, -1).
-    true_values
-        The coefficients that it was simulated at, by their posterior names.
-    formulas
-        The formulas of the model that it was simulated by.
+    trials: table with the columns subject, condition, rt (seconds) and response (+1, -1). true_values: the coefficients
+    that it was simulated at, by their posterior names. formulas: of the model that it was simulated by.
     """
 
     trials: pd.DataFrame

@@ -46,18 +46,14 @@ def plot_predictive(
 
     Parameters
     ----------
-    model
-        The fitted model.
-    posterior
-        What `model.fit` returned.
+    model, posterior
+        The fitted model, and what `model.fit` returned.
     by
         Column of the table, one that a formula names.
-    n_draws
-        Simulated copies of the table, each at one posterior draw.
+    n_draws, seed
+        Number of simulated copies of the table, each at one posterior draw; same seed, same copies.
     bins
         Number of bins of each histogram.
-    seed
-        Same seed, same simulated copies.
 
     Returns
     -------
@@ -169,14 +165,10 @@ def plot_shrinkage(
 
     Parameters
     ----------
-    model
-        The fitted model; the parameter's formula has the term `(1|group)`.
-    posterior
-        What `model.fit` returned.
-    parameter
-        Name of the parameter.
-    group
-        Column of the table that names the groups.
+    model, posterior
+        The fitted model, and what `model.fit` returned.
+    parameter, group
+        Name of the parameter, and a column of the table: the parameter's formula has the term `(1|group)`.
     ax
         Where to draw; by default a new figure.
 
@@ -221,10 +213,8 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, true_values: Mapping
 
     Parameters
     ----------
-    model
-        The fitted model.
-    posterior
-        What `model.fit` returned.
+    model, posterior
+        The fitted model, and what `model.fit` returned.
     true_values
         Posterior name -> true value, with the shape of that variable.
 
@@ -319,26 +309,17 @@ def plot_sbc(tables: xr.Dataset, coefficients: Sequence[str] | None = None) -> A
 
 
 def plot_tables(tables: xr.Dataset, coefficients: Sequence[str] | None = None) -> AxesArray:
-    """Posterior mean and central 94 % of every table against the true value, one panel per coefficient.
-
-    The line is equality.
+    """Posterior mean and central 94 % of every table against the true value; the line is equality.
 
     Parameters
     ----------
-    tables
-        What `hs.recover_parameters` returned.
-    coefficients
-        Which to show; by default those of the population.
+    tables, coefficients
+        What `hs.recover_parameters` returned, and which coefficients to show; all else as in `plot_sbc`.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
         One panel per coefficient.
-
-    Raises
-    ------
-    InputError
-        A coefficient is not there.
 
     Examples
     --------

@@ -21,10 +21,8 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
 
     Parameters
     ----------
-    model
-        The fitted model.
-    posterior
-        What `model.fit` returned.
+    model, posterior
+        The fitted model, and what `model.fit` returned.
 
     Returns
     -------
@@ -163,14 +161,10 @@ def write_figures(
 
     Parameters
     ----------
-    model
-        The fitted model; its table has the columns condition and subject.
-    posterior
-        What `model.fit` returned.
-    true_values
-        Posterior name -> true value.
-    folder
-        An existing folder.
+    model, posterior
+        The fitted model, whose table has the columns condition and subject, and what `model.fit` returned.
+    true_values, folder
+        Posterior name -> true value, and an existing folder.
 
     Returns
     -------

@@ -115,15 +115,7 @@ class DecisionModel(Simulator):
         return Simulated(np.stack([rt, choice.astype(np.float64)]).T)
 
     def simulate_accumulator(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> Array:
-        """Finishing times (n,) of one accumulator of a race.
-
-        Parameters
-        ----------
-        theta
-            (n, q): the accumulator's own parameter, then those that all of them share.
-        seed, n_threads
-            As in `simulate_outcomes`.
-        """
+        """Finishing times (n,) of one accumulator of a race; theta (n, q): its own parameter, then the shared ones."""
         parameters = (self.parameters[0], *self.parameters[len(self.per_choice) :])
         return self._run(_races(1, len(parameters) - 1), parameters, theta, seed, n_threads)[0]
 
@@ -154,9 +146,17 @@ class DecisionModel(Simulator):
         return rt, choice
 
 
-# The loops take the model's own function as an argument of a declared type, so that their machine code is cached and
-# serves every model with p parameters.
 _number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
+
+
+def _loop(kernel: types.Type) -> Callable[..., Any]:
+    """Compiles a loop over trials (kernel, theta, rng, rt, choice).
+
+    The model's own function is an argument of a declared type, so that the loop's machine code is cached and serves
+    every model with p parameters.
+    """
+    signature = types.void(kernel, _number[:, ::1], _generator, _number[::1], types.int64[::1])
+    return nb.njit(signature, cache=True, nogil=True)  # type: ignore[no-any-return]
 
 
 @cache
@@ -166,9 +166,7 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
     trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator))
     if n:
 
-        @nb.njit(
-            types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
-        )
+        @_loop(trial_type)
         def run_exchanged(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
             for i in range(theta.shape[0]):
                 own, others = to_fixed_tuple(theta[i, :n], n), to_fixed_tuple(theta[i, n:], shared)  # type: ignore
@@ -176,9 +174,7 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
 
         return run_exchanged
 
-    @nb.njit(
-        types.void(trial_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]), cache=True, nogil=True
-    )
+    @_loop(trial_type)
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], shared), rng)  # type: ignore[call-arg]
@@ -189,13 +185,8 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
 @cache
 def _races(n: int, shared: int) -> Callable[..., None]:
     """Loop over trials of n accumulators: the first finishing time, and whose it is, per row of theta."""
-    accumulator_type = types.FunctionType(_number(*[_number] * (1 + shared), _generator))
 
-    @nb.njit(
-        types.void(accumulator_type, _number[:, ::1], _generator, _number[::1], types.int64[::1]),
-        cache=True,
-        nogil=True,
-    )
+    @_loop(types.FunctionType(_number(*[_number] * (1 + shared), _generator)))
     def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = np.inf, 0

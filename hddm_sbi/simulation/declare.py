@@ -11,7 +11,7 @@ from typing import Any
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.outcome import Outcome
 from hddm_sbi.simulation.parameter import Parameter, ParameterPrior, Prior, parameter
-from hddm_sbi.simulation.python_function import BlackBoxSimulator, MissingSimulator
+from hddm_sbi.simulation.python_function import BlackBoxSimulator
 from hddm_sbi.simulation.simulator import Clock, Simulator, Symmetries
 
 
@@ -119,7 +119,7 @@ def from_json(raw: Mapping[str, Any]) -> BlackBoxSimulator:
         symmetries=_symmetries(raw["symmetries"]),
         clock=Clock(tail=raw["tail"]),
         discretisation=str(raw["discretisation"]),
-        function=MissingSimulator(str(raw["name"])),
+        function=None,
     )
 
 

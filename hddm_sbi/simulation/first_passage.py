@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from hddm_sbi.types import Array
 
@@ -58,8 +59,6 @@ class Passage:
 
     def log_density(self, t: Array) -> tuple[Array, Array]:
         """log density and its slope in t, each (n_choices, n), at any times t (n,) in (0, t_max], by cubic splines."""
-        from scipy.interpolate import CubicSpline
-
         inner = slice(int(np.searchsorted((self.density > _SMALLEST).all(0), True)), None)
         spline = CubicSpline(np.sqrt(self.t[inner]), np.log(np.maximum(self.density[:, inner], _SMALLEST)), axis=1)
         root = np.sqrt(t)
@@ -67,8 +66,6 @@ class Passage:
 
     def delayed(self, width: float) -> Passage:
         """The density of the decision time plus a delay that is uniform on [0, width]."""
-        from scipy.interpolate import CubicSpline
-
         if width == 0.0:
             return self
         root = np.sqrt(self.t)

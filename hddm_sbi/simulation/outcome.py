@@ -51,9 +51,8 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(OutcomeKind):
-            raise InputError(
-                f"outcome {self.name!r} must be one of {', '.join(get_args(OutcomeKind))}; got {self.kind!r}."
-            )
+            kinds = ", ".join(get_args(OutcomeKind))
+            raise InputError(f"outcome {self.name!r} must be one of {kinds}; got {self.kind!r}.")
         if (self.kind == "categorical") != bool(self.categories):
             raise InputError(
                 f"outcome {self.name!r}: categories are for categorical outcomes, and those need them; got "
@@ -125,12 +124,8 @@ def rt_and_response(*codes: int) -> tuple[Outcome, Outcome]:
 class Simulated:
     """Simulated outcomes.
 
-    Parameters
-    ----------
-    values
-        (n, k), a column for each outcome, categories by their position; nan in rows where the simulation failed.
-    errors
-        What was raised, once for each row that failed with an error.
+    values: (n, k), a column for each outcome, categories by their position; nan in rows where the simulation failed.
+    errors: what was raised, once for each row that failed with an error.
     """
 
     values: Array

@@ -32,7 +32,7 @@ class BlackBoxSimulator(Simulator):
     function
         `f(*parameters, rng)`, its arguments named after the parameters, or `f(theta, rng)` with theta (p,); rng is a
         numpy Generator. It returns one number, or one per outcome (a tuple, an array, or a dict by name). A Numba
-        function is called like any other. `MissingSimulator` where the declaration was read from a file.
+        function is called like any other. None where the declaration was read from a file, which holds no code.
     vectorised
         The function takes whole columns (n,), or theta (n, p), instead, and returns columns.
 
@@ -46,14 +46,14 @@ class BlackBoxSimulator(Simulator):
     (3, 1)
     """
 
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     vectorised: bool = False
 
     compiled: ClassVar[bool] = False
 
     @override
     def _check_function(self) -> None:
-        if self._arguments not in ((*self.names, "rng"), ("theta", "rng")):
+        if self.can_simulate and self._arguments not in ((*self.names, "rng"), ("theta", "rng")):
             raise InputError(
                 f"a simulator must take the arguments {(*self.names, 'rng')} or ('theta', 'rng'); {self.name!r} "
                 f"takes {self._arguments}. rng is a numpy Generator: draw from it, and from nothing else."
@@ -62,7 +62,7 @@ class BlackBoxSimulator(Simulator):
     @property
     @override
     def can_simulate(self) -> bool:
-        return not isinstance(self.function, MissingSimulator)
+        return self.function is not None
 
     @property
     @override
@@ -80,6 +80,11 @@ class BlackBoxSimulator(Simulator):
         progress: bool = False,
         folder: Path | None = None,
     ) -> Simulated:
+        if not self.can_simulate:
+            raise InputError(
+                f"the simulator of {self.name!r} is not here: a file holds its likelihood and no code. Pass simulator= "
+                "to load_likelihood where simulations are needed."
+            )
         theta = self._checked(theta, self.parameters)
         streams = np.random.SeedSequence(seed).spawn(-(-len(theta) // _BLOCK))
         blocks = {
@@ -125,6 +130,7 @@ class BlackBoxSimulator(Simulator):
         return Simulated(self._numbers(columns, theta), ())
 
     def _call(self, arguments: Any, rng: np.random.Generator) -> Any:
+        assert self.function is not None
         return self.function(arguments, rng) if self._takes_theta else self.function(*arguments, rng)
 
     @property
@@ -177,20 +183,6 @@ class BlackBoxSimulator(Simulator):
 
     def _nothing(self, n: int) -> Array:
         return np.full((n, len(self.outcomes)), np.nan)
-
-
-@dataclass(frozen=True)
-class MissingSimulator:
-    """The function of a simulator that was read from a file, which holds no code: every call is refused."""
-
-    model: str
-
-    def __call__(self, theta: Any, rng: Any) -> Any:
-        """Refuse."""
-        raise InputError(
-            f"the simulator of {self.model!r} is not here: a file holds its likelihood and no code. Pass simulator= to "
-            "load_likelihood where simulations are needed."
-        )
 
 
 def _said(reason: Exception) -> str:

@@ -285,22 +285,9 @@ class Simulator(ABC):
         return {outcome.name: outcome.labels(values[:, k]) for k, outcome in enumerate(self.outcomes)}
 
     def simulate(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> tuple[Array, NDArray[np.int64]]:
-        """One trial of a decision model at every row of theta.
+        """One trial of a decision model at every row of theta: rt (n,) in seconds, and choice (n,).
 
-        Parameters
-        ----------
-        theta, seed, n_threads
-            As in `simulate_outcomes`.
-
-        Returns
-        -------
-        rt, choice
-            rt (n,) in seconds, and choice (n,), positions in `choices`.
-
-        Raises
-        ------
-        InputError
-            As in `simulate_outcomes`, and where a simulation fails.
+        choice: positions in `choices`. All else as in `simulate_outcomes`. Raises InputError where a simulation fails.
         """
         values = self.simulate_outcomes(theta, seed, n_threads=n_threads).complete(self.name)
         return values[:, 0], values[:, 1].astype(np.int64)

@@ -9,6 +9,7 @@ import numba as nb
 import numpy as np
 
 from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive
+from hddm_sbi.simulation.accumulators import normal
 from hddm_sbi.types import Array
 
 # dx = v dt + dW between -a and a from x(0) = (2z - 1) a.
@@ -19,11 +20,6 @@ _PI = math.pi
 _SPLIT = 0.64
 #: reduced times u below and above are summed by different series; four terms of either are exact to 1e-11 there.
 _SMALL_TIME = 0.25
-
-
-@nb.njit(cache=True, nogil=True)
-def _normal_cdf(x: float) -> float:
-    return 0.5 * math.erfc(-x / math.sqrt(2.0))
 
 
 @nb.njit(cache=True, nogil=True)
@@ -66,9 +62,9 @@ def _exit_time(z: float, rng: Any) -> float:
     root = math.sqrt(_SPLIT)
     # Weights of the two proposals, both times exp(z) so that neither overflows; the last term vanishes at z = 50.
     right = 0.5 * _PI / rate * math.exp(z - rate * _SPLIT)
-    left = 2.0 * _normal_cdf((_SPLIT * z - 1.0) / root)
+    left = 2.0 * normal((_SPLIT * z - 1.0) / root)[1]
     if z < 50.0:
-        left += 2.0 * math.exp(2.0 * z) * _normal_cdf(-(_SPLIT * z + 1.0) / root)
+        left += 2.0 * math.exp(2.0 * z) * normal(-(_SPLIT * z + 1.0) / root)[1]
     while True:
         if rng.random() * (right + left) < right:
             x = _SPLIT + rng.standard_exponential() / rate

@@ -93,12 +93,18 @@ def tails(
     simulator = reference.simulator
     theta = uniform_thetas(simulator, region, n, seed, n_thetas)
     rt, choice = simulator.simulate(theta, seed)
-    values, at = outcome_rows(rt, choice), torch.as_tensor(theta)
-    error = (reference.log_prob_rows(values, at) - likelihood.log_prob_rows(values, at)).numpy()
+    at, n_choices = torch.as_tensor(theta), len(simulator.choices)
+
+    def log_densities(choice: NDArray[np.int64]) -> tuple[Array, Array]:
+        values = outcome_rows(rt, choice)
+        return reference.log_prob_rows(values, at).numpy(), likelihood.log_prob_rows(values, at).numpy()
+
+    exact, learned = log_densities(choice)
+    log_other, learned_other = log_densities((choice + 1) % n_choices)
+    error, other = exact - learned, log_other - learned_other
     shift = simulator.symmetries.shift
     decision = rt - (theta[:, simulator.names.index(shift)] if shift else 0.0)
-    other, log_other = _other_choice(likelihood, reference, theta, rt, choice)
-    lapse, density = torch.tensor(LAPSE, dtype=torch.float64), 1.0 / (LAPSE_SECONDS * len(simulator.choices))
+    lapse, density = torch.tensor(LAPSE, dtype=torch.float64), 1.0 / (LAPSE_SECONDS * n_choices)
     both = torch.as_tensor(np.stack([log_other, log_other - other]))
     mixed = with_lapses(both, lapse, density).diff(dim=0)[0].numpy()
     groups = {
@@ -224,15 +230,6 @@ def uniform_thetas(simulator: Simulator, region: Region, n: int, seed: int, n_th
     from_data = [p.from_data for p in simulator.parameters]
     points[:, from_data] = np.round(points[:, from_data])
     return np.repeat(low + (high - low) * points, n // len(points), axis=0)
-
-
-def _other_choice(
-    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, rt: Array, choice: NDArray[np.int64]
-) -> tuple[Array, Array]:
-    """Error at a choice that was not made, and the log density of that choice, each (n,)."""
-    other, at = outcome_rows(rt, (choice + 1) % len(reference.simulator.choices)), torch.as_tensor(theta)
-    exact = reference.log_prob_rows(other, at).numpy()
-    return exact - likelihood.log_prob_rows(other, at).numpy(), exact
 
 
 def _loss(
