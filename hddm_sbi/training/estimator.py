@@ -141,8 +141,7 @@ def train_estimator(
     if not bool(torch.isfinite(encoded.log_stretch).all()):
         name = simulator.symmetries.shift
         raise InputError(f"rt is at or below {name!r} in some simulations, but symmetries declare {name!r} as a shift.")
-    options: dict[str, Any] = {"seconds": request.seconds, "device": request.device, "progress": request.progress}
-    trained = fit_estimator(encoding, shape, encoding.condition(at), encoded, seed=request.seed, **options)
+    trained = fit_estimator(request, encoding, shape, encoding.condition(at), encoded)
     architecture = {name: getattr(encoding, name) for name in ("location", "spread", "sizes")}
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": trained.cut_short}
     card = request.card("sbi", {**shape.as_dict(), **architecture}, recipe, trained.validation)
@@ -153,15 +152,7 @@ def train_estimator(
 
 
 def fit_estimator(
-    encoding: Encoding,
-    shape: EstimatorShape,
-    condition: Tensor,
-    encoded: EncodedOutcomes,
-    *,
-    seed: int,
-    seconds: float = float("inf"),
-    device: str = "cpu",
-    progress: bool = True,
+    request: TrainingRequest, encoding: Encoding, shape: EstimatorShape, condition: Tensor, encoded: EncodedOutcomes
 ) -> TrainedEstimator:
     """Train an estimator on encoded outcomes (n, ...) at conditions (n, width).
 
@@ -170,7 +161,7 @@ def fit_estimator(
     condition, and the estimator is fitted to the counts: the likelihood is the same, and all rows fit into one batch,
     which avoids the noise of small ones. The same seed gives the same weights unless the budget ends the fit.
     """
-    deadline, validation = time.monotonic() + seconds, []
+    deadline, validation = time.monotonic() + request.seconds, []
     condition, x = condition.float(), torch.cat([encoded.continuous, encoded.discrete], -1).float()
     counted = countable(encoding.simulator)
     if counted:
@@ -179,14 +170,14 @@ def fit_estimator(
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), redirect_stdout(StringIO()):
         # sbi prints how it converged, and warns where a stage reached its last epoch, which is as planned.
         warnings.simplefilter("ignore")
-        torch.manual_seed(seed)
+        torch.manual_seed(request.seed)
         estimator = build(encoding, shape)
-        with tqdm(desc="fit", unit=" epochs", disable=not progress) as bar:
+        with tqdm(desc="fit", unit=" epochs", disable=not request.progress) as bar:
             for stage in _stages(len(x), counted):
                 trainer = trainers(
                     density_estimator=lambda *_, begun=estimator: begun,
                     tracker=SilentTracker(),
-                    device=device,
+                    device=request.device,
                     show_progress_bars=False,
                 )
                 trainer.passes, trainer.deadline, trainer.bar = stage.passes, deadline, bar
