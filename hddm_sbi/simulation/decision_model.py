@@ -156,7 +156,7 @@ def _loop(kernel: types.Type) -> Callable[..., Any]:
     every model with p parameters.
     """
     signature = types.void(kernel, _number[:, ::1], _generator, _number[::1], types.int64[::1])
-    return nb.njit(signature, cache=True, nogil=True)  # type: ignore[no-any-return]
+    return nb.njit(signature, cache=True, nogil=True)
 
 
 @cache

@@ -135,6 +135,7 @@ class BlackBoxSimulator(Simulator):
 
     @property
     def _arguments(self) -> tuple[str, ...]:
+        assert self.function is not None
         return tuple(inspect.signature(getattr(self.function, "py_func", self.function)).parameters)
 
     @property
