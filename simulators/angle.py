@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD, two_bounds
 
-from hddm_sbi.simulation import EXACT, Clock, DecisionModel, rt_and_response
+from hddm_sbi.simulation import EXACT, Clock, DecisionModel
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 
@@ -69,7 +69,6 @@ SIMULATOR = DecisionModel(
     name="angle",
     title="drift-diffusion model with linearly collapsing bounds",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, COLLAPSE_ANGLE),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=replace(two_bounds(theta=1.0), tangents=("theta",)),
     log_density=log_density,

@@ -17,7 +17,7 @@ from hddm_sbi.simulators._parameters import (
 )
 
 from hddm_sbi.numerics.vecmath import FAST
-from hddm_sbi.simulation import EXACT, DecisionModel, ParameterPrior, Prior, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, ParameterPrior, Prior
 from hddm_sbi.simulation.wiener import first_exit, log_driftless
 from hddm_sbi.types import Array
 
@@ -80,7 +80,6 @@ SIMULATOR = DecisionModel(
     name="ddm",
     title="drift-diffusion model",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=replace(two_bounds(), even_given_choice=("v",)),
     log_density=log_density,

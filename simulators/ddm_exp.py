@@ -9,7 +9,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, log_normal, two_bounds
 
-from hddm_sbi.simulation import DecisionModel, parameter, rt_and_response
+from hddm_sbi.simulation import DecisionModel, parameter
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -52,7 +52,6 @@ SIMULATOR = DecisionModel(
     name="ddm_exp",
     title="drift-diffusion model with exponentially collapsing bounds",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _TAU),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,

@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD, two_bounds
 
-from hddm_sbi.simulation import EXACT, DecisionModel, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
 
@@ -48,7 +48,6 @@ SIMULATOR = DecisionModel(
     name="ddm_sdv",
     title="drift-diffusion model with variable drift",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, DRIFT_SD),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=two_bounds(sv=1.0),
     log_density=log_density,

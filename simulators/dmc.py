@@ -10,7 +10,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD, log_normal
 
-from hddm_sbi.simulation import DecisionModel, Symmetries, parameter, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Symmetries, parameter
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -77,7 +77,6 @@ SIMULATOR = DecisionModel(
     name="dmc",
     title="diffusion model for conflict tasks",
     parameters=(_DRIFT, THRESHOLD, NON_DECISION, _AMP, _TAU, _SHAPE, CONGRUENCY),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,

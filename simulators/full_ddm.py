@@ -19,7 +19,7 @@ from hddm_sbi.simulators._parameters import (
     two_bounds,
 )
 
-from hddm_sbi.simulation import EXACT, DecisionModel, parameter, rt_and_response
+from hddm_sbi.simulation import EXACT, DecisionModel, parameter
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 
@@ -64,7 +64,6 @@ SIMULATOR = DecisionModel(
     title="full drift-diffusion model",
     # Inside the box the whole starting interval lies between the bounds.
     parameters=(DRIFT, THRESHOLD, replace(BIAS, low=0.3, high=0.7), NON_DECISION, DRIFT_SD, _SZ, _ST0),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     symmetries=replace(two_bounds(sv=1.0, st0=-2.0), delay="st0"),

@@ -9,7 +9,7 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, plain_normal, two_bounds
 
-from hddm_sbi.simulation import Clock, DecisionModel, parameter, rt_and_response
+from hddm_sbi.simulation import Clock, DecisionModel, parameter
 from hddm_sbi.simulation.moving_bounds import crossing_time
 
 # dx = v dt + dL, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0. L is symmetric alpha-stable with
@@ -77,7 +77,6 @@ SIMULATOR = DecisionModel(
     name="levy",
     title="Lévy-flight model",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _ALPHA),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     symmetries=replace(two_bounds(v=lambda at: at["alpha"] - 1.0), time_power=lambda at: at["alpha"]),
     clock=Clock(tail="early"),

@@ -9,7 +9,7 @@ from typing import Any
 import numba as nb
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, plain_normal, two_bounds
 
-from hddm_sbi.simulation import DecisionModel, parameter, rt_and_response
+from hddm_sbi.simulation import DecisionModel, parameter
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 
@@ -61,7 +61,6 @@ SIMULATOR = DecisionModel(
     name="ornstein",
     title="Ornstein-Uhlenbeck model",
     parameters=(DRIFT, THRESHOLD, BIAS, NON_DECISION, _G),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,

@@ -11,7 +11,7 @@ import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD, log_normal, plain_normal
 from scipy.special import ndtr
 
-from hddm_sbi.simulation import DecisionModel, Symmetries, parameter, rt_and_response
+from hddm_sbi.simulation import DecisionModel, Symmetries, parameter
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -97,7 +97,6 @@ SIMULATOR = DecisionModel(
     name="ssp",
     title="shrinking spotlight model",
     parameters=(_P, THRESHOLD, NON_DECISION, _SDA, _RD, CONGRUENCY),
-    outcomes=rt_and_response(-1, 1),
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.first_passage import Passage
-from hddm_sbi.simulation.outcome import Simulated
+from hddm_sbi.simulation.outcome import Outcome, Simulated, rt_and_response
 from hddm_sbi.simulation.parameter import Parameter
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
@@ -36,6 +36,8 @@ class DecisionModel(Simulator):
 
     Parameters
     ----------
+    outcomes
+        By default two choices, coded -1 (lower) and 1 (upper).
     trial
         Numba function `trial(*theta, rng) -> (rt, choice)` whose argument names are the parameter names, with `rng` a
         numpy Generator. Parameters that every choice has one of come first, as one tuple called by their stem, so that
@@ -59,6 +61,7 @@ class DecisionModel(Simulator):
     (True, (0, 1), ('v0', 'v1'))
     """
 
+    outcomes: tuple[Outcome, ...] = rt_and_response(-1, 1)
     trial: Callable[..., tuple[float, int]] | None = None
     accumulator: Callable[..., float] | None = None
     log_density: Callable[..., Any] | None = None

@@ -40,19 +40,6 @@ _HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
 
 
 @dataclass(frozen=True)
-class TrainedEstimator:
-    """A trained estimator.
-
-    validation: minus the mean log density of encoded validation outcomes, epoch by epoch. cut_short: whether the budget
-    ended the fit.
-    """
-
-    estimator: Any
-    validation: tuple[float, ...]
-    cut_short: bool
-
-
-@dataclass(frozen=True)
 class _Stage:
     """Rows of a batch, step size of Adam, passes through the rows per epoch, and the largest number of epochs."""
 
@@ -141,20 +128,23 @@ def train_estimator(
     if not bool(torch.isfinite(encoded.log_stretch).all()):
         name = simulator.symmetries.shift
         raise InputError(f"rt is at or below {name!r} in some simulations, but symmetries declare {name!r} as a shift.")
-    trained = fit_estimator(request, encoding, shape, encoding.condition(at), encoded)
+    estimator, validation, cut_short = fit_estimator(request, encoding, shape, encoding.condition(at), encoded)
     architecture = {name: getattr(encoding, name) for name in ("location", "spread", "sizes")}
-    recipe = {"failed": int(simulated.failed.sum()), "cut_short": trained.cut_short}
-    card = request.card("sbi", {**shape.as_dict(), **architecture}, recipe, trained.validation)
+    recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
+    card = request.card("sbi", {**shape.as_dict(), **architecture}, recipe, validation)
     kind_of = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
-    likelihood = kind_of(simulator, trained.estimator, encoding, simulator.box, card)
+    likelihood = kind_of(simulator, estimator, encoding, simulator.box, card)
     likelihood.card = replace(card, scores=check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed))
     return likelihood, simulated.statement()
 
 
 def fit_estimator(
     request: TrainingRequest, encoding: Encoding, shape: EstimatorShape, condition: Tensor, encoded: EncodedOutcomes
-) -> TrainedEstimator:
+) -> tuple[Any, tuple[float, ...], bool]:
     """Train an estimator on encoded outcomes (n, ...) at conditions (n, width).
+
+    Returns it; minus the mean log density of encoded validation outcomes, epoch by epoch; and whether the budget ended
+    the fit.
 
     Every stage begins at the best weights of the one before, and ends when the validation rows (the last tenth) have
     not become likelier for a few epochs. One discrete outcome is counted where neighbouring rows have the same
@@ -189,7 +179,7 @@ def fit_estimator(
                     stop_after_epochs=max(3, stage.epochs // 6),
                 )
                 validation += trainer.summary["validation_loss"]
-    return TrainedEstimator(estimator.to("cpu"), tuple(validation), time.monotonic() > deadline)
+    return estimator.to("cpu"), tuple(validation), time.monotonic() > deadline
 
 
 def _stages(n: int, counted: bool) -> list[_Stage]:
