@@ -14,7 +14,7 @@ import hddm_sbi as hs
 from hddm_sbi.likelihoods.mixture.network import Architecture
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import fit_network, new_network
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.recipe import Machine, Recipe
 
 RECIPE = Recipe(n_thetas=2_000, n_trials=1_000, shard=2_000)
 SIZES = {"64 x 2, 8 components": Architecture(), "96 x 2, 16 components": Architecture(components=16, hidden=96)}
@@ -27,10 +27,10 @@ def steps_per_second(architecture: Architecture, batch: int, device: str) -> flo
     for steps in (WARM, WARM, WARM + STEPS):
         with tempfile.TemporaryDirectory() as folder:
             recipe = replace(RECIPE, steps=steps, batch=batch)
-            data = simulate_histograms(ddm, recipe, Path(folder), progress=False)
+            data = simulate_histograms(ddm, recipe, Path(folder), Machine(progress=False))
             network = new_network(ddm, recipe, architecture)
             began = time.perf_counter()
-            fit_network(network, recipe, data, Path(folder), device=device, progress=False)
+            fit_network(network, recipe, data, Path(folder), Machine(device=device, progress=False))
             seconds.append(time.perf_counter() - began)
     return STEPS / (seconds[2] - seconds[1])
 

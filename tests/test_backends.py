@@ -18,8 +18,9 @@ from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import load_simulator
 from hddm_sbi.parallel import ResultStore, WorkerWarning, run_tasks
 from hddm_sbi.training.histograms import simulate_histograms
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.recipe import Machine, Recipe
 
+QUIET = Machine(progress=False)
 RECIPE = Recipe(n_thetas=80, n_trials=100, bins=12, shard=20, seed=7)
 SHORT = {"draws": 60, "tune": 60, "chains": 2, "progress": False}
 
@@ -49,9 +50,9 @@ BACKENDS = pytest.mark.parametrize("name", ["loky", "dask"])
 @BACKENDS
 def test_histograms_are_the_same_bytes(name, request, tmp_path):
     ddm = load_simulator("ddm")
-    simulate_histograms(ddm, RECIPE, tmp_path / "serial", progress=False)
+    simulate_histograms(ddm, RECIPE, tmp_path / "serial", QUIET)
     with backend(name, request):
-        simulate_histograms(ddm, RECIPE, tmp_path / name, progress=False)
+        simulate_histograms(ddm, RECIPE, tmp_path / name, QUIET)
     files = sorted(path.name for path in (tmp_path / name).iterdir())
     assert files == [f"histograms-000{shard}.safetensors" for shard in range(4)]
     for file in files:

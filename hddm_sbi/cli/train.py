@@ -52,20 +52,13 @@ def train(model: str, output: Path | None, **options: Any) -> None:
 def _train_shipped(model: str, output: Path | None, options: dict[str, Any]) -> None:
     output = output or Path(f"{model}.safetensors")
     check_writable(output)
-    from hddm_sbi.training.recipe import Recipe
+    from hddm_sbi.training.recipe import Machine, Recipe
     from hddm_sbi.training.shipped import train_likelihood_of
 
     recipe = Recipe(n_thetas=2_000, n_trials=1_000, steps=500, shard=1_000) if options["quick"] else None
     folder = options["runs"] or Path("runs") / (f"{model}-quick" if options["quick"] else model)
-    card = train_likelihood_of(
-        model,
-        output,
-        folder,
-        recipe,
-        device=options["device"],
-        n_jobs=options["n_jobs"],
-        n_threads=options["threads"],
-    )
+    machine = Machine(options["n_jobs"], options["threads"], options["device"])
+    card = train_likelihood_of(model, output, folder, recipe, machine)
     click.echo(f"{output}: {card.summary()}, sha256 {card.sha256[:12]}")
 
 

@@ -162,12 +162,12 @@ def fit_estimator(
         warnings.simplefilter("ignore")
         torch.manual_seed(request.seed)
         estimator = build(encoding, shape)
-        with tqdm(desc="fit", unit=" epochs", disable=not request.progress) as bar:
+        with tqdm(desc="fit", unit=" epochs", disable=not request.machine.progress) as bar:
             for stage in _stages(len(x), counted):
                 trainer = trainers(
                     density_estimator=lambda *_, begun=estimator: begun,
                     tracker=SilentTracker(),
-                    device=request.device,
+                    device=request.machine.device,
                     show_progress_bars=False,
                 )
                 trainer.passes, trainer.deadline, trainer.bar = stage.passes, deadline, bar

@@ -16,22 +16,14 @@ from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.proposal import design_widened
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.recipe import Machine, Recipe
 from hddm_sbi.types import Array
 
 #: simulated trials that are in memory at a time.
 _TOGETHER = 1_000_000
 
 
-def simulate_histograms(
-    simulator: Simulator,
-    recipe: Recipe,
-    folder: Path,
-    *,
-    n_jobs: int | None = None,
-    n_threads: int = 1,
-    progress: bool = True,
-) -> dict[str, Tensor]:
+def simulate_histograms(simulator: Simulator, recipe: Recipe, folder: Path, machine: Machine) -> dict[str, Tensor]:
     """Simulate every designed theta and count its trials in bins of log reduced decision time, one file per shard.
 
     Returns theta (n, r) reduced; share (n, n_choices, bins), the share of the trials in a bin; mean (n, n_choices,
@@ -41,13 +33,15 @@ def simulate_histograms(
     symmetries = simulator.symmetries
     at_zero = (symmetries.shift, symmetries.delay)
     theta = design_widened(learned_parameters(simulator), at_zero, recipe.n_thetas, recipe.seed)
+    n_threads = machine.n_threads
     shards = {
         f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)
         for index, first in enumerate(range(0, recipe.n_thetas, recipe.shard))
     }
     store: ResultStore[dict[str, Tensor]] = ResultStore(folder, ".safetensors", save_file, load_file)
-    parts = list(run_tasks(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress).values())
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    n_jobs, progress = machine.n_jobs, machine.progress
+    parts = run_tasks(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress)
+    return {name: torch.cat([part[name] for part in parts.values()]) for name in ("theta", "share", "mean")}
 
 
 def n_failed(folder: Path, recipe: Recipe) -> int:

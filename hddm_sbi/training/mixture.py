@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
@@ -24,7 +22,7 @@ from hddm_sbi.simulation import Simulator
 from hddm_sbi.training.fit_state import FitState
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.histograms import n_failed, simulate_histograms
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.recipe import Machine, Recipe
 from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
 
 #: sees the mean network during a fit, and ends the fit by returning True.
@@ -39,43 +37,19 @@ def train_network(
     recipe: Recipe,
     folder: Path,
     architecture: Architecture | None = None,
-    *,
-    device: str = "cpu",
-    n_jobs: int | None = None,
-    n_threads: int = 1,
-    progress: bool = True,
+    machine: Machine | None = None,
     callback: Callback | None = None,
 ) -> MixtureNetwork:
     """Simulate, compress and fit. `folder` keeps everything, and a run that was stopped goes on from there.
 
-    n_jobs: processes that simulate, as in `parallel.run_tasks`; n_threads: of each. Neither changes the weights.
-    device: where the fit runs, "cpu" or "cuda"; simulations always run on the CPU. callback: called with the mean
-    network every 500 steps.
+    callback: called with the mean network every 500 steps.
     """
-    check_device(device)
-    architecture = architecture or Architecture()
+    architecture, machine = architecture or Architecture(), machine or Machine()
     folder.mkdir(parents=True, exist_ok=True)
     learned = {p.name: [p.low, p.high] for p in learned_parameters(simulator)}
     check_recipe(folder, {"learned": learned, **asdict(recipe), **architecture.as_dict()})
-    data = simulate_histograms(simulator, recipe, folder, n_jobs=n_jobs, n_threads=n_threads, progress=progress)
-    network = new_network(simulator, recipe, architecture)
-    return fit_network(network, recipe, data, folder, device=device, progress=progress, callback=callback)
-
-
-def check_device(device: str) -> None:
-    """Raises InputError where torch cannot train on `device`."""
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        wanted = torch.device("meta")
-    if wanted.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be 'cpu', 'cuda', or one of several GPUs, as 'cuda:1'; got {device!r}.")
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted.type == "cuda" and (wanted.index or 0) >= there:
-        raise InputError(
-            f"device={device!r} needs a GPU, but torch {torch.__version__} finds {there or 'none'}: train on 'cpu', or "
-            "install the build of torch for your GPU and its driver."
-        )
+    data = simulate_histograms(simulator, recipe, folder, machine)
+    return fit_network(new_network(simulator, recipe, architecture), recipe, data, folder, machine, callback)
 
 
 def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
@@ -103,9 +77,8 @@ def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
         validation.append(-float(log_p.mean()))
         return time.monotonic() > deadline
 
-    options: dict[str, Any] = {"device": request.device, "n_jobs": request.n_jobs, "progress": request.progress}
     with run_folder(request.folder) as folder:
-        network = train_network(request.simulator, recipe, folder, architecture, callback=callback, **options)
+        network = train_network(request.simulator, recipe, folder, architecture, request.machine, callback)
         failed = n_failed(folder, recipe)
     facts = {**asdict(recipe), "failed": failed, "cut_short": time.monotonic() > deadline}
     card = request.card("mixture", architecture.as_dict(), facts, tuple(validation))
@@ -126,9 +99,7 @@ def fit_network(
     recipe: Recipe,
     data: dict[str, Tensor],
     folder: Path,
-    *,
-    device: str = "cpu",
-    progress: bool = True,
+    machine: Machine,
     callback: Callback | None = None,
 ) -> MixtureNetwork:
     """Minimise - sum share * log p(choice, y) on a cosine schedule; the mean of late weights is returned.
@@ -136,12 +107,12 @@ def fit_network(
     data: as `simulate_histograms` returns them. The state is written to `folder` every 2 000 steps, and a stopped run
     goes on from it.
     """
-    network = network.to(device)
+    network = network.to(machine.device)
     average, optimizer = copy.deepcopy(network), _optimizer(recipe, network)
-    data = {name: value.to(device) for name, value in data.items()}
+    data = {name: value.to(machine.device) for name, value in data.items()}
     state, path = FitState(network, average, optimizer), folder / "state.safetensors"
     first, steps = state.resume(path), recipe.steps
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc="fit", disable=not progress, mininterval=5)
+    bar = tqdm(range(first, steps), initial=first, total=steps, desc="fit", disable=not machine.progress, mininterval=5)
     for step in bar:
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, steps)

@@ -17,6 +17,7 @@ from hddm_sbi.parallel import check_recipe
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator, as_json
 from hddm_sbi.training.proposal import Priors, propose
+from hddm_sbi.training.recipe import Machine
 from hddm_sbi.types import Array
 
 #: fewer simulations than these are refused.
@@ -34,15 +35,14 @@ class TrainingRequest:
     n_simulations: int
     seed: int
     seconds: float
-    n_jobs: int | None
     folder: Path | str | None
-    device: str
-    progress: bool
+    machine: Machine
 
     def held_out(self, n: int) -> tuple[Simulated, Array]:
         """n simulations for the check, and their parameters (n, p)."""
         theta = propose(self.simulator, self.prior, n, derive_seed(self.seed, 1, bits=64))
-        return self.simulator.simulate_outcomes(theta, derive_seed(self.seed, 2, bits=64), n_jobs=self.n_jobs), theta
+        seed = derive_seed(self.seed, 2, bits=64)
+        return self.simulator.simulate_outcomes(theta, seed, n_jobs=self.machine.n_jobs), theta
 
     def simulate(self, theta: Array) -> Simulated:
         """Simulations to train on at theta (n, p), kept in the folder if there is one."""
@@ -52,8 +52,8 @@ class TrainingRequest:
             at = hashlib.sha256(np.ascontiguousarray(theta).tobytes()).hexdigest()
             facts = {"model": self.simulator.name, "seed": self.seed, "simulations": len(theta), "theta": at}
             check_recipe(folder, facts)
-        options: dict[str, Any] = {"n_jobs": self.n_jobs, "progress": self.progress, "folder": folder}
-        return self.simulator.simulate_outcomes(theta, self.seed, **options)
+        n_jobs, progress = self.machine.n_jobs, self.machine.progress
+        return self.simulator.simulate_outcomes(theta, self.seed, n_jobs=n_jobs, progress=progress, folder=folder)
 
     def card(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.likelihoods.mixture.network import Architecture
@@ -14,7 +13,7 @@ from hddm_sbi.simulation import Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
 from hddm_sbi.training.mixture import architecture_for, recipe_for, train_network
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.recipe import Machine, Recipe
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,7 @@ def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
 
 
 def train_likelihood_of(
-    name: str,
-    weights: Path,
-    runs: Path,
-    recipe: Recipe | None = None,
-    *,
-    device: str = "cpu",
-    n_jobs: int | None = None,
-    n_threads: int = 1,
-    progress: bool = True,
+    name: str, weights: Path, runs: Path, recipe: Recipe | None = None, machine: Machine | None = None
 ) -> checkpoint.Card:
     """Train the likelihood of a model, write `weights` and its card, scores included.
 
@@ -63,8 +54,7 @@ def train_likelihood_of(
     simulator = catalogue.load_simulator(name)
     planned, sizes = plan(simulator)
     recipe = recipe or planned
-    options: dict[str, Any] = {"device": device, "n_jobs": n_jobs, "n_threads": n_threads, "progress": progress}
-    network = train_network(simulator, recipe, runs, sizes, **options)
+    network = train_network(simulator, recipe, runs, sizes, machine)
     card = checkpoint.Card(
         model=name,
         network="mixture",

@@ -15,8 +15,9 @@ from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikeli
 from hddm_sbi.likelihoods.scores import HeldOutScores
 from hddm_sbi.simulation import BlackBoxSimulator, Simulator, declare
 from hddm_sbi.training.estimator import train_estimator
-from hddm_sbi.training.mixture import check_device, train_mixture
+from hddm_sbi.training.mixture import train_mixture
 from hddm_sbi.training.proposal import Priors, countable, parameters_of, with_boxes
+from hddm_sbi.training.recipe import Machine
 from hddm_sbi.training.request import FEWEST, TrainingRequest
 
 Learned = SbiLikelihood | SbiDecisionLikelihood | MixtureLikelihood
@@ -125,9 +126,8 @@ def train_likelihood(
         raise InputError(f"n_simulations must be a whole number of at least {FEWEST}; got {n_simulations!r}.")
     if budget is not None and not budget > 0:
         raise InputError(f"budget must be a number of seconds above 0, or None; got {budget!r}.")
-    check_device(device)
-    seconds = budget or float("inf")
-    request = TrainingRequest(model, prior, n_simulations, seed, seconds, n_jobs, folder, device, progress)
+    machine, seconds = Machine(n_jobs, device=device, progress=progress), budget or float("inf")
+    request = TrainingRequest(model, prior, n_simulations, seed, seconds, folder, machine)
     likelihood: Learned
     if reduced:
         likelihood, failures = train_mixture(request)

@@ -12,8 +12,8 @@ from hddm_sbi.likelihoods.catalogue import load_simulator, names
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.training.histograms import simulate_histograms
-from hddm_sbi.training.mixture import _loss, check_device, fit_network, new_network
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.mixture import _loss, fit_network, new_network
+from hddm_sbi.training.recipe import Machine, Recipe
 
 DDM = load_simulator("ddm")
 RECIPE = Recipe(n_thetas=400, n_trials=200, bins=16, steps=200, batch=64, shard=400, seed=7)
@@ -27,12 +27,12 @@ needs_none = pytest.mark.skipif(THERE, reason="this machine has a GPU, and train
 @needs_gpu
 def test_same_loss_on_a_gpu(tmp_path):
     """The same weights at the start and the same batches, so 200 steps apart only by rounding in single precision."""
-    data = simulate_histograms(DDM, RECIPE, tmp_path, progress=False)
+    data = simulate_histograms(DDM, RECIPE, tmp_path, Machine(progress=False))
     losses = {}
     for device in ("cpu", "cuda"):
         (tmp_path / device).mkdir()
         network = new_network(DDM, RECIPE, Architecture())
-        network = fit_network(network, RECIPE, data, tmp_path / device, device=device, progress=False)
+        network = fit_network(network, RECIPE, data, tmp_path / device, Machine(device=device, progress=False))
         assert {parameter.device.type for parameter in network.parameters()} == {"cpu"}
         losses[device] = float(_loss(network, data).detach())
     assert losses["cuda"] == pytest.approx(losses["cpu"], abs=2e-3)
@@ -71,7 +71,7 @@ def test_operands_from_the_cpu_are_refused():
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_refused_without_a_gpu(device):
     with pytest.raises(InputError, match=f"device='{device}' needs a GPU, .* finds none: train on 'cpu', or install"):
-        check_device(device)
+        Machine(device=device)
     with pytest.raises(InputError, match="needs a GPU"):
         hs.train_likelihood(DDM, n_simulations=5_000, device=device, progress=False)
 
@@ -79,7 +79,7 @@ def test_refused_without_a_gpu(device):
 @pytest.mark.parametrize("device", ["gpu", "meta", "mps"])
 def test_other_devices_are_refused(device):
     with pytest.raises(InputError, match=f"device must be 'cpu', 'cuda', .* got '{device}'"):
-        check_device(device)
+        Machine(device=device)
 
 
 @needs_none

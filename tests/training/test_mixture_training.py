@@ -20,11 +20,12 @@ from hddm_sbi.training import accuracy, histograms, mixture, shipped
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import train_network
 from hddm_sbi.training.proposal import design_widened
-from hddm_sbi.training.recipe import Recipe
+from hddm_sbi.training.recipe import Machine, Recipe
 
 DDM = load_simulator("ddm")
 SMALL = Architecture(components=3, hidden=8, choice_hidden=8)
 TINY = Recipe(n_thetas=60, n_trials=200, bins=12, steps=40, batch=16, shard=25, seed=7)
+QUIET = Machine(progress=False)
 
 
 def weights_of(network):
@@ -32,7 +33,7 @@ def weights_of(network):
 
 
 def run(folder, recipe=TINY, **options):
-    return weights_of(train_network(DDM, recipe, folder, SMALL, progress=False, **options))
+    return weights_of(train_network(DDM, recipe, folder, SMALL, dataclasses.replace(QUIET, **options)))
 
 
 def same(one, other):
@@ -123,7 +124,7 @@ def test_design_covers_a_little_more_than_the_box():
 
 
 def test_histograms_are_those_of_the_simulated_trials(tmp_path):
-    data = simulate_histograms(DDM, TINY, tmp_path, progress=False)
+    data = simulate_histograms(DDM, TINY, tmp_path, QUIET)
     assert {name: tuple(tensor.shape) for name, tensor in data.items()} == {
         "theta": (60, 2),
         "share": (60, 2, 12),
@@ -148,7 +149,7 @@ def test_histograms_are_those_of_the_simulated_trials(tmp_path):
 def test_a_short_training_learns(tmp_path):
     # 5e5 simulations, 600 steps of a small network. For scale: sbi's MNLE on 1e5 simulations has a KL of 4e-2.
     recipe = Recipe(n_thetas=1_000, n_trials=500, bins=48, steps=600, batch=64, shard=500, seed=1)
-    network = train_network(DDM, recipe, tmp_path, Architecture(hidden=32, choice_hidden=32), progress=False)
+    network = train_network(DDM, recipe, tmp_path, Architecture(hidden=32, choice_hidden=32), QUIET)
     result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), DDM.box, 10_000, 3)
     assert result.kl + 5 * result.kl_se < 2e-3
 
@@ -159,7 +160,7 @@ def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
     cards = []
     for name in ("one", "two"):
         path = tmp_path / "new" / f"{name}.safetensors"
-        cards.append(shipped.train_likelihood_of("ddm", path, tmp_path / name, TINY, progress=False))
+        cards.append(shipped.train_likelihood_of("ddm", path, tmp_path / name, TINY, QUIET))
         assert load_likelihood(path).sha256 == cards[-1].sha256
     assert cards[0] == cards[1]
     assert cards[0].simulations == 60 * 200
@@ -181,7 +182,7 @@ def test_a_shipped_likelihood_is_trained_again_as_its_card_says(monkeypatch):
 def test_training_on_1e8_simulations_reaches_the_accuracy_of_the_prototype(tmp_path):
     # Prototype, same simulations and steps: KL 6.9e-6. 20 000 thetas x 5 000 trials, 8 000 steps.
     recipe = Recipe(n_thetas=20_000, n_trials=5_000, bins=48, steps=8_000, batch=256)
-    network = train_network(DDM, recipe, tmp_path, progress=False)
+    network = train_network(DDM, recipe, tmp_path, machine=QUIET)
     region = {**DDM.box, "v": (-3.0, 3.0)}
     result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), region, 100_000, 3)
     assert result.kl < 1e-5 + 5 * result.kl_se
