@@ -1,7 +1,5 @@
 """The one exception for input that cannot be used: it says what was expected, what came, and what to do."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 

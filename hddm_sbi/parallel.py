@@ -1,7 +1,5 @@
 """Independent tasks by joblib, on this machine or a cluster: every result is kept and never computed twice."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Seeds that follow from seeds."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal
 

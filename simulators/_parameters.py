@@ -3,8 +3,6 @@
 Posterior bias is scored where human data lie: in the ranges of HSSM's own benchmark.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Drift-diffusion model with linearly collapsing bounds."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

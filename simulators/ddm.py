@@ -1,7 +1,5 @@
 """Drift-diffusion model: constant drift between two constant bounds (the Wiener process)."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Drift-diffusion model with exponentially collapsing bounds."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Drift-diffusion model whose drift differs between trials."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numba as nb

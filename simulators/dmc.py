@@ -1,7 +1,5 @@
 """Diffusion model for conflict tasks: a brief automatic impulse on top of a controlled drift."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

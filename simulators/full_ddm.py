@@ -1,7 +1,5 @@
 """Full drift-diffusion model: drift, starting point and non-decision time differ between trials."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

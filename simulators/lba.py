@@ -1,7 +1,5 @@
 """Linear ballistic accumulators: every choice rises in a straight line, at a speed and from a start that vary."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Leaky competing accumulators: each leaks, holds the others down, and cannot fall below zero."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Lévy-flight model: evidence that moves in alpha-stable jumps."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Lognormal race: every choice finishes at a lognormal time, and the first one is the response."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Ornstein-Uhlenbeck model: evidence that leaks away, or that feeds on itself."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Race of diffusions whose evidence cannot fall below zero, to thresholds that collapse linearly."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Racing diffusions: every choice is a Wiener process that starts anywhere below a common threshold."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

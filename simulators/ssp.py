@@ -1,7 +1,5 @@
 """Shrinking spotlight model of the flanker task: attention narrows down to the target while evidence accumulates."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Drift-diffusion model whose bounds collapse like the survival function of a Weibull law."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """One model on many simulated tables: simulation-based calibration, and recovery of known parameters."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import warnings

@@ -1,7 +1,5 @@
 """Fit many models, one task each, written as it ends; and compare them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """A simulated experiment with known coefficients: subjects x two conditions, for the demo, the tutorial and tests."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

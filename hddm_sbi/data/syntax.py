@@ -1,7 +1,5 @@
 """Right-hand side of a formula -> trees of its common terms and its group terms, with errors that show where."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass

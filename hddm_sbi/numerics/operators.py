@@ -1,7 +1,5 @@
 """Numba kernels behind torch operators: which function computes an operator, and how compiled code finds it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Branch-free exp and log in Numba, which LLVM turns into vector instructions, and loops that all kernels share."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Pictures of one fit, and of fits to many simulated tables. Every function returns an array of matplotlib Axes."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Fits in words and numbers: one fit, and what many simulated tables say. Every summary is a DataFrame."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What models of several accumulators share: the normal law, reflection at 0, and the joint density of a race."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Decision models whose trials are made by compiled functions: one trial at a time, or a race of accumulators."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

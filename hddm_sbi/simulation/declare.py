@@ -1,7 +1,5 @@
 """Make a simulator of a Python function, its parameters and its outcomes; and write its declaration as JSON."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Mapping

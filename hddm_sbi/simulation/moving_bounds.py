@@ -1,7 +1,5 @@
 """First passage of Brownian motion out of the strip between two moving curves, without discretisation bias."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Simulators that are Python functions: called once per row of theta or on whole columns, in blocks with own seeds."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,10 +113,8 @@ class BlackBoxSimulator(Simulator):
             returned = self._call(theta if self._takes_theta else theta.T, rng)
         except Exception as reason:
             return Simulated(self._nothing(len(theta)), (_said(reason),) * len(theta))
-        if isinstance(returned, np.ndarray) and returned.ndim == 2:
-            returned = tuple(returned.T)
-        elif isinstance(returned, np.ndarray):
-            returned = (returned,)
+        if isinstance(returned, np.ndarray):
+            returned = tuple(returned.T) if returned.ndim == 2 else (returned,)
         columns = [np.asarray(column) for column in self._tidy(returned)]
         for outcome, column in zip(self.outcomes, columns, strict=True):
             if column.shape != (len(theta),):

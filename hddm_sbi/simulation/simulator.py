@@ -1,7 +1,5 @@
 """What every simulator declares: parameters, outcomes, symmetries, and the shape of its decision times."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The Wiener process between two constant bounds: exact exits, and the series of its density."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The accuracy of a likelihood against a reference: per trial, in its tails, and of the posterior that it leads to."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass

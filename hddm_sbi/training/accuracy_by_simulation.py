@@ -1,7 +1,5 @@
 """Scores of a learned likelihood by simulation alone, for models with neither a closed form nor an equation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """An sbi estimator as a checked likelihood; sbi's trainer in stages of larger batches and smaller steps."""
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The state of a fit in a file: networks and optimizer as named tensors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

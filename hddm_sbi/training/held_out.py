@@ -1,7 +1,5 @@
 """The check of a learned likelihood on held-out simulations: log score, ranks among its own samples, mass; in words."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Simulations of a designed sample of parameters, compressed to histograms of log decision time."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numba as nb

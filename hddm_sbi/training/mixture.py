@@ -1,7 +1,5 @@
 """The reduced mixture network: designed simulations in, weights or a checked likelihood out."""
 
-from __future__ import annotations
-
 import copy
 import math
 import time

@@ -1,7 +1,5 @@
 """Parameters at which a simulator runs: spread evenly over its box, or drawn from a prior."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Tests of ranks among posterior draws: they show a posterior that is shifted, too narrow or too wide."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

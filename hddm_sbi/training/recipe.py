@@ -1,7 +1,5 @@
 """The recipe of a mixture network, which decides its weights, and the machine that follows it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """What a call of `train_likelihood` asked for, as one record, and the simulations that it holds out."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Likelihoods that ship with the package: how each is trained, saved with its card, and scored."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The verb of simulation-based inference: a simulator in, a checked likelihood out."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
