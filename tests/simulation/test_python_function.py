@@ -250,6 +250,8 @@ def test_links_follow_from_the_box():
     links = {box: hs.parameter("x", *box).prior.link for box in ((-1, 1), (0, 5), (0.1, 0.9))}
     assert links == {(-1, 1): "identity", (0, 5): "log", (0.1, 0.9): "logit"}
     assert hs.parameter("x", 0.5, 20, link="identity").prior.link == "identity"
+    assert hs.parameter("x", 0, 20).typical == (5.0, 15.0)
+    assert hs.parameter("x", 0, 20, typical=(2.0, 8.0)).typical == (2.0, 8.0)
 
 
 def test_a_declaration_survives_json():
