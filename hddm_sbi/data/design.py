@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from hddm_sbi.types import Array, Index
 #: rounding leaves 1e-15, the least separable real predictor (a Unix time within one hour) 1e-7.
 _ALIASED = 1e-10
 
+#: a level as a person writes it: the value in the table, where files can hold it.
+Label = bool | int | float | str
+
 
 @dataclass(frozen=True)
 class Term:
@@ -26,7 +29,7 @@ class Term:
     """
 
     name: str
-    levels: tuple[str, ...] | None
+    levels: tuple[Label, ...] | None
     matrix: Array
 
     @property
@@ -44,7 +47,7 @@ class GroupTerm:
     """
 
     factor: str
-    levels: tuple[str, ...]
+    levels: tuple[Label, ...]
     index: Index
     terms: tuple[Term, ...]
     correlated: bool
@@ -127,11 +130,34 @@ def sort_values(values: list[Any]) -> list[Any]:
         return sorted(values, key=str)
 
 
-def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str, ...], Index]:
+def labels(levels: Iterable[Any]) -> tuple[Label, ...]:
+    """Levels as they are where all are numbers, or all true and false; as text otherwise.
+
+    >>> labels([3, 205]), labels([np.True_]), labels([3, "b"])
+    ((3, 205), (True,), ('3', 'b'))
+    """
+    plain = [level.item() if isinstance(level, np.generic) else level for level in levels]
+    kept = next((kind for kind in (bool, int, float) if all(type(level) is kind for level in plain)), None)
+    fits = kept is not int or all(abs(level) < 2**63 for level in plain)
+    return tuple(plain) if kept is not None and fits else tuple(map(str, plain))
+
+
+def in_files(name: str) -> str:
+    """A name as files can hold it: netCDF keeps `/` for itself, so names have the division slash U+2215 instead.
+
+    >>> in_files("v_I(age / 10)") == "v_I(age \\u2215 10)"
+    True
+    """
+    return name.replace("/", "\u2215")
+
+
+def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[Label, ...], Index]:
     """Levels of a grouping factor that occur, and each cell's position in them (n_cells,).
 
     cells: one row per cell. columns: several for an interaction, whose levels are joined by a colon.
 
+    >>> group_levels(pd.DataFrame({"s": [205, 3, 3]}), ["s"])
+    ((3, 205), array([1, 0, 0]))
     >>> group_levels(pd.DataFrame({"s": [2, 10, 10], "day": ["b", "a", "b"]}), ["s", "day"])
     (('2:b', '10:a', '10:b'), array([0, 1, 2]))
     """
@@ -140,14 +166,16 @@ def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[str
     combined = np.ravel_multi_index(tuple(np.asarray(factor.codes, dtype=np.int64) for factor in factors), sizes)
     occurring, index = np.unique(combined, return_inverse=True)
     codes = zip(*np.unravel_index(occurring, sizes), strict=True)
-    labels = tuple(":".join(str(f.categories[code]) for f, code in zip(factors, row, strict=True)) for row in codes)
+    names = [labels(factor.categories) for factor in factors]
+    rows = [tuple(of[code] for of, code in zip(names, row, strict=True)) for row in codes]
+    levels = tuple(row[0] if len(row) == 1 else ":".join(map(str, row)) for row in rows)
     name = ":".join(columns)
-    if len(labels) == 1:
+    if len(levels) == 1:
         raise InputError(
-            f"grouping factor {name!r} has one level, {labels[0]!r}: a group needs at least two levels to have a "
+            f"grouping factor {name!r} has one level, {levels[0]!r}: a group needs at least two levels to have a "
             "variance; leave the group term out."
         )
-    return labels, index.reshape(-1).astype(np.int64)
+    return levels, index.reshape(-1).astype(np.int64)
 
 
 def check_estimable(formula: str, terms: Sequence[Term]) -> None:

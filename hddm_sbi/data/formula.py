@@ -21,13 +21,16 @@ from hddm_sbi.data.design import (
     Cells,
     Design,
     GroupTerm,
+    Label,
     Term,
     check_estimable,
     group_levels,
+    in_files,
     is_categorical,
+    labels,
     ordered_levels,
 )
-from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, parse
+from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, Intercept, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 
 #: what a call in a formula may name beside formulae's own transforms.
@@ -171,7 +174,8 @@ def _design(formula: Formula, trials: pd.DataFrame, once: pd.DataFrame, cells: C
             raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         groups += [
-            GroupTerm(":".join(columns), *group_levels(once, columns), terms, correlated) for columns in bar.factors
+            GroupTerm(in_files(":".join(columns)), *group_levels(once, columns), terms, correlated)
+            for columns in bar.factors
         ]
     names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -193,7 +197,9 @@ def _terms(formula: Formula, model: Any, trials: pd.DataFrame, cells: Cells) -> 
         columns = term.data.reshape(len(trials), -1)
         _check_values(formula, term.name, columns, cells)
         matrix = np.ascontiguousarray(columns[cells.first], dtype=np.float64)
-        terms.append(Term(term.name, _levels(term, matrix.shape[1]), matrix))
+        # A column may be called as the intercept is.
+        name = "Intercept_" if term.name == "Intercept" and not isinstance(term, Intercept) else in_files(term.name)
+        terms.append(Term(name, _levels(term, matrix.shape[1], trials), matrix))
     _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)
 
@@ -263,8 +269,12 @@ def _check_values(formula: Formula, name: str, columns: NDArray[Any], cells: Cel
             )
 
 
-def _levels(term: Any, width: int) -> tuple[str, ...] | None:
+def _levels(term: Any, width: int, trials: pd.DataFrame) -> tuple[Label, ...] | None:
+    """Labels of a term's columns: the values of its one factor, as the table has them, or text."""
     levels = getattr(term, "levels", None)
-    if levels:
-        return tuple(str(level) for level in levels)
-    return None if width == 1 else tuple(str(position) for position in range(width))
+    if not levels:
+        return None if width == 1 else tuple(str(position) for position in range(width))
+    used = term.components[0].var_names & set(trials.columns) if len(term.components) == 1 else set()
+    known = labels(ordered_levels(trials[min(used)]).categories) if len(used) == 1 else ()
+    named, written = {str(label): label for label in known}, [str(level) for level in levels]
+    return tuple(named[text] for text in written) if set(written) <= set(named) else tuple(written)

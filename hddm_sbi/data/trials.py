@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.data.design import Cells, find_cells, is_categorical, ordered_levels, sort_values
+from hddm_sbi.data.design import Cells, Label, find_cells, is_categorical, labels, ordered_levels, sort_values
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.simulation import Outcome, Simulator
 from hddm_sbi.types import Array, Index
@@ -38,10 +38,10 @@ class Trials:
     cells: Cells
 
     @property
-    def levels(self) -> dict[str, tuple[str, ...]]:
+    def levels(self) -> dict[str, tuple[Label, ...]]:
         """Levels, in order, of every predictor that is categorical."""
         columns = {name: self.frame[name] for name in self.predictors if is_categorical(self.frame[name])}
-        return {str(name): tuple(map(str, ordered_levels(column).categories)) for name, column in columns.items()}
+        return {str(name): labels(ordered_levels(column).categories) for name, column in columns.items()}
 
     @property
     def rt(self) -> Array:

@@ -32,6 +32,7 @@ def experiment():
             "day": rng.choice(["mon", "tue"], N),
             "one": "same",
             "const": 2.0,
+            "Intercept": rng.normal(size=N),
             "my column": rng.normal(size=N),
         }
     )
@@ -150,8 +151,13 @@ def test_indicators_equal_pandas_dummies(data):
          [("easy, left", "easy, right", "hard, left", "hard, right", "medium, left", "medium, right")]),
         ("scale( x )", ["Intercept", "scale(x)"], [None, None]),
         ("poly(x, 2)", ["Intercept", "poly(x, 2)"], [None, ("0", "1")]),
-        ("C(load)", ["Intercept", "C(load)"], [None, ("2", "3", "4")]),
-        ("correct", ["Intercept", "correct"], [None, ("True",)]),
+        ("C(load)", ["Intercept", "C(load)"], [None, (2, 3, 4)]),
+        ("C(load, Sum)", ["Intercept", "C(load, Sum)"], [None, (1, 2, 3)]),
+        ("correct", ["Intercept", "correct"], [None, (True,)]),
+        # what files keep for themselves, and what the intercept is called
+        ("I(x / 10)", ["Intercept", "I(x \u2215 10)"], [None, None]),
+        ("Intercept", ["Intercept", "Intercept_"], [None, None]),
+        ("0 + Intercept", ["Intercept_"], [None]),
         # a is coded differently in a and in a:b; each keeps its own labels.
         ("side/condition", ["Intercept", "side", "side:condition"],
          [None, ("right",), ("left, hard", "left, medium", "right, hard", "right, medium")]),
@@ -261,7 +267,8 @@ def test_group_terms(data, formula, groups):
     built, cell = design(formula, data)
     assert [(g.factor, [t.name for t in g.terms], g.correlated) for g in built.groups] == groups
     for group in built.groups:
-        labels = data[group.factor.split(":")].astype(str).agg(":".join, axis=1)
+        columns = group.factor.split(":")
+        labels = data[columns[0]] if len(columns) == 1 else data[columns].astype(str).agg(":".join, axis=1)
         assert np.array_equal(np.array(group.levels)[group.index][cell], labels)
         assert set(group.levels) == set(labels)
         assert all(len(term.matrix) == cell.max() + 1 for term in group.terms)
@@ -286,14 +293,14 @@ def test_slopes_without_intercept_keep_every_level_beside_an_intercept(data):
 def test_group_levels_are_sorted_as_numbers_and_only_those_that_occur(data):
     table = data[(data["subject"] != 3) & ((data["subject"] != 10) | (data["day"] == "mon"))]
     built, _ = design("(1|subject/day)", table)
-    assert built.groups[0].levels == tuple(str(s) for s in range(12) if s != 3)
+    assert built.groups[0].levels == tuple(s for s in range(12) if s != 3)
     assert "10:tue" not in built.groups[1].levels
     assert built.groups[1].levels[:3] == ("0:mon", "0:tue", "1:mon")
 
 
 def test_a_subject_with_a_single_trial_is_allowed(data):
     built, cell = design("condition + (condition|subject)", pd.concat([data, data.iloc[[0]].assign(subject=99)]))
-    assert built.groups[0].levels[-1] == "99"
+    assert built.groups[0].levels[-1] == 99
     assert (built.groups[0].index[cell] == 12).sum() == 1
 
 
