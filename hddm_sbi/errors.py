@@ -1,4 +1,4 @@
-"""The one exception for input that cannot be used: it says what was expected, what came, and what to do."""
+"""The one exception for input that cannot be used, and the warning about files of a fit: each says what to do."""
 
 import difflib
 from collections.abc import Sequence
@@ -19,6 +19,20 @@ class InputError(ValueError):
     ... except hs.InputError as error:
     ...     print(str(error)[:53])
     there is no model called 'dmd'; did you mean 'rdm'? M
+    """
+
+
+class FitFileWarning(UserWarning):
+    """Something about keeping a fit: a file could not be written or was damaged, or a fit was edited.
+
+    The message says what, and where the draws are.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import hddm_sbi as hs
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", hs.FitFileWarning)  # refuse fits that were edited
     """
 
 

@@ -13,7 +13,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from hddm_sbi.analysis.comparison import fingerprint
 from hddm_sbi.analysis.predictive import (
     TrueValues,
     checked_values,
@@ -23,10 +22,7 @@ from hddm_sbi.analysis.predictive import (
     simulate_table,
 )
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
-from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import coordinates
-from hddm_sbi.hierarchy.record import Sampling
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, Sampling, coordinates
 from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.seeds import derive_seed
@@ -200,7 +196,7 @@ def _fitted(
         raise InputError(
             f"a value is ranked among {DRAWS} draws; got draws={sampling.draws} of chains={sampling.chains}: take more."
         )
-    recipe = {"model": fingerprint(model), **asdict(sampling)}
+    recipe = {"model": model.fingerprint, **asdict(sampling)}
     arguments = {
         f"table-{index:05d}-{_digest(values)}": (model, values, index, sampling)
         for index, values in enumerate(true_values)

@@ -1,6 +1,5 @@
 """Fit many models, one task each, written as it ends; and compare them."""
 
-import hashlib
 import json
 import re
 import warnings
@@ -8,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
-from hddm_sbi.hierarchy.model import HierarchicalModel
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel
 from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
@@ -79,7 +76,7 @@ def fit_models(
     if unusable:
         raise InputError(f"models must have names that can be file names; got {unusable}.")
     sampling = {"draws": draws, "tune": tune, "chains": chains, "seed": seed, "method": method}
-    recipe = {"models": {name: fingerprint(model) for name, model in models.items()}, **sampling}
+    recipe = {"models": {name: model.fingerprint for name, model in models.items()}, **sampling}
     arguments = {name: (model, draws, tune, chains, seed, method) for name, model in models.items()}
     with run_folder(folder) as kept:
         check_recipe(kept, recipe)
@@ -145,11 +142,3 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
                 f"models can be compared on the same trials only; those of {name!r} are not those of {first!r}."
             )
     return inference_data.compare(fits)
-
-
-def fingerprint(model: HierarchicalModel) -> str:
-    """Hash of everything that a posterior depends on: the table, the formulas, the priors, the likelihood."""
-    facts = {name: fact for name, fact in model.facts.items() if name != "likelihood_path"}
-    hashed = hashlib.sha256((repr(model) + json.dumps(facts, default=vars)).encode())
-    hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(model.trials.frame).to_numpy()).tobytes())
-    return hashed.hexdigest()

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import variables
+from hddm_sbi.hierarchy import HierarchicalModel, variables
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
@@ -52,14 +51,15 @@ def posterior_predictive(
     The model's simulator makes the trials; the likelihood does where the simulator is a Python function (see
     `Likelihood.simulate`). posterior: what `model.fit` returned. Memory is n_draws x n_trials.
     """
-    total = inference_data.draws(posterior).sizes["sample"]
+    known = inference_data.dataset(posterior)
+    total = known.sizes["chain"] * known.sizes["draw"]
     theta, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
     return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(theta))]))
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
     """Parameters of every cell (n_draws, n_cells, p) and probability of a lapse (n_draws,) at posterior draws."""
-    chosen = inference_data.draws(posterior, draws)
+    chosen = inference_data.draws(model.matched(posterior), draws)
     lapse = chosen["lapse"].to_numpy() if "lapse" in chosen else np.full(len(draws), model.lapse)
     return model.theta(posterior, draws), lapse
 
@@ -115,7 +115,7 @@ def prior_draw(model: HierarchicalModel, seed: int) -> TrueValues:
 
 def posterior_draws(model: HierarchicalModel, posterior: Any, n: int) -> list[TrueValues]:
     """n draws of what `model.fit` returned, evenly spaced."""
-    draws = inference_data.draws(posterior)
+    draws = inference_data.draws(model.matched(posterior))
     return [
         checked_values(model, {str(name): array.to_numpy()[draw] for name, array in draws.data_vars.items()})
         for draw in inference_data.evenly_spaced(draws.sizes["sample"], n)

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from scipy.optimize import minimize
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.model import HierarchicalModel
+from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
@@ -24,7 +25,7 @@ class GroupLevels:
     mean of the population's level.
     """
 
-    groups: tuple[str, ...]
+    groups: tuple[Any, ...]
     own: Array
     mean: Array
     low: Array
@@ -39,20 +40,18 @@ def group_levels(model: HierarchicalModel, posterior: Any, parameter: str, group
     if effects is None:
         raise InputError(f"this model has no term `1 + (1|{group})` for {parameter!r}; it is {model!r}.")
     name = effects.effect_names[0]
-    draws = inference_data.draws(posterior)
+    known = model.matched(posterior)
+    draws = inference_data.draws(known)
     level = (draws[f"{parameter}_Intercept"] + draws[name]).to_numpy()
     population = float(draws[f"{parameter}_Intercept"].mean())
     low, high = np.quantile(level, inference_data.CENTRAL, axis=0)
-    own = population + _own_deviations(model, posterior, name)
+    own = population + _own_deviations(model, known, name)
     return GroupLevels(effects.levels, own, level.mean(0), low, high, population)
 
 
-def _own_deviations(model: HierarchicalModel, posterior: Any, name: str) -> Array:
+def _own_deviations(model: HierarchicalModel, known: xr.Dataset, name: str) -> Array:
     """Deviation of every group that maximises the likelihood of its own trials, all else at its posterior mean."""
-    means = {
-        str(variable): torch.tensor(x.mean(("chain", "draw")).to_numpy())
-        for variable, x in inference_data.dataset(posterior).items()
-    }
+    means = {str(variable): torch.tensor(x.mean(("chain", "draw")).to_numpy()) for variable, x in known.items()}
     lapse = torch.as_tensor(means.get("lapse", model.lapse), dtype=torch.float64)
     hierarchy = model.hierarchy
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from hddm_sbi.cli.output import check_writable, fit_and_write
-from hddm_sbi.inference.sampling import SAMPLERS
+from hddm_sbi.inference import SAMPLERS
 
 
 @click.command()

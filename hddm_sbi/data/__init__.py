@@ -1,4 +1,28 @@
 """A table of trials and formulas -> cells and design matrices.
 
-Doors: trials, formula, design.
+All is imported from here.
 """
+
+from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, ordered_levels
+from hddm_sbi.data.formula import LEVELS, TABLE, Formula, build_designs, columns_used, parse_formulas
+from hddm_sbi.data.trials import Trials, check_codes, check_table, read_table
+
+__all__ = [
+    "LEVELS",
+    "TABLE",
+    "Cells",
+    "Design",
+    "Formula",
+    "GroupTerm",
+    "Label",
+    "Term",
+    "Trials",
+    "build_designs",
+    "check_codes",
+    "check_table",
+    "columns_used",
+    "in_files",
+    "ordered_levels",
+    "parse_formulas",
+    "read_table",
+]

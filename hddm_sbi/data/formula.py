@@ -30,8 +30,10 @@ from hddm_sbi.data.design import (
     labels,
     ordered_levels,
 )
-from hddm_sbi.data.syntax import NOT_PREDICTORS, Formula, Intercept, parse
+from hddm_sbi.data.syntax import LEVELS, NOT_PREDICTORS, TABLE, Formula, is_intercept, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+
+__all__ = ["LEVELS", "TABLE", "Formula", "build_designs", "columns_used", "parse_formulas"]
 
 #: what a call in a formula may name beside formulae's own transforms.
 _FUNCTIONS: dict[str, Any] = {
@@ -198,7 +200,7 @@ def _terms(formula: Formula, model: Any, trials: pd.DataFrame, cells: Cells) -> 
         _check_values(formula, term.name, columns, cells)
         matrix = np.ascontiguousarray(columns[cells.first], dtype=np.float64)
         # A column may be called as the intercept is.
-        name = "Intercept_" if term.name == "Intercept" and not isinstance(term, Intercept) else in_files(term.name)
+        name = "Intercept_" if term.name == "Intercept" and not is_intercept(term) else in_files(term.name)
         terms.append(Term(name, _levels(term, matrix.shape[1], trials), matrix))
     _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)

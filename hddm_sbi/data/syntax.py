@@ -1,10 +1,12 @@
 """Right-hand side of a formula -> trees of its common terms and its group terms, with errors that show where."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from formulae.categorical import ENCODINGS
 from formulae.expr import Binary, Grouping, Literal
 from formulae.parser import ParseError, Parser
@@ -37,15 +39,28 @@ class Bar:
     correlated: bool
 
 
+#: what the value of a term in one row may depend on: that row, the levels of its columns, or all their values.
+_ROW, LEVELS, TABLE = range(3)
+#: functions of formulae, and of ours, that see one row; so do numpy's universal functions.
+_OF_ROW = ("I", "abs", "exp", "log", "log10", "log2", "sqrt")
+#: functions of formulae that make a factor.
+_OF_LEVELS = ("C", "T", "S", "B", "binary", *ENCODINGS)
+
+
 @dataclass(frozen=True)
 class Formula:
-    """A parsed formula: formulae's model of its common terms, its group terms, and its data columns, by first use."""
+    """A parsed formula: formulae's model of its common terms, its group terms, and its data columns, by first use.
+
+    scope: what terms depend on, of every column that is not just a grouping factor: LEVELS of a column in C(), TABLE of
+    one in scale(); a column that stands by itself depends on its levels where it is a factor.
+    """
 
     parameter: str
     rhs: str
     common: Any
     bars: tuple[Bar, ...]
     columns: tuple[str, ...]
+    scope: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.parameter} ~ {self.rhs}"
@@ -80,16 +95,21 @@ def parse(parameter: str, rhs: str) -> Formula:
     for part in (common, *(side for bar in bars for side in (bar.left, bar.right))):
         _check_operators(text, part)
     models = [_model(text, common)]
-    found = []
+    effect_models, found = [models[0]], []
     for bar in bars:
         effects, factors = _model(text, _with_intercept(bar.left)), _model(text, bar.right)
         models += [effects, factors]
+        effect_models.append(effects)
         found.append(Bar(effects, _factors(text, factors), bar.operator.lexeme == "|"))
     columns: dict[str, None] = {}
     for component in (c for model in models for c in _components(model)):
         _check_component(parameter, text, component)
         columns.update(dict.fromkeys(sorted(name for name in component.var_names if name and name not in ENCODINGS)))
-    return Formula(parameter, rhs, models[0], tuple(found), tuple(columns))
+    scope: dict[str, int] = {}
+    for component in (c for model in effect_models for c in _components(model)):
+        for name in columns.keys() & component.var_names:
+            scope[name] = max(scope.get(name, _ROW), _scope(component))
+    return Formula(parameter, rhs, models[0], tuple(found), tuple(columns), scope)
 
 
 def _tokens(parameter: str, rhs: str) -> list[Any]:
@@ -159,9 +179,25 @@ def _factors(text: str, model: Any) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(component.name for component in term.components) for term in model.common_terms)
 
 
+def is_intercept(term: Any) -> bool:
+    """Whether a term is the intercept, and not a column that is called so."""
+    return isinstance(term, Intercept)
+
+
 def _components(model: Any) -> Iterator[Any]:
     for term in model.common_terms:
         yield from () if isinstance(term, Intercept) else term.components
+
+
+def _scope(component: Any) -> int:
+    """What a component depends on, by the functions that it calls."""
+    called = re.findall(r"([\w.]+)\(", component.name) if isinstance(component, Call) else []
+    others = [name for name in called if name not in _OF_ROW and not _is_universal(name)]
+    return _ROW if not others else LEVELS if set(others) <= set(_OF_LEVELS) else TABLE
+
+
+def _is_universal(name: str) -> bool:
+    return name.startswith("np.") and isinstance(getattr(np, name.removeprefix("np."), None), np.ufunc)
 
 
 def _check_operators(text: str, tree: Any) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
+import hashlib
+import json
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data.formula import build_designs, columns_used, parse_formulas
-from hddm_sbi.data.trials import check_codes, check_table
+from hddm_sbi.data import build_designs, check_codes, check_table, columns_used, parse_formulas
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
+from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
+from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.pilot.centring import Centring, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
@@ -29,10 +34,8 @@ from hddm_sbi.hierarchy.posterior import PosteriorWriter
 from hddm_sbi.hierarchy.predictor import build_predictors
 from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, check_lapse, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.record import FitRecord, Sampling
-from hddm_sbi.inference.coordinates import Whitening
-from hddm_sbi.inference.density import FlatDensity, flatten
-from hddm_sbi.inference.sampling import SAMPLERS, sample
+from hddm_sbi.hierarchy.record import Sampling
+from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.simulation import Simulator
@@ -136,7 +139,7 @@ class HierarchicalModel:
         self.lapse = self._uncentred.lapse
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
-        self._upper = "" if upper is None else str(upper)
+        self._upper = "" if upper is None else next(str(v) for v in self.trials.frame[response].tolist() if v == upper)
 
     def _fixed(self, codes: Mapping[str, tuple[float, float]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
@@ -195,7 +198,16 @@ class HierarchicalModel:
             "outcome_columns": self.trials.outcomes,
             "upper": self._upper,
             "levels": self.trials.levels,
+            "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
         }
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that a posterior depends on: the table, the formulas, the priors, the likelihood."""
+        facts = {name: fact for name, fact in self.facts.items() if name != "likelihood_path"}
+        hashed = hashlib.sha256((repr(self) + json.dumps(facts, default=vars)).encode())
+        hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(self.trials.frame).to_numpy()).tobytes())
+        return hashed.hexdigest()
 
     @cached_property
     def pilot(self) -> PilotFit:
@@ -273,12 +285,15 @@ class HierarchicalModel:
 
     def fit(
         self,
-        draws: int = 1000,
+        draws: int | None = None,
         tune: int = 1000,
         chains: int = 4,
         seed: int | None = None,
         method: str = "nuts",
         *,
+        ess: int | None = None,
+        minutes: float | None = None,
+        folder: str | Path | None = None,
         quick: bool = False,
         progress: bool = True,
         log_likelihood: bool = False,
@@ -288,7 +303,8 @@ class HierarchicalModel:
         Parameters
         ----------
         draws, tune
-            Draws that are kept, and tuning steps before them, per chain.
+            Draws that are kept, and tuning steps before them, per chain. By default 1000 draws; with `ess` the most,
+            by default 10000.
         chains
             Number of chains, each in a thread of its own.
         seed
@@ -297,6 +313,16 @@ class HierarchicalModel:
             A name in `hs.SAMPLERS`: "nuts" (nutpie on the compiled model), "pyro-nuts" (Pyro's own, slow), or a normal
             approximation, which comes with a warning: "laplace" (at the mode, without centring) or "svi" (Pyro's
             AutoNormal guide).
+        ess
+            Sample on until every population quantity has so many effective draws, in the bulk and in the tails, and
+            Rhat of each is at most 1.01. They are looked at after growing numbers of draws, so that the same seed gives
+            the same draws.
+        minutes
+            The most time for the whole call; what there is by then is returned.
+        folder
+            Keeps the chains while they are sampled, and then the posterior. After a kill, an interrupt or a crash the
+            same call goes on from there and ends with the same draws. While it runs, the folder takes about ten times
+            the room of the draws.
         quick
             A first look, 2 chains of 200 + 300 steps, which says how far its means may still be off.
         progress
@@ -308,17 +334,21 @@ class HierarchicalModel:
         -------
         arviz.InferenceData
             With posterior, sample_stats, observed_data and constant_data; its attributes say what made it. Ctrl-C, or a
-            chain that fails, returns the draws so far, with attrs["interrupted"] = 1.
+            chain that fails, returns the draws so far, with attrs["interrupted"] = 1. `posterior.to_netcdf("fit.nc")`
+            writes it, and `hs.load_model("fit.nc")` makes the model again.
 
         Warns
         -----
         ConvergenceWarning
-            About what should not be trusted yet.
+            About what should not be trusted yet, or is missing of what was asked for.
+        FitFileWarning
+            Where something could not be written.
 
         Raises
         ------
         InputError
-            For an argument that cannot be used, or a log density that is not finite where sampling starts.
+            For an argument that cannot be used, a folder that holds another fit, or a log density that is not finite
+            where sampling starts.
 
         Examples
         --------
@@ -331,42 +361,46 @@ class HierarchicalModel:
         ...     posterior = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
         >>> posterior["posterior"]["v_Intercept"].shape
         (2, 20)
+
+        As many draws as it takes:
+
+        >>> posterior = model.fit(ess=800, minutes=10, tune=300, chains=2, seed=1, progress=False)
+        >>> bool(hs.report.summary(model, posterior)["ess_tail"].min() >= 800)
+        True
         """
+        began = time.perf_counter()
         for name, value in (("progress", progress), ("log_likelihood", log_likelihood)):
             if not isinstance(value, bool):
                 raise InputError(f"{name} must be True or False; got {value!r}.")
-        settings = Sampling.checked(draws, tune, chains, seed, method, quick)
+        if folder is not None and not isinstance(folder, str | Path):
+            raise InputError(f"folder must be a path or None; got {folder!r}.")
+        seed = known_seed(folder) if seed is None and folder is not None else seed
+        settings = Sampling.checked(draws, tune, chains, seed, method, quick, ess, minutes)
+        with self._kept_in(folder, settings) as kept:
+            fitting = self._fitting(settings.method)
+            seconds = seconds_left(settings.minutes, time.perf_counter() - began)
+            return fitting.run(settings, seconds, kept, progress=progress, log_likelihood=log_likelihood)
+
+    def _fitting(self, method: str) -> Fitting:
+        """The model as this method samples it."""
         hierarchy, density = self.hierarchy, self.density
-        if not SAMPLERS[settings.method].centring:
+        if not SAMPLERS[method].centring:
             hierarchy = self._uncentred
             density = flatten(hierarchy, start_values(hierarchy, self.pilot))
-        drawn = sample(
-            density,
-            draws=settings.draws,
-            tune=settings.tune,
-            chains=settings.chains,
-            seed=settings.seed,
-            method=settings.method,
-            progress=progress,
-            whitening=self.whitening,
-        )
-        record = FitRecord(
-            **self.facts,
-            **asdict(settings),
-            centred={term.name: term.centred for term in hierarchy.groups},
-            density=density.path,
-            stopped=drawn.stopped,
-            interrupted=bool(drawn.stopped),
-            sampling_seconds=drawn.seconds,
-        )
-        writer = PosteriorWriter(hierarchy, self.trials)
-        posterior = writer.write(density.constrain(drawn.x), drawn.stats, record.attributes())
-        for problem in writer.problems(posterior, record):
-            warnings.warn(problem, ConvergenceWarning, stacklevel=2)
-        return writer.with_log_likelihood(posterior) if log_likelihood else posterior
+        return Fitting(hierarchy, self.trials, density, self.whitening, self.facts)
+
+    def _kept_in(self, folder: str | Path | None, settings: Sampling) -> AbstractContextManager[FitFolder | None]:
+        """The folder of a fit, locked; None for none."""
+        if folder is None:
+            return nullcontext()
+        chains = {name: getattr(settings, name) for name in ("tune", "chains", "seed", "method", "quick")}
+        recipe = {"model": self.fingerprint, "centred": self._forced, **chains}
+        return fit_folder(Path(folder), recipe)
 
     def with_log_likelihood(self, posterior: Any) -> Any:
         """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`.
+
+        A group of that name is replaced.
 
         Parameters
         ----------
@@ -377,6 +411,11 @@ class HierarchicalModel:
         -------
         arviz.InferenceData
             With one number for every chain, draw and trial.
+
+        Raises
+        ------
+        InputError
+            The posterior is that of another model, or of other trials.
 
         Examples
         --------
@@ -389,7 +428,41 @@ class HierarchicalModel:
         >>> posterior["log_likelihood"]["rt_response"].shape
         (2, 20, 100)
         """
-        return PosteriorWriter(self.hierarchy, self.trials).with_log_likelihood(posterior)
+        return PosteriorWriter(self._uncentred, self.trials).with_log_likelihood(posterior, self.matched(posterior))
+
+    def matched(self, posterior: Any) -> xr.Dataset:
+        """The variables of a posterior that this model has, matched by their labels.
+
+        The posterior may be of more groups than this model's table has, for instance of all subjects where the table is
+        of some. Every function that takes a model and a posterior matches them in this way.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned, or what was read from its file.
+
+        Returns
+        -------
+        xarray.Dataset
+            Draws of this model's coefficients and group effects, in its own order.
+
+        Raises
+        ------
+        InputError
+            The posterior is of another model, lacks a group of this one, or its table was coded otherwise (another
+            reference level, another scale).
+
+        Examples
+        --------
+        >>> import hddm_sbi as hs
+        >>> trials = hs.simulate_experiment(n_subjects=4, n_trials=40).trials
+        >>> formulas = {"v": "1 + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}
+        >>> posterior = hs.HierarchicalModel(formulas, trials, likelihood="exact").fit(seed=1, progress=False)
+        >>> some = hs.HierarchicalModel(formulas, trials[trials["subject"] > "s01"], likelihood="exact")
+        >>> some.matched(posterior)["subject"].values.tolist()
+        ['s02', 's03']
+        """
+        return matched(posterior, self._uncentred, self.trials, self.formulas)
 
     def theta(self, posterior: Any, draws: Index | None = None) -> Array:
         """Parameters of every cell for posterior draws.
@@ -417,7 +490,7 @@ class HierarchicalModel:
         >>> model.theta(model.fit(draws=20, tune=50, chains=2, seed=1, progress=False))[:, 0, 2].max()
         np.float64(0.5)
         """
-        return PosteriorWriter(self.hierarchy, self.trials).theta(posterior, draws)
+        return PosteriorWriter(self._uncentred, self.trials).theta(self.matched(posterior), draws)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled density, which belongs to its process."""

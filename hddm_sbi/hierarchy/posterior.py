@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hddm_sbi.data.trials import Trials
+from hddm_sbi.data import Trials, in_files
 from hddm_sbi.hierarchy.diagnostics import approximation, convergence_problems, early_end, edge_problems, quick_look
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord
+from hddm_sbi.hierarchy.seal import seals
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 
@@ -33,36 +35,45 @@ class PosteriorWriter:
     def write(self, sites: Mapping[str, Tensor], stats: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> Any:
         """InferenceData of sampled sites (chains, draws, ...), with the data that they were sampled from."""
         coords, dims = coordinates(self.hierarchy)
-        observed = self.hierarchy.likelihood.simulator.labels(self.trials.values)
-        constant = {
-            str(name): column.to_numpy() if column.dtype.kind in "biuf" else column.astype(str).to_numpy(dtype=str)
-            for name, column in self.trials.frame[list(self.trials.predictors)].items()
-        }
-        groups = {
-            "posterior": variables(self.hierarchy, sites),
-            "sample_stats": stats,
-            "observed_data": observed,
-            "constant_data": constant,
-        }
-        coords["trial"] = list(range(len(self.trials)))
-        dims.update({name: ["trial"] for name in (*observed, *constant)})
-        return inference_data.build({name: group for name, group in groups.items() if group}, coords, dims, attrs)
+        data = self._data()
+        coords[self.trial] = list(range(len(self.trials)))
+        dims.update({name: [self.trial] for group in data.values() for name in group})
+        groups = {"posterior": variables(self.hierarchy, sites), "sample_stats": stats, **data}
+        written = inference_data.build({name: group for name, group in groups.items() if group}, coords, dims, attrs)
+        inference_data.dataset(written).attrs.update(seals(written))
+        return written
 
-    def theta(self, posterior: Any, draws: Index | None = None) -> Array:
+    def _data(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """The table: outcomes as the simulator labels them; and predictors, with responses that are coded otherwise."""
+        frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values)
+        told = dict(zip(self.trials.outcomes, outcomes.values(), strict=True))
+        recoded = [name for name, labels in told.items() if frame[name].tolist() != labels.tolist()]
+        columns = {in_files(name): plain(frame[name]) for name in (*self.trials.predictors, *recoded)}
+        return {"observed_data": outcomes, "constant_data": columns}
+
+    @property
+    def trial(self) -> str:
+        """Name of the dimension of trials, none that a column has."""
+        columns = [*self.trials.predictors, *self.trials.outcomes, *self.hierarchy.likelihood.simulator.names]
+        return _free("trial", {*map(in_files, columns), *group_dims(self.hierarchy).values()})
+
+    def theta(self, known: xr.Dataset, draws: Index | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p); see `HierarchicalModel.theta`."""
-        chosen = inference_data.draws(posterior, draws)
+        chosen = inference_data.draws(known, draws)
         values = {str(name): torch.tensor(array.values) for name, array in chosen.data_vars.items()}
         theta = self.hierarchy.theta(values)
         return theta.expand(chosen.sizes["sample"], *theta.shape[-2:]).numpy()
 
-    def with_log_likelihood(self, posterior: Any) -> Any:
-        """The same posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`."""
-        known, lapse = inference_data.dataset(posterior), self.hierarchy.lapse
-        shape = (known.sizes["chain"], known.sizes["draw"])
+    def with_log_likelihood(self, posterior: Any, known: xr.Dataset) -> Any:
+        """A posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`.
+
+        known: the variables that this model has.
+        """
+        lapse, shape = self.hierarchy.lapse, (known.sizes["chain"], known.sizes["draw"])
         lapses = np.full(np.prod(shape), lapse) if isinstance(lapse, float) else known["lapse"].to_numpy().reshape(-1)
-        pointwise = log_likelihood(self.hierarchy, self.theta(posterior), lapses).reshape(*shape, -1)
+        pointwise = log_likelihood(self.hierarchy, self.theta(known), lapses).reshape(*shape, -1)
         name = "_".join(outcome.name for outcome in self.hierarchy.likelihood.simulator.outcomes)
-        return inference_data.add_group(posterior, "log_likelihood", {name: pointwise}, ["trial"])
+        return inference_data.add_group(posterior, "log_likelihood", {name: pointwise}, [self.trial])
 
     def problems(self, posterior: Any, record: FitRecord) -> Iterator[str]:
         """What stands against trusting a posterior that `write` returned, in words."""
@@ -78,7 +89,7 @@ class PosteriorWriter:
         else:
             yield from convergence_problems(known, stats)
         total = chains * draws
-        theta = self.theta(posterior, inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total)))
+        theta = self.theta(known, inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total)))
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         names = self.hierarchy.likelihood.simulator.names
@@ -92,6 +103,34 @@ def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Ar
     return {name: value.numpy() for name, value in {**kept, **hierarchy.named(sites)}.items()}
 
 
+def plain(column: pd.Series[Any]) -> NDArray[Any]:
+    """A column as a file can hold it: numbers in full width, true and false, or text."""
+    kind = column.dtype.kind
+    if kind in "iuf":
+        return column.to_numpy(dtype=np.float64 if kind == "f" else np.int64)
+    return column.to_numpy(dtype=bool) if kind == "b" else column.astype(str).to_numpy(dtype=str)
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """The name, with underscores after it until it is not taken."""
+    while name in taken:
+        name += "_"
+    return name
+
+
+def group_dims(hierarchy: Hierarchy) -> dict[str, str]:
+    """Dimension of every grouping factor: its own name, unless ArviZ needs that or another part of the model has it."""
+    taken = {"chain", "draw", "sample"} | {
+        f"{name}{end}" for name in hierarchy.names for end in ("", "_dim", "_dim_bis")
+    }
+    dims: dict[str, str] = {}
+    for group in hierarchy.groups:
+        if group.factor not in dims:
+            dims[group.factor] = _free(group.factor, taken)
+            taken.add(dims[group.factor])
+    return dims
+
+
 def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, list[str]]]:
     """Coords and dims of every posterior variable.
 
@@ -100,17 +139,19 @@ def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, l
     """
     coords: dict[str, list[Any]] = {}
     dims: dict[str, list[str]] = {}
+    of_factor = group_dims(hierarchy)
     for p in hierarchy.predictors:
         for c in p.common:
             if c.levels is not None:
                 coords[f"{c.name}_dim"], dims[c.name] = list(c.levels), [f"{c.name}_dim"]
         for g in p.groups:
-            coords[g.factor] = list(g.levels)
+            group = of_factor[g.factor]
+            coords[group] = list(g.levels)
             for name, term in zip(g.effect_names, g.terms, strict=True):
-                dims[name] = [g.factor]
+                dims[name] = [group]
                 if term.levels is not None:
                     coords[f"{name}_dim"] = list(term.levels)
-                    dims[name], dims[f"{name}_sigma"] = [g.factor, f"{name}_dim"], [f"{name}_dim"]
+                    dims[name], dims[f"{name}_sigma"] = [group, f"{name}_dim"], [f"{name}_dim"]
             if g.correlated:
                 rows, columns = f"{g.name}_corr_dim", f"{g.name}_corr_dim_bis"
                 coords[rows] = coords[columns] = list(g.column_labels)

@@ -12,7 +12,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data.design import Design, GroupTerm, Term
+from hddm_sbi.data import Design, GroupTerm, Label, Term
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.hierarchy.population import Population, population
@@ -32,7 +32,7 @@ class Coefficients:
     """
 
     name: str
-    levels: tuple[str, ...] | None
+    levels: tuple[Label, ...] | None
     matrix: Tensor
     prior: TorchDistribution
 
@@ -60,7 +60,7 @@ class GroupEffects:
     name: str
     parameter: str
     factor: str
-    levels: tuple[str, ...]
+    levels: tuple[Label, ...]
     index: Tensor
     matrix: Tensor
     terms: tuple[Term, ...]
@@ -195,6 +195,14 @@ class Predictor:
         sigmas = [f"{name}_sigma" for effects in self.groups for name in effects.effect_names]
         return [c.name for c in self.common] + sigmas
 
+    @property
+    def names(self) -> list[str]:
+        """Names of all that the posterior reports of this parameter."""
+        effects = [
+            name for g in self.groups for name in (*g.effect_names, *([f"{g.name}_corr"] if g.correlated else []))
+        ]
+        return self.coefficient_names + effects
+
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Predictor:
         """The same predictor with some priors replaced, by coefficient name."""
         common = tuple(replace(c, prior=chosen.get(c.name, c.prior)) for c in self.common)
@@ -231,7 +239,12 @@ def build_predictors(
 
     priors, box: by parameter.
     """
-    return tuple(_predictor(d, priors[name], box[name], trials_per_cell) for name, d in designs.items())
+    built = tuple(_predictor(d, priors[name], box[name], trials_per_cell) for name, d in designs.items())
+    names = [name for predictor in built for name in predictor.names]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"two parts of the model would be called {twice!r}; rename a column of the table.")
+    return built
 
 
 def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: Index) -> Predictor:

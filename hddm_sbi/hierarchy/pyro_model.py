@@ -38,7 +38,8 @@ class Hierarchy:
         """The Pyro model."""
         values: dict[str, Tensor] = {}
         sizes = {effects.factor: len(effects.levels) for effects in self.groups}
-        plates = {factor: pyro.plate(factor, size, dim=-1) for factor, size in sizes.items()}
+        # A column may be called "cell" or "trials", as our own sites are.
+        plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
         on_cells = {predictor.name: predictor.sample(values, plates) for predictor in self.predictors}
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)
@@ -89,6 +90,12 @@ class Hierarchy:
         names = [c.name for p in self.predictors for c in p.common]
         names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all that a posterior reports."""
+        effects = [name for p in self.predictors for name in p.names if name not in p.coefficient_names]
+        return self.coefficient_names + effects
 
     @property
     def population_names(self) -> list[str]:

@@ -11,12 +11,16 @@ import numpy as np
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.priors import PriorRecord
-from hddm_sbi.inference.sampling import SAMPLERS, find_sampler
+from hddm_sbi.inference import SAMPLERS, find_sampler
 from hddm_sbi.likelihoods.card import versions_of
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2
-_VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
+#: draws of each chain, where neither draws nor ess is given; and the most, where only ess is.
+_DRAWS, _MOST = 1_000, 10_000
+#: of the record; a file says the format that it has.
+FORMAT = 2
+VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
 @dataclass(frozen=True)
@@ -29,22 +33,49 @@ class Sampling:
     seed: int
     method: str
     quick: bool
+    ess: int = 0
+    minutes: float = 0.0
 
     @classmethod
-    def checked(cls, draws: int, tune: int, chains: int, seed: int | None, method: str, quick: bool) -> Sampling:
-        """Arguments as a caller gives them: a seed by chance where there is none, fewer steps where it is quick."""
+    def checked(
+        cls,
+        draws: int | None,
+        tune: int,
+        chains: int,
+        seed: int | None,
+        method: str,
+        quick: bool,
+        ess: int | None = None,
+        minutes: float | None = None,
+    ) -> Sampling:
+        """Arguments as a caller gives them: a seed by chance where there is none, fewer steps where it is quick.
+
+        The record has 0 for an `ess` or `minutes` that is not asked for.
+        """
         if not isinstance(quick, bool):
             raise InputError(f"quick must be True or False; got {quick!r}.")
-        for name, value in (("draws", draws), ("tune", tune), ("chains", chains)):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        counts = {"draws": draws, "tune": tune, "chains": chains, "ess": ess}
+        for name, value in counts.items():
+            left_out = value is None and name in ("draws", "ess")
+            if not left_out and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
                 raise InputError(f"{name} must be a whole number of at least 1; got {value!r}.")
-        find_sampler(method)
+        number = isinstance(minutes, int | float | np.number) and not isinstance(minutes, bool)
+        if minutes is not None and not (number and 0 < minutes < np.inf):
+            raise InputError(f"minutes must be a positive number or None; got {minutes!r}.")
+        if not find_sampler(method).open_ended and (ess is not None or minutes is not None):
+            raise InputError(
+                f"method={method!r} takes a fixed number of draws: leave out ess= and minutes=, or use method='nuts'."
+            )
+        if quick and ess is not None:
+            raise InputError("quick=True is a first look of fixed length: leave out quick=, or ess=.")
         if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
             raise InputError(f"seed must be a whole number or None; got {seed!r}.")
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        if draws is None:
+            draws = _DRAWS if ess is None else _MOST
         if quick:
             draws, tune, chains = _QUICK
-        return cls(int(draws), int(tune), int(chains), seed, method, quick)
+        return cls(int(draws), int(tune), int(chains), seed, method, quick, int(ess or 0), float(minutes or 0.0))
 
 
 @dataclass(frozen=True)
@@ -56,9 +87,10 @@ class FitRecord:
     the model was given one; weights_sha256: of its weights. prior_set: name of a set from the literature, or "".
     priors: of every coefficient. links: by parameter. lapse: probability, or its prior; lapse_seconds: they are uniform
     over these. outcome_columns: names of the outcomes in the table. upper: the response at the upper bound, where it
-    was said. levels: of every column that is not a number, in order. centred: by group term.
-    draws, tune, chains, seed, method, quick: as `fit` takes them. density: how it ran. stopped: why sampling ended
-    early, or ""; interrupted: whether it did. versions: of the libraries in use.
+    was said. levels: of every column that is not a number, in order. box: of the likelihood, by parameter. centred: by
+    group term. draws, tune, chains, seed, method, quick, ess, minutes: as `fit` takes them, 0 for none. density: how it
+    ran. stopped: why sampling ended early, or ""; interrupted: whether by a person, or a failure. versions: of the
+    libraries in use. format: of this record.
     """
 
     model: str
@@ -74,7 +106,8 @@ class FitRecord:
     lapse_seconds: float
     outcome_columns: tuple[str, ...]
     upper: str
-    levels: Mapping[str, tuple[str, ...]]
+    levels: Mapping[str, tuple[Any, ...]]
+    box: Mapping[str, tuple[float, float]]
     centred: Mapping[str, bool]
     draws: int
     tune: int
@@ -86,7 +119,10 @@ class FitRecord:
     stopped: str
     interrupted: bool
     sampling_seconds: float
-    versions: Mapping[str, str] = field(default_factory=lambda: versions_of(*_VERSIONS))
+    ess: int = 0
+    minutes: float = 0.0
+    versions: Mapping[str, str] = field(default_factory=lambda: versions_of(*VERSIONS))
+    format: int = FORMAT
 
     @property
     def approximate(self) -> bool:
@@ -101,12 +137,33 @@ class FitRecord:
     def read(cls, attrs: Mapping[str, Any]) -> FitRecord:
         """The record in the attributes of a posterior, be it as `fit` returned it or read from a file.
 
-        Raises InputError where the attributes lack a part of it.
+        Raises InputError where the attributes lack a part of it, or have it in a format that is newer or older.
         """
+        if "format" in attrs and int(attrs["format"]) != FORMAT:
+            age = "a newer" if int(attrs["format"]) > FORMAT else "an older"
+            raise InputError(
+                f"this fit was written by {age} version of hddm_sbi ({_version(attrs)}; format {attrs['format']}, this "
+                f"version reads {FORMAT}): use that version, or fit again."
+            )
         missing = [f.name for f in fields(cls) if f.name not in attrs]
         if missing:
-            raise InputError(f"the posterior does not say what made it: its attributes lack {', '.join(missing)}.")
-        return cls(**{f.name: _READERS.get(str(f.type), json.loads)(attrs[f.name]) for f in fields(cls)})
+            raise InputError(
+                f"the posterior does not say what made it: its attributes lack {', '.join(missing)}. It was written by "
+                "an older version of hddm_sbi, by another program, or edited: fit again."
+            )
+        try:
+            return cls(**{f.name: _READERS.get(str(f.type), json.loads)(attrs[f.name]) for f in fields(cls)})
+        except (ValueError, TypeError, AttributeError, KeyError) as reason:
+            raise InputError(
+                f"the attributes of the posterior cannot be read ({reason}): they were edited."
+            ) from reason
+
+
+def _version(attrs: Mapping[str, Any]) -> str:
+    try:
+        return str(json.loads(attrs["versions"])["hddm_sbi"])
+    except (KeyError, TypeError, ValueError):
+        return "of an unknown number"
 
 
 def _as_attribute(value: Any) -> str | int | float:
@@ -128,5 +185,6 @@ _READERS: dict[str, Any] = {
     "float | PriorRecord": lambda raw: _prior(raw) if isinstance(raw, str) else float(raw),
     "tuple[str, ...]": lambda raw: tuple(json.loads(raw)),
     "Mapping[str, PriorRecord]": lambda raw: {name: _prior(prior) for name, prior in json.loads(raw).items()},
-    "Mapping[str, tuple[str, ...]]": lambda raw: {name: tuple(levels) for name, levels in json.loads(raw).items()},
+    "Mapping[str, tuple[Any, ...]]": lambda raw: {name: tuple(levels) for name, levels in json.loads(raw).items()},
+    "Mapping[str, tuple[float, float]]": lambda raw: {name: tuple(ends) for name, ends in json.loads(raw).items()},
 }

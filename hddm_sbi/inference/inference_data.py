@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
+
+from hddm_sbi.errors import InputError
 
 with warnings.catch_warnings():
     # ArviZ 0.23 announces 1.0 on import; that is not news for a person who fits a model.
@@ -45,9 +50,14 @@ def build(
 
 
 def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
-    """One group as an xarray Dataset."""
-    content = idata[group]
+    """One group as an xarray Dataset; a Dataset is its own."""
+    content = idata if isinstance(idata, xr.Dataset) else idata[group]
     return content if isinstance(content, xr.Dataset) else content.to_dataset()
+
+
+def groups(idata: Any) -> tuple[str, ...]:
+    """Names of the groups."""
+    return tuple(idata.children) if isinstance(idata, xr.DataTree) else tuple(idata.groups())
 
 
 def draws(idata: Any, positions: NDArray[np.int64] | None = None) -> xr.Dataset:
@@ -61,28 +71,69 @@ def evenly_spaced(total: int, n: int) -> NDArray[np.int64]:
     return np.linspace(0, total - 1, n).astype(int)
 
 
+def with_groups(idata: Any, new: Mapping[str, xr.Dataset]) -> Any:
+    """A copy with these groups, new or instead of those of the same name; arrays are shared."""
+    content = {name: dataset(idata, name) for name in groups(idata)} | dict(new)
+    if _ARVIZ_1:
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=idata.attrs), **content})
+    combined: Any = az.InferenceData
+    return combined(**content, attrs=idata.attrs)
+
+
 def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:
-    """A copy of the posterior, its arrays shared, with one more group of (chain, draw, *dims) variables."""
+    """The same with a group of (chain, draw, *dims) variables, new or instead of the one of that name."""
     posterior = dataset(idata)
     coords = {"chain": posterior["chain"].to_numpy(), "draw": posterior["draw"].to_numpy()}
     extra = xr.Dataset({name: (("chain", "draw", *dims), array) for name, array in variables.items()}, coords)
-    if not _ARVIZ_1:
-        return az.InferenceData(**{name: idata[name] for name in idata.groups()} | {group: extra}, attrs=idata.attrs)
-    copied = idata.copy()
-    copied[group] = xr.DataTree(extra)
-    return copied
+    return with_groups(idata, {group: extra})
+
+
+def content(idata: Any) -> bytes:
+    """The netCDF file of it, made in memory: the library crashes where it cannot write the end of a file on disk."""
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        file.attrs.update(idata.attrs)
+        for name in groups(idata):
+            group = dataset(idata, name)
+            compressed = {variable: {"zlib": True} for variable, x in group.data_vars.items() if x.dtype.kind in "iuf"}
+            group.dump_to_store(xr.backends.H5NetCDFStore(file, group=name, mode="a"), encoding=compressed)
+    return buffer.getvalue()
 
 
 def write(idata: Any, path: Path) -> None:
-    """Write it as netCDF."""
-    idata.to_netcdf(str(path))
+    """Write it as netCDF: a whole file or, where that fails with OSError, none."""
+    write_whole(content(idata), path)
+
+
+def write_whole(written: bytes, path: Path) -> None:
+    """Replace a file by this content at once, or raise OSError and leave it as it was."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("wb") as file:
+            file.write(written)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def read(path: Path) -> Any:
-    """What was written, in memory, and the file closed."""
-    data = az.from_netcdf(str(path))
-    data.load()
-    data.close()
+    """What was written, in memory, and the file closed. Raises InputError where it cannot be read."""
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}; expected a fit, as posterior.to_netcdf writes it.")
+    try:
+        data = az.from_netcdf(str(path))
+        data.load()
+        data.close()
+    except Exception as reason:
+        first_line = str(reason).strip().partition("\n")[0]
+        raise InputError(
+            f"{str(path)!r} cannot be read as a fit ({first_line or type(reason).__name__}); it is damaged, or no "
+            "netCDF file: copy it again, or fit again."
+        ) from reason
+    if "posterior" not in groups(data):
+        raise InputError(f"{str(path)!r} holds no posterior; expected a fit, as posterior.to_netcdf writes it.")
     return data
 
 

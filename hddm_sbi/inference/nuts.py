@@ -67,6 +67,7 @@ class Chain:
         self.draws, self.n_done = np.empty((settings.tune + settings.draws, density.size)), 0
         self.failure: Exception | None = None
         self.trace: Any = None
+        self._n_sound = len(self.draws)
         evaluate, folder = whitened(density.evaluate, whitening), settings.folder
         self.files = None if folder is None else ChainFiles(folder / f"chain-{number}", density.size, evaluate)
         self._density, self._whitening = evaluate if self.files is None else self.files.evaluate, whitening
@@ -117,8 +118,13 @@ class Chain:
 
     @property
     def n_kept(self) -> int:
-        """Draws after tuning that are surely in the trace: nutpie adds a draw after it was recorded here."""
-        return self.n_done - (self.trace is None) - self._settings.tune
+        """Draws after tuning that are surely in the trace, to which nutpie adds a draw after it was recorded here."""
+        return min(self.n_done - (self.trace is None), self._n_sound) - self._settings.tune
+
+    @property
+    def n_traced(self) -> int:
+        """Draws after tuning that are in the trace of a chain that has ended."""
+        return 0 if self.trace is None else min(int(self.trace.sample_stats.sizes["draw"]), max(self.n_kept, 0))
 
     def _evaluate(self, y: Array) -> tuple[float, Array]:
         if self._thread_state is None:
@@ -129,7 +135,7 @@ class Chain:
             return self._density(y)
         except Exception as failure:
             # An exception inside nutpie would take the other chains with it.
-            self.failure = failure
+            self.failure, self._n_sound = failure, min(self._n_sound, self.n_done)
             return float("nan"), np.full_like(y, np.nan)
 
     def _record(self, y: Array) -> dict[str, Array]:
@@ -162,7 +168,7 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
     finally:
         for chain in chains:
             chain.stop()
-    lengths = [min(draws, chain.trace.sample_stats.sizes["draw"] if chain.trace else 0) for chain in chains]
+    lengths = [min(draws, chain.n_traced) for chain in chains]
     kept = [chain.draws[: settings.tune + length] for chain, length in zip(chains, lengths, strict=True)]
     x = _complete_part(kept, settings.tune, stopped)
     traces = [chain.trace.sample_stats for chain, length in zip(chains, lengths, strict=True) if length]

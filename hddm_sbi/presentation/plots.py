@@ -14,7 +14,7 @@ from scipy.stats import binom
 from hddm_sbi.analysis.predictive import PredictiveDraws, posterior_predictive
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.model import HierarchicalModel
+from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array
@@ -235,7 +235,7 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, true_values: Mapping
     >>> [ax.get_title() for ax in hs.plots.plot_recovery(model, posterior, {"v_Intercept": 1.0})]
     ['v (1/s): 1 of 1 inside']
     """
-    draws = inference_data.draws(posterior)
+    draws = inference_data.draws(model.matched(posterior))
     unknown = [name for name in true_values if name not in draws]
     if unknown:
         raise InputError(

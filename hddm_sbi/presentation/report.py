@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from hddm_sbi.analysis.calibration import LOG_LIKELIHOOD, rank_tests, worst_coefficient
-from hddm_sbi.hierarchy.model import HierarchicalModel
+from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.inference import inference_data
 
 
@@ -37,7 +37,7 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
     >>> hs.report.summary(model, posterior)["scale"].to_dict()
     {'v_Intercept': 'identity', 'a_Intercept': 'log'}
     """
-    table = inference_data.summary(posterior, model.hierarchy.population_names)
+    table = inference_data.summary(model.matched(posterior), model.hierarchy.population_names)
     links = {f"{p.name}_": p.link for p in model.hierarchy.predictors}
     scales = [max((stem for stem in links if name.startswith(stem)), key=len, default="") for name in table.index]
     return table.assign(scale=[links.get(stem, "identity") for stem in scales])

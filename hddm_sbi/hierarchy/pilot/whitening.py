@@ -11,7 +11,7 @@ from torch import Tensor
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.inference.coordinates import Whitening
+from hddm_sbi.inference import Whitening
 from hddm_sbi.types import Index
 
 # With x the unconstrained sites of a group's effects, s their slopes in them, C the effects' covariance (pilot fit) and

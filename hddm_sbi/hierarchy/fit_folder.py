@@ -1,0 +1,140 @@
+"""A folder that keeps one fit: its chains while they are sampled, and then its posterior."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hddm_sbi.errors import FitFileWarning, InputError
+from hddm_sbi.hierarchy.record import VERSIONS, FitRecord, Sampling
+from hddm_sbi.hierarchy.seal import check_seals
+from hddm_sbi.inference import inference_data
+from hddm_sbi.likelihoods.card import versions_of
+
+_RECIPE, _POSTERIOR, _LOCK = "recipe.json", "posterior.nc", "lock"
+
+
+@dataclass(frozen=True)
+class FitFolder:
+    """The folder of one fit.
+
+    recipe.json: what decides the chains. chain-0.draws, ...: a row of numbers (float64) for every step of it, on the
+    unconstrained scale, steps of tuning first. chain-0.evaluations, ...: see `ChainFiles`. posterior.nc: the end.
+    """
+
+    path: Path
+
+    def finished(self, settings: Sampling) -> Any:
+        """The posterior of a fit that ended as this one would, or None."""
+        file = self.path / _POSTERIOR
+        if not file.exists():
+            return None
+        try:
+            posterior = inference_data.read(file)
+            changed = check_seals(posterior)
+            if changed:
+                raise InputError(f"{changed}.")
+        except InputError as reason:
+            self._aside(file, str(reason))
+            return None
+        record = FitRecord.read(inference_data.dataset(posterior).attrs)
+        ended = not record.stopped and (record.draws, record.ess) == (settings.draws, settings.ess)
+        return posterior if ended else None
+
+    def keep(self, posterior: Any) -> None:
+        """Write the posterior, and remove the chains where it has ended. Raises OSError where there is no room."""
+        inference_data.write(posterior, self.path / _POSTERIOR)
+        if not inference_data.dataset(posterior).attrs.get("stopped", "incomplete"):
+            self._remove_chains()
+
+    def check(self, recipe: Mapping[str, Any]) -> None:
+        """Write the recipe. Raises InputError where the folder holds another fit.
+
+        Evaluations by other versions of the libraries are not used.
+        """
+        versions = versions_of(*VERSIONS)
+        file, written = self.path / _RECIPE, {**recipe, "versions": versions}
+        known = _read_recipe(self.path)
+        if known is None:
+            if file.exists():
+                self._aside(file, "it is no JSON")
+            self._remove_chains()
+        else:
+            made_with, ours = known.pop("versions", None), json.loads(json.dumps(recipe))
+            other = [name for name in {**known, **ours} if known.get(name) != ours.get(name)]
+            if other:
+                raise InputError(
+                    f"{str(self.path)!r} holds another fit ({', '.join(other)} {'is' if len(other) == 1 else 'are'} "
+                    "others); choose another folder or remove it."
+                )
+            if made_with != versions:
+                self._remove_chains()
+        inference_data.write_whole(json.dumps(written, indent=1).encode(), file)
+
+    def _remove_chains(self) -> None:
+        for file in self.path.glob("chain-*"):
+            file.unlink()
+
+    def _aside(self, file: Path, reason: str) -> None:
+        damaged = file.with_name(f"{file.name}.damaged")
+        file.replace(damaged)
+        warnings.warn(
+            f"{str(file)!r} is moved to {damaged.name} and made again: {reason}", FitFileWarning, stacklevel=6
+        )
+
+
+def known_seed(path: str | Path) -> int | None:
+    """The seed of the fit that lies in a folder, if there is one."""
+    seed = (_read_recipe(Path(path)) or {}).get("seed")
+    return seed if isinstance(seed, int) else None
+
+
+def _read_recipe(path: Path) -> dict[str, Any] | None:
+    try:
+        known = json.loads((path / _RECIPE).read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return known if isinstance(known, dict) else None
+
+
+@contextmanager
+def fit_folder(path: Path, recipe: Mapping[str, Any]) -> Iterator[FitFolder]:
+    """The folder of a fit with this recipe, created if it is missing, and no other process's meanwhile.
+
+    Raises InputError where it cannot be written, another process works in it, or it holds another fit.
+    """
+    folder = FitFolder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as reason:
+        raise InputError(f"the folder {str(path)!r} cannot be written ({reason}); choose another folder.") from reason
+    try:
+        _lock(lock, path)
+        try:
+            folder.check(recipe)
+        except OSError as reason:
+            raise InputError(
+                f"the folder {str(path)!r} cannot be written ({reason}); choose another folder."
+            ) from reason
+        yield folder
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    with suppress(ImportError):
+        import fcntl  # not on Windows, where nobody is warned
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another process is fitting in {str(path)!r}; wait for it, or choose another folder."
+            ) from None
