@@ -37,9 +37,10 @@ class PosteriorWriter:
         coords, dims = coordinates(self.hierarchy)
         data = self._data()
         coords[self.trial] = list(range(len(self.trials)))
-        dims.update({name: [self.trial] for group in data.values() for name in group})
+        of_data = {group: {name: [self.trial] for name in columns} for group, columns in data.items()}
         groups = {"posterior": variables(self.hierarchy, sites), "sample_stats": stats, **data}
-        written = inference_data.build({name: group for name, group in groups.items() if group}, coords, dims, attrs)
+        present = {name: group for name, group in groups.items() if group}
+        written = inference_data.build(present, coords, {"posterior": dims, **of_data}, attrs)
         inference_data.dataset(written).attrs.update(seals(written))
         return written
 
@@ -54,8 +55,9 @@ class PosteriorWriter:
     @property
     def trial(self) -> str:
         """Name of the dimension of trials, none that a column has."""
-        columns = [*self.trials.predictors, *self.trials.outcomes, *self.hierarchy.likelihood.simulator.names]
-        return _free("trial", {*map(in_files, columns), *group_dims(self.hierarchy).values()})
+        outcomes = [outcome.name for outcome in self.hierarchy.likelihood.simulator.outcomes]
+        columns = map(in_files, [*self.trials.predictors, *self.trials.outcomes, *outcomes])
+        return _free("trial", {*columns, *group_dims(self.hierarchy).values()})
 
     def theta(self, known: xr.Dataset, draws: Index | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p); see `HierarchicalModel.theta`."""

@@ -6,6 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +32,41 @@ _ARVIZ_1 = int(az.__version__.split(".")[0]) >= 1
 def build(
     groups: Groups,
     coords: Mapping[str, Sequence[Any] | ArrayLike],
-    dims: Mapping[str, Sequence[str]],
+    dims: Mapping[str, Mapping[str, Sequence[str]]],
     attrs: Mapping[str, Any],
 ) -> Any:
     """InferenceData (ArviZ 0.x) or DataTree (1.x) with these groups; attrs are written to the posterior as well.
 
     groups: group name -> variable name -> array; posterior, sample_stats and log_likelihood are (chain, draw, ...).
+    dims: of every group, variable name -> its other dimensions; columns of a table may be called as coefficients are.
     """
-    contents: dict[str, Any] = {group: dict(variables) for group, variables in groups.items()}
-    options: dict[str, Any] = {
-        "coords": dict(coords),
-        "dims": {k: list(v) for k, v in dims.items()},
-        "attrs": dict(attrs),
-    }
-    data = az.from_dict(contents, **options) if _ARVIZ_1 else az.from_dict(**contents, **options)
-    data["posterior"].attrs.update(attrs)
-    return data
+    content = {name: _group(name, variables, coords, dims.get(name, {})) for name, variables in groups.items()}
+    content["posterior"].attrs.update(attrs)
+    return _together(content, attrs)
+
+
+def _group(
+    group: str,
+    variables: Mapping[str, NDArray[Any]],
+    coords: Mapping[str, Sequence[Any] | ArrayLike],
+    dims: Mapping[str, Sequence[str]],
+) -> xr.Dataset:
+    """One group; a dimension without a name is called after its variable, one without labels is numbered."""
+    first = () if group in ("observed_data", "constant_data") else ("chain", "draw")
+    arrays = {}
+    for name, array in variables.items():
+        named = [*first, *dims.get(name, ())]
+        arrays[name] = ([*named, *(f"{name}_dim_{i}" for i in range(np.ndim(array) - len(named)))], np.asarray(array))
+    sizes = {dim: size for of, array in arrays.values() for dim, size in zip(of, array.shape, strict=True)}
+    made = {"created_at": datetime.now(UTC).isoformat(), "arviz_version": az.__version__}
+    return xr.Dataset(arrays, {dim: coords.get(dim, np.arange(size)) for dim, size in sizes.items()}, made)
+
+
+def _together(content: Mapping[str, xr.Dataset], attrs: Mapping[Any, Any]) -> Any:
+    if _ARVIZ_1:
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **content})
+    combined: Any = az.InferenceData
+    return combined(**content, attrs=dict(attrs))
 
 
 def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
@@ -73,11 +93,7 @@ def evenly_spaced(total: int, n: int) -> NDArray[np.int64]:
 
 def with_groups(idata: Any, new: Mapping[str, xr.Dataset]) -> Any:
     """A copy with these groups, new or instead of those of the same name; arrays are shared."""
-    content = {name: dataset(idata, name) for name in groups(idata)} | dict(new)
-    if _ARVIZ_1:
-        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=idata.attrs), **content})
-    combined: Any = az.InferenceData
-    return combined(**content, attrs=idata.attrs)
+    return _together({name: dataset(idata, name) for name in groups(idata)} | dict(new), idata.attrs)
 
 
 def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:

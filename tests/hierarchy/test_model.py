@@ -259,8 +259,8 @@ def nothing_runs(monkeypatch):
     def run(*_, **__):
         raise AssertionError("a model was fitted, compiled or trained before its arguments were checked")
 
-    for name in ("pooled_fit", "pilot_fit", "start_values", "flatten", "sample"):
-        monkeypatch.setattr(f"hddm_sbi.hierarchy.model.{name}", run)
+    for name in ("model.pooled_fit", "model.pilot_fit", "model.start_values", "model.flatten", "fitting.sample"):
+        monkeypatch.setattr(f"hddm_sbi.hierarchy.{name}", run)
     monkeypatch.setattr("hddm_sbi.training.train.train_likelihood", run)
 
 
