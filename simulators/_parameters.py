@@ -6,7 +6,7 @@ Posterior bias is scored where human data lie: in the ranges of HSSM's own bench
 import math
 from dataclasses import replace
 
-from hddm_sbi.simulation import Parameter, ParameterPrior, Symmetries, parameter
+from hddm_sbi.simulation import Parameter, ParameterPrior, Power, Symmetries, parameter
 
 
 def log_normal(median: float, sd: float, slope: float = 0.4, group_sd: float = 0.4) -> ParameterPrior:
@@ -24,9 +24,9 @@ def logit_normal(mean: float, sd: float) -> ParameterPrior:
     return ParameterPrior.normal("logit", mean, sd, slope=0.4, group_sd=0.3)
 
 
+_DRIFT = "drift rate, positive towards the upper bound"
 DRIFT = replace(
-    parameter("v", -5.0, 5.0, "drift rate, positive towards the upper bound", "1/s", typical=(0.0, 3.0)),
-    prior=plain_normal(0.0, 3.0, slope=1.5, group_sd=1.0),
+    parameter("v", -5.0, 5.0, _DRIFT, "1/s", typical=(0.0, 3.0), prior=plain_normal(0.0, 3.0, slope=1.5, group_sd=1.0)),
     accuracy_range=(-3.0, 3.0),
     bias_range=(-2.5, 2.5),
 )
@@ -49,42 +49,32 @@ RACE_NON_DECISION = replace(NON_DECISION, high=1.0, typical=(0.1, 0.4), prior=lo
 START_RANGE = parameter(
     "A", 0.1, 2.0, "range of the starting points", "1", typical=(0.2, 1.0), prior=log_normal(0.5, 0.6, group_sd=0.3)
 )
-START_GAP = parameter(
-    "B", 0.1, 2.5, "threshold above the highest starting point", "1", typical=(0.2, 1.5), prior=log_normal(0.7, 0.6)
-)
+_GAP = "distance from the highest starting point to the threshold"
+START_GAP = parameter("B", 0.1, 2.5, _GAP, "1", typical=(0.2, 1.5), prior=log_normal(0.7, 0.6))
 START = replace(
     parameter("z", 0.0, 0.9, "starting point, as a share of the threshold", "1", prior=logit_normal(-1.0, 1.0)),
     typical=(0.0, 0.5),
     bias_range=(0.25, 0.75),
 )
-DRIFT_SD = parameter(
-    "sv",
-    0.0,
-    3.0,
-    "standard deviation of the drift between trials",
-    "1/s",
-    typical=(0.2, 1.5),
-    prior=log_normal(0.7, 0.8),
-)
+_SD = "standard deviation of the drift between trials"
+DRIFT_SD = parameter("sv", 0.0, 3.0, _SD, "1/s", typical=(0.2, 1.5), prior=log_normal(0.7, 0.8))
+_ANGLE = "angle of collapse: every bound falls by tan(theta) per second"
 COLLAPSE_ANGLE = replace(
-    parameter("theta", 0.0, 1.3, "angle of collapse: every bound falls by tan(theta) per second", "rad"),
-    typical=(0.1, 0.9),
+    parameter("theta", 0.0, 1.3, _ANGLE, "rad", typical=(0.1, 0.9), prior=log_normal(0.4, 0.6)),
     support=(0.0, math.pi / 2.0),
-    prior=log_normal(0.4, 0.6),
 )
+_CONGRUENCY = "+1 congruent: what is to be ignored helps; -1 incongruent: it misleads"
 CONGRUENCY = replace(
-    parameter("congruency", -1.0, 1.0, "+1 congruent: what is to be ignored helps; -1 incongruent: it misleads"),
-    typical=(-1.0, 1.0),
+    parameter("congruency", -1.0, 1.0, _CONGRUENCY, typical=(-1.0, 1.0), prior=plain_normal(0.0, 1.0, 1.0, 1.0)),
     support=(-1.0, 1.0),
-    prior=plain_normal(0.0, 1.0, 1.0, 1.0),
     from_data=True,
 )
 
 
-def two_bounds(**powers: float) -> Symmetries:
+def two_bounds(**powers: Power) -> Symmetries:
     """Symmetries of a diffusion with drift v from z between bounds at a, shifted by t0.
 
-    powers: of a, for the parameters that such a model has besides these.
+    powers: of a, for other parameters, or instead of 1 for v.
     """
     return Symmetries("t0", scale="a", scale_powers={"v": 1.0, **powers}, negated=("v",), complemented=("z",))
 

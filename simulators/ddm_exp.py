@@ -42,9 +42,8 @@ def _passage(v: float, a: float, z: float, t0: float, tau: float, t_max: float) 
     return first_passage(collapsing, t_max)
 
 
-_TAU = parameter(
-    "tau", 0.2, 10.0, "time in which the bounds fall by a factor e", "s", typical=(0.5, 5.0), prior=log_normal(1.5, 0.8)
-)
+_COLLAPSE = "time constant of the collapse: the bounds lose a factor e in every tau"
+_TAU = parameter("tau", 0.2, 10.0, _COLLAPSE, "s", typical=(0.5, 5.0), prior=log_normal(1.5, 0.8))
 
 SIMULATOR = DecisionModel(
     name="ddm_exp",

@@ -57,11 +57,10 @@ _AMP = parameter(
 _TAU = parameter(
     "tau", 0.01, 0.3, "time scale of the automatic impulse", "s", typical=(0.02, 0.15), prior=log_normal(0.05, 0.7)
 )
+_PEAK = "shape of the automatic impulse: its peak is at (shape - 1) tau"
 _SHAPE = replace(
-    parameter("shape", 1.5, 4.0, "shape of the automatic impulse: its peak is at (shape - 1) tau", "1"),
-    typical=(2.0, 3.0),
+    parameter("shape", 1.5, 4.0, _PEAK, "1", typical=(2.0, 3.0), prior=log_normal(2.0, 0.3, slope=0.2, group_sd=0.2)),
     support=(1.0, math.inf),
-    prior=log_normal(2.0, 0.3, slope=0.2, group_sd=0.2),
 )
 _DRIFT = replace(
     DRIFT,

@@ -1,6 +1,5 @@
 """Full drift-diffusion model: drift, starting point and non-decision time differ between trials."""
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -47,15 +46,10 @@ def _passage(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0:
     return Passage(t, density).delayed(st0)
 
 
-_SZ = parameter(
-    "sz", 0.0, 0.5, "full width of the uniform relative start", "1", typical=(0.05, 0.3), prior=logit_normal(-1.5, 0.8)
-)
-_ST0 = replace(
-    parameter("st0", 0.0, 0.5, "full width of the uniform non-decision time, which begins at t0", "s"),
-    typical=(0.05, 0.3),
-    support=(0.0, math.inf),
-    prior=log_normal(0.15, 0.7),
-)
+_WIDTH = "full width of the uniform relative starting point"
+_SZ = parameter("sz", 0.0, 0.5, _WIDTH, "1", typical=(0.05, 0.3), prior=logit_normal(-1.5, 0.8))
+_DELAY = "full width of the uniform non-decision time, which begins at t0"
+_ST0 = parameter("st0", 0.0, 0.5, _DELAY, "s", typical=(0.05, 0.3), prior=log_normal(0.15, 0.7))
 
 SIMULATOR = DecisionModel(
     name="full_ddm",

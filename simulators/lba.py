@@ -1,7 +1,6 @@
 """Linear ballistic accumulators: every choice rises in a straight line, at a speed and from a start that vary."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numba as nb
@@ -144,11 +143,8 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
     _race(theta, choice, rt, logp, grad)
 
 
-_DRIFT = replace(
-    parameter("v", -1.0, 7.0, "mean drift rate of choice {choice}; its sd is 1", "1/s"),
-    typical=(0.5, 4.0),
-    prior=plain_normal(2.0, 2.0, slope=1.0, group_sd=1.0),
-)
+_MEAN = "mean drift rate of choice {choice}; its sd is 1"
+_DRIFT = parameter("v", -1.0, 7.0, _MEAN, "1/s", typical=(0.5, 4.0), prior=plain_normal(2.0, 2.0, 1.0, 1.0))
 
 
 def _simulator(n: int) -> DecisionModel:

@@ -64,11 +64,10 @@ def trial(v: float, a: float, z: float, t0: float, alpha: float, rng: Any) -> tu
             return t0 + t, 1 if x > 0.0 else 0
 
 
+_STABILITY = "stability: the smaller, the more often evidence jumps; 2 = Wiener process"
 _ALPHA = replace(
-    parameter("alpha", 1.0, 2.0, "stability: the smaller, the more often evidence jumps; 2 = Wiener process", "1"),
-    typical=(1.2, 2.0),
+    parameter("alpha", 1.0, 2.0, _STABILITY, "1", typical=(1.2, 2.0), prior=plain_normal(1.6, 0.3, 0.2, 0.2)),
     support=(1.0, 2.0),
-    prior=plain_normal(1.6, 0.3, slope=0.2, group_sd=0.2),
 )
 
 SIMULATOR = DecisionModel(

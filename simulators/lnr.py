@@ -1,7 +1,6 @@
 """Lognormal race: every choice finishes at a lognormal time, and the first one is the response."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numba as nb
@@ -48,23 +47,17 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
             grad[n_choices + 1, i] += slope / (s * d)
 
 
-_MEAN = replace(
-    parameter("m", -3.0, 1.5, "mean of the log finishing time of choice {choice}", "log s"),
-    typical=(-1.5, 0.5),
-    prior=plain_normal(-0.5, 1.0, slope=0.5, group_sd=0.5),
-)
-_S = replace(
-    parameter("s", 0.1, 1.5, "standard deviation of log finishing times", "1"),
-    typical=(0.2, 0.8),
-    prior=log_normal(0.5, 0.6, group_sd=0.3),
-)
+_LOG_MEAN = "mean of the log finishing time of choice {choice}"
+_M = parameter("m", -3.0, 1.5, _LOG_MEAN, "log s", typical=(-1.5, 0.5), prior=plain_normal(-0.5, 1.0, 0.5, 0.5))
+_LOG_SD = "standard deviation of log finishing times"
+_S = parameter("s", 0.1, 1.5, _LOG_SD, "1", typical=(0.2, 0.8), prior=log_normal(0.5, 0.6, group_sd=0.3))
 
 
 def _simulator(n: int) -> DecisionModel:
     return DecisionModel(
         name="lnr" if n == 2 else f"lnr{n}",
         title=f"lognormal race, {n} choices",
-        parameters=(*for_every_choice(_MEAN, n), _S, RACE_NON_DECISION),
+        parameters=(*for_every_choice(_M, n), _S, RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,

@@ -1,7 +1,6 @@
 """Ornstein-Uhlenbeck model: evidence that leaks away, or that feeds on itself."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numba as nb
@@ -49,11 +48,8 @@ def _passage(v: float, a: float, z: float, t0: float, g: float, t_max: float) ->
     return first_passage(leaky, t_max)
 
 
-_G = replace(
-    parameter("g", -1.0, 1.0, "leak: positive draws the evidence to 0, negative drives it away", "1/s"),
-    typical=(-0.5, 0.5),
-    prior=plain_normal(0.0, 0.5, slope=0.3, group_sd=0.3),
-)
+_LEAK = "leak: positive draws the evidence to 0, negative drives it away"
+_G = parameter("g", -1.0, 1.0, _LEAK, "1/s", typical=(-0.5, 0.5), prior=plain_normal(0.0, 0.5, 0.3, 0.3))
 
 SIMULATOR = DecisionModel(
     name="ornstein",

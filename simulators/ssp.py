@@ -1,7 +1,6 @@
 """Shrinking spotlight model of the flanker task: attention narrows down to the target while evidence accumulates."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numba as nb
@@ -77,17 +76,10 @@ def _passage(p: float, a: float, t0: float, sda: float, rd: float, congruency: f
     return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
 
 
-_P = replace(
-    parameter("p", 0.0, 8.0, "perceptual strength of an item: drift under full attention", "1/s"),
-    typical=(2.0, 5.0),
-    support=(-math.inf, math.inf),
-    prior=plain_normal(3.0, 2.0, slope=1.5, group_sd=1.0),
-)
-_SDA = replace(
-    parameter("sda", 0.5, 3.0, "standard deviation of the spotlight at first", "items"),
-    typical=(1.0, 2.5),
-    prior=log_normal(1.6, 0.3, slope=0.2, group_sd=0.2),
-)
+_STRENGTH = "perceptual strength of an item: drift under full attention"
+_P = parameter("p", 0.0, 8.0, _STRENGTH, "1/s", typical=(2.0, 5.0), prior=plain_normal(3.0, 2.0, 1.5, 1.0))
+_WIDTH = "standard deviation of the spotlight at first"
+_SDA = parameter("sda", 0.5, 3.0, _WIDTH, "items", typical=(1.0, 2.5), prior=log_normal(1.6, 0.3, 0.2, 0.2))
 _RD = parameter(
     "rd", 2.0, 60.0, "rate at which the spotlight shrinks", "items/s", typical=(10.0, 40.0), prior=log_normal(18.0, 0.7)
 )

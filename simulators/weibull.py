@@ -1,7 +1,6 @@
 """Drift-diffusion model whose bounds collapse like the survival function of a Weibull law."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numba as nb
@@ -44,16 +43,10 @@ def _passage(v: float, a: float, z: float, t0: float, alpha: float, beta: float,
     return first_passage(Diffusion((2.0 * z - 1.0) * a, constant(v), bound, slope), t_max)
 
 
-_ALPHA = replace(
-    parameter("alpha", 0.3, 5.0, "shape of the collapse: early and gradual below 1, late and sudden above", "1"),
-    typical=(1.0, 4.0),
-    prior=log_normal(2.0, 0.6),
-)
-_BETA = replace(
-    parameter("beta", 0.3, 7.0, "time at which the bounds have collapsed to 1/e of their first height", "s"),
-    typical=(0.8, 4.0),
-    prior=log_normal(2.0, 0.6),
-)
+_SHAPE = "shape of the collapse: early and gradual below 1, late and sudden above"
+_ALPHA = parameter("alpha", 0.3, 5.0, _SHAPE, "1", typical=(1.0, 4.0), prior=log_normal(2.0, 0.6))
+_TIME = "time at which the bounds have collapsed to 1/e of their first height"
+_BETA = parameter("beta", 0.3, 7.0, _TIME, "s", typical=(0.8, 4.0), prior=log_normal(2.0, 0.6))
 
 SIMULATOR = DecisionModel(
     name="weibull",
