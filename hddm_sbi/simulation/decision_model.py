@@ -19,7 +19,6 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError
 from hddm_sbi.simulation.first_passage import Passage
 from hddm_sbi.simulation.outcome import Outcome, Simulated, rt_and_response
-from hddm_sbi.simulation.parameter import Parameter
 from hddm_sbi.simulation.simulator import Simulator
 from hddm_sbi.types import Array
 
@@ -111,24 +110,18 @@ class DecisionModel(Simulator):
     ) -> Simulated:
         n, p = len(self.per_choice), len(self.parameters)
         loop = _races(n, p - n) if self.races else _trials(n, p - n)
-        rt, choice = self._run(loop, self.parameters, theta, seed, n_threads)
+        rt, choice = self._run(loop, self._checked(theta, self.parameters), seed, n_threads)
         # Transposed, so that rt and choice are contiguous.
         return Simulated(np.stack([rt, choice.astype(np.float64)]).T)
 
     def simulate_accumulator(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> Array:
         """Finishing times (n,) of one accumulator of a race; theta (n, q): its own parameter, then the shared ones."""
         parameters = (self.parameters[0], *self.parameters[len(self.per_choice) :])
-        return self._run(_races(1, len(parameters) - 1), parameters, theta, seed, n_threads)[0]
+        return self._run(_races(1, len(parameters) - 1), self._checked(theta, parameters), seed, n_threads)[0]
 
     def _run(
-        self,
-        loop: Callable[..., None],
-        parameters: tuple[Parameter, ...],
-        theta: Array,
-        seed: int | Sequence[int],
-        n_threads: int,
+        self, loop: Callable[..., None], theta: Array, seed: int | Sequence[int], n_threads: int
     ) -> tuple[Array, NDArray[np.int64]]:
-        theta = self._checked(theta, parameters)
         n = len(theta)
         rt, choice = np.empty(n), np.zeros(n, dtype=np.int64)
         streams = np.random.SeedSequence(seed).spawn(-(-n // _BLOCK))

@@ -18,6 +18,8 @@ from hddm_sbi.training.proposal import Priors, propose
 from hddm_sbi.training.recipe import Machine
 from hddm_sbi.types import Array
 
+Facts = Mapping[str, Any]
+
 #: fewer simulations than these are refused.
 FEWEST = 500
 #: the largest number of simulations that are held out for the check.
@@ -53,13 +55,7 @@ class TrainingRequest:
         n_jobs, progress = self.machine.n_jobs, self.machine.progress
         return self.simulator.simulate_outcomes(theta, self.seed, n_jobs=n_jobs, progress=progress, folder=folder)
 
-    def card(
-        self,
-        network: Network,
-        architecture: Mapping[str, Any],
-        recipe: Mapping[str, Any],
-        validation: tuple[float, ...],
-    ) -> Card:
+    def card(self, network: Network, architecture: Facts, recipe: Facts, validation: tuple[float, ...]) -> Card:
         """A card without scores."""
         return Card(
             model=self.simulator.name,

@@ -18,6 +18,7 @@ from hddm_sbi.training.proposal import Priors, countable, parameters_of, with_bo
 from hddm_sbi.training.recipe import Machine
 from hddm_sbi.training.request import FEWEST, TrainingRequest
 
+Outcomes = Mapping[str, str | tuple[object, ...]]
 Learned = SbiLikelihood | SbiDecisionLikelihood | MixtureLikelihood
 
 #: simulations by default: of a Python function, of a vectorised one whose outcomes are counted, and of a compiled
@@ -46,7 +47,7 @@ def train_likelihood(
     seed: int = 1,
     budget: float | None = None,
     *,
-    outcomes: Mapping[str, str | tuple[object, ...]] | None = None,
+    outcomes: Outcomes | None = None,
     vectorised: bool = False,
     shape: EstimatorShape | None = None,
     n_jobs: int | None = None,
@@ -142,10 +143,7 @@ def train_likelihood(
 
 
 def _simulator(
-    simulator: Simulator | Callable[..., Any],
-    prior: Priors | None,
-    outcomes: Mapping[str, str | tuple[object, ...]] | None,
-    vectorised: bool,
+    simulator: Simulator | Callable[..., Any], prior: Priors | None, outcomes: Outcomes | None, vectorised: bool
 ) -> Simulator:
     if isinstance(simulator, Simulator):
         if outcomes is not None:
