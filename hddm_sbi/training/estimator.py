@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, validation_kept
+from hddm_sbi.likelihoods.sbi.compatibility import SilentTracker, trainer_class
 from hddm_sbi.likelihoods.sbi.encoding import EncodedOutcomes, Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build, kind
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
@@ -69,11 +69,8 @@ class _Batches:
 @cache
 def _trainer(mixed: bool) -> Any:
     """sbi's NLE or MNLE with batches of ours and a deadline."""
-    with validation_kept(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from sbi.inference import MNLE, NLE
 
-    class Trainer(MNLE if mixed else NLE):  # type: ignore[misc]
+    class Trainer(trainer_class(mixed)):  # type: ignore[misc]
         passes, deadline = 1, float("inf")
         bar: Any = None
 
@@ -84,15 +81,11 @@ def _trainer(mixed: bool) -> Any:
             trained, held_out = zip(*((tensor[:n], tensor[n:]) for tensor in simulations), strict=True)
             return _Batches(trained, arguments[1], self.passes), _Batches(held_out, len(held_out[0]))
 
-        def _converged(self, epoch: int, stop_after_epochs: int) -> bool:
-            if self.bar is not None and epoch:
+        def goes_on(self, loss: float) -> bool:
+            if self.bar is not None:
                 self.bar.update()
-                self.bar.set_postfix(validation=f"{self._val_loss:.4f}")
-            converged = bool(super()._converged(epoch, stop_after_epochs))
-            if not converged and epoch and time.monotonic() > self.deadline:
-                self._neural_net.load_state_dict(self._best_model_state_dict)
-                return True
-            return converged
+                self.bar.set_postfix(validation=f"{loss:.4f}")
+            return time.monotonic() <= self.deadline
 
     return Trainer
 
@@ -102,8 +95,8 @@ def _counting_trainer() -> Any:
     """The same for one discrete outcome; x (n, size): share of each of its values among the simulations of a row."""
 
     class Trainer(_trainer(mixed=False)):  # type: ignore[misc]
-        def _loss(self, theta: Tensor, x: Tensor) -> Tensor:
-            return -(x * log_table(self._neural_net, theta)).sum(-1)
+        def loss_of(self, network: Any, theta: Tensor, x: Tensor) -> Tensor:
+            return -(x * log_table(network, theta)).sum(-1)
 
     return Trainer
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from hddm_sbi.likelihoods.sbi.compatibility import validation_kept
+from hddm_sbi.likelihoods.sbi.compatibility import spread_out, validation_kept
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 
 if TYPE_CHECKING:
@@ -89,16 +89,6 @@ def _continuous(n: int, embedding: nn.Module, shape: EstimatorShape, width: int)
     )
     spread_out(network)
     return MixtureDensityEstimator(network, torch.Size([1]), torch.Size([width]), embedding_net=embedding)
-
-
-def spread_out(network: Any) -> None:
-    """Start a mixture with equal weights, means from -1.5 to 1.5, and standard deviations of 0.7."""
-    with torch.no_grad():
-        for layer in (network._logits_layer, network._means_layer, network._unconstrained_diagonal_layer):
-            layer.weight *= 0.1
-            layer.bias.zero_()
-        network._means_layer.bias.copy_(torch.linspace(-1.5, 1.5, network.num_components))
-        network._unconstrained_diagonal_layer.bias.fill_(1.2)
 
 
 def _categories(sizes: tuple[int, ...], width: int, embedding: nn.Module, hidden: int) -> CategoricalMassEstimator:
