@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,38 +36,6 @@ def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
     return torch.stack([torch.as_tensor(column, dtype=torch.float64) for column in (rt, choice)], -1)
 
 
-class CellTrials(Protocol):
-    """The outcomes of a table, cell by cell, as one kind of likelihood wants them."""
-
-    @property
-    def n_cells(self) -> int:
-        """Number of cells, each with at least one trial."""
-
-    @property
-    def order(self) -> Index:
-        """Position of each complete trial in the caller's table, (n,)."""
-
-    @property
-    def values(self) -> Array:
-        """Outcomes (n, k), in the order of `simulator.outcomes`; a categorical one is the position of its category."""
-
-    @property
-    def cell(self) -> Index:
-        """The cell of each trial, (n,), ascending."""
-
-    @property
-    def lapse_density(self) -> float:
-        """Density of a lapse trial; 0 where the outcomes know no lapses."""
-
-    @property
-    def lapse_seconds(self) -> float:
-        """Lapses are uniform over the responses and over these; 0 where the outcomes know no lapses."""
-
-    @property
-    def incomplete(self) -> IncompleteTrials | None:
-        """Trials of which something is missing, or None."""
-
-
 @dataclass(frozen=True)
 class IncompleteTrials:
     """Trials without a time, without a response, or without either, with a mask that says so.
@@ -94,40 +61,34 @@ class IncompleteTrials:
 
 
 @dataclass(frozen=True)
-class CellOutcomes:
-    """Outcomes of any kind sorted by cell: values (n, k), cell (n,), order (n,)."""
+class CellTrials:
+    """The outcomes of a table sorted by cell.
+
+    values: (n, k), in the order of `simulator.outcomes`; a categorical one is the position of its category. cell: (n,),
+    ascending. order: (n,) position of each complete trial in the caller's table. lapse_seconds: lapses are uniform over
+    the responses and over these, with that density; 0 where the outcomes know none. incomplete: the other trials.
+    """
 
     values: Array
     cell: Index
     order: Index
     n_cells: int
-    lapse_density: float = 0.0
     lapse_seconds: float = 0.0
-    incomplete: None = None
-
-    @classmethod
-    def sort(cls, values: Array, cell: Index, n_cells: int) -> CellOutcomes:
-        """Sort outcomes (n, k) by cell (n,)."""
-        order = np.argsort(cell, kind="stable")
-        return cls(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
+    lapse_density: float = 0.0
+    incomplete: IncompleteTrials | None = None
 
 
-@dataclass(frozen=True)
-class SortedTrials:
-    """Trials sorted once by (cell, choice, rt), so that a kernel walks through runs of ascending response times.
+@dataclass(frozen=True, kw_only=True)
+class SortedTrials(CellTrials):
+    """Trials sorted by (cell, choice, rt), so that a kernel walks through runs of ascending response times.
 
-    rt: (n,) seconds, sorted. starts: (n_cells * n_choices + 1,) offsets of the runs; run `cell * n_choices + choice`
-    is `rt[starts[run]:starts[run + 1]]`. order: (n,) position of each sorted trial in the caller's table.
-    lapse_seconds: lapses are uniform over the responses and over these. incomplete: the other trials.
+    rt: (n,) seconds. starts: (n_cells * n_choices + 1,) offsets of the runs; run `cell * n_choices + choice` is
+    `rt[starts[run]:starts[run + 1]]`.
     """
 
     rt: Array
     starts: Index
-    order: Index
-    n_cells: int
     n_choices: int
-    lapse_seconds: float = LAPSE_SECONDS
-    incomplete: IncompleteTrials | None = None
 
     @classmethod
     def sort(
@@ -141,26 +102,8 @@ class SortedTrials:
     ) -> SortedTrials:
         """Sort complete trials by (cell, choice, rt). rt, choice, cell: (n,)."""
         order = np.lexsort((rt, choice, cell))
-        counts = np.bincount(cell * n_choices + choice, minlength=n_cells * n_choices)
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        rt, choice, cell = rt[order], choice[order], cell[order]
+        starts = np.searchsorted(cell * n_choices + choice, np.arange(n_cells * n_choices + 1))
         span = lapse_span(rt, lapse_seconds)
-        return cls(np.ascontiguousarray(rt[order]), starts, order, n_cells, n_choices, span)
-
-    @property
-    def values(self) -> Array:
-        """rt and choice, (n, 2)."""
-        return np.stack([self.rt, self._run % self.n_choices], -1)
-
-    @property
-    def cell(self) -> Index:
-        """The cell of each trial, (n,)."""
-        return self._run // self.n_choices
-
-    @property
-    def _run(self) -> Index:
-        return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-
-    @property
-    def lapse_density(self) -> float:
-        """Density of a lapse trial: 1 / (n_choices * lapse_seconds)."""
-        return 1.0 / (self.n_choices * self.lapse_seconds)
+        of_all = np.stack([rt, choice], -1), cell, order, n_cells, span, 1.0 / (n_choices * span)
+        return cls(*of_all, rt=rt, starts=starts, n_choices=n_choices)

@@ -31,7 +31,7 @@ def load_likelihood(weights: Path, simulator: Simulator) -> MixtureLikelihood:
     """
     card = read_card(weights)
     network = _network(weights, _verified(weights, card, simulator), card, simulator)
-    return MixtureLikelihood(simulator, network, card.box, sha256=card.sha256, card=card)
+    return MixtureLikelihood(simulator, network, card.box, card)
 
 
 def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:

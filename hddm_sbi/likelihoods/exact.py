@@ -64,23 +64,6 @@ def _cells(
                 grad[cell, j] += dot(weight, partial[j], n) if lapse > 0.0 else total_of(partial[j], n)
 
 
-@nb.njit(
-    types.void(_f8[:, ::1], _i8[::1], _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1]),
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-)
-def _trials(
-    theta: Array, choice: NDArray[np.int64], rt: Array, density: Callable[..., None], logp: Array, grad: Array
-) -> None:
-    """Per trial: log p and its gradient, every trial with a theta of its own."""
-    one, partial = np.empty(1), np.empty((theta.shape[1], 1))
-    for i in range(len(rt)):
-        density(theta[i], choice[i], rt[i : i + 1], one, partial)
-        logp[i] = one[0]
-        grad[i] = partial[:, 0]
-
-
 # A torch operator takes tensors, numbers and strings, so it names a model's kernel by a key, of this process only.
 _DENSITIES: dict[str, Callable[..., None]] = {}
 
@@ -113,41 +96,17 @@ def _(
     return theta.new_empty(theta.shape[0]), theta.new_empty(theta.shape), theta.new_empty(theta.shape[0])
 
 
-def _save_gradients(
-    ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]
-) -> None:
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
     ctx.save_for_backward(*output[1:])
 
 
-def _cells_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
     grad, grad_lapse = ctx.saved_tensors
     return upstream.unsqueeze(-1) * grad, (upstream * grad_lapse).sum(), None, None, None, None, None
 
 
-exact_cells.register_autograd(_cells_backward, setup_context=_save_gradients)
+exact_cells.register_autograd(_backward, setup_context=_save)
 KERNELS["hddm_sbi::exact_cells"] = Kernel(_cells, _DENSITIES, _DENSITY)
-
-
-@torch.library.custom_op("hddm_sbi::exact_trials", mutates_args=())
-def exact_trials(theta: Tensor, choice: Tensor, rt: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
-    """Log density of every trial and its gradient by that trial's theta."""
-    logp, grad = np.empty(len(rt)), np.empty(tuple(theta.shape))
-    _trials(theta.detach().contiguous().numpy(), choice.numpy(), rt.numpy(), _DENSITIES[kernel], logp, grad)
-    return torch.from_numpy(logp), torch.from_numpy(grad)
-
-
-@exact_trials.register_fake
-def _(theta: Tensor, choice: Tensor, rt: Tensor, kernel: str) -> tuple[Tensor, Tensor]:
-    return theta.new_empty(theta.shape[0]), theta.new_empty(theta.shape)
-
-
-def _trials_backward(ctx, upstream, _):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    (grad,) = ctx.saved_tensors
-    return upstream.unsqueeze(-1) * grad, None, None, None
-
-
-exact_trials.register_autograd(_trials_backward, setup_context=_save_gradients)
-KERNELS["hddm_sbi::exact_trials"] = Kernel(_trials, _DENSITIES, _DENSITY)
 
 
 class ExactLikelihood(DecisionLikelihood):
@@ -173,14 +132,14 @@ class ExactLikelihood(DecisionLikelihood):
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
-        log_p, _ = exact_trials(theta, values[:, 1].long(), values[:, 0].contiguous(), self._kernel)
-        return log_p
+        """Every row is a cell of one trial."""
+        n, n_choices = len(values), len(self.simulator.choices)
+        after = torch.arange(n_choices) > values[:, 1:]
+        starts = torch.cat([(torch.arange(n).unsqueeze(1) + after).reshape(-1), torch.tensor([n])])
+        no_lapse = torch.zeros((), dtype=torch.float64)
+        return exact_cells(theta, no_lapse, 0.0, starts, n_choices, values[:, 0].contiguous(), self._kernel)[0]
 
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
-        total, _, _ = exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)
-        return total
-
-    def __repr__(self) -> str:
-        return f"ExactLikelihood({self.simulator.name}: {' '.join(self.simulator.names)})"
+        return exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)[0]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, name_rows
-from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellOutcomes, CellTrials, with_lapses
+from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellTrials, with_lapses
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulator
@@ -45,7 +45,7 @@ class Likelihood(ABC):
     kind
         "exact", "neural", ...
     sha256
-        Of the file it was loaded from; "" where there is none.
+        Of its weights file; "" where there is none.
 
     Examples
     --------
@@ -110,7 +110,8 @@ class Likelihood(ABC):
         lapse_seconds
             Lapses are uniform over the responses and over this many seconds, or up to the longest rt.
         """
-        return CellOutcomes.sort(values, cell, n_cells)
+        order = np.argsort(cell, kind="stable")
+        return CellTrials(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
 
     def log_prob_by_cell(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
         """Sum over each cell's trials of log[(1 - lapse) p(outcomes | theta) + lapse * density of a lapse].
@@ -244,6 +245,12 @@ class Likelihood(ABC):
                 )
             columns.append(column.expand(n))
         return torch.stack(columns, -1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._summary()})"
+
+    def _summary(self) -> str:
+        return f"{self.simulator.name}: {' '.join(self.simulator.names)}"
 
 
 def shift_of(simulator: Simulator, theta: Tensor) -> Tensor:

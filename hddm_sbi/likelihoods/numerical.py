@@ -87,6 +87,3 @@ class NumericalLikelihood(DecisionLikelihood):
             finite = np.isfinite(below) & np.isfinite(above)
             gradient[finite, column] = (above[finite] - below[finite]) / (2 * step)
         return gradient
-
-    def __repr__(self) -> str:
-        return f"NumericalLikelihood({self.simulator.name}: {' '.join(self.simulator.names)})"

@@ -157,15 +157,12 @@ def test_lapse_density_has_mass_one():
     assert longer.lapse_density == 1 / 28
 
 
-def test_operators_are_well_formed():
-    theta, trials, rt, choice, cell = cells()
+def test_operator_is_well_formed():
+    theta, trials, *_ = cells()
     kernel, starts, times = EXACT._kernel, torch.tensor(trials.starts), torch.tensor(trials.rt)
     lapse = torch.tensor(0.05, dtype=torch.float64)
     torch.library.opcheck(
         torch.ops.hddm_sbi.exact_cells.default, (theta, lapse, trials.lapse_density, starts, 2, times, kernel)
-    )
-    torch.library.opcheck(
-        torch.ops.hddm_sbi.exact_trials.default, (theta[cell], torch.tensor(choice), torch.tensor(rt), kernel)
     )
 
 

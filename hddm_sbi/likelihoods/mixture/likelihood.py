@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.card import Card, save_weights
+from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 from hddm_sbi.likelihoods.mixture.perceptron import packed
@@ -24,27 +23,21 @@ _CHUNK = 16_384
 _ROUNDING = -18.0
 
 
-class MixtureLikelihood(DecisionLikelihood):
-    """A likelihood learned from simulations: normalised by construction, smooth, zero at and below the shift.
+class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
+    """A likelihood learned by a mixture network: normalised by construction, smooth, zero at and below the shift.
 
-    network: trained weights, used in float64. box: where it was trained. sha256: of the weights file, "" if unsaved.
-    card: what made it, without which it cannot be saved.
+    Arguments as in `LearnedLikelihood`.
     """
-
-    kind = "neural"
 
     def __init__(
         self,
         simulator: Simulator,
         network: MixtureNetwork,
         box: Mapping[str, tuple[float, float]],
-        *,
-        sha256: str = "",
         card: Card | None = None,
     ) -> None:
-        super().__init__(simulator, box)
-        self.network = network.double().requires_grad_(False)
-        self.sha256, self.card = sha256, card
+        super().__init__(simulator, network, box, card)
+        self.network = network
 
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
@@ -124,39 +117,8 @@ class MixtureLikelihood(DecisionLikelihood):
         rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)
         return outcome_rows(rt, choice).numpy()
 
-    def save(self, path: str | Path) -> None:
-        """Write the weights (safetensors) and beside them the card (JSON) for `hs.load_likelihood(path)`.
-
-        Parameters
-        ----------
-        path
-            Of the `.safetensors` file; the card has the same name with `.json`.
-
-        Raises
-        ------
-        InputError
-            The likelihood has no card, because it was not trained by this package.
-
-        Examples
-        --------
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> import hddm_sbi as hs
-        >>> with TemporaryDirectory() as folder:
-        ...     hs.load_likelihood("ddm").save(Path(folder) / "mine.safetensors")
-        ...     hs.load_likelihood(Path(folder) / "mine.safetensors")
-        MixtureLikelihood(ddm: v a z t0, 1e9 simulations, KL 1.4e-6)
-        """
-        if self.card is None:
-            raise InputError(f"{self!r} has no card, which says what made it; only trained likelihoods are saved.")
-        self.card = save_weights(self.network, self.card, Path(path))
-
     def _distinct_mixtures(self, theta: Tensor) -> tuple[Mixture, Tensor]:
         """Mixtures of the distinct rows of theta, and which of them each row has."""
         rows, inverse = torch.unique(theta, dim=0, return_inverse=True)
         parts = zip(*(self.network.mixture(r) for r in rows.split(_CHUNK)), strict=True)
         return Mixture(*(torch.cat(part) for part in parts)), inverse
-
-    def __repr__(self) -> str:
-        summary = f", {self.card.summary()}" if self.card else ""
-        return f"MixtureLikelihood({self.simulator.name}: {' '.join(self.simulator.names)}{summary})"

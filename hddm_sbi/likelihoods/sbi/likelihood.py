@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
-from hddm_sbi.likelihoods.card import Card, save_weights
+from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.likelihoods.decision import DecisionLikelihood
-from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, Likelihood
+from hddm_sbi.likelihoods.learned import LearnedLikelihood
+from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials
 from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import kind
@@ -28,7 +28,7 @@ class LearnedDensity:
     """An sbi estimator in the coordinates of an encoding."""
 
     def __init__(self, estimator: Any, encoding: Encoding) -> None:
-        self.estimator = estimator.double().eval().requires_grad_(False)
+        self.estimator = estimator
         self.encoding = encoding
         self._kind = kind(encoding)
 
@@ -58,13 +58,8 @@ def _distinct(theta: Tensor) -> tuple[Tensor, Index]:
     return rows, row.numpy()
 
 
-class _Learned(Likelihood):
-    """What likelihoods around an sbi estimator have in common.
-
-    estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
-    """
-
-    kind = "neural"
+class _Learned(LearnedLikelihood):
+    """What likelihoods around an sbi estimator, trained on encoded outcomes, have in common."""
 
     def __init__(
         self,
@@ -74,9 +69,8 @@ class _Learned(Likelihood):
         box: Mapping[str, tuple[float, float]],
         card: Card,
     ) -> None:
-        super().__init__(simulator, box)
-        self.density, self.card = LearnedDensity(estimator, encoding), card
-        self.sha256 = card.sha256
+        super().__init__(simulator, estimator, box, card)
+        self.density = LearnedDensity(estimator, encoding)
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
@@ -90,36 +84,6 @@ class _Learned(Likelihood):
     @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
         return self.density.sample(theta, seed)
-
-    def save(self, path: str | Path) -> None:
-        """Write the weights (safetensors) and beside them the card (JSON) for `hs.load_likelihood(path)`.
-
-        Parameters
-        ----------
-        path
-            Of the `.safetensors` file; the card has the same name with `.json`.
-
-        Examples
-        --------
-        >>> from pathlib import Path
-        >>> from tempfile import TemporaryDirectory
-        >>> import hddm_sbi as hs
-        >>> def cookies(rate, rng):
-        ...     return rng.poisson(rate)
-        >>> likelihood = hs.train_likelihood(
-        ...     cookies, {"rate": (0.5, 20)}, 20_000, outcomes={"chips": "count"}, vectorised=True, progress=False
-        ... )
-        >>> with TemporaryDirectory() as folder:
-        ...     likelihood.save(Path(folder) / "cookies.safetensors")
-        ...     hs.load_likelihood(Path(folder) / "cookies.safetensors").simulator.names
-        ('rate',)
-        """
-        self.card = save_weights(self.density.estimator, self.card, Path(path))
-        self.sha256 = self.card.sha256
-
-    def __repr__(self) -> str:
-        names = " ".join(self.simulator.names)
-        return f"{type(self).__name__}({self.simulator.name}: {names}, {self.card.summary()})"
 
 
 class SbiLikelihood(_Learned):
