@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Totals, Trials
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Rows, Totals, Trials, of_row
 from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, Lapse, add_lapse, mix_lapse, upper_tail
 from hddm_sbi.types import Array
 
@@ -106,15 +106,17 @@ def _accumulate(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def delayed_cells(mixture: Components, g: Gradients, cells: Cells, lapse: Lapse, trials: Trials, to: Totals) -> None:
-    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures (cells, choices, k)."""
-    n_choices, shape = mixture.log_w.shape[1], (mixture.log_w.shape[2], _BLOCK)
+def delayed_cells(
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, lapse: Lapse, trials: Trials, to: Totals
+) -> None:
+    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures and g as in `of_row`."""
+    n_choices, shape = (len(trials.starts) - 1) // len(cells.s), (mixtures.shape[2], _BLOCK)
     block = _Block(np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape))
-    logp, weight = np.empty(_BLOCK), np.ones(_BLOCK)
-    (log_w, mean, log_sd), (g_w, g_mean, g_sd), (starts, rt) = mixture, g, trials
+    logp, weight, (cell, choice), (starts, rt) = np.empty(_BLOCK), np.ones(_BLOCK), rows, trials
     (s, t0, _, delay), (total, (g_s, g_t0, _, g_delay), g_lapse) = cells, to
-    for run in range(len(starts) - 1):
-        c, winner = run // n_choices, run % n_choices
+    for row in range(len(cell)):
+        c = cell[row]
+        run = c * n_choices + choice[row]
         width = max(delay[c], SHORTEST)
         # At or below t0 there is no density, only a lapse.
         above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
@@ -122,8 +124,7 @@ def delayed_cells(mixture: Components, g: Gradients, cells: Cells, lapse: Lapse,
             value, by_lapse = add_lapse(lapse, above - starts[run], 0.0, 0.0)
             total[c] += value
             g_lapse[c] += by_lapse
-        own = Components(log_w[c, winner], mean[c, winner], log_sd[c, winner])
-        to_own = Gradients(g_w[c, winner], g_mean[c, winner], g_sd[c, winner])
+        own, to_own = of_row(mixtures, g, row)
         for first in range(above, starts[run + 1], _BLOCK):
             d = rt[first : min(first + _BLOCK, starts[run + 1])] - t0[c]
             _density(d, width, s[c], own, block, logp)

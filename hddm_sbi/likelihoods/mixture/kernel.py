@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import overload
 
 from hddm_sbi.likelihoods.mixture.collapse import add_collapse, add_collapse_gradient
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
 from hddm_sbi.numerics.vecmath import (
     FAST,
     LOG_2PI_HALF,
@@ -239,19 +239,20 @@ def _coordinate(block: _Block, n: int, tail: int) -> None:
 # handed, and Numba to compile, all of them.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_cells(
-    mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
-    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures (cells, choices, k)."""
-    n_choices, n_components = mixture.log_w.shape[1], mixture.log_w.shape[2]
+    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures and g as in `of_row`."""
+    n_choices, n_components = (len(trials.starts) - 1) // len(cells.s), mixtures.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
     per_sd, block = np.empty((n_choices, n_components)), _room(e.shape[2])
     # Fields of records are read once: in a loop, Numba would count a reference at every turn.
-    (log_w, mean, log_sd), (g_w, g_mean, g_sd), (s, t0, clock, _), (starts, rt) = mixture, g, cells, trials
+    (cell, choice), (s, t0, clock, _), (starts, rt) = rows, cells, trials
     (racing, _, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks = block.d, block.s, block.clock
-    for run in range(len(starts) - 1):
-        c, winner = run // n_choices, run % n_choices
+    for row in range(len(cell)):
+        c, winner = cell[row], choice[row]
+        run = c * n_choices + winner
         # At or below t0, and once the bounds have met, there is no density, only a lapse.
         above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
         last = starts[run + 1]
@@ -264,8 +265,9 @@ def mixture_cells(
             g_lapse[c] += by_lapse
         for j in range(n_choices):
             if last > above and (j == winner or racing):
+                own, _ = of_row(mixtures, g, row - winner + j)
                 for k in range(n_components):
-                    per_sd[j, k] = _per_sd(log_sd[c, j, k])
+                    per_sd[j, k] = _per_sd(own.log_sd[k])
         for i in range(min(last - above, _BLOCK)):
             scale[i] = s[c]
             clocks[0, i], clocks[1, i], clocks[2, i] = clock[c, 0], clock[c, 1], clock[c, 2]
@@ -276,7 +278,7 @@ def mixture_cells(
             _coordinate(block, n, tail)
             for j in range(n_choices):
                 if j == winner or racing:
-                    own = Components(log_w[c, j], mean[c, j], log_sd[c, j])
+                    own, _ = of_row(mixtures, g, row - winner + j)
                     if j == winner:
                         _density(block, n, own, per_sd[j], e[j], q[j])
                     else:
@@ -287,7 +289,7 @@ def mixture_cells(
             block.slope[:n] = 0.0
             for j in range(n_choices):
                 if j == winner or racing:
-                    to_own = Gradients(g_w[c, j], g_mean[c, j], g_sd[c, j])
+                    _, to_own = of_row(mixtures, g, row - winner + j)
                     _accumulate(block, n, j == winner, per_sd[j], _Shares(e[j], q[j], h[j]), to_own)
             _by_time(block, n)
             g_s[c] -= total_of(block.slope, n)

@@ -80,9 +80,6 @@ class _Memory(NamedTuple):
     probability: Array
     log_p: Array
     g_log_p: Array
-    #: the mixtures by cell and choice, (3, BLOCK, choices, k).
-    by_cell: Array
-    g_by_cell: Array
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -93,8 +90,7 @@ def _memory(net: _Networks, n_choices: int) -> _Memory:
     share, probability = np.empty((n_choices, k, BLOCK)), np.empty((n_choices, BLOCK))
     mixture, g_mixture = np.empty((n_choices, 3, k, BLOCK)), np.empty((n_choices, 3, k, BLOCK))
     log_p, g_log_p = np.zeros((BLOCK, n_choices)), np.zeros((BLOCK, n_choices))
-    by_cell, g_by_cell = np.empty((3, BLOCK, n_choices, k)), np.empty((3, BLOCK, n_choices, k))
-    return _Memory(rows, density, share, mixture, g_mixture, score, probability, log_p, g_log_p, by_cell, g_by_cell)
+    return _Memory(rows, density, share, mixture, g_mixture, score, probability, log_p, g_log_p)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -198,20 +194,6 @@ def _mixed_back(rows: Rows, net: _Networks, memory: _Memory, to: Array) -> None:
                 to[cell[row], choice[row], j] = h[0, j, row - first]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _lay_out(rows: Rows, by_row: Array, by_cell: Array, back: bool) -> None:
-    """Copy mixtures (parts, 3, k, BLOCK) of rows to by_cell (3, cells, choices, k), or back."""
-    cell, choice = rows
-    # Element by element: Numba takes seconds to compile the assignment of a slice.
-    for row in range(len(cell)):
-        for part in range(3):
-            for k in range(by_cell.shape[3]):
-                if back:
-                    by_row[row // BLOCK, part, k, row % BLOCK] = by_cell[part, cell[row], choice[row], k]
-                else:
-                    by_cell[part, cell[row], choice[row], k] = by_row[row // BLOCK, part, k, row % BLOCK]
-
-
 # The one place where order decides: arguments and results of the operator, one by one, as the compiler passes them.
 # They take 30 of its lines.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -272,16 +254,10 @@ def _cells(
                 w, g = memory.mixture[first // BLOCK], memory.g_mixture[first // BLOCK]
                 mixtures = Components(w[0], w[1], w[2]), Gradients(g[0], g[1], g[2])
                 mixture_rows(some, *mixtures, cells, law, lapses, trials, to)
+        elif delayed:
+            delayed_cells(rows, memory.mixture, memory.g_mixture, cells, lapses, trials, to)
         else:
-            w, g = memory.by_cell, memory.g_by_cell
-            _lay_out(rows, memory.mixture, w, False)
-            g[:] = 0.0
-            mixtures = Components(w[0], w[1], w[2]), Gradients(g[0], g[1], g[2])
-            if delayed:
-                delayed_cells(*mixtures, cells, lapses, trials, to)
-            else:
-                mixture_cells(*mixtures, cells, law, lapses, trials, to)
-            _lay_out(rows, memory.g_mixture, g, True)
+            mixture_cells(rows, memory.mixture, memory.g_mixture, cells, law, lapses, trials, to)
         _mixed_back(rows, net, memory, g_x.density)
         if not racing:
             _scored_back(x, net.score, memory, g_x)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numba as nb
+
 from hddm_sbi.types import Array, Index
 
 
@@ -32,7 +34,7 @@ class Cells(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Mixtures of normals, (cells, choices, k), or of rows side by side (k, rows)."""
+    """A mixture of normals (k,), or those of rows side by side (k, rows)."""
 
     log_w: Array
     mean: Array
@@ -59,6 +61,14 @@ class Gradients(NamedTuple):
     log_w: Array
     mean: Array
     log_sd: Array
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def of_row(mixtures: Array, gradients: Array, row: int) -> tuple[Components, Gradients]:
+    """The mixture of a row and its gradients, from those of all rows, (parts, 3, k, rows of a part)."""
+    part, i = divmod(row, mixtures.shape[3])
+    w, g = mixtures[part], gradients[part]
+    return Components(w[0, :, i], w[1, :, i], w[2, :, i]), Gradients(g[0, :, i], g[1, :, i], g[2, :, i])
 
 
 class Totals(NamedTuple):
