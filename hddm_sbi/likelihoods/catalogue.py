@@ -104,7 +104,9 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
         if kind != "neural":
             raise InputError(f"{str(path)!r} is a learned likelihood; kind={kind!r} takes the name of a model.")
         card = checkpoint.read_card(path)
-        return checkpoint.load_any(path, simulator if simulator or card.declaration else load_simulator(card.model))
+        return checkpoint.load_likelihood(
+            path, simulator if simulator or card.declaration else load_simulator(card.model)
+        )
     if simulator is not None:
         raise InputError(f"simulator= goes with the path of a learned likelihood; got the name {str(name)!r}.")
     if kind == "exact":

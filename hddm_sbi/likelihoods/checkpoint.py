@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, versions_of, write_card
-from hddm_sbi.likelihoods.likelihood import Likelihood
+from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
-from hddm_sbi.simulation import Simulator, from_json
+from hddm_sbi.simulation import DecisionModel, Simulator, from_json
 
-__all__ = ["Card", "card_path", "load_any", "load_likelihood", "read_card", "save_weights", "versions_of", "write_card"]
-
-
-def load_likelihood(weights: Path, simulator: Simulator) -> MixtureLikelihood:
-    """A mixture network's likelihood, verified against its card and the model.
-
-    Raises InputError where the file is truncated, was changed after training, or belongs to another model, or where the
-    card's box leaves the model's support.
-    """
-    card = read_card(weights)
-    network = _network(weights, _verified(weights, card, simulator), card, simulator)
-    return MixtureLikelihood(simulator, network, card.box, card)
+__all__ = ["Card", "card_path", "load_likelihood", "read_card", "save_weights", "versions_of", "write_card"]
 
 
-def load_any(weights: Path, simulator: Simulator | None = None) -> Likelihood:
-    """Any learned likelihood, verified as above.
+@overload
+def load_likelihood(weights: Path, simulator: DecisionModel) -> MixtureLikelihood | SbiDecisionLikelihood: ...
 
-    simulator: where the model is not on the card (a shipped one), or is to be simulated: a card holds no code.
+
+@overload
+def load_likelihood(weights: Path, simulator: Simulator | None = None) -> LearnedLikelihood: ...
+
+
+def load_likelihood(weights: Path, simulator: Simulator | None = None) -> LearnedLikelihood:
+    """A learned likelihood, verified against its card and the model.
+
+    simulator: where the model is not on the card (a shipped one), or is to be simulated: a card holds no code. Raises
+    InputError where the file is truncated, was changed after training, or belongs to another model, or where the card's
+    box leaves the model's support.
     """
     card = read_card(weights)
     model = _declared(weights, card) if simulator is None else simulator
-    if card.network == "mixture":
-        return load_likelihood(weights, model)
     content = _verified(weights, card, model)
-    encoding, estimator = _estimator(weights, content, card, model)
-    kind = SbiDecisionLikelihood if model.is_decision_model else SbiLikelihood
-    return kind(model, estimator, encoding, card.box, card)
+    try:
+        return (_mixture if card.network == "mixture" else _estimator)(card, load(content), model)
+    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as reason:
+        raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
 
 
 def _declared(weights: Path, card: Card) -> Simulator:
@@ -88,24 +87,18 @@ def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
     return content
 
 
-def _network(weights: Path, content: bytes, card: Card, simulator: Simulator) -> MixtureNetwork:
-    try:
-        architecture = Architecture(**card.architecture)
-        network = MixtureNetwork(Reduction(simulator), architecture)
-        network.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError, TypeError) as reason:
-        raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
-    return network
+def _mixture(card: Card, state: dict[str, Tensor], simulator: Simulator) -> MixtureLikelihood:
+    network = MixtureNetwork(Reduction(simulator), Architecture(**card.architecture))
+    network.load_state_dict(state)
+    return MixtureLikelihood(simulator, network, card.box, card)
 
 
-def _estimator(weights: Path, content: bytes, card: Card, simulator: Simulator) -> tuple[Encoding, Any]:
+def _estimator(card: Card, state: dict[str, Tensor], simulator: Simulator) -> SbiLikelihood | SbiDecisionLikelihood:
     """An estimator built from the numbers on its card, with the weights of the file."""
-    try:
-        sizes = dict(card.architecture)
-        location, spread = (tuple(float(x) for x in sizes.pop(name)) for name in ("location", "spread"))
-        encoding = Encoding(simulator, location, spread, tuple(int(x) for x in sizes.pop("sizes")))
-        estimator = build(encoding, EstimatorShape(**sizes))
-        estimator.load_state_dict(load(content))
-    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as reason:
-        raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
-    return encoding, estimator
+    sizes = dict(card.architecture)
+    location, spread = (tuple(float(x) for x in sizes.pop(name)) for name in ("location", "spread"))
+    encoding = Encoding(simulator, location, spread, tuple(int(x) for x in sizes.pop("sizes")))
+    estimator = build(encoding, EstimatorShape(**sizes))
+    estimator.load_state_dict(state)
+    kind = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
+    return kind(simulator, estimator, encoding, card.box, card)

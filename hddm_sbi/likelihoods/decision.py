@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -100,8 +101,7 @@ class DecisionLikelihood(Likelihood):
 
     def _log_density_of_all(self, rt: Tensor, theta: Tensor) -> Tensor:
         """Log density of rt, whatever the response, (n,)."""
-        choices = range(len(self.simulator.choices))
-        by_choice = torch.stack([self.log_prob_rows(outcome_rows(rt, torch.full_like(rt, c)), theta) for c in choices])
+        by_choice = self._by_choice(self.log_prob_rows, rt, theta)
         possible = (by_choice > -torch.inf).any(0)
         # The untaken branch must stay finite, or its gradient would be nan.
         return torch.where(possible, torch.logsumexp(torch.where(possible, by_choice, 0.0), 0), -torch.inf)
@@ -186,9 +186,7 @@ class DecisionLikelihood(Likelihood):
         """
         rows = self._theta(theta, n_rows(theta))
         forever = torch.full((len(rows),), torch.inf, dtype=torch.float64)
-        choices = range(len(self.simulator.choices))
-        by_choice = [self.cdf_rows(outcome_rows(forever, torch.full_like(forever, c)), rows) for c in choices]
-        return torch.stack(by_choice, -1)
+        return self._by_choice(self.cdf_rows, forever, rows).T.contiguous()
 
     def quantile(self, probability: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """The rt below which a trial with this response lies with this probability, by bisection.
@@ -236,6 +234,11 @@ class DecisionLikelihood(Likelihood):
         The integral of the density from rt on: 1 - P(RT <= rt) would be rounding there.
         """
         return quadrature.log_survival(self, rt, theta)
+
+    def _by_choice(self, law: Callable[[Tensor, Tensor], Tensor], rt: Tensor, theta: Tensor) -> Tensor:
+        """A law of outcomes (n, 2) and theta (n, p), for every choice with these times: (n_choices, n)."""
+        choices = range(len(self.simulator.choices))
+        return torch.stack([law(outcome_rows(rt, torch.full_like(rt, c)), theta) for c in choices])
 
     def _outcomes(self, rt: ArrayLike, response: ArrayLike) -> Tensor:
         """rt (n,) seconds and response codes (n,) as outcomes (n, 2)."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
+from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.simulation import DecisionModel
 from hddm_sbi.types import Array, Index
@@ -60,9 +60,7 @@ class NumericalLikelihood(DecisionLikelihood):
     @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
         """log[1 - P(RT <= rt)]: the equation is solved up to rt only, so the far tail is not known."""
-        choices = range(len(self.simulator.choices))
-        done = torch.stack([self.cdf_rows(outcome_rows(rt, torch.full_like(rt, c)), theta) for c in choices]).sum(0)
-        return torch.log1p(-done)
+        return torch.log1p(-self._by_choice(self.cdf_rows, rt, theta).sum(0))
 
     def _log_density(self, row: Array, decision: Array, choice: Index, t_max: float) -> tuple[Array, Array]:
         """log density of trials at one theta, and its slope in time. decision: (n,) decision times, seconds."""

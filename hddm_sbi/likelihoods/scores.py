@@ -6,12 +6,42 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 
+@dataclass(frozen=True, kw_only=True)
 class AccuracyScores:
-    """Scores of a likelihood whose model has a reference or can be simulated at will."""
+    """Scores of a likelihood whose model has a reference or can be simulated at will.
+
+    Attributes
+    ----------
+    KL, KL_se
+        KL divergence per trial, in nats, and its standard error.
+    mean_abs_error
+        Of log p per trial.
+    posterior_bias
+        The largest of `posterior_bias_mean`.
+    posterior_bias_mean, posterior_bias_largest
+        Bias of the posterior mode in posterior sds, by parameter, over the parameter sets.
+    reference
+        The kind of likelihood that is the reference, "exact" or "numerical"; "simulated" without one.
+    trials, thetas
+        Number of simulated trials, and of their parameter sets, for the errors per trial.
+    parameter_sets, trials_per_set
+        For the posterior bias.
+    seed
+        Same seed, same scores.
+    """
 
     KL: float
+    KL_se: float
     mean_abs_error: float
     posterior_bias: float
+    posterior_bias_mean: dict[str, float]
+    posterior_bias_largest: dict[str, float]
+    reference: str
+    trials: int
+    thetas: int
+    parameter_sets: int
+    trials_per_set: int
+    seed: int
 
     def headline(self) -> dict[str, float]:
         """The scores that have targets, for a table of models."""
@@ -22,79 +52,45 @@ class AccuracyScores:
         return f"{simulations:.0e} simulations, KL {self.KL:.1e}".replace("e+0", "e").replace("e-0", "e-")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ReferenceScores(AccuracyScores):
-    """Scores against a closed form or a solved equation.
+    """Scores against a closed form or a solved equation, over the accuracy ranges of the parameters.
 
     Attributes
     ----------
-    KL, KL_se
-        KL divergence per trial, in nats, and its standard error.
-    mean_abs_error, abs_error_quantile_999
+    abs_error_quantile_999
         Of log p per trial.
     score_error
         Error of d log p / d theta relative to its size, by parameter.
     KL_whole_box, mean_abs_error_whole_box
-        The same over the whole box; those above are over the accuracy ranges of the parameters.
-    posterior_bias
-        The largest of `posterior_bias_mean`.
-    posterior_bias_mean, posterior_bias_largest
-        Bias of the posterior mode in posterior sds, by parameter, over the parameter sets.
+        The same over the whole box.
     tails
         Mean absolute error of log p where data are scarce, by tail.
-    reference
-        The kind of likelihood that is the reference, "exact" or "numerical".
-    trials, thetas
-        Number of simulated trials, and of their parameter sets, for the errors per trial.
-    parameter_sets, trials_per_set
-        For the posterior bias.
-    seed
-        Same seed, same scores.
     """
 
     kind: ClassVar[str] = "reference"
-    KL: float
-    KL_se: float
-    mean_abs_error: float
     abs_error_quantile_999: float
     score_error: dict[str, float]
     KL_whole_box: float
     mean_abs_error_whole_box: float
-    posterior_bias: float
-    posterior_bias_mean: dict[str, float]
-    posterior_bias_largest: dict[str, float]
     tails: dict[str, float]
-    reference: str
-    trials: int
-    thetas: int
-    parameter_sets: int
-    trials_per_set: int
-    seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SimulationScores(AccuracyScores):
     """Scores over the whole box by simulated trials alone.
 
-    Attributes as in `ReferenceScores`, and `KL_largest`, the largest KL of a parameter set, and `posterior_bias_se`,
-    the standard error of a bias at one parameter set.
+    Attributes
+    ----------
+    KL_largest
+        The largest KL of a parameter set.
+    posterior_bias_se
+        Standard error of a bias at one parameter set.
     """
 
     kind: ClassVar[str] = "simulation"
-    KL: float
-    KL_se: float
     KL_largest: float
-    mean_abs_error: float
-    posterior_bias: float
-    posterior_bias_mean: dict[str, float]
-    posterior_bias_largest: dict[str, float]
     posterior_bias_se: float
-    reference: str
-    trials: int
-    thetas: int
-    parameter_sets: int
-    trials_per_set: int
-    seed: int
 
 
 @dataclass(frozen=True)

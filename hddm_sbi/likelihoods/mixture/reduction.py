@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.features import linear, logarithmic
 from hddm_sbi.likelihoods.mixture.time_map import TimeMap
 from hddm_sbi.simulation import Clock, Parameter, Power, Simulator
 
@@ -171,12 +172,17 @@ class Reduction:
         features = []
         for column, parameter in enumerate(self.parameters):
             x, name = views[..., column], parameter.name
+            (low, high), (first, last) = self._range[name], parameter.support
+            end = last + _ROUNDED * (last - first)
             if name in self.symmetries.complemented:
                 features += [4.0 * (x - 0.5), torch.log(x) + 0.8]
             elif self._near_end(parameter):
-                features += self._ending(x, *self._range[name], parameter.support)
-            elif parameter.support[0] == 0.0:
-                features += self._positive(x, *self._range[name])
+                # Itself, and the log distance to the end of its support.
+                features += [linear(x, low, high), logarithmic(end - x, end - high, end - low)]
+            elif first == 0.0 and low == 0.0:
+                features += [linear(x, low, high), 4.0 * (x / high) ** 2 - 2.0]
+            elif first == 0.0:
+                features += [linear(x, low, high), logarithmic(x, low, high)]
             else:
                 features += unbounded(name, x)
         return torch.stack(features, -1)
@@ -187,21 +193,6 @@ class Reduction:
         if not math.isfinite(last - first) or parameter.from_data or parameter.name in self.symmetries.tangents:
             return False
         return parameter.high > last - _NEAR * (last - first)
-
-    def _ending(self, x: Tensor, low: float, high: float, support: tuple[float, float]) -> list[Tensor]:
-        """Features of a parameter whose support ends: itself, and the log distance to that end; between -2 and 2."""
-        end = support[1] + _ROUNDED * (support[1] - support[0])
-        middle = 0.5 * math.log((end - low) * (end - high))
-        half = 0.5 * math.log((end - low) / (end - high))
-        return [4.0 * (x - low) / (high - low) - 2.0, 2.0 * (torch.log(end - x) - middle) / half]
-
-    def _positive(self, x: Tensor, low: float, high: float) -> list[Tensor]:
-        """Features of a positive parameter: itself, and its log (its square where 0 is in the box); about -2 to 2."""
-        linear = 4.0 * (x - low) / (high - low) - 2.0
-        if low > 0.0:
-            middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)
-            return [linear, 2.0 * (torch.log(x) - middle) / half]
-        return [linear, 4.0 * (x / high) ** 2 - 2.0]
 
     def _by_name(self, theta: Tensor) -> dict[str, Tensor]:
         """The columns of theta; where choices race, of the shared parameters."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.features import linear, logarithmic
 from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.simulation import Parameter, Simulator
 from hddm_sbi.types import Array
@@ -129,10 +130,6 @@ def _unit(simulator: Simulator) -> tuple[tuple[float, ...], tuple[float, ...], t
 
 
 def _features(parameter: Parameter, x: Tensor) -> list[Tensor]:
-    """A parameter between -2 and 2 over its box; its logarithm as well where the box keeps clear of 0."""
-    low, high = parameter.low, parameter.high
-    linear = 4.0 * (x - low) / (high - low) - 2.0
-    if low <= 0.0:
-        return [linear]
-    middle, half = 0.5 * math.log(low * high), 0.5 * math.log(high / low)
-    return [linear, 2.0 * (torch.log(x) - middle) / half]
+    """A parameter; its logarithm as well where the box keeps clear of 0."""
+    box = parameter.low, parameter.high
+    return [linear(x, *box)] if parameter.low <= 0.0 else [linear(x, *box), logarithmic(x, *box)]

@@ -24,32 +24,6 @@ from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
 
 
-class LearnedDensity:
-    """An sbi estimator in the coordinates of an encoding."""
-
-    def __init__(self, estimator: Any, encoding: Encoding) -> None:
-        self.estimator = estimator
-        self.encoding = encoding
-        self._kind = kind(encoding)
-
-    def log_prob(self, values: Tensor, theta: Tensor, row: Index) -> Tensor:
-        """Log density of values (n, k) given `theta[row]`, (n,): the network is evaluated once per row of theta."""
-        discrete = self.encoding.encode(values, theta.detach()[row]).discrete
-        y, _, log_stretch = self.encoding.encode(values, theta[torch.as_tensor(row)])
-        rows = self.encoding.condition(theta)
-        if self._kind == "mixed":
-            return mixed_log_density(self.estimator, y, discrete, rows, row) + log_stretch
-        x = discrete if self._kind == "categorical" else y
-        return log_density(self.estimator, x, rows, row) + log_stretch
-
-    def sample(self, theta: Tensor, seed: int) -> Array:
-        """Outcomes (n, k), one row for each of theta (n, p)."""
-        with torch.no_grad(), default_dtype(torch.float64), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            x = self.estimator.sample(torch.Size(), self.encoding.condition(theta.detach()))
-        return np.asarray(self.encoding.decode(x.reshape(len(theta), -1), theta.detach()).numpy())
-
-
 def _distinct(theta: Tensor) -> tuple[Tensor, Index]:
     """Rows of theta to evaluate, and which of them each has; every row is its own where gradients are needed."""
     if theta.requires_grad:
@@ -70,20 +44,33 @@ class _Learned(LearnedLikelihood):
         card: Card,
     ) -> None:
         super().__init__(simulator, estimator, box, card)
-        self.density = LearnedDensity(estimator, encoding)
+        self.estimator, self.encoding = estimator, encoding
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
-        return self.density.log_prob(values, *_distinct(theta))
+        return self._log_prob(values, *_distinct(theta))
 
     @override
     def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
         """The network runs once per row of theta."""
-        return self.density.log_prob(values, theta, row.numpy())
+        return self._log_prob(values, theta, row.numpy())
+
+    def _log_prob(self, values: Tensor, theta: Tensor, row: Index) -> Tensor:
+        discrete = self.encoding.encode(values, theta.detach()[row]).discrete
+        y, _, log_stretch = self.encoding.encode(values, theta[torch.as_tensor(row)])
+        rows, outcomes = self.encoding.condition(theta), kind(self.encoding)
+        if outcomes == "mixed":
+            return mixed_log_density(self.estimator, y, discrete, rows, row) + log_stretch
+        x = discrete if outcomes == "categorical" else y
+        return log_density(self.estimator, x, rows, row) + log_stretch
 
     @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
-        return self.density.sample(theta, seed)
+        theta = theta.detach()
+        with torch.no_grad(), default_dtype(torch.float64), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            x = self.estimator.sample(torch.Size(), self.encoding.condition(theta))
+        return np.asarray(self.encoding.decode(x.reshape(len(theta), -1), theta).numpy())
 
 
 class SbiLikelihood(_Learned):
@@ -97,12 +84,12 @@ class SbiLikelihood(_Learned):
         self, values: Array, cell: Index, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
     ) -> CellTrials:
         """Raises InputError for counts beyond those of the simulations."""
-        self.density.encoding.check(values)
+        self.encoding.check(values)
         return super().group_by_cell(values, cell, n_cells, lapse_seconds)
 
     @override
     def n_values(self, column: int) -> int:
-        encoding = self.density.encoding
+        encoding = self.encoding
         before = [outcome for outcome in self.simulator.outcomes[:column] if outcome.discrete]
         return encoding.sizes[len(before)]
 
@@ -126,7 +113,7 @@ class SbiLikelihood(_Learned):
                 )
             columns.append(numbers)
         values = np.stack(columns, -1)
-        self.density.encoding.check(values)
+        self.encoding.check(values)
         return self.log_prob_rows(torch.as_tensor(values), self._theta(theta, len(values)))
 
 
