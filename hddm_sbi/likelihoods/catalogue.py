@@ -109,13 +109,13 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
         )
     if simulator is not None:
         raise InputError(f"simulator= goes with the path of a learned likelihood; got the name {str(name)!r}.")
-    if kind == "exact":
-        return ExactLikelihood(load_simulator(str(name)))
-    if kind == "numerical":
-        return NumericalLikelihood(load_simulator(str(name)))
-    if kind != "neural":
+    if kind not in _KINDS:
         raise InputError(f"kind must be 'neural', 'exact' or 'numerical'; got {kind!r}.")
-    model = load_simulator(str(name))
+    return _KINDS[kind](load_simulator(str(name)))
+
+
+def _pretrained(model: DecisionModel) -> Likelihood:
+    """The learned likelihood of a model of the package."""
     weights = weights_of(model.name)
     if weights is None:
         raise InputError(
@@ -123,6 +123,9 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
             f"{model.name}`" + (", or use kind='exact'." if model.log_density else ".")
         )
     return checkpoint.load_likelihood(weights, model)
+
+
+_KINDS = {"neural": _pretrained, "exact": ExactLikelihood, "numerical": NumericalLikelihood}
 
 
 def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihood) -> tuple[Simulator, Likelihood]:

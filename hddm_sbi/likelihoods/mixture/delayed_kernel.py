@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
+from hddm_sbi.likelihoods.mixture.kernel import with_density
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Rows, Totals, Trials, of_row
-from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, Lapse, add_lapse, mix_lapse, upper_tail
+from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, Lapse, mix_lapse, upper_tail
 from hddm_sbi.types import Array
 
 _BLOCK = 128
@@ -112,21 +113,16 @@ def delayed_cells(
     """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures and g as in `of_row`."""
     n_choices, shape = (len(trials.starts) - 1) // len(cells.s), (mixtures.shape[2], _BLOCK)
     block = _Block(np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape))
-    logp, weight, (cell, choice), (starts, rt) = np.empty(_BLOCK), np.ones(_BLOCK), rows, trials
+    logp, weight, (cell, choice), rt = np.empty(_BLOCK), np.ones(_BLOCK), rows, trials.rt
     (s, t0, _, delay), (total, (g_s, g_t0, _, g_delay), g_lapse) = cells, to
     for row in range(len(cell)):
         c = cell[row]
         run = c * n_choices + choice[row]
         width = max(delay[c], SHORTEST)
-        # At or below t0 there is no density, only a lapse.
-        above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
-        if above > starts[run]:
-            value, by_lapse = add_lapse(lapse, above - starts[run], 0.0, 0.0)
-            total[c] += value
-            g_lapse[c] += by_lapse
+        above, last = with_density(run, c, cells, lapse, trials, to)
         own, to_own = of_row(mixtures, g, row)
-        for first in range(above, starts[run + 1], _BLOCK):
-            d = rt[first : min(first + _BLOCK, starts[run + 1])] - t0[c]
+        for first in range(above, last, _BLOCK):
+            d = rt[first : min(first + _BLOCK, last)] - t0[c]
             _density(d, width, s[c], own, block, logp)
             value, by_lapse = mix_lapse(lapse, logp, weight, len(d))
             total[c] += value

@@ -235,8 +235,25 @@ def _coordinate(block: _Block, n: int, tail: int) -> None:
             logp[i] += log_positive(stretch[i])
 
 
-# Over 50 lines, as `mixture_rows` is: each step needs most of the arrays, and a function of its own would have to be
-# handed, and Numba to compile, all of them.
+@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+def with_density(run: int, c: int, cells: Cells, lapse: Lapse, trials: Trials, to: Totals) -> tuple[int, int]:
+    """First and last trial of a run with a density; adds the others to the totals of their cell.
+
+    At or below t0, and once the bounds have met, there is only a lapse.
+    """
+    (starts, rt), t0, closing = trials, cells.t0[c], cells.clock[c, 0]
+    first = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0, side="right")
+    last = starts[run + 1]
+    if closing > 0.0:
+        last = first + np.searchsorted(rt[first:last], t0 + 1.0 / closing, side="left")
+    outside = first - starts[run] + starts[run + 1] - last
+    if outside > 0:
+        value, by_lapse = add_lapse(lapse, outside, 0.0, 0.0)
+        to.total[c] += value
+        to.lapse[c] += by_lapse
+    return first, last
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_cells(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
@@ -247,27 +264,19 @@ def mixture_cells(
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
     per_sd, block = np.empty((n_choices, n_components)), _room(e.shape[2])
     # Fields of records are read once: in a loop, Numba would count a reference at every turn.
-    (cell, choice), (s, t0, clock, _), (starts, rt) = rows, cells, trials
+    (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
     (racing, _, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks = block.d, block.s, block.clock
     for row in range(len(cell)):
         c, winner = cell[row], choice[row]
-        run = c * n_choices + winner
-        # At or below t0, and once the bounds have met, there is no density, only a lapse.
-        above = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0[c], side="right")
-        last = starts[run + 1]
-        if clock[c, 0] > 0.0:
-            last = above + np.searchsorted(rt[above:last], t0[c] + 1.0 / clock[c, 0], side="left")
-        outside = above - starts[run] + starts[run + 1] - last
-        if outside > 0:
-            value, by_lapse = add_lapse(lapse, outside, 0.0, 0.0)
-            total[c] += value
-            g_lapse[c] += by_lapse
-        for j in range(n_choices):
-            if last > above and (j == winner or racing):
-                own, _ = of_row(mixtures, g, row - winner + j)
-                for k in range(n_components):
-                    per_sd[j, k] = _per_sd(own.log_sd[k])
+        above, last = with_density(c * n_choices + winner, c, cells, lapse, trials, to)
+        if above == last:
+            continue
+        choices = range(n_choices) if racing else range(winner, winner + 1)
+        for j in choices:
+            own, _ = of_row(mixtures, g, row - winner + j)
+            for k in range(n_components):
+                per_sd[j, k] = _per_sd(own.log_sd[k])
         for i in range(min(last - above, _BLOCK)):
             scale[i] = s[c]
             clocks[0, i], clocks[1, i], clocks[2, i] = clock[c, 0], clock[c, 1], clock[c, 2]
@@ -276,21 +285,19 @@ def mixture_cells(
             for i in range(n):
                 d[i] = rt[first + i] - t0[c]
             _coordinate(block, n, tail)
-            for j in range(n_choices):
-                if j == winner or racing:
-                    own, _ = of_row(mixtures, g, row - winner + j)
-                    if j == winner:
-                        _density(block, n, own, per_sd[j], e[j], q[j])
-                    else:
-                        _survival(block, n, own, per_sd[j], _Shares(e[j], q[j], h[j]))
+            for j in choices:
+                own, _ = of_row(mixtures, g, row - winner + j)
+                if j == winner:
+                    _density(block, n, own, per_sd[j], e[j], q[j])
+                else:
+                    _survival(block, n, own, per_sd[j], _Shares(e[j], q[j], h[j]))
             value, by_lapse = mix_lapse(lapse, block.logp, block.weight, n)
             total[c] += value
             g_lapse[c] += by_lapse
             block.slope[:n] = 0.0
-            for j in range(n_choices):
-                if j == winner or racing:
-                    _, to_own = of_row(mixtures, g, row - winner + j)
-                    _accumulate(block, n, j == winner, per_sd[j], _Shares(e[j], q[j], h[j]), to_own)
+            for j in choices:
+                _, to_own = of_row(mixtures, g, row - winner + j)
+                _accumulate(block, n, j == winner, per_sd[j], _Shares(e[j], q[j], h[j]), to_own)
             _by_time(block, n)
             g_s[c] -= total_of(block.slope, n)
             g_t0[c] -= total_of(block.by_d, n)
@@ -298,6 +305,8 @@ def mixture_cells(
                 g_clock[c, part] += total_of(block.by_clock[part], n)
 
 
+# Over 50 lines: each step needs most of the arrays, and a function of its own would have to be handed, and Numba to
+# compile, all of them.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_rows(
     rows: Rows, mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals

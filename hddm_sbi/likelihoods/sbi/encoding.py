@@ -48,7 +48,8 @@ class Encoding:
     def of(cls, simulator: Simulator, values: Array, theta: Array) -> Encoding:
         """The encoding that suits simulated outcomes (n, k) at theta (n, p). Counts may exceed the largest of them by a
         tenth."""
-        raw = cls(simulator, *_unit(simulator))
+        n = sum(not o.discrete for o in simulator.outcomes)
+        raw = cls(simulator, (0.0,) * n, (1.0,) * n, ())
         y = raw.encode(torch.as_tensor(values), torch.as_tensor(theta)).continuous.numpy()
         sizes = tuple(
             len(o.categories) or math.ceil(1.1 * values[:, k].max()) + 2
@@ -122,11 +123,6 @@ class Encoding:
                     f"{outcome.name!r} is {values[beyond[0], k]:g} in row {beyond[0]} (0 = first), but the likelihood "
                     f"was trained on counts up to {size - 1}; train it on a box or prior that makes such counts."
                 )
-
-
-def _unit(simulator: Simulator) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    n = sum(not o.discrete for o in simulator.outcomes)
-    return (0.0,) * n, (1.0,) * n, ()
 
 
 def _features(parameter: Parameter, x: Tensor) -> list[Tensor]:
