@@ -27,7 +27,7 @@ class LearnedLikelihood(Likelihood):
         self, simulator: Simulator, network: nn.Module, box: Mapping[str, tuple[float, float]], card: Card | None = None
     ) -> None:
         super().__init__(simulator, box)
-        self._weights, self.card = network.double().eval().requires_grad_(False), card
+        self.network, self.card = network.double().eval().requires_grad_(False), card
 
     @property
     @override
@@ -60,7 +60,7 @@ class LearnedLikelihood(Likelihood):
         """
         if self.card is None:
             raise InputError(f"{self!r} has no card, which says what made it; only trained likelihoods are saved.")
-        self.card = save_weights(self._weights, self.card, Path(path))
+        self.card = save_weights(self.network, self.card, Path(path))
 
     @override
     def _summary(self) -> str:

@@ -340,7 +340,7 @@ def test_outcomes_and_parameters_outside_are_refused(learned_cookies, learned_co
         with pytest.raises(InputError, match=mention):
             learned_cookies.log_prob(outcomes, theta)
     with pytest.raises(InputError, match=r"3 parameters|must have 3|in its last dimension"):
-        hs.SBIToPyro(learned_coin.estimator, torch.zeros(17))
+        hs.SBIToPyro(learned_coin.network, torch.zeros(17))
 
 
 class Malicious:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 from hddm_sbi.likelihoods.mixture.perceptron import packed
-from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array
 
 #: rows of theta that go through the network at a time where every trial has its own.
@@ -29,15 +25,7 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
     Arguments as in `LearnedLikelihood`.
     """
 
-    def __init__(
-        self,
-        simulator: Simulator,
-        network: MixtureNetwork,
-        box: Mapping[str, tuple[float, float]],
-        card: Card | None = None,
-    ) -> None:
-        super().__init__(simulator, network, box, card)
-        self.network = network
+    network: MixtureNetwork
 
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:

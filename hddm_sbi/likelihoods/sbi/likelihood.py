@@ -35,6 +35,8 @@ def _distinct(theta: Tensor) -> tuple[Tensor, Index]:
 class _Learned(LearnedLikelihood):
     """What likelihoods around an sbi estimator, trained on encoded outcomes, have in common."""
 
+    network: Any
+
     def __init__(
         self,
         simulator: Simulator,
@@ -44,7 +46,7 @@ class _Learned(LearnedLikelihood):
         card: Card,
     ) -> None:
         super().__init__(simulator, estimator, box, card)
-        self.estimator, self.encoding = estimator, encoding
+        self.encoding = encoding
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
@@ -60,16 +62,16 @@ class _Learned(LearnedLikelihood):
         y, _, log_stretch = self.encoding.encode(values, theta[torch.as_tensor(row)])
         rows, outcomes = self.encoding.condition(theta), kind(self.encoding)
         if outcomes == "mixed":
-            return mixed_log_density(self.estimator, y, discrete, rows, row) + log_stretch
+            return mixed_log_density(self.network, y, discrete, rows, row) + log_stretch
         x = discrete if outcomes == "categorical" else y
-        return log_density(self.estimator, x, rows, row) + log_stretch
+        return log_density(self.network, x, rows, row) + log_stretch
 
     @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
         theta = theta.detach()
         with torch.no_grad(), default_dtype(torch.float64), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            x = self.estimator.sample(torch.Size(), self.encoding.condition(theta))
+            x = self.network.sample(torch.Size(), self.encoding.condition(theta))
         return np.asarray(self.encoding.decode(x.reshape(len(theta), -1), theta).numpy())
 
 
