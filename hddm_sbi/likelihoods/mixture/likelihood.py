@@ -34,7 +34,6 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
         views = reduction.views(theta)
         density_weights, density_sizes = packed(network.density)
         score_weights, score_sizes = (views.new_empty(0), [0]) if reduction.racing else packed(network.score)
-        location, spread, log_spread = network.architecture.scale
         return neural_cells(
             views=views,
             density_x=reduction.density_features(views),
@@ -43,16 +42,12 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
             density_sizes=density_sizes,
             score_weights=score_weights,
             score_sizes=score_sizes,
-            location=location,
-            spread=spread,
-            log_spread=log_spread,
+            scale=list(network.architecture.scale),
             s=reduction.log_time_scale(theta),
             t0=reduction.shift(theta),
             clock=reduction.clock(theta),
             delay=reduction.delay(theta),
-            racing=reduction.racing,
-            delayed=reduction.delayed,
-            tail=reduction.times.tail,
+            law=[int(reduction.racing), int(reduction.delayed), reduction.times.tail],
             lapse=lapse,
             lapse_density=trials.lapse_density,
             starts=torch.from_numpy(trials.starts),

@@ -205,16 +205,12 @@ def _cells(
     density_sizes: Index,
     score_weights: Array,
     score_sizes: Index,
-    location: float,
-    spread: float,
-    log_spread: float,
+    scale: Array,
     s: Array,
     t0: Array,
     clock: Array,
     delay: Array,
-    racing: bool,
-    delayed: bool,
-    tail: int,
+    law: Index,
     lapse: float,
     lapse_density: float,
     starts: Index,
@@ -232,8 +228,8 @@ def _cells(
     """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
     n_cells, n_choices = views.shape[:2]
     density, score = perceptron(density_weights, density_sizes), perceptron(score_weights, score_sizes)
-    net = _Networks(density, score, (location, spread, log_spread))
-    law, lapses, memory = Law(racing, delayed, tail), lapse_law(lapse, lapse_density), _memory(net, n_choices)
+    net, lapses = _Networks(density, score, (scale[0], scale[1], scale[2])), lapse_law(lapse, lapse_density)
+    laws, memory = Law(law[0] == 1, law[1] == 1, law[2]), _memory(net, n_choices)
     for start in range(0, n_cells, BLOCK):
         stop = min(start + BLOCK, n_cells)
         at = slice(start, stop)
@@ -242,24 +238,24 @@ def _cells(
         cells, g_cells = Cells(s[at], t0[at], clock[at], delay[at]), Cells(g_s[at], g_t0[at], g_clock[at], g_delay[at])
         trials = Trials(starts[start * n_choices : stop * n_choices + 1], rt)
         to = Totals(total[at], g_cells, g_lapse[at])
-        if not racing:
+        if not laws.racing:
             _scored(x, net.score, memory)
         memory.g_log_p[:], memory.g_mixture[:] = 0.0, 0.0
-        n, most = _rows(trials.starts, n_choices, racing, memory.rows)
+        n, most = _rows(trials.starts, n_choices, laws.racing, memory.rows)
         rows = Rows(memory.rows.cell[:n], memory.rows.choice[:n])
         _mixed(x.density, rows, net, memory)
-        if most <= _FEW and not (racing or delayed):
+        if most <= _FEW and not (laws.racing or laws.delayed):
             for first in range(0, n, BLOCK):
                 some = Rows(rows.cell[first : first + BLOCK], rows.choice[first : first + BLOCK])
                 w, g = memory.mixture[first // BLOCK], memory.g_mixture[first // BLOCK]
                 mixtures = Components(w[0], w[1], w[2]), Gradients(g[0], g[1], g[2])
-                mixture_rows(some, *mixtures, cells, law, lapses, trials, to)
-        elif delayed:
+                mixture_rows(some, *mixtures, cells, laws, lapses, trials, to)
+        elif laws.delayed:
             delayed_cells(rows, memory.mixture, memory.g_mixture, cells, lapses, trials, to)
         else:
-            mixture_cells(rows, memory.mixture, memory.g_mixture, cells, law, lapses, trials, to)
+            mixture_cells(rows, memory.mixture, memory.g_mixture, cells, laws, lapses, trials, to)
         _mixed_back(rows, net, memory, g_x.density)
-        if not racing:
+        if not laws.racing:
             _scored_back(x, net.score, memory, g_x)
 
 
@@ -272,16 +268,12 @@ def neural_cells(
     density_sizes: list[int],
     score_weights: Tensor,
     score_sizes: list[int],
-    location: float,
-    spread: float,
-    log_spread: float,
+    scale: list[float],
     s: Tensor,
     t0: Tensor,
     clock: Tensor,
     delay: Tensor,
-    racing: bool,
-    delayed: bool,
-    tail: int,
+    law: list[int],
     lapse: Tensor,
     lapse_density: float,
     starts: Tensor,
@@ -290,12 +282,13 @@ def neural_cells(
     """Log likelihood of every cell, then its gradients by views, density_x, score_x, s, t0, clock, delay and lapse.
 
     views (n, choices, r), and their features of the density and of the score, (n, choices, 2 r). Weights: of every
-    layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). s, t0, delay (n,), clock (n, 3).
+    layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
+    s, t0, delay (n,), clock (n, 3). law: 1 where choices race, 1 where a delay follows, and the tail, as in `Law`.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
-    networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), location, spread, log_spread
+    networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)
     by_cell = [x.detach().contiguous().numpy() for x in (s, t0, clock, delay)]
-    trials = racing, delayed, tail, float(lapse), lapse_density, starts.numpy(), rt.numpy()
+    trials = np.array(law), float(lapse), lapse_density, starts.numpy(), rt.numpy()
     results = [torch.zeros(x.shape, dtype=torch.float64) for x in (t0, views, density_x, score_x, s, t0, clock, t0, t0)]
     _cells(*arrays[:3], *networks, *by_cell, *trials, *(x.numpy() for x in results))  # type: ignore[call-arg, arg-type]
     total, *gradients = results
@@ -304,7 +297,7 @@ def neural_cells(
 
 @neural_cells.register_fake
 def _(views: Tensor, density_x: Tensor, score_x: Tensor, *given: Any) -> tuple[Tensor, ...]:
-    s, t0, clock = given[7:10]
+    s, t0, clock = given[5:8]
     return tuple(torch.empty_like(x) for x in (t0, views, density_x, score_x, s, t0, clock, t0, t0))
 
 
@@ -318,7 +311,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     inputs = [wide.unsqueeze(-1) * g for g in by_choice]
     by_cell = upstream * g_s, upstream * g_t0, wide * g_clock, upstream * g_delay
     by_lapse = (upstream * g_lapse).sum()
-    return *inputs, *[None] * 7, *by_cell, *[None] * 3, by_lapse, *[None] * 3
+    return *inputs, *[None] * 5, *by_cell, None, by_lapse, *[None] * 3
 
 
 neural_cells.register_autograd(_backward, setup_context=_save)
