@@ -171,7 +171,9 @@ def sbi() -> None:
         torch.manual_seed(1)
         theta = torch.rand(3000, 1) * 4
         x = theta + torch.randn(3000, 1) * 0.5
-        trainer = NLE(density_estimator="maf", show_progress_bars=False).append_simulations(theta, x)
+        trainer = NLE(density_estimator="maf", show_progress_bars=False, tracker=hs.SilentTracker()).append_simulations(
+            theta, x
+        )
         estimator = trainer.train(max_num_epochs=3)
     index = np.repeat(np.arange(4), 25)
     observed = torch.tensor(np.random.default_rng(1).normal(2, 0.5, 100)).float()
