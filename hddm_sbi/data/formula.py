@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from formulae.environment import Environment
-from formulae.transforms import TRANSFORMS
 from numpy.typing import NDArray
 
 from hddm_sbi.data.design import (
@@ -30,21 +29,11 @@ from hddm_sbi.data.design import (
     labels,
     ordered_levels,
 )
-from hddm_sbi.data.syntax import LEVELS, NOT_PREDICTORS, TABLE, Formula, is_intercept, parse
+from hddm_sbi.data.functions import LEVELS, NAMESPACE, TABLE
+from hddm_sbi.data.syntax import Formula, is_intercept, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 
 __all__ = ["LEVELS", "TABLE", "Formula", "build_designs", "columns_used", "parse_formulas"]
-
-#: what a call in a formula may name beside formulae's own transforms.
-_FUNCTIONS: dict[str, Any] = {
-    "np": np,
-    "abs": np.abs,
-    "exp": np.exp,
-    "log": np.log,
-    "log10": np.log10,
-    "log2": np.log2,
-    "sqrt": np.sqrt,
-}
 
 
 def parse_formulas(
@@ -210,13 +199,7 @@ def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
     try:
         # formulae prints before it raises; numpy warns about log(-1), which _check_values reports with its rows.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-            model.eval(trials, Environment([_FUNCTIONS]))
-    except KeyError as error:
-        name, known = str(error.args[0]), sorted(({*_FUNCTIONS, *TRANSFORMS}) - {"np", *NOT_PREDICTORS})
-        raise InputError(
-            f"formula '{formula}' calls an unknown function {name!r}{did_you_mean(name, known)} Known: "
-            f"{', '.join(known)}, and numpy's as np.<name>."
-        ) from None
+            model.eval(trials, Environment([NAMESPACE]))
     except Exception as error:
         for term in model.common_terms:
             _check_levels(formula, term)

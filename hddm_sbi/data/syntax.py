@@ -1,12 +1,10 @@
 """Right-hand side of a formula -> trees of its common terms and its group terms, with errors that show where."""
 
-import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from formulae.categorical import ENCODINGS
 from formulae.expr import Binary, Grouping, Literal
 from formulae.parser import ParseError, Parser
@@ -16,10 +14,11 @@ from formulae.terms.call import Call
 from formulae.terms.terms import Intercept, Model, NegatedIntercept
 from formulae.token import Token
 
+from hddm_sbi.data.functions import ROW, check_calls, depends_on
 from hddm_sbi.errors import InputError
 
-#: functions of formulae for responses, and offset, for which a linear predictor here has no place.
-NOT_PREDICTORS = ("offset", "p", "prop", "proportion")
+#: the highest order of the interactions of (a + b)**order.
+_ORDERS = 10
 _HINTS = {
     "^": "powers are written I(x**2)",
     "_": "put column names that start with _ in backticks",
@@ -37,14 +36,6 @@ class Bar:
     effects: Any
     factors: tuple[tuple[str, ...], ...]
     correlated: bool
-
-
-#: what the value of a term in one row may depend on: that row, the levels of its columns, or all their values.
-_ROW, LEVELS, TABLE = range(3)
-#: functions of formulae, and of ours, that see one row; so do numpy's universal functions.
-_OF_ROW = ("I", "abs", "exp", "log", "log10", "log2", "sqrt")
-#: functions of formulae that make a factor.
-_OF_LEVELS = ("C", "T", "S", "B", "binary", *ENCODINGS)
 
 
 @dataclass(frozen=True)
@@ -108,7 +99,7 @@ def parse(parameter: str, rhs: str) -> Formula:
     scope: dict[str, int] = {}
     for component in (c for model in effect_models for c in _components(model)):
         for name in columns.keys() & component.var_names:
-            scope[name] = max(scope.get(name, _ROW), _scope(component))
+            scope[name] = max(scope.get(name, ROW), depends_on(component))
     return Formula(parameter, rhs, models[0], tuple(found), tuple(columns), scope)
 
 
@@ -189,17 +180,6 @@ def _components(model: Any) -> Iterator[Any]:
         yield from () if isinstance(term, Intercept) else term.components
 
 
-def _scope(component: Any) -> int:
-    """What a component depends on, by the functions that it calls."""
-    called = re.findall(r"([\w.]+)\(", component.name) if isinstance(component, Call) else []
-    others = [name for name in called if name not in _OF_ROW and not _is_universal(name)]
-    return _ROW if not others else LEVELS if set(others) <= set(_OF_LEVELS) else TABLE
-
-
-def _is_universal(name: str) -> bool:
-    return name.startswith("np.") and isinstance(getattr(np, name.removeprefix("np."), None), np.ufunc)
-
-
 def _check_operators(text: str, tree: Any) -> None:
     """Refuse operators that formulae would read as something else than was meant."""
     operator = tree.operator.kind if isinstance(tree, Binary) else ""
@@ -210,6 +190,8 @@ def _check_operators(text: str, tree: Any) -> None:
     if operator == "STAR_STAR" and not isinstance(getattr(tree.left, "expression", None), Binary):
         # formulae reads x**2 as x.
         raise InputError(f"formula '{text}': powers of a column are written I(x**2); (a + b)**2 is for terms.")
+    if operator == "STAR_STAR" and getattr(tree.right, "value", None) not in range(1, _ORDERS + 1):
+        raise InputError(f"formula '{text}': the power of terms must be a whole number from 1 to {_ORDERS}.")
     for child in (getattr(tree, name, None) for name in ("left", "right", "expression")):
         if child is not None:
             _check_operators(text, child)
@@ -218,8 +200,7 @@ def _check_operators(text: str, tree: Any) -> None:
 def _check_component(parameter: str, text: str, component: Any) -> None:
     """Refuse functions, numbers and levels that have no place in a linear predictor."""
     if isinstance(component, Call):
-        if component.call.callee in NOT_PREDICTORS:
-            raise InputError(f"formula '{text}': {component.name} is not supported; leave it out.")
+        check_calls(text, component)
     elif not isinstance(component.name, str):
         raise InputError(
             f"formula '{text}': the number {component.name} is not a term; to hold {parameter} at a value "

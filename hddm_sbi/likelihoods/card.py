@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +20,13 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.scores import KINDS, Scores
 
 Network = Literal["mixture", "sbi"]
+#: bytes of a card; those of this package have three thousand, and a thousand parameters would need a million.
+_LARGEST = 4_000_000
+#: how deep the entries of a card are nested.
+_DEPTH = 8
+_LARGEST_NUMBER = 1e30
+#: characters of another library's message in ours.
+_SAID = 300
 _Kind = TypeVar("_Kind", bound="Card | Scores")
 
 
@@ -41,7 +49,7 @@ class Card:
     versions, created
         Of the libraries that made it, and the day.
     sha256, bytes
-        Of the weights file.
+        Seal of the weights and of all else on this card; size of the weights file.
     scores, scored_by
         How good the likelihood is, and the command that prints it.
     declaration
@@ -85,21 +93,34 @@ def card_path(weights: Path) -> Path:
     return weights.with_suffix(".json")
 
 
-def write_card(weights: Path, card: Card) -> None:
-    """Write the card of a weights file."""
-    scores = {"kind": card.scores.kind, **asdict(card.scores)} if card.scores else None
-    card_path(weights).write_text(json.dumps({**asdict(card), "scores": scores}, indent=1) + "\n")
+def seal(card: Card, content: bytes) -> str:
+    """Hash of the weights and of everything on the card but itself: all that decides a number, and its scores.
+
+    It tells an accident or a careless edit, not a forgery: who edits a card can seal it again.
+    """
+    # As it comes back from a file, where a number that was 1 is 1.0.
+    facts = _plain(_card(json.loads(json.dumps(_plain(replace(card, sha256="", bytes=len(content)))))))
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode() + b"\0" + content).hexdigest()
+
+
+def write_card(weights: Path, card: Card) -> Card:
+    """Write the card of a weights file, sealed; returns it."""
+    content = weights.read_bytes()
+    complete = replace(card, sha256=seal(card, content), bytes=len(content))
+    path = card_path(weights)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    aside.write_text(json.dumps(_plain(complete), indent=1) + "\n")
+    aside.replace(path)
+    return complete
 
 
 def save_weights(network: nn.Module, card: Card, weights: Path) -> Card:
-    """Write weights and card; returns the card with the hash and size of the file."""
+    """Write weights and card; returns the card with its seal and the size of the file."""
     # One entry only: safetensors writes several in random order, and the same weights would not be the same bytes.
     identity = {"likelihood": f"{card.model}: {' '.join(card.parameters)}"}
     content = save({k: v.float().contiguous() for k, v in network.state_dict().items()}, identity)
-    complete = replace(card, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     weights.write_bytes(content)
-    write_card(weights, complete)
-    return complete
+    return write_card(weights, card)
 
 
 def read_card(weights: Path) -> Card:
@@ -111,18 +132,47 @@ def read_card(weights: Path) -> Card:
     path = card_path(weights)
     if not path.is_file():
         raise InputError(f"{str(weights)!r} has no card; expected {path.name!r} beside it (they are written together).")
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"the card {str(path)!r} has more than {_LARGEST} bytes, which no card has; restore it.")
     try:
         raw = json.loads(path.read_text())
-        raw["parameters"] = tuple(raw["parameters"])
-        raw["validation"] = tuple(float(loss) for loss in raw.get("validation", ()))
-        raw["box"] = {name: (float(low), float(high)) for name, (low, high) in raw["box"].items()}
-        raw["scores"] = _scores(raw.get("scores"))
-        card = _built(Card, raw)
-        if tuple(card.box) != card.parameters:
-            raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
-    except (ValueError, TypeError, KeyError, AttributeError) as reason:
-        raise InputError(f"the card {str(path)!r} cannot be read ({reason}); restore it or train again.") from reason
+        _check_values(raw)
+        return _card(raw)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as reason:
+        said = str(reason)[:_SAID]
+        raise InputError(f"the card {str(path)!r} cannot be read ({said}); restore it or train again.") from reason
+
+
+def _plain(card: Card) -> dict[str, Any]:
+    """A card as JSON."""
+    scores = {"kind": card.scores.kind, **asdict(card.scores)} if card.scores else None
+    return {**asdict(card), "scores": scores}
+
+
+def _card(raw: dict[str, Any]) -> Card:
+    """A card from its JSON."""
+    raw["parameters"] = tuple(raw["parameters"])
+    raw["validation"] = tuple(float(loss) for loss in raw.get("validation", ()))
+    raw["box"] = {name: (float(low), float(high)) for name, (low, high) in raw["box"].items()}
+    raw["scores"] = _scores(raw.get("scores"))
+    card = _built(Card, raw)
+    if tuple(card.box) != card.parameters:
+        raise ValueError(f"'box' must name {card.parameters} in that order; got {tuple(card.box)}")
     return card
+
+
+def _check_values(raw: dict[str, Any]) -> None:
+    """Refuse JSON that is nested deeper than a card, and numbers there that are not finite or absurdly large."""
+    for entry in ("box", "architecture", "simulations", "recipe", "declaration"):
+        left = [(raw[entry], _DEPTH)]
+        while left:
+            value, depth = left.pop()
+            if isinstance(value, dict | list):
+                if depth == 0:
+                    raise ValueError(f"{entry!r} is nested more than {_DEPTH} deep")
+                left += [(part, depth - 1) for part in (value.values() if isinstance(value, dict) else value)]
+            elif isinstance(value, int | float) and not abs(value) <= _LARGEST_NUMBER:
+                raise ValueError(f"the numbers of {entry!r} must be finite")
 
 
 def _scores(raw: dict[str, Any] | None) -> Scores | None:
@@ -147,6 +197,13 @@ def _built(kind: type[_Kind], raw: dict[str, Any]) -> _Kind:
         if not (value in options if origin is Literal else isinstance(value, allowed)):
             raise TypeError(f"{name!r} must be {formatannotation(types[name])}; got {value!r}")
     return kind(**raw)
+
+
+def check_sizes(sizes: Mapping[str, object]) -> None:
+    """Refuse sizes of a network that are not whole numbers from 1."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise InputError(f"{name} must be a whole number from 1; got {size!r}.")
 
 
 def versions_of(*packages: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, versions_of, write_card
+from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, seal, versions_of, write_card
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
@@ -21,7 +21,10 @@ from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.simulation import DecisionModel, Simulator, from_json
 
-__all__ = ["Card", "card_path", "load_likelihood", "read_card", "save_weights", "versions_of", "write_card"]
+#: bytes of a weights file; those of the package have a hundred thousand at most.
+_LARGEST = 2**29
+
+__all__ = ["Card", "card_path", "load_likelihood", "read_card", "save_weights", "seal", "versions_of", "write_card"]
 
 
 @overload
@@ -44,7 +47,7 @@ def load_likelihood(weights: Path, simulator: Simulator | None = None) -> Learne
     content = _verified(weights, card, model)
     try:
         return (_mixture if card.network == "mixture" else _estimator)(card, load(content), model)
-    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError) as reason:
+    except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, ArithmeticError) as reason:
         raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
 
 
@@ -53,7 +56,7 @@ def _declared(weights: Path, card: Card) -> Simulator:
         return from_json(card.declaration)
     except InputError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as reason:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, ArithmeticError) as reason:
         raise InputError(
             f"the card of {str(weights)!r} does not declare a simulator ({type(reason).__name__}: {reason}); restore "
             "it or train again."
@@ -62,7 +65,6 @@ def _declared(weights: Path, card: Card) -> Simulator:
 
 def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
     """The content of a weights file that is what its card says, of this model."""
-    content = weights.read_bytes()
     if card.model != simulator.name or card.parameters != simulator.names:
         raise InputError(
             f"{str(weights)!r} is a likelihood of {card.model!r} ({' '.join(card.parameters)}); expected "
@@ -74,21 +76,43 @@ def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
                 f"the card of {str(weights)!r} says a box of {name!r}, [{low:g}, {high:g}], that does not lie inside "
                 f"{simulator.support[name]}, where {simulator.name!r} is defined; restore the card or train again."
             )
-    if len(content) < card.bytes:
+    size = weights.stat().st_size
+    if size < card.bytes:
         raise InputError(
-            f"{str(weights)!r} is truncated: it has {len(content)} bytes, its card says {card.bytes}; copy it again."
+            f"{str(weights)!r} is truncated: it has {size} bytes, its card says {card.bytes}; copy it again."
         )
-    found = hashlib.sha256(content).hexdigest()
+    if size > _LARGEST:
+        raise InputError(f"{str(weights)!r} has {size} bytes; a likelihood has at most {_LARGEST}.")
+    content = weights.read_bytes()
+    found = seal(card, content)
+    if hashlib.sha256(content).hexdigest() == card.sha256:
+        raise InputError(
+            f"the card of {str(weights)!r} is of an older version, whose sha256 protects the weights alone: train "
+            "again, or, where you trust the card, seal it: `from hddm_sbi.likelihoods.checkpoint import read_card, "
+            "write_card; from pathlib import Path; p = Path(...); write_card(p, read_card(p))`."
+        )
     if found != card.sha256:
         raise InputError(
-            f"{str(weights)!r} was changed after training: its sha256 is {found[:12]}…, its card says "
-            f"{card.sha256[:12]}…; restore the file or train again."
+            f"{str(weights)!r} or its card was changed after training: their sha256 is {found[:12]}…, the card says "
+            f"{card.sha256[:12]}…; restore both files or train again."
         )
     return content
 
 
+def _check_sizes(weights: int, state: dict[str, Tensor]) -> None:
+    """Refuse a network of more weights than its file holds, before it is built; and weights that are no numbers."""
+    held = sum(tensor.numel() for tensor in state.values())
+    if weights > held:
+        raise ValueError(f"it needs {weights} weights, and the file holds {held}")
+    broken = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise ValueError(f"the weights {broken[0]!r} are not finite")
+
+
 def _mixture(card: Card, state: dict[str, Tensor], simulator: Simulator) -> MixtureLikelihood:
-    network = MixtureNetwork(Reduction(simulator), Architecture(**card.architecture))
+    architecture, reduction = Architecture(**card.architecture), Reduction(simulator)
+    _check_sizes(architecture.weights_at_least(reduction.racing), state)
+    network = MixtureNetwork(reduction, architecture)
     network.load_state_dict(state)
     return MixtureLikelihood(simulator, network, card.box, card)
 
@@ -98,7 +122,9 @@ def _estimator(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Sb
     sizes = dict(card.architecture)
     location, spread = (tuple(float(x) for x in sizes.pop(name)) for name in ("location", "spread"))
     encoding = Encoding(simulator, location, spread, tuple(int(x) for x in sizes.pop("sizes")))
-    estimator = build(encoding, EstimatorShape(**sizes))
+    shape = EstimatorShape(**sizes)
+    _check_sizes(shape.weights_at_least(encoding.n_continuous, encoding.sizes), state)
+    estimator = build(encoding, shape)
     estimator.load_state_dict(state)
     kind = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
     return kind(simulator, estimator, encoding, card.box, card)

@@ -32,7 +32,7 @@ class LearnedLikelihood(Likelihood):
     @property
     @override
     def sha256(self) -> str:  # type: ignore[override]
-        """Of the weights file; "" where there is none."""
+        """Seal of the weights and their card; "" where there is none."""
         return self.card.sha256 if self.card else ""
 
     def save(self, path: str | Path) -> None:

@@ -45,7 +45,7 @@ class Likelihood(ABC):
     kind
         "exact", "neural", ...
     sha256
-        Of its weights file; "" where there is none.
+        Seal of its weights and their card; "" where there is none.
 
     Examples
     --------

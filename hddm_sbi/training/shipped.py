@@ -67,9 +67,7 @@ def train_likelihood_of(
     )
     weights.parent.mkdir(parents=True, exist_ok=True)
     card = checkpoint.save_weights(network, card, weights)
-    scored = replace(card, scores=score(weights), scored_by=f"hddm-sbi check {name}")
-    checkpoint.write_card(weights, scored)
-    return scored
+    return checkpoint.write_card(weights, replace(card, scores=score(weights), scored_by=f"hddm-sbi check {name}"))
 
 
 def score(weights: Path) -> ReferenceScores | SimulationScores:

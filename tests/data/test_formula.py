@@ -368,7 +368,7 @@ def test_columns_used_come_from_terms_calls_and_groups():
         ("v ~ (1|C(subject))", "'C(subject)' is not a grouping factor; on the right of | stand columns: (1|subject)"),
         ("v ~ (1|1)", "'Intercept' is not a grouping factor"),
         ("v ~ x**2", "powers of a column are written I(x**2)"),
-        ("v ~ offset(x)", "offset(x) is not supported; leave it out."),
+        ("v ~ offset(x)", "offset(x) is not supported: offset() is a term with its coefficient held at 1; hold the"),
         ("v ~ side[left]", "to choose the reference level write T(side, 'left')"),
         ("v ~ -x", "these terms cannot be combined; 0 and 1 are summands"),
         ("v ~ x == 2", "comparisons of columns stand inside I(): I(x / 2), I(x == 2)."),
@@ -435,9 +435,11 @@ def test_syntax_errors_show_where(formula, reason, position):
         ("condition + C(condition)", "column 'C(condition)[hard]' is a linear combination of 'condition[hard]', so"),
         ("log(x)", "log(x) is not a finite number in rows "),
         ("scale(const)", "scale(const) is not a finite number in rows 0, 1, 2, 3, 4 and 595 more (0 = first)"),
-        ("np.cumsum(load)", "np.cumsum(load) differs between trials with equal predictors"),
         ("lgo(load)", "calls an unknown function 'lgo'; did you mean 'log'? Known: B, C, I, S, T, abs,"),
-        ("np.lgo(load)", "cannot be computed on these data: module 'numpy' has no attribute 'lgo'."),
+        ("np.lgo(load)", "calls an unknown function 'np.lgo'; did you mean 'np.log'? Known: B, C, I, S, T, abs,"),
+        ("np.cumsum(load)", "Compute anything else as a column of the table."),
+        ("(x + side)**100000000", "the power of terms must be a whole number from 1 to 10."),
+        ("poly(x, 1000000000)", "the numbers in poly(x, 1000000000) must be at most 100."),
         ("poly(side, 2)", "cannot be computed on these data: "),
         ("T(side, 'up')", "cannot be computed on these data: reference not in levels."),
         ("condition:side:day", "an interaction cannot be coded without its lower orders; write them out (a*b*c)"),
@@ -499,3 +501,33 @@ def test_a_million_trials_of_a_thousand_subjects_need_no_dense_group_matrix():
     assert seconds < 30
     assert cell.max() + 1 == 18_000
     assert len(designs["v"].groups[0].levels) == 1000
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "np.f2py.os.system('touch {}')",
+        "I(np.f2py.os.system('touch {}'))",
+        "scale(x + log(np.f2py.os.system('touch {}')))",
+        "T(side, reference=np.f2py.os.system('touch {}'))",
+        "np.save('{}', x)",
+        "np.exp.reduce(x, '{}')",
+        "C.__init__.__globals__('{}')",
+        "bs.os('{}')",
+    ],
+)
+@pytest.mark.parametrize("formula", ["1 + {}", "1 + ({}|subject)", "x:{}", "(1|{})"])
+def test_a_formula_runs_nothing_but_named_functions(data, tmp_path, call, formula):
+    trap = tmp_path / "pwned"
+    with pytest.raises(InputError):
+        design(formula.format(call.format(trap)), data)
+    assert not trap.exists()
+
+
+def test_functions_of_numpy_by_name(data):
+    for rhs, expected in {
+        "np.minimum(load, 2)": np.minimum(data["load"], 2),
+        "np.where(x > 2, x, 0)": np.where(data["x"] > 2, data["x"], 0),
+        "np.clip(x, 0, 4)": np.clip(data["x"], 0, 4),
+    }.items():
+        assert np.array_equal(common(rhs, data)[2][:, 1], expected)

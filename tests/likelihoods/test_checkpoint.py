@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -36,9 +37,8 @@ def edit(weights, **changes):
 
 
 def reseal(weights):
-    """Make the card vouch for whatever the weights file now holds."""
-    content = weights.read_bytes()
-    edit(weights, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    """Make the card vouch for itself and for whatever the weights file now holds."""
+    checkpoint.write_card(weights, checkpoint.read_card(weights))
 
 
 def refusal(weights):
@@ -75,7 +75,7 @@ def test_what_is_saved_comes_back(tmp_path):
     loaded = load_likelihood(path)
     assert checkpoint.read_card(path) == saved
     assert loaded.box == box
-    assert loaded.sha256 == saved.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.sha256 == saved.sha256 == checkpoint.seal(saved, path.read_bytes())
     assert saved.bytes == path.stat().st_size
     for name, tensor in network.state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], tensor.double()), name
@@ -121,8 +121,8 @@ def test_edited_byte(weights, position):
     content[position] ^= 1
     weights.write_bytes(bytes(content))
     said = refusal(weights)
-    assert "was changed after training: its sha256 is" in said
-    assert "restore the file or train again" in said
+    assert "or its card was changed after training: their sha256 is" in said
+    assert "restore both files or train again" in said
 
 
 def test_longer_file(weights):
@@ -147,6 +147,7 @@ def test_card_of_another_network(weights, tmp_path):
     network = small_network()
     checkpoint.save_weights(network, card_of(network), tmp_path / "small.safetensors")
     shutil.copy(tmp_path / "small.json", checkpoint.card_path(weights))
+    edit(weights, bytes=weights.stat().st_size)
     assert "was changed after training" in refusal(weights)
     reseal(weights)
     assert "does not hold the network its card describes" in refusal(weights)
@@ -240,7 +241,8 @@ def test_scores_that_make_no_sense_are_named(weights, changes, mention):
 def test_a_box_outside_the_support_of_the_model_is_refused(weights, limits):
     """Of `z`, which is defined on [0, 1]."""
     edit(weights, box={**{name: list(ends) for name, ends in DDM.box.items()}, "z": limits})
-    assert "box of 'z'" in refusal(weights)
+    said = refusal(weights)
+    assert "box of 'z'" in said or "the numbers of 'box' must be finite" in said
 
 
 class Malicious:
@@ -262,3 +264,93 @@ def test_renamed_pickle_is_refused_and_never_run(weights, tmp_path, vouched, wri
         reseal(weights)
     refusal(weights)
     assert not (tmp_path / "owned").exists()
+
+
+def numbers_of(value, path=()):
+    """Where the numbers of a card are, with those of its scores."""
+    if isinstance(value, dict | list):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers_of(part, (*path, key))
+    elif isinstance(value, int | float):
+        yield path
+
+
+def test_every_number_on_a_card_is_sealed(weights):
+    """A tenth more, or one more: another likelihood, another verdict, or another origin. None loads."""
+    path = checkpoint.card_path(weights)
+    original = path.read_text()
+    places = list(numbers_of(json.loads(original)))
+    assert len(places) > 50
+    for place in places:
+        raw = json.loads(original)
+        inner = raw
+        for key in place[:-1]:
+            inner = inner[key]
+        old = inner[place[-1]]
+        inner[place[-1]] = old + 1 if isinstance(old, int) else 1.1 * old + 1e-12
+        path.write_text(json.dumps(raw))
+        refusal(weights)
+    path.write_text(original)
+    load_likelihood(weights)
+
+
+def test_a_card_sealed_by_an_older_version_says_so(weights):
+    edit(weights, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
+    assert "of an older version, whose sha256 protects the weights alone" in refusal(weights)
+    reseal(weights)
+    load_likelihood(weights)
+
+
+@pytest.mark.parametrize("name", ["components", "hidden", "depth", "choice_hidden", "choice_depth"])
+@pytest.mark.parametrize("size", [10**9, 10**12, 10**400, 0, -1, 2.5, True, None])
+def test_sizes_that_the_file_cannot_hold_are_refused_before_they_are_built(weights, name, size):
+    card = json.loads(checkpoint.card_path(weights).read_text())
+    edit(weights, architecture=card["architecture"] | {name: size})
+    with contextlib.suppress(InputError):
+        reseal(weights)
+    refusal(weights)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        '{"box": [Infinity]}',
+        '{"box": NaN}',
+        '{"simulations": 1' + "0" * 5000 + "}",
+        '{"simulations": 1e999}',
+    ],
+    ids=["brackets", "objects", "infinity", "nan", "digits", "exponent"],
+)
+def test_cards_of_absurd_shape(weights, text):
+    checkpoint.card_path(weights).write_text(text)
+    said = refusal(weights)
+    assert "cannot be read" in said
+    assert len(said) < 1000
+
+
+@pytest.mark.parametrize("nested", [[[[[[[[[[[1]]]]]]]]]], {"a": [float("inf")]}, {"a": float("nan")}, 1e31])
+def test_absurd_values_in_a_card(weights, nested):
+    card = json.loads(checkpoint.card_path(weights).read_text())
+    for entry in ("architecture", "recipe", "declaration", "box"):
+        checkpoint.card_path(weights).write_text(json.dumps(card | {entry: {"x": nested}}))
+        refusal(weights)
+
+
+@pytest.mark.parametrize("which", ["weights", "card"])
+def test_a_sparse_file_of_many_gigabytes_is_not_read(weights, which):
+    size = 40 * 2**30
+    path = weights if which == "weights" else checkpoint.card_path(weights)
+    if which == "weights":
+        edit(weights, bytes=size)
+    with path.open("r+b") as file:
+        file.truncate(size)
+    assert "bytes" in refusal(weights)
+
+
+def test_weights_that_are_no_numbers(tmp_path):
+    network, path = small_network(), tmp_path / "small.safetensors"
+    network.density[0].weight.data[0, 0] = float("nan")
+    checkpoint.save_weights(network, card_of(network), path)
+    assert "are not finite" in refusal(path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.card import check_sizes
 from hddm_sbi.likelihoods.mixture.delayed_kernel import NARROW, SHORTEST
 from hddm_sbi.likelihoods.mixture.operator import LOG_SDS
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
@@ -38,6 +41,16 @@ class Architecture:
     def scale(self) -> tuple[float, float, float]:
         """location, spread, and log spread, in single precision as the weights were trained."""
         return self.location, self.spread, float(torch.tensor(self.spread).log())
+
+    def __post_init__(self) -> None:
+        check_sizes({name: size for name, size in asdict(self).items() if name not in ("location", "spread")})
+        if not (math.isfinite(self.location) and 0 < self.spread < math.inf):
+            raise InputError(f"location must be finite and spread positive; got {self.location}, {self.spread}.")
+
+    def weights_at_least(self, racing: bool) -> int:
+        """How many weights a network has at least."""
+        density = self.hidden * max(self.components, self.hidden * (self.depth - 1))
+        return density if racing else density + self.choice_hidden**2 * (self.choice_depth - 1)
 
     def as_dict(self) -> dict[str, float]:
         """Plain numbers, for the card."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from hddm_sbi.likelihoods.card import check_sizes
 from hddm_sbi.likelihoods.sbi.compatibility import spread_out, validation_kept
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 
@@ -45,6 +46,15 @@ class EstimatorShape:
     components: int = 8
     transforms: int = 3
     bins: int = 8
+
+    def __post_init__(self) -> None:
+        check_sizes(asdict(self))
+
+    def weights_at_least(self, n_continuous: int, sizes: tuple[int, ...]) -> int:
+        """How many weights an estimator has at least: n_continuous outcomes, and discrete ones of these sizes."""
+        flow = self.transforms * max(self.hidden, self.bins) if n_continuous > 1 else 0
+        mixture = self.components if n_continuous == 1 else 0
+        return self.hidden * max(self.hidden * (self.depth - 1), flow, mixture, sum(sizes))
 
     def as_dict(self) -> dict[str, int]:
         """Plain numbers, for the card."""
