@@ -19,8 +19,9 @@ from hddm_sbi.inference.density import FlatDensity, not_finite
 from hddm_sbi.inference.sampling import INTERRUPTED, OUT_OF_TIME, Draws, Settings
 from hddm_sbi.types import Array
 
-#: sd of the normal jitter around the starting point, on the unconstrained scale; halved until the density is finite.
-_JITTER = 0.1
+#: sd of the normal jitter around the starting point, halved until the density is finite: in whitened coordinates, in
+#: which the posterior has sds near 1, and in those of a density without.
+_JITTER, _JITTER_UNWHITENED = 1.0, 0.1
 _JITTER_TRIES = 12
 #: up to so many parameters, a low-rank mass matrix learns from tuning what whitening leaves: how common coefficients go
 #: with the effects of all groups at once. Beyond, it costs as much time as it saves (decision 003).
@@ -40,14 +41,16 @@ _STATS = {
 }
 
 
-def starting_point(density: FlatDensity, rng: np.random.Generator) -> Array:
+def starting_point(density: FlatDensity, rng: np.random.Generator, whitening: Whitening | None = None) -> Array:
     """The model's starting values with jitter small enough that the density is finite there.
 
-    Raises InputError where it is not finite at the starting values themselves.
+    Jitter on the scale of the posterior: any larger could take a chain into another mode, from where it seldom returns
+    (decision 029). Raises InputError where the density is not finite at the starting values themselves.
     """
-    scale = _JITTER
+    scale = _JITTER_UNWHITENED if whitening is None else _JITTER
     for _ in range(_JITTER_TRIES):
-        x = density.start + scale * rng.normal(size=density.size)
+        jitter = scale * rng.normal(size=density.size)
+        x = density.start + (jitter if whitening is None else whitening.unwhiten(jitter))
         value, gradient = density(x)
         if np.isfinite(value) and np.isfinite(gradient).all():
             return x
@@ -80,8 +83,10 @@ class Chain:
         import nutpie
         from nutpie.compiled_pyfunc import from_pyfunc
 
+        given = self._settings.whitening
+
         def initial(seed: int) -> Array:
-            return self._whitening.whiten(starting_point(self._flat, np.random.default_rng(int(seed) % 2**63)))
+            return self._whitening.whiten(starting_point(self._flat, np.random.default_rng(int(seed) % 2**63), given))
 
         size, number = self._flat.size, ([np.dtype("float64")], [()], ["number"])
         model = from_pyfunc(
@@ -218,7 +223,7 @@ def _pyro_chain(density: FlatDensity, settings: Settings, seed: int, kept: list[
     import pyro
     from pyro.infer import MCMC, NUTS
 
-    first = starting_point(density, np.random.default_rng(seed))
+    first = starting_point(density, np.random.default_rng(seed), settings.whitening)
 
     def record(kernel: NUTS, params: dict[str, torch.Tensor], stage: str, i: int) -> None:
         kept.append(np.concatenate([params[name].detach().reshape(-1).numpy() for name in density.names]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE, PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.types import Array, Index
+from hddm_sbi.types import Array
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all
 # parameters together, have a precision near
@@ -24,6 +25,10 @@ from hddm_sbi.types import Array, Index
 #   sd² = sum of u² / sum of (1 - V / sd²),  V = diag(P^-1),
 # is MacKay's (1992) fixed point for the population: the divisor is the number of groups that the data determine.
 # Coefficients and effects are searched in coordinates in which P is the identity.
+#
+# With B the same precision of the coefficients alone and C that between coefficients and the effects of a group, the
+# precision of coefficients whose effects are uncertain is
+#   S = B - sum over groups of C P^-1 C'.
 
 #: rounds of effects given sds and sds given effects, and evaluations of the likelihood in each.
 _ROUNDS, _EVALUATIONS = 6, 12
@@ -31,6 +36,10 @@ _ROUNDS, _EVALUATIONS = 6, 12
 _SMALLEST, _LARGEST = 0.02, 20.0
 #: sd of a coefficient whose prior has none.
 _WIDE = 10.0
+
+
+#: of a design: position of the predictor, and columns (n_cells or 1, k).
+_Columns = list[tuple[int, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -56,9 +65,13 @@ class GroupPosterior:
 
 @dataclass(frozen=True)
 class PilotFit:
-    """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name."""
+    """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name.
+
+    covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K).
+    """
 
     coefficients: Mapping[str, Tensor]
+    covariance: Array
     effects: Mapping[str, GroupPosterior]
 
 
@@ -108,7 +121,8 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
         )
         for (factor, terms), x, b in zip(factors.items(), at[1:], blocks[1:], strict=True)
     }
-    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), effects)
+    covariance = _of_coefficients(hierarchy, pooled, blocks[0], [*zip(factors.values(), blocks[1:], strict=True)])
+    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects)
 
 
 def _mode(hierarchy: Hierarchy, blocks: Sequence[_Block], at: Sequence[Array]) -> list[Array]:
@@ -161,22 +175,34 @@ def _move_means(common: _Block, coefficients: Array, x: Array, terms: Sequence[G
             x[:, column] -= mean
 
 
+def _of_coefficients(
+    hierarchy: Hierarchy, pooled: PooledFit, common: _Block, factors: Sequence[tuple[list[GroupEffects], _Block]]
+) -> Array:
+    """Covariance of the coefficients, (K, K): given all effects, and what the effects of each factor add to it."""
+    given = common.covariance[0]
+    total = given.copy()
+    for terms, block in factors:
+        cross = _gram(hierarchy, pooled, _common_columns(hierarchy), _group_columns(hierarchy, terms), terms[0])
+        lost = (cross @ block.covariance @ cross.transpose(0, 2, 1)).sum(0)
+        total += np.linalg.inv(np.linalg.inv(given) - lost) - given
+    return total
+
+
 def _common(hierarchy: Hierarchy, pooled: PooledFit) -> _Block:
     """All common coefficients."""
-    owned = [(i, c) for i, p in enumerate(hierarchy.predictors) for c in p.common]
-    widths = [c.matrix.shape[1] for _, c in owned]
-    moments = [np.broadcast_to(_moments(c.prior), (k, 2)) for (_, c), k in zip(owned, widths, strict=True)]
+    owned = [c for p in hierarchy.predictors for c in p.common]
+    widths = [c.matrix.shape[1] for c in owned]
+    moments = [np.broadcast_to(_moments(c.prior), (k, 2)) for c, k in zip(owned, widths, strict=True)]
     mean, sd = np.concatenate([np.empty((0, 2)), *moments]).T
-    parts = tuple((c.name, c.levels is None, k) for (_, c), k in zip(owned, widths, strict=True))
-    one_level = np.zeros(hierarchy.n_cells, np.int64)
-    return _Block(parts, _gram(hierarchy, pooled, [(i, c.matrix) for i, c in owned], one_level, 1), mean, sd)
+    parts = tuple((c.name, c.levels is None, k) for c, k in zip(owned, widths, strict=True))
+    columns = _common_columns(hierarchy)
+    return _Block(parts, _gram(hierarchy, pooled, columns, columns), mean, sd)
 
 
 def _factor(hierarchy: Hierarchy, pooled: PooledFit, groups: Sequence[GroupEffects]) -> _Block:
     """All effects of one grouping factor."""
-    owner = {p.name: i for i, p in enumerate(hierarchy.predictors)}
-    columns = [(owner[g.parameter], g.matrix) for g in groups]
-    gram = _gram(hierarchy, pooled, columns, groups[0].index.numpy(), len(groups[0].levels))
+    columns = _group_columns(hierarchy, groups)
+    gram = _gram(hierarchy, pooled, columns, columns, groups[0])
     parts = tuple(
         (name, term.levels is None, term.matrix.shape[1])
         for g in groups
@@ -186,20 +212,26 @@ def _factor(hierarchy: Hierarchy, pooled: PooledFit, groups: Sequence[GroupEffec
     return _Block(parts, gram, np.zeros_like(sd), sd)
 
 
-def _gram(
-    hierarchy: Hierarchy, pooled: PooledFit, columns: Sequence[tuple[int, Tensor]], index: Index, levels: int
-) -> Array:
-    """Sum over the trials of every level of I * z z', (levels, K, K).
+def _common_columns(hierarchy: Hierarchy) -> _Columns:
+    return [(i, c.matrix) for i, p in enumerate(hierarchy.predictors) for c in p.common]
 
-    columns: predictor and columns of z, (n_cells or 1, k). index: level of every cell.
-    """
+
+def _group_columns(hierarchy: Hierarchy, groups: Sequence[GroupEffects]) -> _Columns:
+    owner = {p.name: i for i, p in enumerate(hierarchy.predictors)}
+    return [(owner[g.parameter], g.matrix) for g in groups]
+
+
+def _gram(
+    hierarchy: Hierarchy, pooled: PooledFit, left: _Columns, right: _Columns, by: GroupEffects | None = None
+) -> Array:
+    """Sum over the trials of every level of `by`, or over all trials, of I * z z', (levels, K left, K right)."""
     n = hierarchy.n_cells
-    z = np.concatenate([np.empty((n, 0)), *(m.expand(n, -1).numpy() for _, m in columns)], axis=1)
-    owner = [i for i, m in columns for _ in range(m.shape[1])]
-    trials, gram = np.bincount(hierarchy.cell, minlength=n), np.empty((levels, len(owner), len(owner)))
-    for i, j in np.ndindex(len(owner), len(owner)):
-        by_level = np.bincount(index, trials * z[:, i] * z[:, j], minlength=levels)
-        gram[:, i, j] = by_level * pooled.information[owner[i], owner[j]]
+    trials = np.bincount(hierarchy.cell, minlength=n)
+    index, levels = (np.zeros(n, np.int64), 1) if by is None else (by.index.numpy(), len(by.levels))
+    sides = [[(i, z) for i, m in side for z in m.expand(n, -1).numpy().T] for side in (left, right)]
+    gram = np.empty((levels, len(sides[0]), len(sides[1])))
+    for (j, (owner, z)), (k, (other, w)) in product(enumerate(sides[0]), enumerate(sides[1])):
+        gram[:, j, k] = np.bincount(index, trials * z * w, minlength=levels) * pooled.information[owner, other]
     return gram
 
 

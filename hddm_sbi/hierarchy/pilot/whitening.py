@@ -1,47 +1,79 @@
-"""Coordinates in which the effects of a group are nearly independent, so that a sampler takes longer steps."""
+"""Coordinates in which every number has a posterior sd near 1 and those of a group are nearly independent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from scipy.sparse import coo_array
 from torch import Tensor
+from torch.distributions import biject_to
 
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
-from hddm_sbi.hierarchy.predictor import GroupEffects
+from hddm_sbi.hierarchy.predictor import Coefficients, GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+<<<<<<< HEAD
 from hddm_sbi.inference import Whitening
 from hddm_sbi.types import Index
+=======
+from hddm_sbi.inference.coordinates import Whitening
+from hddm_sbi.types import Array, Index
+>>>>>>> 80ac0f8 (wip: chains start on the scale of the posterior)
 
-# With x the unconstrained sites of a group's effects, s their slopes in them, C the effects' covariance (pilot fit) and
-# L L' = C, y = L^-1 s x has covariance near 1.
+# With x the unconstrained sites of a group's effects, or of all coefficients, s their slopes in them, C their covariance
+# (pilot fit) and L L' = C, y = L^-1 s x has covariance near 1.
+
+#: posterior sd, roughly, of an unconstrained site of which the pilot fit says nothing: the log sd of 12 groups, lapses.
+_ELSEWHERE = 0.2
 
 
 def whitening(
     hierarchy: Hierarchy, pilot: PilotFit, start: Mapping[str, Tensor], positions: Mapping[str, Index]
 ) -> Whitening:
-    """Coordinates for a hierarchical model: triangular maps within every group's effects, the identity elsewhere.
+    """Coordinates for a hierarchical model: triangular maps within the effects of every group and within the common
+    coefficients, one scale elsewhere.
 
     start: where sampling starts, by site. positions: of every site's numbers in the flat vector.
     """
     n = sum(p.size for p in positions.values())
-    alone = np.ones(n, bool)
-    rows, columns, entries = [], [], []
+    blocks = [_block(pilot.covariance[np.newaxis], *_of_coefficients(hierarchy, start, positions))]
     for factor, found in pilot.effects.items():
         terms = [g for p in hierarchy.predictors for g in p.groups if g.factor == factor]
         at = np.concatenate([positions[g.site] for g in terms], axis=1)
         slope = np.concatenate([_slope(g, start).numpy() for g in terms], axis=1)
-        whole = np.linalg.cholesky(found.covariance) / slope[:, :, None]
-        alone[at] = False
-        entries.append(whole.ravel())
-        rows.append(np.broadcast_to(at[:, :, None], whole.shape).ravel())
-        columns.append(np.broadcast_to(at[:, None, :], whole.shape).ravel())
-    rest = np.flatnonzero(alone)
-    places = np.concatenate([*rows, rest]), np.concatenate([*columns, rest])
-    matrix = coo_array((np.concatenate([*entries, np.ones(len(rest))]), places), shape=(n, n)).tocsr()
+        blocks.append(_block(found.covariance, at, slope))
+    rows, columns, entries = (np.concatenate(part) for part in zip(*blocks, strict=True))
+    alone = np.setdiff1d(np.arange(n), rows)
+    places = np.concatenate([rows, alone]), np.concatenate([columns, alone])
+    entries = np.concatenate([entries, np.full(len(alone), _ELSEWHERE)])
+    matrix = coo_array((entries, places), shape=(n, n)).tocsr()
     matrix.eliminate_zeros()
     return Whitening(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+
+
+def _block(covariance: Array, at: Index, slope: Array) -> tuple[Index, Index, Array]:
+    """Rows, columns and entries of the maps of numbers at `at`, of slopes `slope`, (levels, K) each."""
+    whole = np.linalg.cholesky(covariance) / slope[:, :, None]
+    rows, columns = np.broadcast_arrays(at[:, :, None], at[:, None, :])
+    return rows.ravel(), columns.ravel(), whole.ravel()
+
+
+def _of_coefficients(
+    hierarchy: Hierarchy, start: Mapping[str, Tensor], positions: Mapping[str, Index]
+) -> tuple[Index, Array]:
+    """Positions of all coefficients, and their slopes in their unconstrained sites where sampling starts, (1, K)."""
+    common = [c for p in hierarchy.predictors for c in p.common]
+    at = [positions[c.name].reshape(-1) for c in common]
+    slope = [_slope_of_coefficients(c, start).reshape(-1).numpy() for c in common]
+    return np.concatenate([np.empty(0, np.int64), *at])[np.newaxis], np.concatenate([np.empty(0), *slope])[np.newaxis]
+
+
+def _slope_of_coefficients(coefficients: Coefficients, start: Mapping[str, Tensor]) -> Tensor:
+    onto_support = biject_to(coefficients.prior.support)
+    site = onto_support.inv(start[coefficients.name]).detach().requires_grad_(True)
+    (slope,) = torch.autograd.grad(onto_support(site).sum(), site)
+    return slope
 
 
 def _slope(effects: GroupEffects, start: Mapping[str, Tensor]) -> Tensor:
