@@ -2,7 +2,7 @@
 
     python -m benchmarks.convergence                              # every data set, 3 seeds each
     python -m benchmarks.convergence fast_edge cavanagh --seeds 10
-    python -m benchmarks.convergence --data FOLDER                # where the published tables are (default ../shared/data)
+    python -m benchmarks.convergence --data FOLDER                # of the published tables; default ../shared/data
 
 For an older revision: `PYTHONPATH=OTHER_CHECKOUT python benchmarks/convergence.py`. It uses nothing but public names.
 """

@@ -155,7 +155,7 @@ class Chain:
 
 def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
     """NUTS of nutpie (nuts-rs) on the flat density in whitened coordinates, every chain in a thread."""
-    starting_point(density, np.random.default_rng(settings.seed))
+    starting_point(density, np.random.default_rng(settings.seed), settings.whitening)
     whitening = settings.whitening or unwhitened(density.size)
     chains = [Chain(density, whitening, settings, number) for number in range(settings.chains)]
     draws, stopped = settings.draws, ""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.hierarchy.link import to_link
-from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, constant_coefficients
+from hddm_sbi.hierarchy.pilot.blocks import constant_coefficients
+from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.pyro_model import Hierarchy

@@ -13,16 +13,11 @@ from torch.distributions import biject_to
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.predictor import Coefficients, GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-<<<<<<< HEAD
 from hddm_sbi.inference import Whitening
-from hddm_sbi.types import Index
-=======
-from hddm_sbi.inference.coordinates import Whitening
 from hddm_sbi.types import Array, Index
->>>>>>> 80ac0f8 (wip: chains start on the scale of the posterior)
 
-# With x the unconstrained sites of a group's effects, or of all coefficients, s their slopes in them, C their covariance
-# (pilot fit) and L L' = C, y = L^-1 s x has covariance near 1.
+# With x the unconstrained sites of a group's effects, or of all coefficients, s their slopes in them, C their
+# covariance (pilot fit) and L L' = C, y = L^-1 s x has covariance near 1.
 
 #: posterior sd, roughly, of an unconstrained site of which the pilot fit says nothing: the log sd of 12 groups, lapses.
 _ELSEWHERE = 0.2

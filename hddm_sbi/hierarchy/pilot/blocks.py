@@ -1,0 +1,145 @@
+"""What the pilot fit searches: coefficients and effects in blocks of independent levels, and what trials say of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from hddm_sbi.hierarchy.link import to_link
+from hddm_sbi.hierarchy.pilot.pooled import PooledFit
+from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
+from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.types import Array
+
+#: sd of a coefficient whose prior has none.
+_WIDE = 10.0
+#: of a design: position of the predictor, and columns (n_cells or 1, k).
+Columns = list[tuple[int, Tensor]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Numbers x (levels, K) whose levels are independent: the effects of one grouping factor, or all coefficients.
+
+    parts: of every posterior variable its name, whether it has one column without a label, and how many columns.
+    gram: sum over the trials of a level of I * z z', (levels, K, K). mean, sd: of the normal prior, (K,).
+    """
+
+    parts: tuple[tuple[str, bool, int], ...]
+    gram: Array
+    mean: Array
+    sd: Array
+
+    @property
+    def covariance(self) -> Array:
+        """P^-1 of every level."""
+        return np.asarray(np.linalg.inv(self.gram + np.diag(self.sd**-2.0)), np.float64)
+
+    def values(self, x: Tensor) -> dict[str, Tensor]:
+        """By posterior name, from (..., K)."""
+        pieces = torch.split(x, [width for _, _, width in self.parts], dim=-1)
+        return {
+            name: piece.squeeze(-1) if scalar else piece
+            for (name, scalar, _), piece in zip(self.parts, pieces, strict=True)
+        }
+
+
+def common_block(hierarchy: Hierarchy, pooled: PooledFit) -> Block:
+    """All common coefficients."""
+    owned = [c for p in hierarchy.predictors for c in p.common]
+    widths = [c.matrix.shape[1] for c in owned]
+    moments = [np.broadcast_to(_moments(c.prior), (k, 2)) for c, k in zip(owned, widths, strict=True)]
+    mean, sd = np.concatenate([np.empty((0, 2)), *moments]).T
+    parts = tuple((c.name, c.levels is None, k) for c, k in zip(owned, widths, strict=True))
+    columns = common_columns(hierarchy)
+    return Block(parts, gram(hierarchy, pooled, columns, columns), mean, sd)
+
+
+def factor_block(hierarchy: Hierarchy, pooled: PooledFit, groups: Sequence[GroupEffects]) -> Block:
+    """All effects of one grouping factor."""
+    columns = group_columns(hierarchy, groups)
+    own = gram(hierarchy, pooled, columns, columns, groups[0])
+    parts = tuple(
+        (name, term.levels is None, term.matrix.shape[1])
+        for g in groups
+        for name, term in zip(g.effect_names, g.terms, strict=True)
+    )
+    sd = plausible_sds(groups)
+    return Block(parts, own, np.zeros_like(sd), sd)
+
+
+def common_columns(hierarchy: Hierarchy) -> Columns:
+    """The columns of all coefficients."""
+    return [(i, c.matrix) for i, p in enumerate(hierarchy.predictors) for c in p.common]
+
+
+def group_columns(hierarchy: Hierarchy, groups: Sequence[GroupEffects]) -> Columns:
+    """The columns of all effects of a factor."""
+    owner = {p.name: i for i, p in enumerate(hierarchy.predictors)}
+    return [(owner[g.parameter], g.matrix) for g in groups]
+
+
+def gram(
+    hierarchy: Hierarchy, pooled: PooledFit, left: Columns, right: Columns, by: GroupEffects | None = None
+) -> Array:
+    """Sum over the trials of every level of `by`, or over all trials, of I * z z', (levels, K left, K right)."""
+    n = hierarchy.n_cells
+    trials = np.bincount(hierarchy.cell, minlength=n)
+    index, levels = (np.zeros(n, np.int64), 1) if by is None else (by.index.numpy(), len(by.levels))
+    sides = [[(i, z) for i, m in side for z in m.expand(n, -1).numpy().T] for side in (left, right)]
+    total = np.empty((levels, len(sides[0]), len(sides[1])))
+    for (j, (owner, z)), (k, (other, w)) in product(enumerate(sides[0]), enumerate(sides[1])):
+        total[:, j, k] = np.bincount(index, trials * z * w, minlength=levels) * pooled.information[owner, other]
+    return total
+
+
+def pooled_level(hierarchy: Hierarchy, pooled: PooledFit) -> Array:
+    """Coefficients that put every cell at the pooled fit, (1, K)."""
+    theta = dict(zip(hierarchy.likelihood.simulator.names, pooled.theta, strict=True))
+    levels = [to_link(torch.tensor(theta[p.name]), p.link) for p in hierarchy.predictors]
+    found = [constant_coefficients(p, level) for p, level in zip(hierarchy.predictors, levels, strict=True)]
+    return np.concatenate([np.empty(0), *(b.reshape(-1).numpy() for part in found for b in part.values())])[np.newaxis]
+
+
+def constant_coefficients(predictor: Predictor, level: Tensor) -> dict[str, Tensor]:
+    """Common coefficients that put every cell at `level`, as nearly as the design can (least squares)."""
+    if not predictor.common:
+        return {}
+    n = predictor.n_cells
+    design = torch.cat([c.matrix.expand(n, -1) for c in predictor.common], dim=1)
+    solution = torch.linalg.lstsq(design, level.expand(n, 1), driver="gelsd").solution[:, 0]
+    pieces = torch.split(solution, [c.matrix.shape[1] for c in predictor.common])
+    return {c.name: b[0] if c.levels is None else b for c, b in zip(predictor.common, pieces, strict=True)}
+
+
+def _moments(prior: TorchDistribution) -> Array:
+    """Mean and sd of a prior, (..., 2); wide where they do not exist."""
+    mean, sd = (np.asarray(x.expand(prior.batch_shape), float) for x in (prior.mean, prior.variance.sqrt()))
+    known = np.isfinite(mean) & np.isfinite(sd)
+    return np.stack([np.where(known, mean, 0.0), np.where(known, sd, _WIDE)], -1)
+
+
+def _median(prior: TorchDistribution) -> Tensor:
+    """Median of a prior; of one without a quantile function, such as Gamma, that of 1 001 draws."""
+    try:
+        return prior.icdf(torch.tensor(0.5, dtype=torch.float64))
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return prior.sample((1_001,)).double().median(0).values
+
+
+def plausible_sds(groups: Sequence[GroupEffects]) -> Array:
+    """Plausible sds of the population before the groups are seen, (K,): half the prior median."""
+    medians = [
+        _median(prior).expand(term.matrix.shape[1]).numpy()
+        for g in groups
+        for prior, term in zip(g.sigma_priors, g.terms, strict=True)
+    ]
+    return 0.5 * np.concatenate(medians)

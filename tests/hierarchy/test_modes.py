@@ -1,0 +1,82 @@
+"""Where the fastest trials may be lapses, the posterior has a mode at each gap between them: chains start in the best."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+import hddm_sbi as hs
+from hddm_sbi.inference import inference_data
+from hddm_sbi.inference.nuts import starting_point
+
+#: shifts of log t0 from which modes are sought, further than from any mode to the next.
+SHIFTS = np.linspace(-0.12, 0.12, 13)
+
+
+def with_early_trials(threshold: float, gap: float, seed: int) -> pd.DataFrame:
+    """800 trials of which the ten fastest came `gap` seconds earlier."""
+    side = np.tile(["right", "left"], 400)
+    theta = {"v": np.where(side == "right", 1.5, -1.5), "a": threshold, "z": 0.5, "t0": 0.34}
+    trials = hs.simulate("ddm", theta, seed=seed).assign(side=side)
+    fastest = np.argsort(trials["rt"].to_numpy())[:10]
+    trials.loc[fastest, "rt"] -= gap
+    return trials
+
+
+def model_of(trials: pd.DataFrame) -> hs.HierarchicalModel:
+    return hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact")
+
+
+def climbed(density, x) -> tuple[float, float]:
+    """log t0 and the log density of the mode above x."""
+    found = minimize(lambda x: tuple(-part for part in density(x)), x, jac=True, method="L-BFGS-B")
+    return float(found.x[density.positions["t0_Intercept"]]), -float(found.fun)
+
+
+@pytest.mark.parametrize(("threshold", "gap", "seed"), [(0.4, 0.02, 2), (0.4, 0.02, 3), (0.4, 0.02, 5), (0.5, 0.03, 4)])
+def test_sampling_starts_in_the_best_mode_and_no_chain_leaves_it(threshold: float, gap: float, seed: int):
+    density_of = model_of(with_early_trials(threshold, gap, seed))
+    density, whitening = density_of.density, density_of.whitening
+    t0 = density.positions["t0_Intercept"]
+    heights = {}
+    for shift in SHIFTS:
+        x = density.start.copy()
+        x[t0] += shift
+        at, height = climbed(density, x)
+        heights[round(at, 2)] = height
+    assert max(heights) - min(heights) > 0.05, "the table has two modes"
+    best, highest = climbed(density, density.start)
+    assert highest > max(heights.values()) - 0.01
+    for chain in range(40):
+        at, _ = climbed(density, starting_point(density, np.random.default_rng(chain), whitening))
+        assert at == pytest.approx(best, abs=0.005)
+
+
+def test_every_fit_at_default_settings_converges():
+    """Eight chains. Independent draws have Rhats far below the limit; a chain in the other mode makes it 1.5."""
+    model = model_of(with_early_trials(0.5, 0.03, 4))
+    for seed in (1, 2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", hs.ConvergenceWarning)
+            posterior = model.fit(seed=seed, progress=False)
+        assert inference_data.worst_rhat(inference_data.dataset(posterior))[1] < 1.01
+
+
+def test_onsets_of_subjects_far_apart_are_found():
+    """20 subjects x 300 trials with onsets from .08 to 1.5 s, one trial in a hundred before any.
+
+    The sd of log t0 given 300 trials is below .03 (the leading edge): .15 is five.
+    """
+    rng = np.random.default_rng(5)
+    subject, onset = np.repeat(np.arange(20), 300), 0.35 * np.exp(0.8 * rng.normal(size=20))
+    theta = {"v": (2.0 + 0.4 * rng.normal(size=20))[subject], "a": 0.5, "z": 0.5, "t0": onset[subject]}
+    trials = hs.simulate("ddm", theta, seed=3).assign(subject=[f"s{number:02d}" for number in subject])
+    early = rng.random(len(trials)) < 0.01
+    trials["rt"] = np.where(early, onset[subject] * rng.uniform(0.7, 1.0, len(trials)), trials["rt"])
+    formulas = ["v ~ 1 + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)", "z = 0.5"]
+    pilot = hs.HierarchicalModel(formulas, trials, likelihood="exact").pilot
+    effects = pilot.effects["subject"]
+    found = float(pilot.coefficients["t0_Intercept"]) + effects.values[:, effects.names.index("t0_1|subject")]
+    assert np.abs(found - np.log(onset)).max() < 0.15
