@@ -1,4 +1,4 @@
-"""Where the fastest trials may be lapses, the posterior has a mode at each gap between them: chains start in the best."""
+"""The posterior has a mode at each gap among the fastest trials, which may be lapses: chains start in the best."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What the pilot fit searches: coefficients and effects in blocks of independent levels, and what trials say of each."""
+"""What the pilot fit searches: blocks of coefficients and effects, whose levels are independent, with information."""
 
 from __future__ import annotations
 
