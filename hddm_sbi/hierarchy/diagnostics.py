@@ -9,7 +9,9 @@ import numpy as np
 import torch
 import xarray as xr
 
+from hddm_sbi.errors import name_rows
 from hddm_sbi.hierarchy.link import edges_on_link, to_link
+from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
@@ -19,6 +21,9 @@ MIN_ESS = 400
 #: draws this near an edge of the box (fraction of its width on the link's scale), in this share of draws, are reported.
 _NEAR_EDGE = 0.02
 _SHARE_AT_EDGE = 0.05
+
+#: moves of a chain between two modes, above which their shares of the draws can be trusted.
+_MOVES = 20
 
 #: what the sampler says of every draw, by name.
 Stats = Mapping[Any, Any]
@@ -41,7 +46,7 @@ def convergence_problems(posterior: xr.Dataset, stats: Stats) -> Iterator[str]:
     if posterior.sizes["chain"] > 1:
         name, rhat = inference_data.worst_rhat(posterior)
         if rhat > MAX_RHAT:
-            yield f"Rhat of {name} is {rhat:.3f} (above {MAX_RHAT}): run more tuning and draws"
+            yield f"Rhat of {name} is {rhat:.3f} (above {MAX_RHAT}): {_apart(stats) or 'run more tuning and draws'}"
     name, ess = inference_data.worst_ess(posterior)
     if ess < MIN_ESS:
         yield f"the effective sample size of {name} is {ess:.0f} (below {MIN_ESS}): take more draws"
@@ -50,6 +55,42 @@ def convergence_problems(posterior: xr.Dataset, stats: Stats) -> Iterator[str]:
         yield (
             f"{diverging} of {np.size(stats['diverging'])} draws diverged: tune longer, tighten the priors of group "
             "standard deviations, or force centered=True or False"
+        )
+
+
+def _apart(stats: Stats) -> str:
+    """Which chains are in a mode of their own, and how much lower its log posterior is; "" where none is."""
+    if "lp" not in stats:
+        return ""
+    lp = np.asarray(stats["lp"])
+    lower = lp.mean(axis=1).max() - lp.mean(axis=1)
+    worse = np.flatnonzero(lower > np.median(lp.std(axis=1)))
+    if not len(worse):
+        return ""
+    named = ", ".join(f"{chain} (by {lower[chain]:.1f})" for chain in worse)
+    return (
+        f"chains are in different modes, and the log posterior of chain {named} is lower than that of the best: more "
+        "draws do not help; look at the fastest and slowest trials, and at the priors of what differs between chains"
+    )
+
+
+def second_modes(found: Sequence[SecondMode], posterior: xr.Dataset, rt: Array) -> Iterator[str]:
+    """Modes of like weight between which the chains seldom move. rt: of all trials, in the order of the table."""
+    for mode in found:
+        draws = posterior[mode.variable].to_numpy()[:, :, *mode.index]
+        nearer = np.abs(draws - mode.second) < np.abs(draws - mode.first)
+        moves = np.count_nonzero(np.diff(nearer, axis=1))
+        if moves >= _MOVES * len(nearer):
+            continue
+        named = f"{mode.variable}[{mode.label}]" if mode.label else mode.variable
+        trials = mode.trials.tolist()
+        remedy = "take many more draws" if moves else "fit twice, with a prior around each"
+        yield (
+            f"{named} has two modes of like weight, near {mode.first:.3f} and near {mode.second:.3f}, where the log "
+            f"posterior is lower by about {mode.lower:.1f}: {name_rows(trials)} (0 = first; rt {rt[trials].min():.3f} "
+            f"to {rt[trials].max():.3f}) are lapses in one of them and not in the other. {nearer.mean():.0%} of the "
+            f"draws are in the second, and the chains moved between both {moves} times, so that share is not to be "
+            f"trusted: leave those trials out if they are no decisions, or {remedy}"
         )
 
 

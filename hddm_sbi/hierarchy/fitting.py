@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -14,8 +14,9 @@ import xarray as xr
 
 from hddm_sbi.data import Trials
 from hddm_sbi.errors import FitFileWarning
-from hddm_sbi.hierarchy.diagnostics import MAX_RHAT, ConvergenceWarning
+from hddm_sbi.hierarchy.diagnostics import MAX_RHAT, ConvergenceWarning, second_modes
 from hddm_sbi.hierarchy.fit_folder import FitFolder
+from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, variables
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
@@ -55,6 +56,7 @@ class Fitting:
     trials: Trials
     density: FlatDensity
     whitening: Whitening
+    second_modes: Sequence[SecondMode]
     facts: Mapping[str, Any]
 
     def run(
@@ -124,7 +126,9 @@ class Fitting:
         """What stands against trusting the posterior, and what is missing of what was asked for."""
         try:
             record = FitRecord.read(inference_data.dataset(posterior).attrs)
-            found = list(self._writer.problems(posterior, record))
+            modes = () if record.approximate else self.second_modes
+            found = list(second_modes(modes, inference_data.dataset(posterior), self.trials.values[:, 0]))
+            found += self._writer.problems(posterior, record)
             population = inference_data.dataset(posterior)[self.hierarchy.population_names]
             missing = Goal(record.ess).missing(population) if record.ess else ""
         except (Exception, KeyboardInterrupt) as failure:

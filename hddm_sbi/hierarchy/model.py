@@ -387,7 +387,7 @@ class HierarchicalModel:
         if not SAMPLERS[method].centring:
             hierarchy = self._uncentred
             density = flatten(hierarchy, start_values(hierarchy, self.pilot))
-        return Fitting(hierarchy, self.trials, density, self.whitening, self.facts)
+        return Fitting(hierarchy, self.trials, density, self.whitening, self.pilot.second_modes, self.facts)
 
     def _kept_in(self, folder: str | Path | None, settings: Sampling) -> AbstractContextManager[FitFolder | None]:
         """The folder of a fit, locked; None for none."""

@@ -7,7 +7,8 @@ import xarray as xr
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
-from hddm_sbi.hierarchy.diagnostics import convergence_problems, edge_problems
+from hddm_sbi.hierarchy.diagnostics import convergence_problems, edge_problems, second_modes
+from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 
 
 def posterior(n=1_000, seed=1, **changed):
@@ -30,6 +31,23 @@ def test_a_good_posterior_is_silent():
 def test_chains_that_disagree_are_named():
     apart = np.random.default_rng(2).normal(size=(4, 1_000)) + np.array([[0.0], [0.0], [0.0], [1.0]])
     assert any(m.startswith("Rhat of a_Intercept is 1.") for m in messages(posterior(a_Intercept=apart)))
+
+
+def test_chains_in_a_lower_mode_are_told_from_chains_that_are_too_short():
+    apart = np.random.default_rng(2).normal(size=(4, 1_000)) + np.array([[0.0], [0.0], [0.0], [5.0]])
+    lp = np.random.default_rng(3).normal(size=(4, 1_000)) - np.array([[0.0], [0.0], [0.0], [17.0]])
+    (message,) = [m for m in convergence_problems(posterior(a_Intercept=apart), {"lp": lp}) if "Rhat" in m]
+    assert "the log posterior of chain 3 (by 17." in message
+    assert "run more" not in message
+
+
+@pytest.mark.parametrize(("period", "warned"), [(1_000, True), (20, False)])
+def test_two_modes_are_told_where_chains_seldom_move_between_them(period, warned):
+    mode = SecondMode("a_Intercept", (), "", 0.0, 1.0, 0.5, np.array([3, 5]))
+    draws = np.tile(np.arange(1_000) // period % 2, (4, 1)).astype(float)
+    found = list(second_modes([mode], posterior(a_Intercept=draws), np.linspace(0.3, 0.4, 11)))
+    assert len(found) == warned
+    assert all("rows 3, 5 (0 = first; rt 0.330 to 0.350)" in m and "moved between both 0 times" in m for m in found)
 
 
 def test_too_few_draws_are_named():

@@ -80,3 +80,29 @@ def test_onsets_of_subjects_far_apart_are_found():
     effects = pilot.effects["subject"]
     found = float(pilot.coefficients["t0_Intercept"]) + effects.values[:, effects.names.index("t0_1|subject")]
     assert np.abs(found - np.log(onset)).max() < 0.15
+
+
+def test_modes_of_like_weight_are_named_with_their_trials_and_heights():
+    """Twelve trials around the leading edge: onsets before and behind four of them, and chains that seldom move."""
+    side, rng = np.tile(["right", "left"], 400), np.random.default_rng(2)
+    theta = {"v": np.where(side == "right", 1.5, -1.5), "a": 0.5, "z": 0.5, "t0": 0.34}
+    trials = hs.simulate("ddm", theta, seed=2).assign(side=side)
+    trials.loc[rng.choice(800, 12, replace=False), "rt"] = rng.uniform(0.325, 0.36, 12)
+    model = model_of(trials)
+    (mode,) = model.pilot.second_modes
+    between = trials["rt"].between(np.exp(mode.second), np.exp(mode.first))
+    assert mode.trials.tolist() == np.flatnonzero(between).tolist()
+    density = model.density
+    heights = []
+    for at in (mode.first, mode.second):
+        x = density.start.copy()
+        x[density.positions["t0_Intercept"]] = at
+        heights.append(climbed(density, x)[1])
+    # Within the 12 evaluations of the pilot fit, and the normal priors there.
+    assert mode.lower == pytest.approx(heights[0] - heights[1], abs=0.2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(draws=300, seed=1, progress=False)
+    (message,) = [str(w.message) for w in caught if "two modes" in str(w.message)]
+    assert "rows 504, 536, 693, 749 (0 = first; rt 0.327 to 0.332)" in message
+    assert "lower by about 0.7" in message

@@ -41,6 +41,14 @@ class Block:
         """P^-1 of every level."""
         return np.asarray(np.linalg.inv(self.gram + np.diag(self.sd**-2.0)), np.float64)
 
+    def place(self, column: int) -> tuple[str, tuple[int, ...]]:
+        """The posterior variable that a column is of, and where in it; () where it has one column without a label."""
+        for name, scalar, width in self.parts:
+            if column < width:
+                return name, () if scalar else (column,)
+            column -= width
+        raise IndexError(f"the block has no column {column} more")
+
     def values(self, x: Tensor) -> dict[str, Tensor]:
         """By posterior name, from (..., K)."""
         pieces = torch.split(x, [width for _, _, width in self.parts], dim=-1)

@@ -20,11 +20,11 @@ from hddm_sbi.hierarchy.pilot.blocks import (
     pooled_level,
 )
 from hddm_sbi.hierarchy.pilot.mode import find_mode
-from hddm_sbi.hierarchy.pilot.onsets import find_onsets
+from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all
 # parameters together, have a precision near
@@ -66,15 +66,34 @@ class GroupPosterior:
 
 
 @dataclass(frozen=True)
+class SecondMode:
+    """A number of a posterior variable in two modes of like weight.
+
+    variable, index: the number. label: its group. first, second: the number in the better mode, and in the other.
+    lower: by how much the log posterior is, nats. trials: positions in the table of those between the two onsets.
+    """
+
+    variable: str
+    index: tuple[int, ...]
+    label: str
+    first: float
+    second: float
+    lower: float
+    trials: Index
+
+
+@dataclass(frozen=True)
 class PilotFit:
     """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name.
 
-    covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K).
+    covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K). second_modes: of like
+    weight, where the fastest trials leave it open which of them are lapses.
     """
 
     coefficients: Mapping[str, Tensor]
     covariance: Array
     effects: Mapping[str, GroupPosterior]
+    second_modes: tuple[SecondMode, ...] = ()
 
 
 def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
@@ -85,10 +104,11 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
             factors.setdefault(term.factor, []).append(term)
     blocks = [common_block(hierarchy, pooled), *(factor_block(hierarchy, pooled, terms) for terms in factors.values())]
     at = [pooled_level(hierarchy, pooled), *(np.zeros(b.gram.shape[:2]) for b in blocks[1:])]
+    rivals: list[Rival] = []
     for number in range(_ROUNDS if factors else 1):
         at = find_mode(hierarchy, blocks, at)
         if number == 0:
-            at = find_onsets(hierarchy, blocks, [*factors.values()], at)
+            at, rivals = find_onsets(hierarchy, blocks, [*factors.values()], at)
         for i, terms in enumerate(factors.values(), start=1):
             _move_means(blocks[0], at[0][0], at[i], terms)
             blocks[i] = replace(blocks[i], sd=_spread(blocks[i], at[i], plausible_sds(terms)))
@@ -99,7 +119,17 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
         for (factor, terms), x, b in zip(factors.items(), at[1:], blocks[1:], strict=True)
     }
     covariance = _of_coefficients(hierarchy, pooled, blocks[0], [*zip(factors.values(), blocks[1:], strict=True)])
-    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects)
+    levels: list[Sequence[object]] = [("",), *(terms[0].levels for terms in factors.values())]
+    second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block], levels[rival.block]) for rival in rivals)
+    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, second)
+
+
+def _second_mode(rival: Rival, block: Block, x: Array, levels: Sequence[object]) -> SecondMode:
+    """A rival by the name of its posterior variable. x: (levels, K) of its block at the end."""
+    variable, place = block.place(rival.column)
+    first = float(x[rival.level, rival.column])
+    index = place if levels == ("",) else (rival.level, *place)
+    return SecondMode(variable, index, str(levels[rival.level]), first, first + rival.apart, rival.lower, rival.trials)
 
 
 def _spread(block: Block, x: Array, plausible: Array) -> Array:

@@ -18,10 +18,12 @@ from hddm_sbi.types import Array, Index
 # A trial faster than t0 can only be a lapse. Where the leading edge is steep, the posterior of t0 has a mode at every
 # gap among the fastest trials. Neither a search nor NUTS goes from one to the next: there are tens of nats between.
 
-#: shares of the trials that may be faster than t0.
-_FASTER = (0.0, 0.003, 0.01, 0.02, 0.04)
-#: t0 as a fraction of the next trial.
-_BELOW = 0.99
+#: where t0 is searched from: the share of the trials that are faster, and t0 as a fraction of the next trial.
+_ONSETS = ((0.0, 0.93), (0.0, 0.99), (0.003, 0.99), (0.01, 0.99), (0.02, 0.99), (0.04, 0.99))
+#: modes are of like weight up to this difference in log posterior, and apart where it is lower by this between them.
+_LIKE, _DEEP = 3.0, 1.0
+#: where between two modes a valley is looked for.
+_BETWEEN = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,36 @@ class _Move:
     moved: Index
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A second mode of the posterior: one number of t0 elsewhere, so that other trials are lapses.
+
+    block, level, column: of that number. apart: the number there minus the number in the best mode. lower: by how much
+    the log posterior is, nats. trials: positions in the table of those between the two onsets.
+    """
+
+    block: int
+    level: int
+    column: int
+    apart: float
+    lower: float
+    trials: Index
+
+
 def find_onsets(
     hierarchy: Hierarchy, blocks: Sequence[Block], factors: Sequence[Sequence[GroupEffects]], at: list[Array]
-) -> list[Array]:
-    """`at`, or better: with every group, or coefficient, of t0 in the best of several modes."""
+) -> tuple[list[Array], list[Rival]]:
+    """`at`, or better: every group, or coefficient, of t0 in the best of several modes; and others of like weight."""
     name = hierarchy.likelihood.simulator.symmetries.shift
     predictor = next((p for p in hierarchy.predictors if p.name == name), None)
+    rivals: list[Rival] = []
     if predictor is None or hierarchy.lapse == 0.0 or not hierarchy.trials.lapse_density:
-        return at
+        return at, rivals
     for move in _moves(hierarchy, predictor, factors):
-        at = _best(hierarchy, predictor, blocks, at, move)
-    return at
+        found = _search(hierarchy, predictor, blocks, at, move)
+        at = [x if i != move.block else found.best for i, x in enumerate(at)]
+        rivals += _rivals(hierarchy, predictor, blocks, at, found)
+    return at, rivals
 
 
 def _moves(hierarchy: Hierarchy, predictor: Predictor, factors: Sequence[Sequence[GroupEffects]]) -> Iterator[_Move]:
@@ -74,38 +95,84 @@ def _before(effects: GroupEffects, terms: Sequence[GroupEffects]) -> Sequence[Gr
     return terms[: next(i for i, g in enumerate(terms) if g.name == effects.name)]
 
 
-def _best(
+@dataclass(frozen=True)
+class _Search:
+    """Modes of every level of the block that moves, (searches, levels, K), and their heights, (searches, levels)."""
+
+    move: _Move
+    modes: Array
+    heights: Array
+
+    @property
+    def best(self) -> Array:
+        """The highest of every level, (levels, K)."""
+        return np.asarray(self.modes[self.heights.argmax(0), np.arange(self.modes.shape[1])])
+
+
+def _search(
     hierarchy: Hierarchy, predictor: Predictor, blocks: Sequence[Block], at: list[Array], move: _Move
-) -> list[Array]:
-    """Every level of a block at the best of the modes found from several onsets, the first that of `at`."""
+) -> _Search:
+    """Every level of a block searched from several onsets, the first that of `at`."""
     covariance = blocks[move.block].covariance
     ridge = covariance[:, :, move.column] / covariance[:, move.column, move.column][:, None]
-    later = _later(hierarchy, predictor, blocks, at, move)
-    found, height = [], []
-    for shift in (np.zeros(len(ridge)), *later):
+    modes, heights = [], []
+    for shift in (np.zeros(len(ridge)), *_later(hierarchy, predictor, blocks, at, move)):
         start = list(at)
         start[move.block] = at[move.block] + shift[:, None] * ridge
-        found.append(find_mode(hierarchy, blocks, start, only=move.block))
-        height.append(_height(hierarchy, blocks, found[-1], move))
-    best = np.argmax(height, axis=0)
-    chosen = list(at)
-    chosen[move.block] = np.array([found[which][move.block][level] for level, which in enumerate(best)])
-    return chosen
+        found = find_mode(hierarchy, blocks, start, only=move.block)
+        modes.append(found[move.block])
+        heights.append(_height(hierarchy, blocks, found, move))
+    return _Search(move, np.array(modes), np.array(heights))
+
+
+def _rivals(
+    hierarchy: Hierarchy, predictor: Predictor, blocks: Sequence[Block], at: list[Array], found: _Search
+) -> Iterator[Rival]:
+    """Of every level the highest mode of like weight behind a valley, with trials between its onset and the best."""
+    move, best, top = found.move, found.best, found.heights.max(0)
+    above = _above(hierarchy, predictor, blocks, at, move)
+    known: dict[int, Rival] = {}
+    for modes, heights in zip(found.modes, found.heights, strict=True):
+        valley = np.full(len(top), np.inf)
+        for step in _BETWEEN:
+            between = list(at)
+            between[move.block] = best + step * (modes - best)
+            valley = np.minimum(valley, _height(hierarchy, blocks, between, move))
+        for level in map(int, np.flatnonzero((top - heights < _LIKE) & (valley < heights - _DEEP))):
+            apart, lower = float((modes - best)[level, move.column]), float((top - heights)[level])
+            inside = (move.level == level) & (above > min(apart, 0.0)) & (above < max(apart, 0.0))
+            trials = np.sort(hierarchy.trials.order[move.moved[inside]])
+            if len(trials) and (level not in known or lower < known[level].lower):
+                known[level] = Rival(move.block, level, move.column, apart, lower, trials)
+    yield from known.values()
 
 
 def _later(
     hierarchy: Hierarchy, predictor: Predictor, blocks: Sequence[Block], at: Sequence[Array], move: _Move
-) -> Array:
-    """By how much the column of a move takes t0 just below the trial that leaves a share faster, (shares, levels)."""
-    values = values_of(blocks, [torch.from_numpy(x) for x in at])
-    eta = to_link(predictor.reported_value(values), predictor.link).numpy()
-    rt = torch.from_numpy(_BELOW * hierarchy.trials.values[move.moved, 0])
-    above = to_link(rt, predictor.link).numpy() - eta[hierarchy.cell[move.moved]]
-    order = np.lexsort((above, move.level))
+) -> Iterator[Array]:
+    """By how much the column of a move takes t0 to each of `_ONSETS`, (levels,) each."""
     n = np.bincount(move.level, minlength=len(at[move.block]))
     first = np.cumsum(n) - n
-    positions = first + np.floor(np.outer(_FASTER, n)).astype(int)
-    return np.asarray(above[order][np.minimum(positions, len(order) - 1)])
+    for share, fraction in _ONSETS:
+        above = _above(hierarchy, predictor, blocks, at, move, fraction)
+        order = np.lexsort((above, move.level))
+        position = first + np.floor(share * n).astype(int)
+        yield np.where(n > 0, above[order][np.minimum(position, len(order) - 1)], 0.0)
+
+
+def _above(
+    hierarchy: Hierarchy,
+    predictor: Predictor,
+    blocks: Sequence[Block],
+    at: Sequence[Array],
+    move: _Move,
+    fraction: float = 1.0,
+) -> Array:
+    """By how much a fraction of its rt is above t0 on the scale of the link, of every trial that moves."""
+    values = values_of(blocks, [torch.from_numpy(x) for x in at])
+    eta = to_link(predictor.reported_value(values), predictor.link).numpy()
+    rt = torch.from_numpy(fraction * hierarchy.trials.values[move.moved, 0])
+    return np.asarray(to_link(rt, predictor.link).numpy() - eta[hierarchy.cell[move.moved]])
 
 
 def _height(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array], move: _Move) -> Array:
