@@ -77,7 +77,8 @@ def _apart(stats: Stats) -> str:
 def second_modes(found: Sequence[SecondMode], posterior: xr.Dataset, rt: Array) -> Iterator[str]:
     """Modes of like weight between which the chains seldom move. rt: of all trials, in the order of the table."""
     for mode in found:
-        draws = posterior[mode.variable].to_numpy()[:, :, *mode.index]
+        of_all_draws: tuple[Any, ...] = (slice(None), slice(None), *mode.index)
+        draws = posterior[mode.variable].to_numpy()[of_all_draws]
         nearer = np.abs(draws - mode.second) < np.abs(draws - mode.first)
         moves = np.count_nonzero(np.diff(nearer, axis=1))
         if moves >= _MOVES * len(nearer):
