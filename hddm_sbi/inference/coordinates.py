@@ -9,12 +9,13 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import splu
 
-from hddm_sbi.inference.compiler.emit import SIGNATURE, Compiled
+from hddm_sbi.inference.compiler import machine
+from hddm_sbi.inference.compiler.program import Compiled
 from hddm_sbi.inference.density import Evaluate
 from hddm_sbi.numerics.operators import address, function_at
 from hddm_sbi.types import Array, Index
 
-_DENSITY = nb.types.FunctionType(SIGNATURE)
+_RUN = nb.types.FunctionType(machine.SIGNATURE)
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,18 @@ def whitened(evaluate: Evaluate, whitening: Whitening) -> Evaluate:
 
         return in_python
     # To ask the system for this memory anew takes longer than to use it (decision 008).
-    workspace, x, by_x, by_y = np.empty(evaluate.workspace), *np.empty((3, whitening.size))
+    memory, by_y = evaluate.memory.copy(), np.empty(whitening.size)
     arguments = (
-        address(evaluate.function, SIGNATURE),
-        evaluate.reals,
+        address(machine.run, machine.SIGNATURE),
+        evaluate.program,
         evaluate.wholes,
-        workspace,
+        memory,
+        memory[evaluate.x],
+        memory[evaluate.gradient],
+        evaluate.value,
         whitening.row_starts,
         whitening.columns,
         whitening.entries,
-        x,
-        by_x,
         by_y,
     )
     return lambda y: (_evaluate_whitened(y, *arguments), by_y)
@@ -108,19 +110,21 @@ def whitened(evaluate: Evaluate, whitening: Whitening) -> Evaluate:
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _evaluate_whitened(
     y: Array,
-    density: int,
-    reals: Array,
+    run: int,
+    program: Index,
     wholes: Index,
-    workspace: Array,
+    memory: Array,
+    x: Array,
+    by_x: Array,
+    value: int,
     row_starts: Index,
     columns: Index,
     entries: Array,
-    x: Array,
-    by_x: Array,
     by_y: Array,
 ) -> float:
-    """Log density; its gradient goes to by_y. density: address of the compiled one."""
+    """Log density; its gradient goes to by_y. run: address of the machine."""
     unwhiten(row_starts, columns, entries, y, x)
-    value: float = function_at(density, _DENSITY)(x, reals, wholes, by_x, workspace)  # type: ignore[call-arg]
+    function_at(run, _RUN)(program, wholes, memory)  # type: ignore[call-arg]
     whiten_gradient(row_starts, columns, entries, by_x, by_y)
-    return value if np.isfinite(by_y).all() else np.nan
+    result: float = memory[value]
+    return result if np.isfinite(by_y).all() else np.nan

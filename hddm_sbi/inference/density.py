@@ -19,9 +19,9 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor, fx
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.inference.compiler.emit import emit
 from hddm_sbi.inference.compiler.graph import record, simplify
-from hddm_sbi.inference.compiler.lowering import UnknownOperationError
+from hddm_sbi.inference.compiler.lowering import compile_graph
+from hddm_sbi.inference.compiler.operations import UnknownOperationError
 from hddm_sbi.types import Array
 
 #: how a density is evaluated: one Numba function, a graph of torch operations recorded once, or Pyro every time.
@@ -203,7 +203,7 @@ def _fastest(potential: Potential, x0: Tensor, path: Route) -> tuple[Evaluate, R
         return _on_arrays(potential), "eager"
     if path == "compiled":
         try:
-            return emit(graph, values), "compiled"
+            return compile_graph(graph, values), "compiled"
         except (UnknownOperationError, NumbaError) as reason:
             _warn("the model runs as a graph, 30 times slower than compiled: it could not be compiled", reason)
     return _on_arrays(_run(graph)), "traced"

@@ -15,8 +15,9 @@ from torch.nn import functional
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.inference.compiler import emit, operations
+from hddm_sbi.inference.compiler import operations
 from hddm_sbi.inference.compiler.graph import record, simplify
+from hddm_sbi.inference.compiler.lowering import compile_graph
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
@@ -267,7 +268,7 @@ def x0():
 @pytest.mark.parametrize("function", OPERATION_TESTS)
 def test_operations_are_those_of_torch(function, x0):
     graph = record(weighted(function), x0)
-    compiled = emit.emit(graph, simplify(graph, x0))
+    compiled = compile_graph(graph, simplify(graph, x0))
     for x in (x0, x0.flip(0), 0.7 * x0):
         assert_same(compiled(x.numpy()), tuple(y.numpy() for y in weighted(function)(x)))
 
@@ -287,7 +288,7 @@ def test_every_operation_of_the_table_is_tested(x0):
 def test_the_comparison_sees_a_wrong_operation(x0, monkeypatch):
     monkeypatch.setitem(operations.OPERATIONS, "erf", operations.OPERATIONS["erfc"])
     graph = record(weighted(numbers), x0)
-    wrong = emit.emit(graph, simplify(graph, x0))
+    wrong = compile_graph(graph, simplify(graph, x0))
     with pytest.raises(AssertionError):
         assert_same(wrong(x0.numpy()), tuple(y.numpy() for y in weighted(numbers)(x0)))
 

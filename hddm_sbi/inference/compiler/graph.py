@@ -6,7 +6,7 @@ All private parts of torch that the package uses to record are imported here.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -76,6 +76,25 @@ def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) ->
         return make_fx(lambda x: pure(x, constants), decomposition_table=_COMPOUND)(example)  # type: ignore[arg-type]
 
 
+def taken_apart(node: fx.Node, inputs: Sequence[Tensor]) -> tuple[fx.GraphModule, dict[fx.Node, Any]] | None:
+    """The operations that a compound one is made of, as a graph of a node's inputs, and their values; None where torch
+    knows none."""
+    operation = node.target
+    assert isinstance(operation, Operation)
+    function = get_decompositions([operation]).get(operation)
+    if function is None and not operation.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
+        return None
+
+    def apply(*given: Tensor) -> tuple[Any, ...]:
+        by_node = dict(zip(node.all_input_nodes, given, strict=True))
+        arguments, named = fx.map_arg((node.args, dict(node.kwargs)), by_node.__getitem__)  # type: ignore[arg-type]
+        result = (function or operation.decompose)(*arguments, **named)
+        return tuple(result) if isinstance(result, tuple | list) else (result,)
+
+    graph = make_fx(apply)(*inputs)
+    return graph, _values(graph, *inputs)
+
+
 def simplify(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
     """Reduce the graph to fewer operations: constants folded, idle operations dropped, equal ones shared.
 
@@ -101,10 +120,10 @@ class _Recorder(fx.Interpreter):
         return result
 
 
-def _values(graph: fx.GraphModule, example: Tensor) -> dict[fx.Node, Any]:
+def _values(graph: fx.GraphModule, *example: Tensor) -> dict[fx.Node, Any]:
     recorder = _Recorder(graph)
     with torch.no_grad():
-        recorder.run(example)
+        recorder.run(*example)
     return recorder.values
 
 

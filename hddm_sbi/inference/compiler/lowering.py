@@ -1,100 +1,103 @@
-"""A walk over a graph of tensor operations, which turns them one by one into a program."""
+"""A walk over a graph of tensor operations, which turns them one by one into instructions of a program."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 
-from hddm_sbi.inference.compiler.graph import Operation
-from hddm_sbi.inference.compiler.lazy import Lazy, Shape, literal, number, stored
-from hddm_sbi.inference.compiler.program import Program, has_kernel
-
-
-class UnknownOperationError(NotImplementedError):
-    """An operation that the table does not have, or not with these arguments."""
+from hddm_sbi.inference.compiler.graph import Operation, taken_apart
+from hddm_sbi.inference.compiler.operations import OPERATIONS, UnknownOperationError
+from hddm_sbi.inference.compiler.program import Compiled, Program
+from hddm_sbi.numerics.operators import KERNELS
 
 
-class Lowering:
-    """Walks a graph and keeps the lazy tensor of every node.
+def compile_graph(graph: fx.GraphModule, values: Mapping[fx.Node, Any]) -> Compiled:
+    """The program of a graph from a vector to a number and its gradient. Raises UnknownOperationError.
 
-    rules: by the name of an operation, with its overload ("max.dim") or without. values: every node's value
-    at one input, for shapes and constants.
+    values: every node's value at one input, for shapes and constants.
     """
+    program = Program()
+    x = program.allocate(next(values[n] for n in graph.graph.nodes if n.op == "placeholder").shape)
+    value, gradient = _Lowering(program, values).run(graph.graph, [x])
+    return program.finish(x, value, gradient)
 
-    def __init__(self, rules: Mapping[str, Rule], values: Mapping[fx.Node, Any]) -> None:
-        self.program = Program()
-        self.values = values
-        self._rules = rules
-        self._lazy: dict[fx.Node, Any] = {}
 
-    def run(self, graph: fx.Graph) -> tuple[Lazy, ...]:
-        """Lower every node in turn; the lazy tensors of the graph's output."""
+class _Lowering:
+    """Keeps the result of every node: tensors of the program, or real ones where they are known."""
+
+    def __init__(self, program: Program, values: Mapping[fx.Node, Any]) -> None:
+        self._program = program
+        self._values = values
+        self._results: dict[fx.Node, Any] = {}
+
+    def run(self, graph: fx.Graph, inputs: Sequence[Any]) -> list[Tensor]:
+        """Lower every node in turn; the tensors of the graph's output."""
+        given = iter(inputs)
         for node in graph.nodes:
             if node.op == "output":
-                return tuple(self.tensor(result) for result in node.args[0])
-            self._lazy[node] = self._lower(node)
+                return [self._program.tensor(self._results[result]) for result in node.args[0]]
+            self._results[node] = next(given) if node.op == "placeholder" else self._lower(node)
         raise UnknownOperationError("a graph without output")
 
     def _lower(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return stored("x", 0, self.shape(node))
-        if node.op == "get_attr":
-            return self.program.constant(self.values[node])
-        if node.target is operator.getitem:
-            result = self._lazy[node.args[0]][node.args[1]]  # type: ignore[index]
-        else:
-            result = self._rule(node)(self, node)
-        read_twice = len(node.users) > 1 or any(user.args.count(node) > 1 for user in node.users)
-        return self.program.store(result) if isinstance(result, Lazy) and read_twice else result
-
-    def _rule(self, node: fx.Node) -> Rule:
-        if not isinstance(node.target, Operation):
-            raise UnknownOperationError(str(node.target))
-        if has_kernel(node.target.name()):
-            return _call_kernel
+        operation = node.target
+        if not any(self._varies(self._results[n]) for n in node.all_input_nodes):
+            return self._values[node]
+        arguments, named = fx.map_arg((node.args, dict(node.kwargs)), self._results.__getitem__)  # type: ignore[arg-type]
+        if operation is operator.getitem:
+            return arguments[0][arguments[1]]
+        if not isinstance(operation, Operation):
+            raise UnknownOperationError(str(operation))
+        if operation.name() in KERNELS:
+            return self._kernel(node, arguments)
+        if operation.is_view:
+            return self._view(operation, arguments, named)
         # "aten::max.dim" -> "max.dim", "max"
-        full = node.target.name().partition("::")[2]
-        rule = self._rules.get(full, self._rules.get(full.partition(".")[0]))
+        full = operation.name().partition("::")[2]
+        rule = OPERATIONS.get(full, OPERATIONS.get(full.partition(".")[0]))
         if rule is None:
+            return self._apart(node)
+        if full.startswith("index") and any(self._unknown_mask(n) for n in node.all_input_nodes):
+            raise UnknownOperationError("indexing by a mask that depends on the parameters")
+        try:
+            return rule(self._program, *arguments, **named)
+        except TypeError as reason:
+            raise UnknownOperationError(f"{operation} with {node.args} {dict(node.kwargs)}") from reason
+
+    def _kernel(self, node: fx.Node, arguments: Sequence[Any]) -> Any:
+        given = [torch.tensor(a) if isinstance(a, list) else a for a in arguments]
+        results = self._values[node]
+        many = isinstance(results, tuple | list)
+        shapes = [tuple(r.shape) for r in (results if many else [results])]
+        tensors = self._program.call(KERNELS[node.target.name()], given, shapes)  # type: ignore[union-attr]
+        return tensors if many else tensors[0]
+
+    def _view(self, operation: Operation, arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        """Other places of the same elements, which torch finds."""
+        tensor, *rest = arguments
+        try:
+            return operation(tensor, *rest, **named)
+        except RuntimeError:
+            return operation(self._program.copy(tensor), *rest, **named)
+
+    def _apart(self, node: fx.Node) -> Any:
+        """A compound operation, by those that torch says it is made of."""
+        inputs = node.all_input_nodes
+        parts = taken_apart(node, [self._values[n] for n in inputs])
+        if parts is None:
             raise UnknownOperationError(f"{node.target} is not in the table of operations")
-        return rule
+        graph, values = parts
+        results = _Lowering(self._program, values).run(graph.graph, [self._results[n] for n in inputs])
+        return results if isinstance(self._values[node], tuple | list) else results[0]
 
-    def tensor(self, argument: Any) -> Lazy:
-        """The lazy tensor of a node, or of a number in the graph."""
-        if isinstance(argument, fx.Node):
-            lazy: Lazy = self._lazy[argument]
-            return lazy
-        if isinstance(argument, bool | int | float):
-            return number(literal(argument))
-        raise UnknownOperationError(f"an argument {argument!r}")
+    def _varies(self, result: Any) -> bool:
+        """Whether a result depends on the input."""
+        return any(isinstance(t, Tensor) and t.is_meta for t in (result if isinstance(result, tuple | list) else [result]))
 
-    def shape(self, node: fx.Node) -> Shape:
-        """Shape of a node's result."""
-        return tuple(self.values[node].shape)
-
-
-Rule = Callable[[Lowering, fx.Node], Any]
-
-
-def option(node: fx.Node, position: int, name: str, default: Any) -> Any:
-    """An argument given by position, by name, or not at all."""
-    return node.args[position] if len(node.args) > position else node.kwargs.get(name, default)
-
-
-def dims_of(node: fx.Node, position: int, n: int) -> list[int]:
-    """Dimensions that an argument names, counted from the front; all where it names none."""
-    dims = option(node, position, "dim", None)
-    listed = [dims] if isinstance(dims, int) else dims
-    return [d % n for d in listed] if listed else list(range(n))
-
-
-def _call_kernel(lowering: Lowering, node: fx.Node) -> list[Lazy] | Lazy:
-    arguments = [lowering.tensor(a) if isinstance(a, fx.Node) else a for a in node.args]
-    results = lowering.values[node]
-    many = isinstance(results, tuple | list)
-    shapes = [tuple(r.shape) for r in (results if many else [results])]
-    lazy = lowering.program.call(node.target.name(), arguments, shapes)  # type: ignore[union-attr]
-    return lazy if many else lazy[0]
+    def _unknown_mask(self, node: fx.Node) -> bool:
+        value = self._values[node]
+        return isinstance(value, Tensor) and value.dtype == torch.bool and self._varies(self._results[node])

@@ -1,180 +1,312 @@
-"""The source of one function under construction: its loops, its workspace, its constants, the kernels it calls."""
+"""A program under construction: instructions of the machine, and the tensors in memory that they read and write."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-from numba import types
+from numpy.typing import NDArray
 from torch import Tensor
 
-from hddm_sbi.inference.compiler.lazy import START, Index, Lazy, Shape, literal, number, stored, variable
-from hddm_sbi.inference.compiler.schedule import Statement
-from hddm_sbi.numerics.operators import KERNELS, Kernel, address
+from hddm_sbi.inference.compiler import machine
+from hddm_sbi.inference.compiler.kernel_entry import kernel_entry
+from hddm_sbi.numerics.operators import Kernel, address
+from hddm_sbi.types import Array
 
-#: expression that starts a reduction, and the statement that adds an element to it.
-_REDUCTIONS = {
-    "sum": ("0.0", "{to} += {x}"),
-    "prod": ("1.0", "{to} *= {x}"),
-    "amax": ("-math.inf", "{to} = max({to}, {x})"),
-    "amin": ("math.inf", "{to} = min({to}, {x})"),
-    "any": ("0.0", "{to} = 1.0 if {x} else {to}"),
-}
+#: places that no program fills. A tensor of the program is a view of them without memory (device "meta"), so that torch
+#: itself says where the elements of a view lie.
+_PLACES = torch.empty(2**44, dtype=torch.float64, device="meta")
+#: places a new tensor may begin at, so that it does not share a cache line with another.
+_LINE = 8
 
 
-def has_kernel(operator: str) -> bool:
-    """Whether a torch operator, "namespace::name", has a compiled kernel."""
-    return operator in KERNELS
+@dataclass
+class _Instruction:
+    """Lengths of the loops, and for the result and the operands the first place and a step for each loop."""
+
+    operation: int
+    lengths: Sequence[int]
+    operands: Sequence[tuple[int, Sequence[int]]]
+    aux: int = 0
+
+    def row(self, place: Callable[[int], int]) -> list[int]:
+        """The instruction as the machine reads it."""
+        idle = (0, [0] * machine.DIMENSIONS)
+        operands = [(place(first), steps) for first, steps in self.operands] + [idle] * (4 - len(self.operands))
+        header = [self.operation, len(self.operands) - 1, self.aux, *self.lengths]
+        return header + [number for first, steps in operands for number in (first, *steps)]
+
+
+@dataclass
+class _Call:
+    """A kernel's entry, and its arguments; a float64 place is given as a tensor."""
+
+    entry: int
+    arguments: list[int | Tensor]
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A density as a program: vector (n,) -> (number, gradient (n,)), run without Python's lock.
+
+    program, wholes: as the machine takes them. memory: with all constants; every thread needs one of its own. x, value,
+    gradient: where in memory the machine finds the vector and leaves the results.
+    """
+
+    program: NDArray[np.int64]
+    wholes: NDArray[np.int64]
+    memory: Array
+    x: slice
+    value: int
+    gradient: slice
+    _free: list[Array] = field(default_factory=list)
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Log density and gradient."""
+        memory = self._free.pop() if self._free else self.memory.copy()
+        memory[self.x] = x
+        machine.run(self.program, self.wholes, memory)
+        result = float(memory[self.value]), memory[self.gradient].copy()
+        self._free.append(memory)
+        return result
 
 
 class Program:
-    """Statements over four arrays: x (the input), w (workspace), f and k (constants, real and whole numbers).
-
-    Storing a lazy tensor computes it; every element is computed once.
-    """
+    """Instructions, and the tensors that they work on; every tensor is a view of places without memory."""
 
     def __init__(self) -> None:
-        self.statements: list[Statement] = []
-        self.workspace = 0
-        self.reals: list[Tensor] = []
-        self.wholes: list[Tensor] = []
-        self.function_types: dict[str, types.FunctionType] = {}
-        self._sizes = {"f": 0, "k": 0}
-        self._variables = 0
+        self._instructions: list[_Instruction | _Call] = []
         self._starts: list[int] = []
+        self._sizes: list[int] = []
+        self._next = 0
+        self._constants: dict[int, Array] = {}
+        self._numbers: dict[str, Tensor] = {}
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+        self._wholes: list[NDArray[np.int64]] = []
 
-    def constant(self, value: Tensor) -> Lazy:
-        """A constant tensor; if all its real values are equal, it takes the memory of one."""
-        real = value.dtype.is_floating_point
-        flat = value.detach().reshape(-1).to(torch.float64 if real else torch.int64)
-        uniform = real and flat.numel() > 0 and bool((flat == flat[0]).all())
-        array, pieces = ("f", self.reals) if real else ("k", self.wholes)
-        offset = self._sizes[array]
-        pieces.append(flat[:1] if uniform else flat)
-        self._sizes[array] += len(pieces[-1])
-        shape = tuple(value.shape)
-        return number(f"{array}[{offset}]", shape) if uniform else stored(array, offset, shape)
+    # Tensors.
 
-    def allocate(self, shape: Shape) -> Lazy:
-        """Room in the workspace."""
-        offset = self.workspace
-        self._starts.append(offset)
-        self.workspace += math.prod(shape)
-        return stored("w", offset, shape)
+    def allocate(self, shape: Sequence[int]) -> Tensor:
+        """A tensor that nothing has been written to."""
+        self._starts.append(self._next)
+        self._sizes.append(math.prod(shape))
+        steps = [math.prod(shape[d + 1 :]) for d in range(len(shape))]
+        tensor = _PLACES.as_strided(tuple(shape), steps, self._next)
+        self._next += -(-max(self._sizes[-1], 1) // _LINE) * _LINE
+        return tensor
 
-    def loop(
-        self, shape: Shape, body: Callable[[Index], Sequence[str]], *, alone: bool = False, part: bool = False
-    ) -> None:
-        """The lines of `body` for all indices of a shape; `alone` where their order matters."""
-        long = [d for d, n in enumerate(shape) if n != 1]
-        index = [variable(f"i{long.index(d)}") if d in long else START for d in range(len(shape))]
-        lines = tuple(body(index))
-        self.statements.append(Statement(tuple(shape[d] for d in long), lines, self._buffer, alone, part))
-
-    def _buffer(self, offset: int) -> int:
-        return self._starts[bisect_right(self._starts, offset) - 1]
-
-    def write(self, to: Lazy, value: Lazy, *, part: bool = False) -> None:
-        """Compute every element into memory; `part` of a buffer where nothing else ever assigns to it."""
-        self.loop(to.shape, lambda i: [f"{to.element(i)} = {value.element(i)}"], part=part)
-
-    def store(self, value: Lazy) -> Lazy:
-        """The same tensor, computed: a single number into a variable, others into the workspace."""
-        if value.cheap:
+    def tensor(self, value: Tensor | float) -> Tensor:
+        """A tensor of the program, or a number or real tensor as one: if all its values are equal, they share a place."""
+        if not isinstance(value, Tensor):
+            return self._number(float(value))
+        if value.is_meta:
             return value
-        if value.size == 1:
-            return number(self.assign(value.element([START] * len(value.shape))), value.shape)
-        return self.copy(value)
+        if id(value) not in self._known:
+            flat = value.detach().reshape(-1).to(torch.float64).numpy()
+            equal = flat.size > 0 and bool((flat == flat[0]).all())
+            known = self._number(float(flat[0])).expand(value.shape) if equal else self._constant(flat, value.shape)
+            # The value is kept as well, for another could get its id.
+            self._known[id(value)] = value, known
+        return self._known[id(value)][1]
 
-    def copy(self, value: Lazy) -> Lazy:
-        """The elements of a tensor in workspace of its own."""
-        to = self.allocate(value.shape)
-        self.write(to, value)
-        return to
+    def _number(self, value: float) -> Tensor:
+        key = value.hex()
+        if key not in self._numbers:
+            self._numbers[key] = self._constant(np.array([value]), ())
+        return self._numbers[key]
 
-    def in_one_piece(self, value: Lazy) -> Lazy:
-        """The same tensor in contiguous memory."""
-        return value if value.flat is not None else self.copy(value)
+    def _constant(self, numbers: Array, shape: Sequence[int]) -> Tensor:
+        tensor = self.allocate(shape)
+        self._constants[len(self._starts) - 1] = numbers
+        return tensor
 
-    def assign(self, expression: str) -> str:
-        """A new variable with this value."""
-        self._variables += 1
-        self.loop((), lambda i: [f"s{self._variables} = {expression}"])
-        return f"s{self._variables}"
+    def contiguous(self, tensor: Tensor) -> Tensor:
+        """The same elements in one piece, the last index fastest."""
+        return tensor if tensor.is_contiguous() else self.copy(tensor)
 
-    def reshape(self, value: Lazy, shape: Shape) -> Lazy:
-        """The same elements, in order, in another shape."""
-        if [n for n in shape if n != 1] == [n for n in value.shape if n != 1]:
-            return value.squeezed(shape)
-        flat = self.in_one_piece(value).flat
-        assert flat is not None
-        return stored(*flat, shape)
+    def copy(self, value: Tensor | float) -> Tensor:
+        """The elements of a tensor in places of their own."""
+        return self.apply(machine.COPY, value)
 
-    def broadcast(self, value: Lazy, shape: Shape) -> Lazy:
-        """The same tensor, its elements repeated: so they are computed first."""
-        return (self.store(value) if math.prod(shape) > value.size else value).broadcast(shape)
+    # Instructions.
 
-    def reduce(self, value: Lazy, dims: Sequence[int], keep: bool, how: str) -> Lazy:
-        """Sum, product, largest, smallest or any along dimensions."""
-        start, add = _REDUCTIONS[how]
-        kept = tuple(1 if d in dims else n for d, n in enumerate(value.shape))
-        shape = kept if keep else tuple(n for d, n in enumerate(value.shape) if d not in dims)
-        if kept == value.shape:
-            return value.squeezed(shape)
-        if math.prod(kept) == 1:
-            total = self.assign(start)
-            self.loop(value.shape, lambda i: [add.format(to=total, x=value.element(i))])
-            return number(total, shape)
-        to = self.copy(number(start, kept))
-        self.loop(
-            value.shape,
-            lambda i: [
-                add.format(
-                    to=to.element([START if d in dims else e for d, e in enumerate(i)]),
-                    x=value.element(i),
-                )
-            ],
-        )
-        return to.squeezed(shape)
+    def apply(self, operation: int, *operands: Tensor | float, function: int = 0) -> Tensor:
+        """The result of a pointwise operation on operands, repeated to one shape."""
+        tensors = [self.tensor(x) for x in operands]
+        shape = torch.broadcast_shapes(*(x.shape for x in tensors))
+        result = self.allocate(shape)
+        self.instruct(operation, result, *(x.expand(shape) for x in tensors), function=function)
+        return result
 
-    def call(self, operator: str, given: Sequence[Any], shapes: Sequence[Shape]) -> list[Lazy]:
-        """Results of an operator's kernel, whose machine code the program calls by its address."""
-        kernel = KERNELS[operator]
-        kinds, texts = zip(*(self._argument(a, kernel) for a in given), strict=True)
-        results = [self.copy(number("0.0", shape)) for shape in shapes]
-        outputs = [self._argument(r, kernel) for r in results]
-        signature = types.void(*kinds, *(kind for kind, _ in outputs))
-        function = self._function(kernel.function, signature)
-        arguments = ", ".join([*texts, *(text for _, text in outputs)])
-        self.loop((), lambda i: [f"F = {function}", f"F({arguments})"], alone=True)
+    def write(self, to: Tensor, value: Tensor | float) -> None:
+        """Elements of one tensor into the places of another."""
+        self.instruct(machine.COPY, to, self.tensor(value).expand(to.shape))
+
+    def reduce(self, operation: int, start: float, dims: Sequence[int], *operands: Tensor) -> Tensor:
+        """Sum, product or extreme over dimensions, which disappear; `start` is that of no elements."""
+        shape = [1 if d in dims else n for d, n in enumerate(operands[0].shape)]
+        result = self.allocate(shape)
+        self.write(result, start)
+        self.instruct(operation, result.expand(operands[0].shape), *operands)
+        return result.squeeze(tuple(dims))
+
+    def instruct(self, operation: int, *operands: Tensor, function: int = 0, ordered: bool = False) -> None:
+        """One operation on a result and its operands, all of one shape; `ordered` where the order of elements matters."""
+        if operands[0].numel() == 0:
+            return
+        lengths, steps = _loops(operands, ordered)
+        firsts = [x.storage_offset() for x in operands]
+        for shift in _outer(lengths, steps):
+            moved = [first + by for first, by in zip(firsts, shift, strict=True)]
+            self._add(operation, lengths, moved, steps, function)
+
+    def _add(
+        self, operation: int, lengths: list[int], firsts: list[int], steps: list[list[int]], function: int
+    ) -> None:
+        room = machine.DIMENSIONS - len(lengths)
+        inner, by_inner = lengths[-machine.DIMENSIONS :], [s[-machine.DIMENSIONS :] for s in steps]
+        padded = [(first, [0] * room + s) for first, s in zip(firsts, by_inner, strict=True)]
+        self._instructions.append(_Instruction(operation, [1] * room + inner, padded, function))
+
+    def call(self, kernel: Kernel, given: Sequence[Any], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Results of an operator's kernel. given: tensors, real ones of whole numbers, numbers, names."""
+        results = [self.copy(self.tensor(0.0).expand(shape)) for shape in shapes]
+        real = [isinstance(a, Tensor) and (a.is_meta or a.is_floating_point()) for a in given]
+        arguments = [self.tensor(a) if tensor else a for a, tensor in zip(given, real, strict=True)]
+        entry, function = kernel_entry(kernel, [*arguments, *results])
+        call = _Call(entry, [function])
+        for argument in [*arguments, *results]:
+            call.arguments += self._argument(argument, kernel)
+        self._instructions.append(call)
         return results
 
-    def _argument(self, value: Any, kernel: Kernel) -> tuple[types.Type, str]:
-        """Numba type and source text of one argument of a kernel."""
-        if isinstance(value, Lazy):
-            if value.shape == ():
-                return types.float64, value.element([])
-            flat = self.in_one_piece(value).flat
-            assert flat is not None
-            array, offset = flat
-            piece = f"{array}[{offset}:{offset + value.size}]"
-            kind = types.int64 if array == "k" else types.float64
-            shaped = piece if len(value.shape) == 1 else f"{piece}.reshape({value.shape})"
-            return types.Array(kind, len(value.shape), "C"), shaped
+    def _argument(self, value: Any, kernel: Kernel) -> list[int | Tensor]:
+        """Numbers from which the entry of a kernel makes one argument."""
         if isinstance(value, str):
             assert kernel.named_type is not None
-            return kernel.named_type, self._function(kernel.named[value], kernel.named_type.signature)
-        if isinstance(value, list):
-            return self._argument(self.constant(torch.tensor(value)), kernel)
-        if isinstance(value, bool):
-            return types.boolean, str(value)
-        return (types.int64, str(value)) if isinstance(value, int) else (types.float64, literal(value))
+            return [address(kernel.named[value], kernel.named_type.signature)]
+        if isinstance(value, int):
+            return [int(value)]
+        if isinstance(value, float) or value.is_meta:
+            tensor = self.contiguous(self.tensor(value))
+            return [tensor, *tensor.shape]
+        start = sum(map(len, self._wholes))
+        self._wholes.append(value.reshape(-1).to(torch.int64).numpy())
+        return [start, *value.shape]
 
-    def _function(self, function: Any, signature: Any) -> str:
-        where = self.constant(torch.tensor(address(function, signature)))
-        name = f"F{len(self.function_types)}"
-        self.function_types[name] = types.FunctionType(signature)
-        return f"function_at({where.element([])}, {name})"
+    # The finished program.
+
+    def finish(self, x: Tensor, value: Tensor, gradient: Tensor) -> Compiled:
+        """The program that computes a number and its gradient from x."""
+        gradient = self.contiguous(gradient)
+        base, size = self._layout([x, value, gradient])
+        memory = np.zeros(size)
+        for buffer, numbers in self._constants.items():
+            memory[base[buffer] : base[buffer] + len(numbers)] = numbers
+
+        def place(first: int) -> int:
+            buffer = self._buffer(first)
+            return base[buffer] + first - self._starts[buffer]
+
+        start, rows = sum(map(len, self._wholes)), []
+        for instruction in self._instructions:
+            if isinstance(instruction, _Call):
+                arguments = [a if isinstance(a, int) else place(a.storage_offset()) for a in instruction.arguments]
+                rows.append([machine.KERNEL, 0, instruction.entry, start] + [0] * (machine.WIDTH - 4))
+                self._wholes.append(np.array(arguments))
+                start += len(arguments)
+            else:
+                rows.append(instruction.row(place))
+        first, at, last = (place(t.storage_offset()) for t in (x, value, gradient))
+        wholes = np.concatenate(self._wholes or [np.zeros(0, np.int64)])
+        program = np.array(rows, dtype=np.int64).reshape(-1)
+        slices = slice(first, first + x.numel()), at, slice(last, last + gradient.numel())
+        return Compiled(program, wholes, memory, *slices)
+
+    def _buffer(self, first: int) -> int:
+        """The buffer that a place belongs to."""
+        return bisect_right(self._starts, first) - 1
+
+    def _touched(self, instruction: _Instruction | _Call) -> Iterator[int]:
+        """Buffers that an instruction reads or writes."""
+        if isinstance(instruction, _Call):
+            yield from (self._buffer(a.storage_offset()) for a in instruction.arguments if not isinstance(a, int))
+        else:
+            yield from (self._buffer(first) for first, _ in instruction.operands)
+
+    def _layout(self, kept: Sequence[Tensor]) -> tuple[list[int], int]:
+        """Where each buffer begins in memory, and its size: a buffer takes the room of those no longer needed."""
+        last = [-1] * len(self._starts)
+        for at, instruction in enumerate(self._instructions):
+            for buffer in self._touched(instruction):
+                last[buffer] = at
+        always = {*self._constants, *(self._buffer(t.storage_offset()) for t in kept)}
+        room = _Room(machine.SCRATCH)
+        base = [0] * len(self._starts)
+        for buffer in sorted(always):
+            base[buffer] = room.take(self._sizes[buffer])
+        placed = set(always)
+        for at, instruction in enumerate(self._instructions):
+            touched = set(self._touched(instruction)) - always
+            for buffer in sorted(touched - placed):
+                base[buffer] = room.take(self._sizes[buffer])
+            placed |= touched
+            for buffer in sorted(touched):
+                if last[buffer] == at:
+                    room.free(base[buffer], self._sizes[buffer])
+        return base, room.size
+
+
+class _Room:
+    """Memory that is taken and given back, in pieces; the smallest piece that is large enough is taken first."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._free: dict[int, list[int]] = {}
+
+    def take(self, size: int) -> int:
+        """Where a piece of that size begins."""
+        size = _rounded(size)
+        at = self._free.get(size)
+        if at:
+            return at.pop()
+        self.size += size
+        return self.size - size
+
+    def free(self, start: int, size: int) -> None:
+        """Give a piece back."""
+        self._free.setdefault(_rounded(size), []).append(start)
+
+
+def _rounded(size: int) -> int:
+    return -(-max(size, 1) // _LINE) * _LINE
+
+
+def _loops(operands: Sequence[Tensor], ordered: bool) -> tuple[list[int], list[list[int]]]:
+    """Lengths of the fewest loops over all elements, the longest innermost, and each operand's step for each loop."""
+    dims = [d for d, n in enumerate(operands[0].shape) if n != 1]
+    loops: list[tuple[int, list[int]]] = []
+    for d in dims:
+        n, steps = operands[0].shape[d], [x.stride(d) for x in operands]
+        if loops and loops[-1][1] == [step * n for step in steps]:
+            loops[-1] = loops[-1][0] * n, steps
+        else:
+            loops.append((n, steps))
+    if not ordered and loops:
+        longest = max(range(len(loops)), key=lambda d: (loops[d][0], d))
+        loops.append(loops.pop(longest))
+    lengths = [n for n, _ in loops] or [1]
+    return lengths, [[steps[o] for _, steps in loops] or [0] for o in range(len(operands))]
+
+
+def _outer(lengths: list[int], steps: list[list[int]]) -> Iterator[list[int]]:
+    """How far each operand moves, in every round of the loops that the machine has no room for."""
+    extra = max(len(lengths) - machine.DIMENSIONS, 0)
+    for index in np.ndindex(*lengths[:extra]):
+        yield [sum(i * step for i, step in zip(index, s[:extra], strict=True)) for s in steps]

@@ -1,0 +1,97 @@
+"""How a program calls an operator's kernel: by a function of one form for all kernels, made from the kernel's arguments.
+
+The function is compiled once for each kernel and kept on disk for the next process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numba as nb
+from numba import types
+from numba.core import config
+from numba.misc.appdirs import user_cache_dir
+from torch import Tensor
+
+from hddm_sbi.inference.compiler import machine
+from hddm_sbi.numerics import operators
+from hddm_sbi.numerics.operators import Kernel, address
+
+#: modules whose functions become part of an entry: their text is part of the cache key.
+_PARTS = (machine, operators)
+
+
+def kernel_entry(kernel: Kernel, given: Sequence[Any]) -> tuple[int, int]:
+    """Addresses of a function of type `machine.ENTRY`, and of the kernel, which must come first in its arguments.
+
+    given: arguments and results of the kernel: tensors in memory (on "meta"), of whole numbers, numbers, names.
+    """
+    kinds, texts, names, at = [], [], {"kernel": types.void}, 1
+    for value in given:
+        if isinstance(value, str):
+            assert kernel.named_type is not None
+            kinds.append(kernel.named_type)
+            names["named"] = kernel.named_type
+            texts.append(f"function_at(arguments[{at}], named)")
+        elif isinstance(value, bool):
+            kinds.append(types.boolean)
+            texts.append(f"arguments[{at}] != 0")
+        elif isinstance(value, int):
+            kinds.append(types.int64)
+            texts.append(f"arguments[{at}]")
+        elif isinstance(value, float) or value.ndim == 0:
+            kinds.append(types.float64)
+            texts.append(f"memory[arguments[{at}]]")
+        else:
+            kind, where = (types.float64, "memory") if value.is_meta else (types.int64, "wholes")
+            lengths = ", ".join(f"arguments[{at + 1 + d}]" for d in range(value.ndim))
+            kinds.append(types.Array(kind, value.ndim, "C"))
+            texts.append(f"carray(plus({where}, arguments[{at}]), ({lengths},))")
+            at += value.ndim
+        at += 1
+    signature = types.void(*kinds)
+    names["kernel"] = types.FunctionType(signature)
+    call = f"function_at(arguments[0], kernel)({', '.join(texts)})"
+    source = f"# {signature}\ndef enter(memory, wholes, arguments):\n    {call}\n"
+    return address(_compiled(source, names), machine.ENTRY.signature), address(kernel.function, signature)
+
+
+def _compiled(source: str, types_by_name: dict[str, types.Type]) -> Any:
+    """The source as a Numba function; the cache has the machine code of equal source."""
+    path = _file(source)
+    # Numba resolves a cached function's globals in the module called `__name__`.
+    namespace = {"__name__": __name__, "function_at": operators.function_at, "plus": machine.plus, "carray": nb.carray}
+    namespace |= types_by_name
+    exec(compile(source, str(path or "<kernel entry>"), "exec"), namespace)
+    function = namespace["enter"]
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return nb.njit(machine.ENTRY.signature, cache=path is not None, **options)(function)
+    except Exception:
+        # A cache that cannot be used (a full disk, a broken file) does not prevent compiling.
+        return nb.njit(machine.ENTRY.signature, **options)(function)
+
+
+def _file(source: str) -> Path | None:
+    """A file with this source, beside which Numba keeps the machine code; None where no folder can be written.
+
+    Its name is a hash of what the machine code depends on and Numba does not look at.
+    """
+    texts = [Path(str(file)).read_text() for file in (__file__, *(module.__file__ for module in _PARTS))]
+    name = hashlib.sha256("\0".join([source, *texts, nb.__version__]).encode()).hexdigest()[:32]
+    folder = Path(config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "kernels"  # type: ignore[attr-defined]
+    path = folder / f"{name}.py"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            # Written under another name and moved, so that no other process reads half a file.
+            aside = path.with_suffix(f".{os.getpid()}")
+            aside.write_text(source)
+            aside.replace(path)
+    except OSError:
+        return None
+    return path

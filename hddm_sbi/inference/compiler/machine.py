@@ -1,0 +1,239 @@
+"""The machine that runs programs: a loop over instructions on one memory of numbers, compiled once for all programs.
+
+An instruction is a row of `WIDTH` whole numbers: operation, number of operands, an address or another whole number; the
+lengths of four nested loops; then for the result and three operands the first place in memory and a step for each loop.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba as nb
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from hddm_sbi.numerics.operators import function_at
+from hddm_sbi.types import Array
+
+#: nested loops of an instruction.
+DIMENSIONS = 4
+#: numbers that are worked on at once; the first 4 * BLOCK places of memory are for them.
+BLOCK = 256
+SCRATCH = 4 * BLOCK
+WIDTH = 3 + DIMENSIONS + 4 * (1 + DIMENSIONS)
+_PLACES = 3 + DIMENSIONS
+_INNER = 2 + DIMENSIONS
+
+# Result from operands, element by element. Conditions are 1.0 or 0.0.
+ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM, LT, LE, EQ, NE, WHERE, COPY, EXP, LOG, SQRT, ABS, CALL_1, CALL_2 = range(19)
+# Operands added to what the result holds: sums, products, extremes, and sums of products.
+SUM, PROD, AMAX, AMIN, DOT = range(19, 24)
+# The second operand says how far from its place to read an operand, or to write the result.
+GATHER, SCATTER, SCATTER_ADD = range(24, 27)
+# A kernel: its entry, and where in the whole numbers its arguments are.
+KERNEL = 27
+
+_Reals, _Wholes = types.CPointer(types.float64), types.CPointer(types.int64)
+_ONE = types.FunctionType(types.float64(types.float64))
+_TWO = types.FunctionType(types.float64(types.float64, types.float64))
+#: memory, whole numbers, arguments.
+ENTRY = types.FunctionType(types.void(_Reals, _Wholes, _Wholes))
+#: program, whole numbers, memory.
+SIGNATURE = types.void(types.int64[::1], types.int64[::1], types.float64[::1])
+
+
+@intrinsic
+def _pointer(typing_context, where, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """A pointer of that type to an address."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return kind.instance_type(types.int64, kind), codegen
+
+
+@intrinsic
+def plus(typing_context, pointer, places):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The pointer some places further on."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
+
+
+# Pointers, not arrays: an array would check and count every use, which takes ten times as long as a short loop.
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _pointwise(op: int, function: int, o: Any, a: Any, b: Any, c: Any, n: int) -> None:
+    if op == ADD:
+        for i in range(n):
+            o[i] = a[i] + b[i]
+    elif op == SUB:
+        for i in range(n):
+            o[i] = a[i] - b[i]
+    elif op == MUL:
+        for i in range(n):
+            o[i] = a[i] * b[i]
+    elif op == DIV:
+        for i in range(n):
+            o[i] = a[i] / b[i]
+    elif op == POW:
+        for i in range(n):
+            o[i] = a[i] ** b[i]
+    elif op == MAXIMUM:
+        for i in range(n):
+            o[i] = max(a[i], b[i])
+    elif op == MINIMUM:
+        for i in range(n):
+            o[i] = min(a[i], b[i])
+    elif op == LT:
+        for i in range(n):
+            o[i] = 1.0 if a[i] < b[i] else 0.0
+    elif op == LE:
+        for i in range(n):
+            o[i] = 1.0 if a[i] <= b[i] else 0.0
+    elif op == EQ:
+        for i in range(n):
+            o[i] = 1.0 if a[i] == b[i] else 0.0
+    elif op == NE:
+        for i in range(n):
+            o[i] = 1.0 if a[i] != b[i] else 0.0
+    elif op == WHERE:
+        for i in range(n):
+            o[i] = b[i] if a[i] != 0.0 else c[i]
+    elif op == COPY:
+        for i in range(n):
+            o[i] = a[i]
+    elif op == EXP:
+        for i in range(n):
+            o[i] = math.exp(a[i])
+    elif op == LOG:
+        for i in range(n):
+            o[i] = math.log(a[i])
+    elif op == SQRT:
+        for i in range(n):
+            o[i] = math.sqrt(a[i])
+    elif op == ABS:
+        for i in range(n):
+            o[i] = abs(a[i])
+    elif op == CALL_1:
+        for i in range(n):
+            o[i] = function_at(function, _ONE)(a[i])  # type: ignore[call-arg]
+    elif op == CALL_2:
+        for i in range(n):
+            o[i] = function_at(function, _TWO)(a[i], b[i])  # type: ignore[call-arg]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "reassoc"})
+def _fold(op: int, a: Any, b: Any, n: int, total: float) -> float:
+    """The elements of a, or of a * b, added to a total, multiplied with it, or the extreme of all."""
+    if op == SUM:
+        for i in range(n):
+            total += a[i]
+    elif op == DOT:
+        for i in range(n):
+            total += a[i] * b[i]
+    elif op == PROD:
+        for i in range(n):
+            total *= a[i]
+    elif op == AMAX:
+        for i in range(n):
+            total = max(total, a[i])
+    elif op == AMIN:
+        for i in range(n):
+            total = min(total, a[i])
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _add_each(op: int, o: Any, step: int, a: Any, b: Any, n: int) -> None:
+    """The same for every element on its own, in order: o may be a's next element."""
+    if op == SUM:
+        for i in range(n):
+            o[i * step] += a[i]
+    elif op == DOT:
+        for i in range(n):
+            o[i * step] += a[i] * b[i]
+    else:
+        for i in range(n):
+            o[i * step] = _fold(op, plus(a, i), b, 1, o[i * step])  # type: ignore[call-arg, arg-type]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _indexed(op: int, o: Any, o_step: int, a: Any, a_step: int, index: Any, n: int) -> None:
+    if op == GATHER:
+        for i in range(n):
+            o[i * o_step] = a[i * a_step + int(index[i])]
+    elif op == SCATTER:
+        for i in range(n):
+            o[i * o_step + int(index[i])] = a[i * a_step]
+    else:
+        for i in range(n):
+            o[i * o_step + int(index[i])] += a[i * a_step]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _load(a: Any, step: int, scratch: Any, n: int) -> Any:
+    """Elements side by side: where they are, or copied."""
+    if step == 1:
+        return a
+    if step == 0:
+        x = a[0]
+        for i in range(n):
+            scratch[i] = x
+    else:
+        for i in range(n):
+            scratch[i] = a[i * step]
+    return scratch
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
+    """The innermost loop of an instruction, block by block."""
+    op, arity, length = row[0], row[1], row[_INNER]
+    by_o, by_a, by_b, by_c = row[_PLACES + 4], row[_PLACES + 9], row[_PLACES + 14], row[_PLACES + 19]
+    for first in range(0, length, BLOCK):
+        n = min(BLOCK, length - first)
+        to, x = plus(o, first * by_o), plus(a, first * by_a)  # type: ignore[call-arg]
+        y = _load(plus(b, first * by_b), by_b, plus(memory, 2 * BLOCK), n) if arity > 1 else x  # type: ignore[call-arg]
+        if op >= GATHER:
+            _indexed(op, to, by_o, x, by_a, y, n)
+            continue
+        x = _load(x, by_a, plus(memory, BLOCK), n)  # type: ignore[call-arg]
+        if op >= SUM and by_o == 0:
+            to[0] = _fold(op, x, y, n, to[0])
+        elif op >= SUM:
+            _add_each(op, to, by_o, x, y, n)
+        else:
+            z = _load(plus(c, first * by_c), by_c, plus(memory, 3 * BLOCK), n) if arity > 2 else x  # type: ignore[call-arg]
+            _pointwise(op, row[2], to if by_o == 1 else memory, x, y, z, n)
+            if by_o != 1:
+                for i in range(n):
+                    to[i * by_o] = memory[i]
+
+
+@nb.njit(SIGNATURE, cache=True, nogil=True, error_model="numpy")
+def run(program: NDArray[np.int64], wholes: NDArray[np.int64], memory: Array) -> None:
+    """Run a program (instructions * WIDTH,) on a memory."""
+    m, k = _pointer(memory.ctypes.data, _Reals), _pointer(wholes.ctypes.data, _Wholes)  # type: ignore[call-arg]
+    row = _pointer(program.ctypes.data, _Wholes)  # type: ignore[call-arg]
+    for _ in range(len(program) // WIDTH):
+        if row[0] == KERNEL:
+            function_at(row[2], ENTRY)(m, k, plus(k, row[3]))  # type: ignore[call-arg]
+        else:
+            o, a, b, c = _PLACES, _PLACES + 5, _PLACES + 10, _PLACES + 15
+            for i in range(row[3]):
+                for j in range(row[4]):
+                    for l in range(row[5]):
+                        _line(
+                            row,
+                            m,
+                            plus(m, row[o] + i * row[o + 1] + j * row[o + 2] + l * row[o + 3]),  # type: ignore[call-arg]
+                            plus(m, row[a] + i * row[a + 1] + j * row[a + 2] + l * row[a + 3]),  # type: ignore[call-arg]
+                            plus(m, row[b] + i * row[b + 1] + j * row[b + 2] + l * row[b + 3]),  # type: ignore[call-arg]
+                            plus(m, row[c] + i * row[c + 1] + j * row[c + 2] + l * row[c + 3]),  # type: ignore[call-arg]
+                        )
+        row = plus(row, WIDTH)  # type: ignore[call-arg]
