@@ -24,6 +24,8 @@ _LN2_HIGH = 6.93147180369123816490e-01
 _LN2_LOW = 1.90821492927058770002e-10
 _SQRT_HALF_BITS = 0x3FE6A09E667F3BCD
 _ROUND_BITS = 0x4338000000000000
+_LEAST_NORMAL = 2.2250738585072014e-308
+_TWO_54 = 18014398509481984.0
 
 
 @intrinsic
@@ -52,15 +54,8 @@ _FUSED = {"contract"}
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=_FUSED)
-def exp_negative(x: float) -> float:
-    """exp(x) for x <= 0 to 2 ulp; below -700 it is exp(-700), 1e-304.
-
-    x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 12, error 2e-16.
-    """
-    x = max(x, -700.0)
-    shifted = x * _INV_LN2 + _ROUND
-    n = shifted - _ROUND
-    r = x - n * _LN2_HIGH - n * _LN2_LOW
+def _taylor(r: float) -> float:
+    """exp(r) for |r| <= ln 2 / 2."""
     p = 1.0 / 479001600.0
     p = p * r + 1.0 / 39916800.0
     p = p * r + 1.0 / 3628800.0
@@ -73,8 +68,20 @@ def exp_negative(x: float) -> float:
     p = p * r + 1.0 / 6.0
     p = p * r + 0.5
     p = p * r + 1.0
-    p = p * r + 1.0
-    return _double(_bits(p) + (_bits(shifted) << 52))  # type: ignore[call-arg]
+    return p * r + 1.0
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=_FUSED)
+def exp_negative(x: float) -> float:
+    """exp(x) for x <= 0 to 2 ulp; below -700 it is exp(-700), 1e-304.
+
+    x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) by its Taylor polynomial of degree 12, error 2e-16.
+    """
+    x = max(x, -700.0)
+    shifted = x * _INV_LN2 + _ROUND
+    n = shifted - _ROUND
+    r = x - n * _LN2_HIGH - n * _LN2_LOW
+    return _double(_bits(_taylor(r)) + (_bits(shifted) << 52))  # type: ignore[call-arg]
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=_FUSED)
@@ -100,6 +107,28 @@ def log_positive(x: float) -> float:
     p = p * q + 1.0 / 5.0
     p = p * q + 1.0 / 3.0
     return exponent * _LN2_HIGH + (2.0 * s + (2.0 * s * q * p + exponent * _LN2_LOW))
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=_FUSED)
+def exp(x: float) -> float:
+    """exp(x) to 2 ulp for every double: 0 below -745.2, inf above 709.8, nan of nan."""
+    inside = -750.0 if x < -750.0 else 750.0 if x > 750.0 else x
+    shifted = inside * _INV_LN2 + _ROUND
+    n = shifted - _ROUND
+    r = inside - n * _LN2_HIGH - n * _LN2_LOW
+    # 2^n in two factors, each of them a normal number.
+    power: int = _bits(shifted) - _ROUND_BITS  # type: ignore[call-arg]
+    half = power >> 1
+    return _taylor(r) * _double((half + 1023) << 52) * _double((power - half + 1023) << 52)
+
+
+@nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=_FUSED)
+def log(x: float) -> float:
+    """log(x) to 2 ulp for every double: -inf of 0, nan below."""
+    small = x < _LEAST_NORMAL
+    y = log_positive(x * _TWO_54 if small else x) - (37.42994775023705 if small else 0.0)
+    y = y if 0.0 < x < math.inf else x
+    return -math.inf if x == 0.0 else math.nan if x < 0.0 else y
 
 
 @nb.njit(nogil=True, cache=True, error_model="numpy", forceinline=True, fastmath=_FUSED)

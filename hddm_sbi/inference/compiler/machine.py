@@ -15,6 +15,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from hddm_sbi.numerics import vecmath
 from hddm_sbi.numerics.operators import function_at
 from hddm_sbi.types import Array
 
@@ -109,10 +110,10 @@ def _pointwise(op: int, function: int, o: Any, a: Any, b: Any, c: Any, n: int) -
             o[i] = a[i]
     elif op == EXP:
         for i in range(n):
-            o[i] = math.exp(a[i])
+            o[i] = vecmath.exp(a[i])
     elif op == LOG:
         for i in range(n):
-            o[i] = math.log(a[i])
+            o[i] = vecmath.log(a[i])
     elif op == SQRT:
         for i in range(n):
             o[i] = math.sqrt(a[i])

@@ -350,7 +350,7 @@ def _index_put(p: Program, x: Any, indices: Sequence[Any], values: Any, accumula
     to = p.copy(x)
     places, shift = _places(p, to, indices)
     operation = on.SCATTER_ADD if accumulate else on.SCATTER
-    p.instruct(operation, places, p.tensor(values).expand(places.shape), shift, ordered=True)
+    p.instruct(operation, places, p.tensor(values).expand(places.shape), shift, ordered=not accumulate)
     return to
 
 
