@@ -10,24 +10,24 @@ from typing import Any, Literal
 import numpy as np
 import pyro
 import torch
-from numba.core.errors import NumbaError
 from numpy.typing import NDArray
 from pyro.distributions import Unit
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from pyro.poutine.messenger import Messenger
-from torch import Tensor, fx
+from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.inference.compiler.graph import record, simplify
-from hddm_sbi.inference.compiler.lowering import compile_graph
 from hddm_sbi.inference.compiler.operations import UnknownOperationError
+from hddm_sbi.inference.compiler.recorder import compile_function
 from hddm_sbi.types import Array
 
-#: how a density is evaluated: one Numba function, a graph of torch operations recorded once, or Pyro every time.
-Route = Literal["compiled", "traced", "eager"]
+#: how a density is evaluated: as a program without Python, or by Pyro every time.
+Route = Literal["compiled", "eager"]
 Evaluate = Callable[[Array], tuple[float, Array]]
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
+#: how far from the start compiled and eager evaluations are compared, and how closely they must agree.
+_NEAR, _SAME = 1e-3, 1e-6
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class FlatDensity:
     start : array (n,)
         Where sampling starts.
     path : str
-        Which of three equal evaluations runs: "compiled" (one Numba function), "traced" (a graph recorded once) or
-        "eager" (Pyro, every time).
+        Which of two equal evaluations runs: "compiled" (a program recorded once, without Python) or "eager" (Pyro, every
+        time).
     potential : callable
         Pyro's potential energy of unconstrained sites.
     transforms : dict of str to Transform
@@ -114,8 +114,8 @@ class FlatDensity:
 def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Route = "compiled") -> FlatDensity:
     """The log density of a Pyro model, recorded once and compiled.
 
-    A model with an operation that the compiler does not know runs as the recorded graph, and a model that cannot be
-    recorded runs in Pyro; one warning says why. Compiled densities are in double precision throughout.
+    A model that cannot be compiled runs in Pyro, and one warning says why: an operation that the compiler does not know,
+    or code that depends on the values of sites (`if float(a) > 0`). Compiled densities are in double precision throughout.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Route 
         A Pyro model without arguments, all of its sampled sites continuous.
     start : dict of str to tensor
         A value of each sampled site, on its own scale: where sampling starts.
-    path : {"compiled", "traced", "eager"}
+    path : {"compiled", "eager"}
         The fastest evaluation to try.
 
     Returns
@@ -192,37 +192,30 @@ def not_finite(model: Callable[[], None], start: Mapping[str, Tensor]) -> InputE
 
 
 def _fastest(potential: Potential, x0: Tensor, path: Route) -> tuple[Evaluate, Route]:
-    """The evaluation asked for, or the next fastest that the model allows."""
+    """The evaluation asked for, or Pyro's where the model cannot be compiled."""
+    eager = _on_arrays(potential)
     if path == "eager":
-        return _on_arrays(potential), "eager"
+        return eager, "eager"
     try:
-        graph = record(potential, x0)
-        values = simplify(graph, x0)
-    except (RuntimeError, NotImplementedError, TypeError) as reason:
-        _warn("the model runs eagerly, 100 times slower than compiled: it could not be traced", reason)
-        return _on_arrays(potential), "eager"
-    if path == "compiled":
-        try:
-            return compile_graph(graph, values), "compiled"
-        except (UnknownOperationError, NumbaError) as reason:
-            _warn("the model runs as a graph, 30 times slower than compiled: it could not be compiled", reason)
-    return _on_arrays(_run(graph)), "traced"
+        compiled = compile_function(potential, x0)
+    except (UnknownOperationError, RuntimeError) as reason:
+        first_line = str(reason).strip().partition("\n")[0]
+        what = f"it could not be compiled ({first_line})"
+    else:
+        if _agree(compiled, eager, x0.numpy()):
+            return compiled, "compiled"
+        what = "what it computes depends on the values of its sites in ways that torch does not see"
+    warnings.warn(f"the model runs in Pyro, 100 times slower than compiled: {what}", stacklevel=3)
+    return eager, "eager"
 
 
-def _warn(message: str, reason: Exception) -> None:
-    first_line = str(reason).strip().partition("\n")[0]
-    warnings.warn(f"{message} ({first_line})", stacklevel=4)
-
-
-def _run(graph: fx.GraphModule) -> Potential:
-    """A graph, its operations run by torch one by one."""
-
-    def run(x: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            log_density, gradient = graph(x)
-        return log_density, gradient
-
-    return run
+def _agree(one: Evaluate, other: Evaluate, x0: Array) -> bool:
+    """Whether two evaluations are the same near x0, where one of them was not recorded."""
+    x = x0 + _NEAR * np.cos(np.arange(len(x0)))
+    (value, gradient), (expected, slope) = one(x), other(x)
+    scale = max(np.abs(slope).max(initial=1.0), 1.0)
+    same = np.allclose(value, expected, rtol=_SAME, atol=_SAME, equal_nan=True)
+    return same and np.allclose(gradient, slope, rtol=_SAME, atol=_SAME * scale, equal_nan=True)
 
 
 def _on_arrays(potential: Potential) -> Evaluate:

@@ -16,8 +16,7 @@ from torch.nn import functional
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.inference.compiler import operations
-from hddm_sbi.inference.compiler.graph import record, simplify
-from hddm_sbi.inference.compiler.lowering import compile_graph
+from hddm_sbi.inference.compiler.recorder import compile_function
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
@@ -110,11 +109,10 @@ FORMULA_MODELS = [
 def test_all_paths_of_a_formula_model_agree(name):
     model = formula_model(name)
     start = model.start
-    compiled, traced, eager = (flatten(model.hierarchy, start, path) for path in ("compiled", "traced", "eager"))
-    assert (compiled.path, traced.path, eager.path) == ("compiled", "traced", "eager")
+    compiled, eager = (flatten(model.hierarchy, start, path) for path in ("compiled", "eager"))
+    assert (compiled.path, eager.path) == ("compiled", "eager")
     for x in points(compiled):
         assert_same(compiled(x), eager(x))
-        assert_same(traced(x), eager(x))
 
 
 # Models written by hand.
@@ -160,11 +158,10 @@ def small_network():
 
 @pytest.mark.parametrize("model", [regression, simplex_mixture, correlated_normal, small_network])
 def test_all_paths_of_a_model_written_by_hand_agree(model):
-    compiled, traced, eager = (flatten(model, prior_draw(model), path) for path in ("compiled", "traced", "eager"))
-    assert (compiled.path, traced.path, eager.path) == ("compiled", "traced", "eager")
+    compiled, eager = (flatten(model, prior_draw(model), path) for path in ("compiled", "eager"))
+    assert (compiled.path, eager.path) == ("compiled", "eager")
     for x in points(compiled):
         assert_same(compiled(x), eager(x))
-        assert_same(traced(x), eager(x))
 
 
 def prior_draw(model):
@@ -267,8 +264,7 @@ def x0():
 
 @pytest.mark.parametrize("function", OPERATION_TESTS)
 def test_operations_are_those_of_torch(function, x0):
-    graph = record(weighted(function), x0)
-    compiled = compile_graph(graph, simplify(graph, x0))
+    compiled = compile_function(weighted(function), x0)
     for x in (x0, x0.flip(0), 0.7 * x0):
         assert_same(compiled(x.numpy()), tuple(y.numpy() for y in weighted(function)(x)))
 
@@ -287,8 +283,7 @@ def test_every_operation_of_the_table_is_tested(x0):
 
 def test_the_comparison_sees_a_wrong_operation(x0, monkeypatch):
     monkeypatch.setitem(operations.OPERATIONS, "erf", operations.OPERATIONS["erfc"])
-    graph = record(weighted(numbers), x0)
-    wrong = compile_graph(graph, simplify(graph, x0))
+    wrong = compile_function(weighted(numbers), x0)
     with pytest.raises(AssertionError):
         assert_same(wrong(x0.numpy()), tuple(y.numpy() for y in weighted(numbers)(x0)))
 

@@ -282,7 +282,10 @@ def _triangle(below: Callable[..., Tensor]) -> Rule:
 
 
 PARTS: dict[str, Rule] = {
-    "copy": lambda p, x, y: p.tensor(y).expand(x.shape),
+    "copy": lambda p, x, y, non_blocking=False: p.tensor(y).expand(x.shape),
+    "fill": lambda p, x, value: p.tensor(value).expand(x.shape),
+    "zero": lambda p, x: p.tensor(0.0).expand(x.shape),
+    "clone": lambda p, x, **_: x,
     "_unsafe_view": _reshape,
     "select_backward": _into_zeros(aten.select.int),
     "slice_backward": _into_zeros(aten.slice.Tensor),

@@ -87,7 +87,8 @@ class Program:
         self._next = 0
         self._constants: dict[int, Array] = {}
         self._numbers: dict[str, Tensor] = {}
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+        self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._applied: dict[tuple[Any, ...], Tensor] = {}
         self._wholes: list[NDArray[np.int64]] = []
 
     # Tensors.
@@ -107,13 +108,16 @@ class Program:
             return self._number(float(value))
         if value.is_meta:
             return value
-        if id(value) not in self._known:
-            flat = value.detach().reshape(-1).to(torch.float64).numpy()
+        key = id(value), value._version
+        if key not in self._known:
+            # Elements that are repeated along a dimension are kept once.
+            once = value.detach()[tuple(slice(0, None if step else 1) for step in value.stride())]
+            flat = once.reshape(-1).to(torch.float64, copy=True).numpy()
             equal = flat.size > 0 and bool((flat == flat[0]).all())
-            known = self._number(float(flat[0])).expand(value.shape) if equal else self._constant(flat, value.shape)
+            known = self._number(float(flat[0])) if equal else self._constant(flat, once.shape)
             # The value is kept as well, for another could get its id.
-            self._known[id(value)] = value, known
-        return self._known[id(value)][1]
+            self._known[key] = value, known.expand(value.shape)
+        return self._known[key][1]
 
     def _number(self, value: float) -> Tensor:
         key = value.hex()
@@ -132,17 +136,22 @@ class Program:
 
     def copy(self, value: Tensor | float) -> Tensor:
         """The elements of a tensor in places of their own."""
-        return self.apply(machine.COPY, value)
+        tensor = self.tensor(value)
+        copied = self.allocate(tensor.shape)
+        self.write(copied, tensor)
+        return copied
 
     # Instructions.
 
     def apply(self, operation: int, *operands: Tensor | float, function: int = 0) -> Tensor:
-        """The result of a pointwise operation on operands, repeated to one shape."""
+        """The result of a pointwise operation on operands, repeated to one shape; computed once if asked for twice."""
         tensors = [self.tensor(x) for x in operands]
-        shape = torch.broadcast_shapes(*(x.shape for x in tensors))
-        result = self.allocate(shape)
-        self.instruct(operation, result, *(x.expand(shape) for x in tensors), function=function)
-        return result
+        key = operation, function, *((x.storage_offset(), x.shape, x.stride()) for x in tensors)
+        if key not in self._applied:
+            shape = torch.broadcast_shapes(*(x.shape for x in tensors))
+            self._applied[key] = self.allocate(shape)
+            self.instruct(operation, self._applied[key], *(x.expand(shape) for x in tensors), function=function)
+        return self._applied[key]
 
     def write(self, to: Tensor, value: Tensor | float) -> None:
         """Elements of one tensor into the places of another."""
@@ -205,6 +214,7 @@ class Program:
     def finish(self, x: Tensor, value: Tensor, gradient: Tensor) -> Compiled:
         """The program that computes a number and its gradient from x."""
         gradient = self.contiguous(gradient)
+        self._drop_unused([value, gradient])
         base, size = self._layout([x, value, gradient])
         memory = np.zeros(size)
         for buffer, numbers in self._constants.items():
@@ -239,6 +249,15 @@ class Program:
             yield from (self._buffer(a.storage_offset()) for a in instruction.arguments if not isinstance(a, int))
         else:
             yield from (self._buffer(first) for first, _ in instruction.operands)
+
+    def _drop_unused(self, results: Sequence[Tensor]) -> None:
+        """Leave out instructions whose result nothing reads."""
+        needed, kept = {self._buffer(t.storage_offset()) for t in results}, []
+        for instruction in reversed(self._instructions):
+            if isinstance(instruction, _Call) or self._buffer(instruction.operands[0][0]) in needed:
+                needed.update(self._touched(instruction))
+                kept.append(instruction)
+        self._instructions = kept[::-1]
 
     def _layout(self, kept: Sequence[Tensor]) -> tuple[list[int], int]:
         """Where each buffer begins in memory, and its size: a buffer takes the room of those no longer needed."""
