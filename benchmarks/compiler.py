@@ -1,4 +1,4 @@
-"""Compiler: milliseconds per gradient eager, traced and compiled, and effective samples per CPU second.
+"""Compiler: milliseconds per gradient eager and compiled, and effective samples per CPU second.
 
 40 subjects x 2 conditions of the demo's experiment. "besides the likelihood": the same without any trials.
 `python -m benchmarks.compiler 1000 8000` for these numbers of trials only.
@@ -19,7 +19,7 @@ from hddm_sbi.inference.density import Route
 from hddm_sbi.likelihoods.decision import SortedTrials
 
 TRIALS = (1_000, 8_000, 40_000)
-PATHS: tuple[Route, ...] = ("eager", "traced", "compiled")
+PATHS: tuple[Route, ...] = ("eager", "compiled")
 
 
 def gradients(model: hs.HierarchicalModel) -> dict[str, float]:
@@ -79,7 +79,7 @@ def main(sizes: tuple[int, ...] = TRIALS) -> None:
             besides = f"{besides_the_likelihood(model):.0f}" if kind == "exact" else "-"
             print(
                 f"{len(experiment.trials):6d} trials, {kind:6s}: eager {row['eager']:6.2f}, "
-                f"traced {row['traced']:6.2f}, compiled {row['compiled']:7.4f} ms per gradient "
+                f"compiled {row['compiled']:7.4f} ms per gradient "
                 f"({row['eager'] / row['compiled']:4.0f} times eager); besides the likelihood {besides} "
                 f"microseconds; record and compile {row['compile s']:.1f} CPU s"
             )

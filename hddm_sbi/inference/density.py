@@ -47,8 +47,8 @@ class FlatDensity:
     start : array (n,)
         Where sampling starts.
     path : str
-        Which of two equal evaluations runs: "compiled" (a program recorded once, without Python) or "eager" (Pyro, every
-        time).
+        Which of two equal evaluations runs: "compiled" (a program without Python, recorded once) or "eager" (Pyro,
+        every time).
     potential : callable
         Pyro's potential energy of unconstrained sites.
     transforms : dict of str to Transform
@@ -114,8 +114,8 @@ class FlatDensity:
 def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Route = "compiled") -> FlatDensity:
     """The log density of a Pyro model, recorded once and compiled.
 
-    A model that cannot be compiled runs in Pyro, and one warning says why: an operation that the compiler does not know,
-    or code that depends on the values of sites (`if float(a) > 0`). Compiled densities are in double precision throughout.
+    A model that cannot be compiled runs in Pyro, and one warning says why: an operation that the compiler does not
+    know, or code that depends on the values of sites (`if float(a) > 0`). Compiled densities are in double precision.
 
     Parameters
     ----------

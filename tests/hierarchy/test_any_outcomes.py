@@ -121,8 +121,7 @@ def test_several_kinds_at_once(learned_parcels):
     model = hs.HierarchicalModel("drift_rate ~ day", parcel_table(), likelihood=learned_parcels)
     assert model.prior_table.loc["w_Intercept", "link"] == "logit"
     assert model.prior_table.loc["drift_rate_day", "link"] == "identity"
-    with pytest.warns(UserWarning, match="runs as a graph"):
-        assert model.density.path == "traced"
+    assert model.density.path == "compiled"
     posterior = model.fit(draws=30, tune=60, chains=2, seed=1, progress=False)
     assert set(posterior.observed_data["side"].values) == {"left", "right"}
     axes = plots.plot_predictive(model, posterior, by="day", n_draws=10)

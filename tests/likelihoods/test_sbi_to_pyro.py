@@ -139,7 +139,7 @@ def test_splines_of_one_number_end_where_those_of_sbi_do(kind: str, times: int):
 
 @pytest.mark.parametrize(("kind", "size"), TRACED)
 def test_the_fast_path_is_the_same_density(kind: str, size: int):
-    """Traced where all rows are equal, compared where all differ."""
+    """Recorded where all rows are equal, compared where all differ."""
     estimator, x = make(kind, size)
     _, index = conditions()
 
@@ -149,15 +149,15 @@ def test_the_fast_path_is_the_same_density(kind: str, size: int):
             pyro.sample("x", SBIToPyro(estimator, theta, index=index), obs=plain(x))
 
     start = {"theta": torch.full((G, 3), 0.5)}
-    fast, eager = (flatten(model, start, path=path) for path in ("traced", "eager"))
-    assert fast.path == "traced"
+    fast, eager = (flatten(model, start, path=path) for path in ("compiled", "eager"))
+    assert fast.path == "compiled"
     point = np.random.default_rng(2).normal(0.5, 0.3, G * 3)
     for a, b in zip(fast(point), eager(point), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_what_cannot_be_traced_runs_eagerly():
-    """Gaussian mixtures of sbi, of several numbers, check them, which make_fx cannot record."""
+def test_what_cannot_be_compiled_runs_in_pyro():
+    """Gaussian mixtures of sbi, of several numbers, check their values in Python."""
     estimator, x = make("mdn", 2)
 
     def model():
@@ -165,7 +165,7 @@ def test_what_cannot_be_traced_runs_eagerly():
         with pyro.plate("outcome", TRIALS):
             pyro.sample("x", SBIToPyro(estimator, theta), obs=x)
 
-    with pytest.warns(UserWarning, match="runs eagerly"):
+    with pytest.warns(UserWarning, match="runs in Pyro"):
         density = flatten(model, {"theta": torch.zeros(3)})
     assert density.path == "eager"
     assert np.isfinite(density(np.zeros(3))[1]).all()

@@ -1,6 +1,5 @@
-"""A small compiler: the recorded operations of a density become one Numba function.
+"""A small compiler: the operations of a density become a program, which one machine runs without Python.
 
-In the order of the passes: `graph` records and simplifies; `lowering` walks over the graph with the table in
-`operations` (rules in `pointwise`, `views`, `sums`, `indexing`); `lazy` has tensors that are not computed yet,
-`program` the statements written so far; `schedule` joins loops; `emit` makes machine code.
+`recorder` watches torch evaluate the density once; `operations` (with `functions` and `kernel_entry`) says what each
+operation becomes; `program` holds the instructions and their memory; `machine`, compiled once, runs them.
 """

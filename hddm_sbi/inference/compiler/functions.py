@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from functools import cache
 
 from llvmlite import binding
 
-_C = "expm1 log1p exp2 log2 log10 sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc trunc floor ceil"
-#: torch's name -> SciPy's, in `scipy.special.cython_special`; "fuse" picks double precision of several.
+_C = [
+    *("exp2", "expm1", "log2", "log10", "log1p", "hypot", "trunc", "floor", "ceil", "erf", "erfc"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"),
+]
+#: torch's name -> SciPy's, in `scipy.special.cython_special`.
 _SCIPY = {
     "lgamma": "gammaln",
-    "digamma": "__pyx_fuse_1psi",
-    "erfinv": "__pyx_fuse_1erfinv",
-    "special_erfcx": "__pyx_fuse_1erfcx",
-    "special_log_ndtr": "__pyx_fuse_1log_ndtr",
+    "digamma": "psi",
+    "erfinv": "erfinv",
+    "special_erfcx": "erfcx",
+    "special_log_ndtr": "log_ndtr",
     "special_ndtri": "ndtri",
     "i0": "i0",
     "special_i0e": "i0e",
@@ -23,8 +27,8 @@ _SCIPY = {
     "special_bessel_j0": "j0",
     "special_bessel_j1": "j1",
 }
-#: torch's name -> the function's.
-FUNCTIONS: dict[str, str] = {name: name for name in _C.split()} | _SCIPY
+#: torch's names of them.
+FUNCTIONS = [*_C, *_SCIPY]
 
 
 @cache
@@ -34,12 +38,14 @@ def function_address(name: str) -> int | None:
         return binding.address_of_symbol(name)
     from scipy.special import cython_special
 
-    capsule = getattr(cython_special, "__pyx_capi__", {}).get(_SCIPY[name])
-    if capsule is None:
-        return None
     api = ctypes.pythonapi
     api.PyCapsule_GetName.restype, api.PyCapsule_GetName.argtypes = ctypes.c_char_p, [ctypes.py_object]
     api.PyCapsule_GetPointer.restype = ctypes.c_void_p
     api.PyCapsule_GetPointer.argtypes = [ctypes.py_object, ctypes.c_char_p]
-    where: int | None = api.PyCapsule_GetPointer(capsule, api.PyCapsule_GetName(capsule))
-    return where
+    for key, capsule in getattr(cython_special, "__pyx_capi__", {}).items():
+        # One function for each type of number, "__pyx_fuse_1psi": that of real numbers in double precision is wanted.
+        if re.sub(r"^__pyx_fuse_\d+", "", key) == _SCIPY[name]:
+            signature = api.PyCapsule_GetName(capsule)
+            if signature.startswith(b"double (double, int") or signature == b"double (double)":
+                return int(api.PyCapsule_GetPointer(capsule, signature))
+    return None

@@ -1,4 +1,4 @@
-"""How a program calls an operator's kernel: by a function of one form for all kernels, made from the kernel's arguments.
+"""How a program calls an operator's kernel: by a function of one form for all, made from the kernel's arguments.
 
 The function is compiled once for each kernel and kept on disk for the next process.
 """
@@ -15,7 +15,6 @@ import numba as nb
 from numba import types
 from numba.core import config
 from numba.misc.appdirs import user_cache_dir
-from torch import Tensor
 
 from hddm_sbi.inference.compiler import machine
 from hddm_sbi.numerics import operators
@@ -30,7 +29,10 @@ def kernel_entry(kernel: Kernel, given: Sequence[Any]) -> tuple[int, int]:
 
     given: arguments and results of the kernel: tensors in memory (on "meta"), of whole numbers, numbers, names.
     """
-    kinds, texts, names, at = [], [], {"kernel": types.void}, 1
+    kinds: list[types.Type] = []
+    texts: list[str] = []
+    names: dict[str, types.Type] = {}
+    at = 1
     for value in given:
         if isinstance(value, str):
             assert kernel.named_type is not None
@@ -64,16 +66,15 @@ def _compiled(source: str, types_by_name: dict[str, types.Type]) -> Any:
     """The source as a Numba function; the cache has the machine code of equal source."""
     path = _file(source)
     # Numba resolves a cached function's globals in the module called `__name__`.
-    namespace = {"__name__": __name__, "function_at": operators.function_at, "plus": machine.plus, "carray": nb.carray}
-    namespace |= types_by_name
+    namespace: dict[str, Any] = {"__name__": __name__, "function_at": operators.function_at, "plus": machine.plus}
+    namespace |= {"carray": nb.carray, **types_by_name}  # type: ignore[attr-defined]
     exec(compile(source, str(path or "<kernel entry>"), "exec"), namespace)
     function = namespace["enter"]
-    options = {"nogil": True, "error_model": "numpy"}
     try:
-        return nb.njit(machine.ENTRY.signature, cache=path is not None, **options)(function)
+        return nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)(function)
     except Exception:
         # A cache that cannot be used (a full disk, a broken file) does not prevent compiling.
-        return nb.njit(machine.ENTRY.signature, **options)(function)
+        return nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy")(function)
 
 
 def _file(source: str) -> Path | None:

@@ -160,7 +160,7 @@ def _add_each(op: int, o: Any, step: int, a: Any, b: Any, n: int) -> None:
             o[i * step] += a[i] * b[i]
     else:
         for i in range(n):
-            o[i * step] = _fold(op, plus(a, i), b, 1, o[i * step])  # type: ignore[call-arg, arg-type]
+            o[i * step] = _fold(op, plus(a, i), b, 1, o[i * step])  # type: ignore[call-arg]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -198,18 +198,19 @@ def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
     by_o, by_a, by_b, by_c = row[_PLACES + 4], row[_PLACES + 9], row[_PLACES + 14], row[_PLACES + 19]
     for first in range(0, length, BLOCK):
         n = min(BLOCK, length - first)
-        to, x = plus(o, first * by_o), plus(a, first * by_a)  # type: ignore[call-arg]
-        y = _load(plus(b, first * by_b), by_b, plus(memory, 2 * BLOCK), n) if arity > 1 else x  # type: ignore[call-arg]
+        to: Any = plus(o, first * by_o)  # type: ignore[call-arg]
+        x: Any = plus(a, first * by_a)
+        y = _load(plus(b, first * by_b), by_b, plus(memory, 2 * BLOCK), n) if arity > 1 else x
         if op >= GATHER:
             _indexed(op, to, by_o, x, by_a, y, n)
             continue
-        x = _load(x, by_a, plus(memory, BLOCK), n)  # type: ignore[call-arg]
+        x = _load(x, by_a, plus(memory, BLOCK), n)
         if op >= SUM and by_o == 0:
             to[0] = _fold(op, x, y, n, to[0])
         elif op >= SUM:
             _add_each(op, to, by_o, x, y, n)
         else:
-            z = _load(plus(c, first * by_c), by_c, plus(memory, 3 * BLOCK), n) if arity > 2 else x  # type: ignore[call-arg]
+            z = _load(plus(c, first * by_c), by_c, plus(memory, 3 * BLOCK), n) if arity > 2 else x
             _pointwise(op, row[2], to if by_o == 1 else memory, x, y, z, n)
             if by_o != 1:
                 for i in range(n):
@@ -219,22 +220,23 @@ def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
 @nb.njit(SIGNATURE, cache=True, nogil=True, error_model="numpy")
 def run(program: NDArray[np.int64], wholes: NDArray[np.int64], memory: Array) -> None:
     """Run a program (instructions * WIDTH,) on a memory."""
-    m, k = _pointer(memory.ctypes.data, _Reals), _pointer(wholes.ctypes.data, _Wholes)  # type: ignore[call-arg]
-    row = _pointer(program.ctypes.data, _Wholes)  # type: ignore[call-arg]
+    m: Any = _pointer(memory.ctypes.data, _Reals)  # type: ignore[call-arg]
+    k: Any = _pointer(wholes.ctypes.data, _Wholes)
+    row: Any = _pointer(program.ctypes.data, _Wholes)
     for _ in range(len(program) // WIDTH):
         if row[0] == KERNEL:
-            function_at(row[2], ENTRY)(m, k, plus(k, row[3]))  # type: ignore[call-arg]
+            function_at(row[2], ENTRY)(m, k, plus(k, row[3]))
         else:
             o, a, b, c = _PLACES, _PLACES + 5, _PLACES + 10, _PLACES + 15
             for i in range(row[3]):
                 for j in range(row[4]):
-                    for l in range(row[5]):
+                    for h in range(row[5]):
                         _line(
                             row,
                             m,
-                            plus(m, row[o] + i * row[o + 1] + j * row[o + 2] + l * row[o + 3]),  # type: ignore[call-arg]
-                            plus(m, row[a] + i * row[a + 1] + j * row[a + 2] + l * row[a + 3]),  # type: ignore[call-arg]
-                            plus(m, row[b] + i * row[b + 1] + j * row[b + 2] + l * row[b + 3]),  # type: ignore[call-arg]
-                            plus(m, row[c] + i * row[c + 1] + j * row[c + 2] + l * row[c + 3]),  # type: ignore[call-arg]
+                            plus(m, row[o] + i * row[o + 1] + j * row[o + 2] + h * row[o + 3]),
+                            plus(m, row[a] + i * row[a + 1] + j * row[a + 2] + h * row[a + 3]),
+                            plus(m, row[b] + i * row[b + 1] + j * row[b + 2] + h * row[b + 3]),
+                            plus(m, row[c] + i * row[c + 1] + j * row[c + 2] + h * row[c + 3]),
                         )
-        row = plus(row, WIDTH)  # type: ignore[call-arg]
+        row = plus(row, WIDTH)

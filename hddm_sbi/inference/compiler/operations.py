@@ -1,7 +1,7 @@
 """The table of operations: what each tensor operation becomes in a program.
 
-A rule is a function of the program and of the operation's own arguments. A tensor among them is one of the program, or a
-real one where its values are known.
+A rule is a function of the program and of the operation's own arguments. A tensor among them is one of the program,
+or a real one where its values are known.
 """
 
 from __future__ import annotations
@@ -141,6 +141,15 @@ def _mean(p: Program, x: Tensor, dim: Any = None, keepdim: bool = False, **_: An
     return p.apply(on.DIV, total, float(x.numel() // max(total.numel(), 1)))
 
 
+def _variance(
+    p: Program, x: Tensor, dim: Any = None, correction: float | None = None, keepdim: bool = False, **_: Any
+) -> Tensor:
+    far = p.apply(on.SUB, x, _mean(p, x, dim, True))
+    total = _reduction(on.SUM, 0.0)(p, p.apply(on.MUL, far, far), dim, keepdim)
+    freedom = x.numel() // max(total.numel(), 1) - (1 if correction is None else correction)
+    return p.apply(on.DIV, total, float(max(freedom, 0)))
+
+
 def _running(operation: int) -> Rule:
     """Running sum or product along a dimension."""
 
@@ -165,6 +174,13 @@ def _extreme(operation: int, start: float) -> Rule:
         return (best, where) if keepdim else (best.squeeze(dim), where.squeeze(dim))
 
     return rule
+
+
+def _search(p: Program, edges: Any, x: Any, *, right: bool = False, side: str | None = None, **_: Any) -> Tensor:
+    """How many of the sorted edges lie before each x."""
+    below = on.LE if right or side == "right" else on.LT
+    is_below = p.apply(below, p.tensor(edges).unsqueeze(-2), p.tensor(x).unsqueeze(-1))
+    return p.reduce(on.SUM, 0.0, [is_below.ndim - 1], is_below)
 
 
 def _product(p: Program, a: Any, b: Any) -> Tensor:
@@ -201,6 +217,7 @@ def _solve_triangular(
 SUMS: dict[str, Rule] = {
     "sum": _reduction(on.SUM, 0.0),
     "mean": _mean,
+    "var": _variance,
     "prod": _reduction(on.PROD, 1.0),
     "amax": _reduction(on.AMAX, -math.inf),
     "amin": _reduction(on.AMIN, math.inf),
@@ -208,6 +225,7 @@ SUMS: dict[str, Rule] = {
     "min": _reduction(on.AMIN, math.inf),
     "any": _reduction(on.AMAX, 0.0),
     "all": _reduction(on.AMIN, 1.0),
+    "searchsorted": _search,
     "cumsum": _running(on.SUM),
     "cumprod": _running(on.PROD),
     "max.dim": _extreme(on.AMAX, -math.inf),
@@ -320,10 +338,11 @@ def _places(p: Program, x: Tensor, indices: Sequence[Any]) -> tuple[Tensor, Tens
     shift: Any = 0
     for d in used:
         shift = _add(p, shift, _far(p, indices[d], x.shape[d], x.stride(d)))
-    shape = [x.shape[d] for d in rest[:lead]], list(wide), [x.shape[d] for d in rest[lead:]]
-    steps = [x.stride(d) for d in rest[:lead]], [0] * len(wide), [x.stride(d) for d in rest[lead:]]
-    places = x.as_strided(sum(shape, []), sum(steps, []), x.storage_offset())
-    return places, p.tensor(shift).reshape(*wide, *[1] * len(shape[2])).expand(places.shape)
+    before, after = rest[:lead], rest[lead:]
+    shape = [*(x.shape[d] for d in before), *wide, *(x.shape[d] for d in after)]
+    steps = [*(x.stride(d) for d in before), *[0] * len(wide), *(x.stride(d) for d in after)]
+    places = x.as_strided(shape, steps, x.storage_offset())
+    return places, p.tensor(shift).reshape(*wide, *[1] * len(after)).expand(shape)
 
 
 def _far(p: Program, index: Tensor, n: int, step: int) -> Any:
@@ -377,9 +396,7 @@ def _flip(p: Program, x: Any, dims: Sequence[int]) -> Tensor:
 
 INDEXING: dict[str, Rule] = {
     "index": lambda p, x, indices: _read(p, *_places(p, p.tensor(x), indices)),
-    "index_select": lambda p, x, dim, index: _read(
-        p, *_places(p, p.tensor(x), [None] * (dim % x.ndim) + [index])
-    ),
+    "index_select": lambda p, x, dim, index: _read(p, *_places(p, p.tensor(x), [None] * (dim % x.ndim) + [index])),
     "index_put": _index_put,
     "index_add": lambda p, x, dim, index, values, alpha=1: _index_put(
         p, x, [None] * (dim % x.ndim) + [index], _scaled(p, values, alpha), accumulate=True

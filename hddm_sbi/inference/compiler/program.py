@@ -103,7 +103,7 @@ class Program:
         return tensor
 
     def tensor(self, value: Tensor | float) -> Tensor:
-        """A tensor of the program, or a number or real tensor as one: if all its values are equal, they share a place."""
+        """A tensor of the program; or a number or real tensor as one, whose values share a place if they are equal."""
         if not isinstance(value, Tensor):
             return self._number(float(value))
         if value.is_meta:
@@ -166,11 +166,11 @@ class Program:
         return result.squeeze(tuple(dims))
 
     def instruct(self, operation: int, *operands: Tensor, function: int = 0, ordered: bool = False) -> None:
-        """One operation on a result and its operands, all of one shape; `ordered` where the order of elements matters."""
+        """One operation on a result and its operands, all of one shape; `ordered` where order of elements matters."""
         if operands[0].numel() == 0:
             return
         lengths, steps = _loops(operands, ordered)
-        firsts = [x.storage_offset() for x in operands]
+        firsts = [_first(x) for x in operands]
         for shift in _outer(lengths, steps):
             moved = [first + by for first, by in zip(firsts, shift, strict=True)]
             self._add(operation, lengths, moved, steps, function)
@@ -227,13 +227,13 @@ class Program:
         start, rows = sum(map(len, self._wholes)), []
         for instruction in self._instructions:
             if isinstance(instruction, _Call):
-                arguments = [a if isinstance(a, int) else place(a.storage_offset()) for a in instruction.arguments]
+                arguments = [a if isinstance(a, int) else place(_first(a)) for a in instruction.arguments]
                 rows.append([machine.KERNEL, 0, instruction.entry, start] + [0] * (machine.WIDTH - 4))
                 self._wholes.append(np.array(arguments))
                 start += len(arguments)
             else:
                 rows.append(instruction.row(place))
-        first, at, last = (place(t.storage_offset()) for t in (x, value, gradient))
+        first, at, last = (place(_first(t)) for t in (x, value, gradient))
         wholes = np.concatenate(self._wholes or [np.zeros(0, np.int64)])
         program = np.array(rows, dtype=np.int64).reshape(-1)
         slices = slice(first, first + x.numel()), at, slice(last, last + gradient.numel())
@@ -246,13 +246,13 @@ class Program:
     def _touched(self, instruction: _Instruction | _Call) -> Iterator[int]:
         """Buffers that an instruction reads or writes."""
         if isinstance(instruction, _Call):
-            yield from (self._buffer(a.storage_offset()) for a in instruction.arguments if not isinstance(a, int))
+            yield from (self._buffer(_first(a)) for a in instruction.arguments if not isinstance(a, int))
         else:
             yield from (self._buffer(first) for first, _ in instruction.operands)
 
     def _drop_unused(self, results: Sequence[Tensor]) -> None:
         """Leave out instructions whose result nothing reads."""
-        needed, kept = {self._buffer(t.storage_offset()) for t in results}, []
+        needed, kept = {self._buffer(_first(t)) for t in results}, []
         for instruction in reversed(self._instructions):
             if isinstance(instruction, _Call) or self._buffer(instruction.operands[0][0]) in needed:
                 needed.update(self._touched(instruction))
@@ -265,7 +265,7 @@ class Program:
         for at, instruction in enumerate(self._instructions):
             for buffer in self._touched(instruction):
                 last[buffer] = at
-        always = {*self._constants, *(self._buffer(t.storage_offset()) for t in kept)}
+        always = {*self._constants, *(self._buffer(_first(t)) for t in kept)}
         room = _Room(machine.SCRATCH)
         base = [0] * len(self._starts)
         for buffer in sorted(always):
@@ -280,6 +280,11 @@ class Program:
                 if last[buffer] == at:
                     room.free(base[buffer], self._sizes[buffer])
         return base, room.size
+
+
+def _first(tensor: Tensor) -> int:
+    """The place of a tensor's first element."""
+    return int(tensor.storage_offset())
 
 
 class _Room:

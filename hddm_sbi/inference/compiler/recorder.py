@@ -61,7 +61,7 @@ class _Recorder(TorchDispatchMode):
             return tensor
         return _view_of(whole, tensor)
 
-    def __torch_dispatch__(  # noqa: D105
+    def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         named = kwargs or {}
@@ -73,13 +73,18 @@ class _Recorder(TorchDispatchMode):
         if rule is None:
             with self:
                 return _taken_apart(func)(*args, **named)
-        before = _whole(args[0]).clone() if func._schema.is_mutable else None
-        result = func(*args, **named)
+        if func.overloadpacket.__name__.startswith("index"):
+            _refuse_masks(args, arguments)
+        mutable = func._schema.is_mutable
+        # What is written into is read first.
+        result = None if mutable else func(*args, **named)
         try:
             lowered = rule(result, *arguments, **options)
         except TypeError as reason:
             raise UnknownOperationError(f"{func} with {named}") from reason
-        if before is not None:
+        if mutable:
+            before = _whole(args[0]).clone()
+            result = func(*args, **named)
             self._rewrite(args[0], before, lowered)
             return result
         for tensor, place in zip(tree_leaves(result), tree_leaves(lowered), strict=True):
@@ -124,6 +129,12 @@ class _Recorder(TorchDispatchMode):
             self.program.write(_view_of(whole, other), self._places.pop(other))
         self.program.write(_view_of(whole, tensor), new)
         self._written[key] = tensor.untyped_storage(), whole
+
+
+def _refuse_masks(args: Sequence[Any], arguments: Sequence[Any]) -> None:
+    for tensor, seen in zip(tree_leaves(args), tree_leaves(arguments), strict=True):
+        if isinstance(tensor, Tensor) and tensor.dtype == torch.bool and seen.is_meta:
+            raise UnknownOperationError("indexing by a mask that depends on the parameters")
 
 
 def _storage(tensor: Tensor) -> int:
