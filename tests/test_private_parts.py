@@ -7,7 +7,7 @@ from benchmarks.house import modules
 #: dependency -> the one module that knows its private parts.
 ADAPTERS = {
     "sbi, nflows, zuko": "hddm_sbi.likelihoods.sbi.compatibility",
-    "torch": "hddm_sbi.inference.compiler.graph",
+    "torch": "hddm_sbi.inference.compiler.recorder",
     "numba": "hddm_sbi.numerics.operators",
 }
 #: names of objects whose class, or whose module, is the one at hand.
