@@ -6,6 +6,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ class Program:
         self._next = 0
         self._constants: dict[int, Array] = {}
         self._numbers: dict[str, Tensor] = {}
-        self._known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._known: dict[tuple[Any, ...], Tensor] = {}
         self._applied: dict[tuple[Any, ...], Tensor] = {}
         self._wholes: list[NDArray[np.int64]] = []
 
@@ -108,16 +109,15 @@ class Program:
             return self._number(float(value))
         if value.is_meta:
             return value
-        key = id(value), value._version
+        # Elements that are repeated along a dimension are kept once.
+        once = value.detach()[tuple(slice(0, None if step else 1) for step in value.stride())]
+        flat = once.reshape(-1).to(torch.float64).numpy()
+        if flat.size and (flat == flat[0]).all():
+            return self._number(float(flat[0])).expand(value.shape)
+        key = once.shape, blake2b(flat.data).digest()
         if key not in self._known:
-            # Elements that are repeated along a dimension are kept once.
-            once = value.detach()[tuple(slice(0, None if step else 1) for step in value.stride())]
-            flat = once.reshape(-1).to(torch.float64, copy=True).numpy()
-            equal = flat.size > 0 and bool((flat == flat[0]).all())
-            known = self._number(float(flat[0])) if equal else self._constant(flat, once.shape)
-            # The value is kept as well, for another could get its id.
-            self._known[key] = value, known.expand(value.shape)
-        return self._known[key][1]
+            self._known[key] = self._constant(flat.copy(), once.shape)
+        return self._known[key].expand(value.shape)
 
     def _number(self, value: float) -> Tensor:
         key = value.hex()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
@@ -106,7 +107,8 @@ class _Recorder(TorchDispatchMode):
         return None if rule is None else lambda result, *arguments, **options: rule(self.program, *arguments, **options)
 
     def _kernel(self, name: str, arguments: Sequence[Any], result: Any) -> list[Tensor]:
-        given = [torch.tensor(a) if isinstance(a, list) else a for a in arguments]
+        # torch would make a list of Python's numbers single precision.
+        given = [torch.from_numpy(np.array(a)) if isinstance(a, list) else a for a in arguments]
         return self.program.call(KERNELS[name], given, [tuple(r.shape) for r in tree_leaves(result)])
 
     def _view(self, func: OpOverload, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
