@@ -1,0 +1,109 @@
+"""What a person waits for: import, construct, start, compile, sample; without caches, with them, and six formulas.
+
+`python -m benchmarks.waiting` measures the working tree, `python -m benchmarks.waiting 00a8975` that revision as well,
+and prints the ratios of the times. The table is the demo's. Every measurement is a process of its own. Seconds are those
+of its processor time, which other jobs on the machine disturb less; of sampling, of all threads.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import hddm_sbi as hs
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("import", "construct", "start", "compile", "sample")
+FORMULAS = (
+    ("v ~ condition + (condition|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"),
+    ("v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"),
+    ("v ~ 1 + (1|subject)", "a ~ condition + (1|subject)", "t0 ~ 1 + (1|subject)"),
+    ("v ~ condition + (condition||subject)", "a ~ 1 + (1|subject)"),
+    ("v ~ condition + (condition|subject)", "a ~ condition + (1|subject)", "z = 0.5"),
+    ("v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ condition + (1|subject)", "z ~ 1 + (1|subject)"),
+)
+#: runs with any revision: prints the seconds of each part, of the formulas one after another.
+CHILD = """
+import json, sys, time, warnings
+warnings.simplefilter("ignore")
+table, kind, formulas = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+rows, marks = [], [time.process_time()]
+import pandas
+import hddm_sbi as hs
+hs.HierarchicalModel
+data = pandas.read_csv(table)
+for formula in formulas:
+    marks.append(time.process_time())
+    model = hs.HierarchicalModel(list(formula), data, likelihood=kind)
+    marks.append(time.process_time())
+    getattr(model, "start", None)
+    marks.append(time.process_time())
+    model.density
+    marks.append(time.process_time())
+    model.fit(seed=1, progress=False)
+    marks.append(time.process_time())
+    rows.append([after - before for before, after in zip(marks, marks[1:])])
+    marks = []
+print(json.dumps(rows))
+"""
+
+
+def seconds(tree: Path, table: str, kind: str, formulas: tuple[tuple[str, ...], ...], cache: str) -> list[list[float]]:
+    """Seconds of the parts, for each formula in turn; the first comes with the import."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree),
+        "NUMBA_CACHE_DIR": cache,
+        "PYTHONPYCACHEPREFIX": cache,
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", CHILD, table, kind, json.dumps(formulas)]
+    done = subprocess.run(command, env=environment, cwd=cache, check=True, capture_output=True, text=True)
+    rows: list[list[float]] = json.loads(done.stdout.splitlines()[-1])
+    return [row if len(row) == len(PARTS) else [0.0, *row] for row in rows]
+
+
+def compare(title: str, trees: dict[str, Path], run: dict[str, list[float]]) -> None:
+    """Print the parts of every revision, and the ratio of the first to the last."""
+    for name in trees:
+        parts = ", ".join(f"{part} {s:5.2f}" for part, s in zip(PARTS, run[name], strict=True))
+        print(f"  {title:32s} {name:8s} {parts}; in all {sum(run[name]):6.2f}")
+    if len(trees) > 1:
+        old, new = (run[name] for name in trees)
+        ratio = {part: n / o for part, o, n in zip(PARTS, old, new, strict=True) if o > 0}
+        ready = sum(new[:3]) / sum(old[:3])
+        parts = ", ".join(f"{part} {r:.2f}" for part, r in ratio.items())
+        print(f"  {'':32s} ratio    {parts}; until there is a start {ready:.2f}; in all {sum(new) / sum(old):.2f}")
+
+
+def main(revision: str | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        trees = {"now": ROOT}
+        if revision is not None:
+            old = Path(folder) / "tree"
+            subprocess.run(["git", "worktree", "add", "--detach", str(old), revision], cwd=ROOT, check=True)
+            trees = {revision: old, "now": ROOT}
+        try:
+            table = str(Path(folder) / "table.csv")
+            hs.simulate_experiment(n_subjects=10, n_trials=50, seed=1).trials.to_csv(table, index=False)
+            for kind in ("exact", "neural"):
+                caches = {name: str(Path(folder) / f"{name} {kind}") for name in trees}
+                for cache in caches.values():
+                    Path(cache).mkdir()
+                first, second, six = FORMULAS[:1], FORMULAS[1:2], FORMULAS
+                turns = ("without caches", first), ("a new formula", second), ("the same again", second)
+                for title, formulas in turns:
+                    run = {n: seconds(t, table, kind, formulas, caches[n])[0] for n, t in trees.items()}
+                    compare(f"{kind}, {title}", trees, run)
+                each = {n: seconds(t, table, kind, six, caches[n]) for n, t in trees.items()}
+                run = {n: [sum(part) for part in zip(*rows, strict=True)] for n, rows in each.items()}
+                compare(f"{kind}, six formulas", trees, run)
+        finally:
+            if revision is not None:
+                subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=ROOT, check=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else None)
