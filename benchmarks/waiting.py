@@ -1,7 +1,7 @@
 """What a person waits for: import, construct, start, compile, sample; without caches, with them, and six formulas.
 
 `python -m benchmarks.waiting` measures the working tree, `python -m benchmarks.waiting 00a8975` that revision as well,
-and prints the ratios of the times. The table is the demo's. Every measurement is a process of its own. Seconds are those
+and prints ratios. The table is the demo's. Every measurement is a process of its own. Seconds are those
 of its processor time, which other jobs on the machine disturb less; of sampling, of all threads.
 """
 
