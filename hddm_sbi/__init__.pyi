@@ -12,6 +12,8 @@ from .hierarchy.model import HierarchicalModel as HierarchicalModel
 from .hierarchy.population import POPULATIONS as POPULATIONS
 from .hierarchy.population import Population as Population
 from .hierarchy.priors import PRIOR_FAMILIES as PRIOR_FAMILIES
+from .hierarchy.saved import keep_likelihood as keep_likelihood
+from .hierarchy.saved import load_model as load_model
 from .inference.density import FlatDensity as FlatDensity
 from .inference.density import flatten as flatten
 from .inference.sampling import SAMPLERS as SAMPLERS

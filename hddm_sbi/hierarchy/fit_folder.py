@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi.errors import FitFileWarning, InputError
-from hddm_sbi.hierarchy.record import VERSIONS, FitRecord, Sampling
-from hddm_sbi.hierarchy.seal import check_seals
+from hddm_sbi.hierarchy.posterior import check_seals
+from hddm_sbi.hierarchy.record import FitRecord, Sampling, versions
 from hddm_sbi.inference import inference_data
-from hddm_sbi.likelihoods.card import versions_of
 
 _RECIPE, _POSTERIOR, _LOCK = "recipe.json", "posterior.nc", "lock"
 
@@ -58,8 +57,8 @@ class FitFolder:
 
         Evaluations by other versions of the libraries are not used.
         """
-        versions = versions_of(*VERSIONS)
-        file, written = self.path / _RECIPE, {**recipe, "versions": versions}
+        libraries = versions()
+        file, written = self.path / _RECIPE, {**recipe, "versions": libraries}
         known = _read_recipe(self.path)
         if known is None:
             if file.exists():
@@ -73,7 +72,7 @@ class FitFolder:
                     f"{str(self.path)!r} holds another fit ({', '.join(other)} {'is' if len(other) == 1 else 'are'} "
                     "others); choose another folder or remove it."
                 )
-            if made_with != versions:
+            if made_with != libraries:
                 self._remove_chains()
         inference_data.write_whole(json.dumps(written, indent=1).encode(), file)
 

@@ -196,6 +196,7 @@ class HierarchicalModel:
             "lapse": self.lapse if isinstance(self.lapse, float) else PriorRecord.of(self.lapse),
             "lapse_seconds": self._uncentred.trials.lapse_seconds,
             "outcome_columns": self.trials.outcomes,
+            "columns": tuple(map(str, self.trials.frame.columns)),
             "upper": self._upper,
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,12 @@ _QUICK = 300, 200, 2
 _DRAWS, _MOST = 1_000, 10_000
 #: of the record; a file says the format that it has.
 FORMAT = 2
-VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
+_VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that decide numbers."""
+    return versions_of(*_VERSIONS)
 
 
 @dataclass(frozen=True)
@@ -86,11 +91,11 @@ class FitRecord:
     formulas: right-hand side, or fixed number, by parameter. likelihood: its kind; likelihood_path: of its file, where
     the model was given one; weights_sha256: of its weights. prior_set: name of a set from the literature, or "".
     priors: of every coefficient. links: by parameter. lapse: probability, or its prior; lapse_seconds: they are uniform
-    over these. outcome_columns: names of the outcomes in the table. upper: the response at the upper bound, where it
-    was said. levels: of every column that is not a number, in order. box: of the likelihood, by parameter. centred: by
-    group term. draws, tune, chains, seed, method, quick, ess, minutes: as `fit` takes them, 0 for none. density: how it
-    ran. stopped: why sampling ended early, or ""; interrupted: whether by a person, or a failure. versions: of the
-    libraries in use. format: of this record.
+    over these. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. upper: the
+    response at the upper bound, where it was said. levels: of every column that is not a number, in order. box: of the
+    likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method, quick, ess, minutes: as `fit`
+    takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or ""; interrupted: whether by a
+    person, or a failure. versions: of the libraries in use. format: of this record.
     """
 
     model: str
@@ -105,6 +110,7 @@ class FitRecord:
     lapse: float | PriorRecord
     lapse_seconds: float
     outcome_columns: tuple[str, ...]
+    columns: tuple[str, ...]
     upper: str
     levels: Mapping[str, tuple[Any, ...]]
     box: Mapping[str, tuple[float, float]]
@@ -121,13 +127,17 @@ class FitRecord:
     sampling_seconds: float
     ess: int = 0
     minutes: float = 0.0
-    versions: Mapping[str, str] = field(default_factory=lambda: versions_of(*VERSIONS))
+    versions: Mapping[str, str] = field(default_factory=versions)
     format: int = FORMAT
 
     @property
     def approximate(self) -> bool:
         """Whether the draws come from an approximation of the posterior."""
         return not SAMPLERS[self.method].exact
+
+    def with_facts(self, facts: Mapping[str, Any]) -> FitRecord:
+        """The same of another model."""
+        return replace(self, **facts)
 
     def attributes(self) -> dict[str, str | int | float]:
         """As attributes of a posterior: numbers and text as they are, all else as JSON."""
