@@ -117,7 +117,7 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The models are of different trials.
+        The models are of different trials, a posterior has no log likelihood, or there are fewer than two.
 
     References
     ----------
@@ -134,6 +134,14 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
     >>> hs.compare_models(fits).index.tolist()
     ['effect', 'null']
     """
+    if not isinstance(fits, Mapping) or len(fits) < 2:
+        raise InputError("fits must be a dict of two posteriors or more, by the names of their models.")
+    without = [name for name, posterior in fits.items() if "log_likelihood" not in inference_data.groups(posterior)]
+    if without:
+        raise InputError(
+            f"the posterior of {', '.join(map(repr, without))} has no pointwise log likelihood; add it with "
+            "model.with_log_likelihood(posterior), or fit with log_likelihood=True."
+        )
     observed = {name: inference_data.dataset(posterior, "observed_data") for name, posterior in fits.items()}
     first, *others = observed
     for name in others:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyro
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +56,18 @@ def posterior_predictive(
     total = known.sizes["chain"] * known.sizes["draw"]
     theta, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
     return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(theta))]))
+
+
+def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1) -> pd.DataFrame:
+    """The same as a table: a row for every draw and trial, with the predictors of the trial."""
+    values = posterior_predictive(model, posterior, n_draws, seed).values
+    n, trials = len(values), len(model.trials)
+    numbers = {"draw": np.repeat(np.arange(n), trials), "trial": np.tile(np.arange(trials), n)}
+    taken = [*model.trials.predictors, *model.trials.outcomes]
+    own = {name if name not in taken else f"{name}_": column for name, column in numbers.items()}
+    told = zip(model.trials.outcomes, model.simulator.labels(values.reshape(n * trials, -1)).values(), strict=True)
+    predictors = pd.concat([model.trials.frame[list(model.trials.predictors)]] * n, ignore_index=True)
+    return pd.concat([pd.DataFrame(own), predictors, pd.DataFrame(dict(told))], axis=1)
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -1,18 +1,25 @@
-"""The command line: fit, demo, simulate, models, train, check; one verb a module."""
+"""The command line: fit, summary, predict, compare, demo, simulate, models, train, check; one verb a module."""
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 from typing_extensions import override
 
 from hddm_sbi.cli.check import check
+from hddm_sbi.cli.compare import compare
 from hddm_sbi.cli.demo import demo
 from hddm_sbi.cli.fit import fit
 from hddm_sbi.cli.models import models
 from hddm_sbi.cli.output import INTERRUPTED
+from hddm_sbi.cli.predict import predict
 from hddm_sbi.cli.simulate import simulate
+from hddm_sbi.cli.summary import summary
 from hddm_sbi.cli.train import train
 from hddm_sbi.errors import InputError
 
@@ -23,7 +30,8 @@ class _Verbs(click.Group):
     @override
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _termination_interrupts():
+                return super().invoke(ctx)
         except (InputError, KeyboardInterrupt) as stop:
             refused, said = isinstance(stop, InputError), f": {stop}" if str(stop) else ""
             message = f"Error{said}" if refused else f"Interrupted{said}."
@@ -31,9 +39,27 @@ class _Verbs(click.Group):
             ctx.exit(2 if refused else INTERRUPTED)
 
 
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """SIGTERM, by which batch systems end a job, is as Ctrl-C; once, so that a result can be written."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @click.group(
     cls=_Verbs,
-    commands=[fit, demo, simulate, models, train, check],
+    commands=[fit, summary, predict, compare, demo, simulate, models, train, check],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="hddm_sbi")

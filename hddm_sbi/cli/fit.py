@@ -10,6 +10,9 @@ import click
 from hddm_sbi.cli.output import check_writable, fit_and_write
 from hddm_sbi.inference import SAMPLERS
 
+#: options that say how to sample, not what.
+_SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick")
+
 
 @click.command()
 @click.argument("trials", type=click.Path(path_type=Path))
@@ -18,11 +21,14 @@ from hddm_sbi.inference import SAMPLERS
 @click.option("--model", "simulator", default=None, help="Model; see `hddm-sbi models`. [default: ddm]")
 @click.option("--likelihood", default="neural", show_default=True, help="neural, exact, or a .safetensors file.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("fit.nc"), show_default=True)
-@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws per chain.")
+@click.option("--draws", type=click.IntRange(1), default=None, help="Draws per chain. [default: 1000; most with --ess]")
 @click.option("--tune", type=click.IntRange(1), default=1000, show_default=True, help="Tuning steps per chain.")
 @click.option("--chains", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--seed", type=int, default=None, help="Same seed, same draws.")
 @click.option("--method", type=click.Choice(list(SAMPLERS)), default="nuts", show_default=True)
+@click.option("--ess", type=click.IntRange(1), default=None, help="Go on until so many effective draws of each.")
+@click.option("--minutes", type=float, default=None, help="The most time; what there is by then is written.")
+@click.option("--folder", type=click.Path(path_type=Path), default=None, help="Keeps the chains; goes on from there.")
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--rt-column", "rt", default="rt", show_default=True)
@@ -41,7 +47,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)
-    sampling = {name: options.pop(name) for name in ("draws", "tune", "chains", "seed", "method", "quick")}
+    sampling = {name: options.pop(name) for name in _SAMPLING}
     options["upper"] = _as_in(data, options["response"], options["upper"])
     model = HierarchicalModel([formula, *more], data, **options)
     click.echo(repr(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import FitFileWarning, InputError
 
 if TYPE_CHECKING:
     from hddm_sbi.hierarchy.model import HierarchicalModel
@@ -33,13 +34,14 @@ def check_writable(output: Path) -> None:
 
 
 @contextmanager
-def warnings_shown(category: type[Warning]) -> Iterator[None]:
-    """Every warning of this category on standard error, at the end of the block."""
+def warnings_shown(*categories: type[Warning]) -> Iterator[None]:
+    """Every warning of these categories on standard error, at the end of the block."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", category)
+        for category in categories:
+            warnings.simplefilter("always", category)
         yield
     for warning in caught:
-        if issubclass(warning.category, category):
+        if issubclass(warning.category, categories):
             click.echo(f"Warning: {warning.message}", err=True)
 
 
@@ -48,10 +50,10 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
     from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
     from hddm_sbi.presentation.report import summary
 
-    with warnings_shown(ConvergenceWarning):
+    with warnings_shown(ConvergenceWarning, FitFileWarning):
         posterior = model.fit(**sampling)
-        click.echo(summary(model, posterior).to_string())
     written = _write(posterior, output)
+    click.echo(summary(model, posterior).to_string())
     if posterior["posterior"].attrs["interrupted"]:
         sizes = posterior["posterior"].sizes
         click.echo(
@@ -65,27 +67,39 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
 
 
 def _write(posterior: Any, output: Path) -> Path:
-    """Write a posterior, whole or not at all; where that fails, into a temporary folder. Returns where it is."""
+    """Write a posterior, whole or not at all; where there is no room, elsewhere or in parts. Returns where it is."""
+    from hddm_sbi.inference import inference_data
+
+    content = inference_data.content(posterior)
     try:
-        return _write_whole(posterior, output)
-    except (OSError, RuntimeError) as failure:
+        inference_data.write_whole(content, output)
+    except OSError as failure:
+        rescued, how = _rescued(content, output, failure)
+        click.echo(f"Error: {output} could not be written ({failure}); the posterior is in {rescued}{how}.", err=True)
+        return rescued
+    return output
+
+
+def _rescued(content: bytes, output: Path, failure: OSError) -> tuple[Path, str]:
+    """Write a file into a temporary folder, in parts where files may not be so large: where, and how to read it."""
+    from hddm_sbi.inference import inference_data
+
+    try:
         rescued = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) / output.name
         try:
-            _write_whole(posterior, rescued)
-        except (OSError, RuntimeError):
-            raise InputError(
-                f"the posterior could be written neither to {output} ({failure}) nor to {rescued.parent}: free some "
-                "space and fit again, or fit in Python, where the posterior stays in memory."
-            ) from failure
-        click.echo(f"Error: {output} could not be written ({failure}); the posterior is in {rescued}.", err=True)
-        return rescued
+            inference_data.write_whole(content, rescued)
+        except OSError as too_large:
+            if too_large.errno != errno.EFBIG:
+                raise
+            import resource  # of Unix, where this error comes from
 
-
-def _write_whole(posterior: Any, path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.part")
-    try:
-        posterior.to_netcdf(str(aside))
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return path
+            size = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+            for number, start in enumerate(range(0, len(content), size)):
+                inference_data.write_whole(content[start : start + size], Path(f"{rescued}.{number:04d}"))
+            return rescued, f".0000 and so on, in parts as large as files may be: join them, cat {rescued}.* > fit.nc"
+    except OSError:
+        raise InputError(
+            f"the posterior could be written neither to {output} ({failure}) nor to {tempfile.gettempdir()}: free some "
+            "space and fit again; --folder keeps the chains while they are sampled."
+        ) from failure
+    return rescued, ""

@@ -74,6 +74,13 @@ def load_model(
     >>> bool((again.theta(posterior) == model.theta(posterior)).all())
     True
     """
+    return load_fit(fit, likelihood=likelihood, priors=priors)[0]
+
+
+def load_fit(
+    fit: str | Path | Any, *, likelihood: Any = None, priors: Mapping[str, TorchDistribution] | None = None
+) -> tuple[HierarchicalModel, Any]:
+    """The model of a fit, as `load_model` makes it, and its posterior."""
     posterior, beside = read_fit(fit)
     record = FitRecord.read(inference_data.dataset(posterior).attrs)
     known = {name: prior for name, prior in record.priors.items() if name != "lapse" and name not in (priors or {})}
@@ -93,7 +100,7 @@ def load_model(
         **(outcomes if set(outcomes) == {"rt", "response"} else {}),
     )
     _same(model, record)
-    return model
+    return model, posterior
 
 
 def read_fit(fit: str | Path | Any) -> tuple[Any, Path]:

@@ -1,6 +1,6 @@
 """Fits in words and numbers: one fit, and what many simulated tables say. Every summary is a DataFrame."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from hddm_sbi.analysis.calibration import LOG_LIKELIHOOD, rank_tests, worst_coefficient
-from hddm_sbi.hierarchy import HierarchicalModel
+from hddm_sbi.hierarchy import FitRecord, HierarchicalModel, read_fit
 from hddm_sbi.inference import inference_data
 
 
@@ -37,10 +37,23 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
     >>> hs.report.summary(model, posterior)["scale"].to_dict()
     {'v_Intercept': 'identity', 'a_Intercept': 'log'}
     """
-    table = inference_data.summary(model.matched(posterior), model.hierarchy.population_names)
-    links = {f"{p.name}_": p.link for p in model.hierarchy.predictors}
-    scales = [max((stem for stem in links if name.startswith(stem)), key=len, default="") for name in table.index]
-    return table.assign(scale=[links.get(stem, "identity") for stem in scales])
+    links = {p.name: p.link for p in model.hierarchy.predictors}
+    return _summary(model.matched(posterior), model.hierarchy.population_names, links)
+
+
+def summary_of_fit(fit: Path) -> pd.DataFrame:
+    """The same from the file of a fit."""
+    posterior, _ = read_fit(fit)
+    known = inference_data.dataset(posterior)
+    record = FitRecord.read(known.attrs)
+    correlations = [str(name) for name in known.data_vars if str(name).endswith("_corr")]
+    return _summary(known, [*record.priors, *correlations], record.links)
+
+
+def _summary(known: xr.Dataset, names: Sequence[str], links: Mapping[str, str]) -> pd.DataFrame:
+    table, of = inference_data.summary(known, names), {f"{name}_": link for name, link in links.items()}
+    scales = [max((stem for stem in of if name.startswith(stem)), key=len, default="") for name in table.index]
+    return table.assign(scale=[of.get(stem, "identity") for stem in scales])
 
 
 def sbc_summary(tables: xr.Dataset) -> pd.DataFrame:

@@ -1,0 +1,33 @@
+"""`hddm-sbi compare`: fits of the same trials side by side, from their files."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hddm_sbi.cli.output import warnings_shown
+from hddm_sbi.errors import FitFileWarning, InputError
+
+
+@click.command()
+@click.argument("fits", nargs=-1, required=True, type=click.Path(path_type=Path))
+def compare(fits: tuple[Path, ...]) -> None:
+    """Compare models by the expected log predictive density of new trials (PSIS-LOO). FITS: files of `hddm-sbi fit`.
+
+    Example: hddm-sbi compare null.nc effect.nc
+    """
+    if len(set(fits)) < 2:
+        raise InputError("expected the files of two fits or more, for instance hddm-sbi compare null.nc effect.nc.")
+    from hddm_sbi.analysis.comparison import compare_models
+
+    short = len({path.stem for path in fits}) == len(fits)
+    with warnings_shown(FitFileWarning):
+        named = {path.stem if short else str(path): _with_log_likelihood(path) for path in fits}
+    click.echo(compare_models(named).to_string())
+
+
+def _with_log_likelihood(path: Path) -> Any:
+    from hddm_sbi.hierarchy.saved import load_fit
+
+    model, posterior = load_fit(path)
+    return posterior if "log_likelihood" in posterior else model.with_log_likelihood(posterior)
