@@ -52,7 +52,8 @@ class PosteriorWriter:
 
     def _data(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The table: outcomes as the simulator labels them; and predictors, with responses that are coded otherwise."""
-        frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values)
+        # Copies: who edits a posterior does not edit the model.
+        frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values.copy())
         told = dict(zip(self.trials.outcomes, outcomes.values(), strict=True))
         recoded = [name for name, labels in told.items() if frame[name].tolist() != labels.tolist()]
         columns = {in_files(name): plain(frame[name]) for name in (*self.trials.predictors, *recoded)}
@@ -115,8 +116,8 @@ def plain(column: pd.Series[Any]) -> NDArray[Any]:
     """A column as a file can hold it: numbers in full width, true and false, or text."""
     kind = column.dtype.kind
     if kind in "iuf":
-        return column.to_numpy(dtype=np.float64 if kind == "f" else np.int64)
-    return column.to_numpy(dtype=bool) if kind == "b" else column.astype(str).to_numpy(dtype=str)
+        return column.to_numpy(dtype=np.float64 if kind == "f" else np.int64, copy=True)
+    return column.to_numpy(dtype=bool, copy=True) if kind == "b" else column.astype(str).to_numpy(dtype=str)
 
 
 def _free(name: str, taken: Container[str]) -> str:

@@ -83,7 +83,10 @@ def user_priors(priors: PriorChoice, names: list[str]) -> dict[str, TorchDistrib
             f"priors must be None, the name of a prior set, or a dict of coefficient name -> Pyro distribution; got "
             f"{priors!r}."
         )
-    for name, prior in priors.items():
+    # formulae writes I(age / 10) with spaces, and a file has another sign for the slash.
+    written = {_squeezed(name): name for name in names}
+    given = {written.get(_squeezed(str(name)), name): prior for name, prior in priors.items()}
+    for name, prior in given.items():
         if name not in names:
             hint = did_you_mean(name, names)
             raise InputError(
@@ -94,7 +97,11 @@ def user_priors(priors: PriorChoice, names: list[str]) -> dict[str, TorchDistrib
                 f"the prior of {name!r} must be a Pyro distribution, for instance pyro.distributions.Normal(0., 1.); "
                 f"got {prior!r}."
             )
-    return {name: in_double(prior) for name, prior in priors.items()}
+    return {name: in_double(prior) for name, prior in given.items()}
+
+
+def _squeezed(name: str) -> str:
+    return "".join(letter for letter in name if letter not in " /\u2215")
 
 
 def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -> float | TorchDistribution:

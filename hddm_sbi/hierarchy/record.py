@@ -163,7 +163,7 @@ class FitRecord:
             )
         try:
             return cls(**{f.name: _READERS.get(str(f.type), json.loads)(attrs[f.name]) for f in fields(cls)})
-        except (ValueError, TypeError, AttributeError, KeyError) as reason:
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as reason:
             raise InputError(
                 f"the attributes of the posterior cannot be read ({reason}): they were edited."
             ) from reason

@@ -94,7 +94,7 @@ def load_fit(
         likelihood=found,
         priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
         lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
-        lapse_seconds=record.lapse_seconds,
+        **({"lapse_seconds": record.lapse_seconds} if record.lapse_seconds else {}),
         upper=_upper(posterior, record),
         centered=dict(record.centred) or "auto",
         **(outcomes if set(outcomes) == {"rt", "response"} else {}),

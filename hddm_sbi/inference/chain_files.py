@@ -12,7 +12,7 @@ from hddm_sbi.inference.density import Evaluate
 from hddm_sbi.types import Array
 
 #: bytes of evaluations that wait in memory; a process that is killed loses them.
-_BUFFER = 1 << 16
+_BUFFER = 1 << 12
 _DRAWS, _EVALUATIONS = "draws", "evaluations"
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.cli import main
+from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods.card import read_card, write_card
 from hddm_sbi.likelihoods.catalogue import weights_of
 from hddm_sbi.likelihoods.scores import HeldOutScores
@@ -182,18 +184,23 @@ def test_simulate_is_reproducible_and_models_lists_the_ddm():
     assert "ddm" in run("models").output
 
 
-def test_interrupt_writes_the_draws_so_far(trials, tmp_path: Path):
-    """A real Ctrl-C (SIGINT) to a real process: the file is there, the message says so, the exit code is 130."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_writes_the_draws_so_far(trials, tmp_path: Path, number):
+    """A real Ctrl-C or SIGTERM to a real process: the file is there, the message says so, the exit code is 130."""
     trials.to_csv(tmp_path / "t.csv", index=False)
     command = [sys.executable, "-m", "hddm_sbi", "fit", "t.csv", "v ~ 1", "-f", "z = 0.5", "-o", "fit.nc", "--quiet"]
-    command += ["--likelihood", "exact", "--draws", "1000000", "--tune", "50", "--chains", "2"]
+    command += ["--likelihood", "exact", "--draws", "1000000", "--tune", "50", "--chains", "2", "--folder", "kept"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    process.stdout.readline()  # the model is announced just before sampling starts
-    time.sleep(12)
-    process.send_signal(signal.SIGINT)
+    chains = [tmp_path / "kept" / f"chain-{i}.draws" for i in range(2)]
+    deadline = time.monotonic() + 60
+    # 80 rows of three numbers: tuning is over
+    while not all(file.exists() and file.stat().st_size > 80 * 24 for file in chains):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Interrupted" in errors
@@ -205,15 +212,14 @@ def test_a_full_disk_loses_nothing(trials, tmp_path: Path, monkeypatch):
     """The first write fails as on a full disk: an older file stays, and the message says where the posterior is."""
     trials.to_csv(tmp_path / "t.csv", index=False)
     (tmp_path / "fit.nc").write_text("older")
-    write = az.InferenceData.to_netcdf
+    write = inference_data.write_whole
 
-    def full(self, path, *arguments, **options):
-        if Path(path).parent == tmp_path:
-            Path(path).write_text("half")
+    def full(content, path):
+        if path.parent == tmp_path:
             raise OSError(28, "No space left on device")
-        return write(self, path, *arguments, **options)
+        write(content, path)
 
-    monkeypatch.setattr(az.InferenceData, "to_netcdf", full)
+    monkeypatch.setattr(inference_data, "write_whole", full)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "elsewhere"))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -225,3 +231,78 @@ def test_a_full_disk_loses_nothing(trials, tmp_path: Path, monkeypatch):
     assert az.from_netcdf(rescued).posterior.sizes["draw"] == 40
     assert (tmp_path / "fit.nc").read_text() == "older"
     assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_limit_on_the_size_of_files_loses_nothing(trials, tmp_path: Path):
+    """No file may be as large as the posterior, wherever it lies: it is in parts, and one sentence says so."""
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    fit = [sys.executable, "-m", "hddm_sbi", "fit", "t.csv", "v ~ 1", "-o", "fit.nc", *QUICK]
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 20; {shlex.join(fit)}"],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "fit.nc could not be written ([Errno 27] File too large)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.glob("*.nc*")] == []
+    parts = sorted(tmp_path.glob("hddm_sbi-*/fit.nc.*"))
+    assert len(parts) > 1
+    (tmp_path / "joined.nc").write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert az.from_netcdf(tmp_path / "joined.nc").posterior.sizes["draw"] == 40
+    result = run("summary", tmp_path / "joined.nc")
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def fits(trials, tmp_path_factory):
+    """Two fits of the same trials, written by the command line."""
+    folder = tmp_path_factory.mktemp("fits")
+    trials.to_csv(folder / "t.csv", index=False)
+    for name, formula in (("null", "v ~ 1"), ("effect", "v ~ condition")):
+        result = run("fit", folder / "t.csv", formula, "-f", "z = 0.5", "-o", folder / f"{name}.nc", *QUICK)
+        assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_summary_and_predictions_of_a_file(fits, trials):
+    result = run("summary", fits / "effect.nc")
+    assert result.exit_code == 0, result.output
+    assert "v_condition[hard]" in result.output
+    assert result.output.splitlines()[2].endswith("identity")
+    result = run("predict", fits / "effect.nc", "-o", fits / "p.csv", "--draws", "3")
+    assert result.exit_code == 0, result.output
+    predicted = pd.read_csv(fits / "p.csv")
+    assert predicted.columns.tolist() == ["draw", "trial", "condition", "rt", "response"]
+    assert len(predicted) == 3 * len(trials)
+    assert predicted["condition"].tolist() == trials["condition"].tolist() * 3
+    assert set(predicted["response"]) == {1, -1}
+    assert run("predict", fits / "effect.nc", "--draws", "3").output == (fits / "p.csv").read_text()
+
+
+def test_comparison_of_files(fits):
+    result = run("compare", fits / "null.nc", fits / "effect.nc")
+    assert result.exit_code == 0, result.output
+    assert {line.split()[0] for line in result.output.splitlines()[1:]} == {"null", "effect"}
+    assert "elpd_loo" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mention"),
+    [
+        (["summary", "{folder}/none.nc"], "there is no file"),
+        (["summary", "{folder}/t.csv"], "cannot be read as a fit"),
+        (["predict", "{folder}/cut.nc"], "cannot be read as a fit"),
+        (["predict", "{folder}/null.nc", "-o", "no/such/p.csv"], "does not exist"),
+        (["compare", "{folder}/null.nc"], "two fits or more"),
+        (["compare", "{folder}/null.nc", "{folder}/t.csv"], "cannot be read as a fit"),
+    ],
+)
+def test_files_that_cannot_be_used_are_refused_with_exit_code_2(fits, arguments, mention):
+    (fits / "cut.nc").write_bytes((fits / "null.nc").read_bytes()[:5_000])
+    result = run(*(argument.format(folder=fits) for argument in arguments))
+    assert result.exit_code == 2, result.output
+    assert mention in result.output
+    assert "Traceback" not in result.output

@@ -9,7 +9,7 @@ import pandas as pd
 import pyro.distributions as dist
 import pytest
 from factory import Poisson, bake, cookies
-from test_record import CASES, GROUPED, fit
+from test_record import CASES, fit
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import posterior_predictive
@@ -25,9 +25,9 @@ def trials():
     """Four subjects of 60 trials, with columns that are called as dimensions, sites and coefficients of ours."""
     table = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 240, seed=1)
     number = np.tile(np.arange(60), 4)
-    own = {name: number % 5 for name in ("trial", "chain", "draw", "sample", "cell", "trials", "v_x", "posterior")}
+    own = dict.fromkeys(("trial", "chain", "draw", "sample", "cell", "trials", "v_x", "posterior"), number % 5)
     table = table.assign(**own, subject=np.repeat([205, 3, 7, 11], 60), age=20.0 + number, x=np.cos(number))
-    return table.assign(Intercept=np.sin(number), lapse=number / 60.0, **{"rt/s": np.sqrt(number)})
+    return table.assign(Intercept=np.sin(number), lapse=np.cos(3 * number), **{"rt/s": np.sqrt(number)})
 
 
 def small(rhs, table, **options):
@@ -118,7 +118,7 @@ MISFITS = {
     "another reference level": (
         lambda t: (small("side", with_reference(t, ["left", "right"])),
                    small("side", with_reference(t, ["right", "left"]))),
-        "column 'side' is coded otherwise .* its levels are 'left', 'right' there and 'right', 'left' here",
+        "column 'side' is coded otherwise .*its levels are 'left', 'right' there and 'right', 'left' here",
     ),
     "another level in C()": (
         lambda t: (small("C(trial)", t), small("C(trial)", t[t["trial"] > 0])), "column 'trial' is coded otherwise",
@@ -264,7 +264,7 @@ def test_a_file_of_another_version_is_refused_with_a_reason(fitted, tmp_path):
         hs.load_model(edited(posterior, format=99))
     older = edited(posterior)
     del older["posterior"].attrs["box"], older["posterior"].attrs["format"]
-    with pytest.raises(hs.InputError, match="its attributes lack box, format. It was written by an older version"):
+    with pytest.raises(hs.InputError, match=r"its attributes lack box, format\. It was written by an older version"):
         hs.load_model(older)
     with pytest.raises(hs.InputError, match="the attributes of the posterior cannot be read"):
         hs.load_model(edited(posterior, levels="[" * 100_000))
