@@ -14,6 +14,7 @@
 
 # %%
 import os
+from tempfile import TemporaryDirectory
 
 import hddm_sbi as hs
 
@@ -52,6 +53,16 @@ print(hs.report.summary(model, posterior).to_string())
 # %% [markdown]
 # `v_Intercept` is the drift rate in the easy condition. `v_condition[hard]` is the difference between the hard and the
 # easy condition. `v_1|subject_sigma` is the standard deviation between subjects.
+
+# %% [markdown]
+# ## Keeping the fit
+# `to_netcdf` writes the posterior with all that made it, and `load_model` makes the model again in another session.
+# `model.fit(ess=1000, minutes=30, folder="fit")` samples until it is enough, and goes on after an interruption.
+
+# %%
+with TemporaryDirectory() as folder:
+    posterior.to_netcdf(f"{folder}/fit.nc")
+    print(hs.load_model(f"{folder}/fit.nc"))
 
 # %% [markdown]
 # ## Does the model predict the data?

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from hddm_sbi.cli.output import warnings_shown
-from hddm_sbi.errors import FitFileWarning, InputError
+from hddm_sbi.errors import InputError
 
 
 @click.command()
@@ -21,9 +21,11 @@ def compare(fits: tuple[Path, ...]) -> None:
     from hddm_sbi.analysis.comparison import compare_models
 
     short = len({path.stem for path in fits}) == len(fits)
-    with warnings_shown(FitFileWarning):
+    # ArviZ warns with a plain UserWarning where importance weights are unreliable.
+    with warnings_shown(UserWarning):
         named = {path.stem if short else str(path): _with_log_likelihood(path) for path in fits}
-    click.echo(compare_models(named).to_string())
+        table = compare_models(named)
+    click.echo(table.to_string())
 
 
 def _with_log_likelihood(path: Path) -> Any:

@@ -285,8 +285,8 @@ def test_summary_and_predictions_of_a_file(fits, trials):
 def test_comparison_of_files(fits):
     result = run("compare", fits / "null.nc", fits / "effect.nc")
     assert result.exit_code == 0, result.output
-    assert {line.split()[0] for line in result.output.splitlines()[1:]} == {"null", "effect"}
-    assert "elpd_loo" in result.output
+    assert {line.split()[0] for line in result.stdout.splitlines()[1:]} == {"null", "effect"}
+    assert "elpd_loo" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pandas as pd
 import pyro.distributions as dist
 import pytest
 from factory import Poisson, bake, cookies
-from test_record import CASES, fit
+from test_record import fit
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import posterior_predictive
@@ -170,23 +170,6 @@ def test_models_are_compared_by_their_log_likelihoods(fitted):
         hs.compare_models({"one": posterior, "two": twice})
     with pytest.raises(hs.InputError, match="two posteriors or more"):
         hs.compare_models({"two": twice})
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_a_loaded_model_is_the_model(case, tmp_path):
-    model = CASES[case]()
-    posterior = fit(model)
-    known = through_a_file(posterior, tmp_path / "fit.nc")
-    again = hs.load_model(tmp_path / "fit.nc")
-    assert repr(again) == repr(model)
-    assert again.fingerprint == model.fingerprint
-    pd.testing.assert_frame_equal(again.trials.frame, model.trials.frame)
-    for one, two in ((again, model), (hs.load_model(posterior), model)):
-        assert np.array_equal(one.theta(known), two.theta(posterior))
-        logs = [m.with_log_likelihood(posterior)["log_likelihood"]["rt_response"].values for m in (one, two)]
-        assert np.array_equal(*logs)
-        draws = [posterior_predictive(m, posterior, 3).values for m in (one, two)]
-        assert np.array_equal(*draws)
 
 
 @pytest.fixture(scope="module")

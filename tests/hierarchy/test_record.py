@@ -10,6 +10,7 @@ import torch
 from factory import Poisson, bake, cookies
 
 import hddm_sbi as hs
+from hddm_sbi.analysis.predictive import posterior_predictive
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
@@ -78,43 +79,25 @@ def test_the_record_comes_back_from_attributes_and_from_a_file(fitted, tmp_path)
     assert (record.quick, record.interrupted, record.stopped, record.density) == (False, False, "", "compiled")
 
 
-def arguments(posterior, record):
-    """What the constructor takes, from a posterior alone: its record and its data."""
-    observed, table = inference_data.dataset(posterior, "observed_data"), {}
-    if "constant_data" in posterior:
-        constant = inference_data.dataset(posterior, "constant_data")
-        table = {str(name): column.to_numpy() for name, column in constant.items()}
-    for name, levels in record.levels.items():
-        table[name] = pd.Categorical(table[name].astype(str), categories=levels)
-    named = dict(zip(record.outcome_columns, observed.data_vars, strict=True))
-    table |= {name: observed[outcome].to_numpy() for name, outcome in named.items()}
-    priors = {name: prior.build() for name, prior in record.priors.items() if name != "lapse"}
-    return {
-        "formulas": record.formulas,
-        "data": pd.DataFrame(table),
-        "simulator": from_json(record.declaration) if record.declaration else record.model,
-        "likelihood": record.likelihood_path or record.likelihood,
-        "priors": record.prior_set or priors,
-        "lapse": record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
-        "lapse_seconds": record.lapse_seconds,
-        "centered": record.centred,
-        "rt": record.outcome_columns[0],
-        "response": record.outcome_columns[1],
-    }
-
-
-def test_the_record_says_everything_the_constructor_needs(fitted):
-    """The model built from it has the same formulas, priors and centring, and the same density at the same point."""
+def test_a_loaded_model_is_the_model(fitted, tmp_path):
+    """The same table, formulas, priors, centring, density at the same point, theta, log likelihood and predictions."""
     model, posterior = fitted
-    again = hs.HierarchicalModel(**arguments(posterior, FitRecord.read(posterior["posterior"].attrs)))
+    posterior.to_netcdf(str(tmp_path / "fit.nc"))
+    again = hs.load_model(tmp_path / "fit.nc")
     assert repr(again) == repr(model)
+    assert again.fingerprint == model.fingerprint
     assert again.prior_table.equals(model.prior_table)
+    pd.testing.assert_frame_equal(again.trials.frame, model.trials.frame)
     assert {term.name: term.centred for term in again.hierarchy.groups} == {
         term.name: term.centred for term in model.hierarchy.groups
     }
-    point = model.density.start
     assert again.density.names == model.density.names
-    assert again.density(point)[0] == model.density(point)[0]
+    assert again.density(model.density.start)[0] == model.density(model.density.start)[0]
+    known = inference_data.read(tmp_path / "fit.nc")
+    assert np.array_equal(again.theta(known), model.theta(posterior))
+    logs = [m.with_log_likelihood(known)["log_likelihood"]["rt_response"].values for m in (again, model)]
+    assert np.array_equal(*logs)
+    assert np.array_equal(*(posterior_predictive(m, known, 3).values for m in (again, model)))
 
 
 def test_a_simulator_of_ones_own_is_declared_and_a_file_named(tmp_path):
