@@ -455,10 +455,13 @@ class HierarchicalModel:
 
         Examples
         --------
+        >>> import warnings
         >>> import hddm_sbi as hs
+        >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
         >>> trials = hs.simulate_experiment(n_subjects=4, n_trials=40).trials
         >>> formulas = {"v": "1 + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}
-        >>> posterior = hs.HierarchicalModel(formulas, trials, likelihood="exact").fit(seed=1, progress=False)
+        >>> model = hs.HierarchicalModel(formulas, trials, likelihood="exact")
+        >>> posterior = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
         >>> some = hs.HierarchicalModel(formulas, trials[trials["subject"] > "s01"], likelihood="exact")
         >>> some.matched(posterior)["subject"].values.tolist()
         ['s02', 's03']

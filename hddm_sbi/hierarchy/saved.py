@@ -87,6 +87,10 @@ def load_fit(
     found = _likelihood(posterior, record, beside) if likelihood is None else likelihood
     observed = map(str, inference_data.dataset(posterior, "observed_data"))
     outcomes = dict(zip(observed, record.outcome_columns, strict=True))
+    # What only models of rt and response know.
+    decided: dict[str, Any] = outcomes if set(outcomes) == {"rt", "response"} else {}
+    if record.lapse_seconds:
+        decided["lapse_seconds"] = record.lapse_seconds
     model = HierarchicalModel(
         dict(record.formulas),
         _table(posterior, record),
@@ -94,10 +98,9 @@ def load_fit(
         likelihood=found,
         priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
         lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
-        **({"lapse_seconds": record.lapse_seconds} if record.lapse_seconds else {}),
         upper=_upper(posterior, record),
         centered=dict(record.centred) or "auto",
-        **(outcomes if set(outcomes) == {"rt", "response"} else {}),
+        **decided,
     )
     _same(model, record)
     return model, posterior

@@ -41,8 +41,30 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
     return _summary(model.matched(posterior), model.hierarchy.population_names, links)
 
 
-def summary_of_fit(fit: Path) -> pd.DataFrame:
-    """The same from the file of a fit."""
+def summary_of_fit(fit: str | Path) -> pd.DataFrame:
+    """The same table from the file of a fit alone.
+
+    Parameters
+    ----------
+    fit
+        What `posterior.to_netcdf` wrote.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `summary`.
+
+    Examples
+    --------
+    >>> import tempfile, hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 200, seed=1)
+    >>> model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=1000, tune=300, chains=2, seed=1, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     table = hs.report.summary_of_fit(posterior.to_netcdf(f"{folder}/fit.nc"))
+    >>> table.equals(hs.report.summary(model, posterior))
+    True
+    """
     posterior, _ = read_fit(fit)
     known = inference_data.dataset(posterior)
     record = FitRecord.read(known.attrs)
