@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError
 
-with warnings.catch_warnings():
-    # ArviZ 0.23 announces 1.0 on import; that is not news for a person who fits a model.
-    warnings.simplefilter("ignore", FutureWarning)
-    import arviz as az
-
 #: ends of the central 94 %, ArviZ's default.
 CENTRAL = (0.03, 0.97)
 Groups = Mapping[str, Mapping[str, NDArray[Any]]]
-_ARVIZ_1 = int(az.__version__.split(".")[0]) >= 1
+
+
+@cache
+def _arviz() -> Any:
+    """ArviZ: it takes as long to import as all else together, and only a finished fit needs it."""
+    with warnings.catch_warnings():
+        # ArviZ 0.23 announces 1.0 on import; that is not news for a person who fits a model.
+        warnings.simplefilter("ignore", FutureWarning)
+        import arviz
+    return arviz
 
 
 def build(
@@ -58,14 +63,14 @@ def _group(
         named = [*first, *dims.get(name, ())]
         arrays[name] = ([*named, *(f"{name}_dim_{i}" for i in range(np.ndim(array) - len(named)))], np.asarray(array))
     sizes = {dim: size for of, array in arrays.values() for dim, size in zip(of, array.shape, strict=True)}
-    made = {"created_at": datetime.now(UTC).isoformat(), "arviz_version": az.__version__}
+    made = {"created_at": datetime.now(UTC).isoformat(), "arviz_version": _arviz().__version__}
     return xr.Dataset(arrays, {dim: coords.get(dim, np.arange(size)) for dim, size in sizes.items()}, made)
 
 
 def _together(content: Mapping[str, xr.Dataset], attrs: Mapping[Any, Any]) -> Any:
-    if _ARVIZ_1:
+    if int(_arviz().__version__.split(".")[0]) >= 1:
         return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **content})
-    combined: Any = az.InferenceData
+    combined: Any = _arviz().InferenceData
     return combined(**content, attrs=dict(attrs))
 
 
@@ -139,7 +144,7 @@ def read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}; expected a fit, as posterior.to_netcdf writes it.")
     try:
-        data = az.from_netcdf(str(path))
+        data = _arviz().from_netcdf(str(path))
         data.load()
         data.close()
     except Exception as reason:
@@ -156,7 +161,7 @@ def read(path: Path) -> Any:
 def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
     """ArviZ's summary of some variables."""
     with _constants_allowed():
-        table: Any = az.summary(idata, var_names=list(names))
+        table: Any = _arviz().summary(idata, var_names=list(names))
     return pd.DataFrame(table)
 
 
@@ -165,7 +170,7 @@ def compare(fits: Mapping[str, Any]) -> pd.DataFrame:
     with warnings.catch_warnings():
         # ArviZ 0.23 sorts tables in a way that pandas 3.1 will not allow for ever.
         warnings.filterwarnings("ignore", "The inplace keyword", DeprecationWarning)
-        table: Any = az.compare(dict(fits))
+        table: Any = _arviz().compare(dict(fits))
     return pd.DataFrame(table)
 
 
@@ -177,13 +182,13 @@ def _constants_allowed() -> np.errstate:
 def worst_rhat(posterior: xr.Dataset) -> tuple[str, float]:
     """Name and value of the largest Rhat; ("", nan) for a single chain or too few draws."""
     with _constants_allowed():
-        return _extreme(az.rhat(posterior), np.nanargmax)
+        return _extreme(_arviz().rhat(posterior), np.nanargmax)
 
 
 def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
     """Name and value of the smallest effective sample size, bulk or tail."""
     with _constants_allowed():
-        pairs = [_extreme(az.ess(posterior, method=method), np.nanargmin) for method in ("bulk", "tail")]
+        pairs = [_extreme(_arviz().ess(posterior, method=method), np.nanargmin) for method in ("bulk", "tail")]
     return min(pairs, key=lambda pair: pair[1])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,7 +17,6 @@ Y_RANGE = (-14.0, 30.0)
 _ROWS = 256
 #: nodes of the quadrature of one row.
 _N = 1000
-_NODES, _WEIGHTS = (torch.from_numpy(x) for x in np.polynomial.legendre.leggauss(_N))
 #: the nearest node to where survival begins, exp of this on the way to the end: next to nothing is left before it.
 _NEAREST = -36.0
 
@@ -34,8 +35,16 @@ def _cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
     decision = torch.minimum(rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta))
     low = torch.full_like(rt, Y_RANGE[0])
     half = 0.5 * (torch.log(decision.clamp(min=np.exp(Y_RANGE[0]), max=np.exp(Y_RANGE[1]))) - low)
-    y = low.unsqueeze(-1) + half.unsqueeze(-1) * (1.0 + _NODES)
-    return half * (torch.exp(_log_density(likelihood, y, choice, theta)) * _WEIGHTS).sum(-1)
+    nodes, weights = _legendre()
+    y = low.unsqueeze(-1) + half.unsqueeze(-1) * (1.0 + nodes)
+    return half * (torch.exp(_log_density(likelihood, y, choice, theta)) * weights).sum(-1)
+
+
+@cache
+def _legendre() -> tuple[Tensor, Tensor]:
+    """Nodes on [-1, 1] and weights of Gauss-Legendre quadrature; they take a second to compute."""
+    nodes, weights = np.polynomial.legendre.leggauss(_N)
+    return torch.from_numpy(nodes), torch.from_numpy(weights)
 
 
 def log_survival(likelihood: Likelihood, rt: Tensor, theta: Tensor) -> Tensor:

@@ -217,7 +217,7 @@ def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
                     to[i * by_o] = memory[i]
 
 
-@nb.njit(SIGNATURE, cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def run(program: NDArray[np.int64], wholes: NDArray[np.int64], memory: Array) -> None:
     """Run a program (instructions * WIDTH,) on a memory."""
     m: Any = _pointer(memory.ctypes.data, _Reals)  # type: ignore[call-arg]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch._decomp import get_decompositions
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
@@ -156,6 +155,9 @@ def _view_of(whole: Tensor, tensor: Tensor) -> Tensor:
 
 def _taken_apart(func: OpOverload) -> Callable[..., Any]:
     """A compound operation as a function that applies simpler ones."""
+    # Half a second that most models do without.
+    from torch._decomp import get_decompositions
+
     function = get_decompositions([func]).get(func)
     if function is None and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
         function = func.decompose
