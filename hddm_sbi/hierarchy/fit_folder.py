@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hddm_sbi.errors import FitFileWarning, InputError
 from hddm_sbi.hierarchy.posterior import check_seals
 from hddm_sbi.hierarchy.record import FitRecord, Sampling, versions
 from hddm_sbi.inference import inference_data
+from hddm_sbi.types import Array
 
 _RECIPE, _POSTERIOR, _LOCK = "recipe.json", "posterior.nc", "lock"
 
@@ -92,6 +95,24 @@ def known_seed(path: str | Path) -> int | None:
     """The seed of the fit that lies in a folder, if there is one."""
     seed = (_read_recipe(Path(path)) or {}).get("seed")
     return seed if isinstance(seed, int) else None
+
+
+def kept_chains(path: Path, size: int, model: str) -> tuple[Sampling, Array]:
+    """How the chains in a folder are sampled, and their draws so far (chains, draws, size), unconstrained.
+
+    Raises InputError where the folder holds none of this model, by its fingerprint, or all chains are still tuning.
+    """
+    recipe = _read_recipe(path)
+    if recipe is None or recipe.get("model") != model:
+        raise InputError(f"{str(path)!r} holds no chains of this model; give the folder of model.fit(folder=...).")
+    steps = [np.fromfile(file) for file in sorted(path.glob("chain-*.draws"))]
+    after = [x[: len(x) // size * size].reshape(-1, size)[recipe["tune"] :] for x in steps]
+    chains = [x for x in after if len(x)]
+    if not chains:
+        raise InputError(f"the chains in {str(path)!r} have no draws yet: they are still tuning.")
+    shortest = min(map(len, chains))
+    how = {name: recipe[name] for name in ("tune", "chains", "seed", "method", "quick")}
+    return Sampling(draws=shortest, **how), np.stack([x[:shortest] for x in chains])
 
 
 def _read_recipe(path: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import xarray as xr
 from hddm_sbi.data import Trials
 from hddm_sbi.errors import FitFileWarning
 from hddm_sbi.hierarchy.diagnostics import MAX_RHAT, ConvergenceWarning, second_modes
-from hddm_sbi.hierarchy.fit_folder import FitFolder
+from hddm_sbi.hierarchy.fit_folder import FitFolder, kept_chains
 from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, variables
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
@@ -79,6 +79,11 @@ class Fitting:
         for problem in self._problems(posterior):
             self._warn(posterior, problem, ConvergenceWarning)
         return self._with_log_likelihood(posterior) if log_likelihood else posterior
+
+    def so_far(self, folder: Path, fingerprint: str) -> Any:
+        """The draws in a folder whose fit has not ended, which `HierarchicalModel.kept_draws` describes."""
+        settings, x = kept_chains(folder, self.density.size, fingerprint)
+        return self._written(Draws(x, stopped="read from the folder of a fit that has not ended"), settings)
 
     def _sample(self, settings: Sampling, seconds: float, folder: FitFolder | None, progress: bool) -> Draws:
         goal = Goal(settings.ess)

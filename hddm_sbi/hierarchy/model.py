@@ -382,6 +382,39 @@ class HierarchicalModel:
             seconds = seconds_left(settings.minutes, time.perf_counter() - began)
             return fitting.run(settings, seconds, kept, progress=progress, log_likelihood=log_likelihood)
 
+    def kept_draws(self, folder: str | Path) -> Any:
+        """The draws so far of a fit in a folder that is still running, or was killed.
+
+        Parameters
+        ----------
+        folder
+            As given to `fit`. It is read only; `fit` with the same arguments goes on from there.
+
+        Returns
+        -------
+        arviz.InferenceData
+            As from `fit`, without sample_stats.
+
+        Raises
+        ------
+        InputError
+            The folder holds no chains of this model, or they are still tuning.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import hddm_sbi as hs
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, data, likelihood="exact")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     try:
+        ...         model.kept_draws(folder)
+        ...     except hs.InputError as error:
+        ...         print(str(error).partition("holds ")[2])
+        no chains of this model; give the folder of model.fit(folder=...).
+        """
+        return self._fitting("nuts").so_far(Path(folder), self.fingerprint)
+
     def _fitting(self, method: str) -> Fitting:
         """The model as this method samples it."""
         hierarchy, density = self.hierarchy, self.density
@@ -411,12 +444,12 @@ class HierarchicalModel:
         Returns
         -------
         arviz.InferenceData
-            With one number for every chain, draw and trial.
+            With one number for every chain, draw and trial of this model's table.
 
         Raises
         ------
         InputError
-            The posterior is that of another model, or of other trials.
+            The posterior is that of another model.
 
         Examples
         --------
