@@ -11,9 +11,8 @@ import xarray as xr
 
 from hddm_sbi.data import LEVELS, TABLE, Formula, Trials, in_files, ordered_levels
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.posterior import coordinates, group_dims
+from hddm_sbi.hierarchy.posterior import coordinates, group_dims, opened
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.inference import inference_data
 
 _SHOWN = 5
 
@@ -26,12 +25,7 @@ def matched(
     The posterior may be that of more groups than the table of this model has. Raises InputError where it is of another
     model, lacks a group, or where the formulas code this table otherwise than the one that was fitted.
     """
-    try:
-        known = inference_data.dataset(posterior)
-    except (KeyError, TypeError, AttributeError):
-        raise InputError(
-            f"posterior must be what model.fit returned, or read from its file; got {type(posterior).__name__}."
-        ) from None
+    known, table = opened(posterior)
     _same_formulas(known.attrs, hierarchy, formulas)
     coords, _ = coordinates(hierarchy)
     missing = [name for name in hierarchy.names if name not in known]
@@ -40,7 +34,7 @@ def matched(
             f"the posterior is not of this model: it lacks {', '.join(missing[:_SHOWN])}; fit this model, or give its "
             "posterior."
         )
-    _same_coding(posterior, known.attrs, trials, formulas)
+    _same_coding(table, known.attrs, trials, formulas)
     found = known[hierarchy.names]
     return _by_label(found, coords, set(group_dims(hierarchy).values()))
 
@@ -77,13 +71,10 @@ def _same_formulas(attrs: Mapping[Any, Any], hierarchy: Hierarchy, formulas: Map
 
 
 def _same_coding(
-    posterior: Any, attrs: Mapping[Any, Any], trials: Trials, formulas: Mapping[str, Formula | float]
+    fitted: xr.Dataset, attrs: Mapping[Any, Any], trials: Trials, formulas: Mapping[str, Formula | float]
 ) -> None:
     """Refuse a table that the formulas code otherwise: other levels of a factor, other values in scale(x)."""
-    if isinstance(posterior, xr.Dataset) or "constant_data" not in inference_data.groups(posterior):
-        return
-    fitted, factors = inference_data.dataset(posterior, "constant_data"), trials.levels
-    known = json.loads(attrs.get("levels", "{}"))
+    factors, known = trials.levels, json.loads(attrs.get("levels", "{}"))
     scope: dict[str, int] = {}
     for formula in formulas.values():
         for column, seen in (formula.scope if isinstance(formula, Formula) else {}).items():

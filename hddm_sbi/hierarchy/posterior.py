@@ -112,6 +112,21 @@ def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Ar
     return {name: value.numpy() for name, value in {**kept, **hierarchy.named(sites)}.items()}
 
 
+def opened(posterior: Any) -> tuple[xr.Dataset, xr.Dataset]:
+    """The draws of a posterior, and the predictors that it was fitted to, empty where it has none.
+
+    Raises InputError for anything else.
+    """
+    try:
+        known = inference_data.dataset(posterior)
+        alone = isinstance(posterior, xr.Dataset) or "constant_data" not in inference_data.groups(posterior)
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(
+            f"posterior must be what model.fit returned, or read from its file; got {type(posterior).__name__}."
+        ) from None
+    return known, xr.Dataset() if alone else inference_data.dataset(posterior, "constant_data")
+
+
 def plain(column: pd.Series[Any]) -> NDArray[Any]:
     """A column as a file can hold it: numbers in full width, true and false, or text."""
     kind = column.dtype.kind
