@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, rescued
 from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
@@ -80,7 +80,7 @@ def fit_models(
     arguments = {name: (model, draws, tune, chains, seed, method) for name, model in models.items()}
     with run_folder(folder) as kept:
         check_recipe(kept, recipe)
-        store: ResultStore[Any] = ResultStore(kept, ".nc", inference_data.write, inference_data.read)
+        store: ResultStore[Any] = ResultStore(kept, ".nc", _keep, inference_data.read)
         fits = run_tasks(_fit, arguments, store, n_jobs=n_jobs, unit="models", progress=progress)
     for name, posterior in fits.items():
         for message in json.loads(posterior["posterior"].attrs["warnings"]):
@@ -98,6 +98,14 @@ def _fit(model: HierarchicalModel, draws: int, tune: int, chains: int, seed: int
         raise KeyboardInterrupt
     attrs["warnings"] = json.dumps([str(warning.message) for warning in caught])
     return posterior
+
+
+def _keep(posterior: Any, path: Path) -> None:
+    """Write a fit; where there is no room, elsewhere, and say where."""
+    try:
+        inference_data.write(posterior, path)
+    except OSError as reason:
+        raise InputError(f"{str(path)!r} cannot be written ({reason}). {rescued(posterior)}") from reason
 
 
 def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:

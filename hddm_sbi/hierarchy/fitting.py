@@ -162,11 +162,11 @@ class Fitting:
         try:
             warnings.warn(message, category, stacklevel=4)
         except Warning as raised:
-            raised.add_note(_rescued(posterior))
+            raised.add_note(rescued(posterior))
             raise
 
 
-def _rescued(posterior: Any) -> str:
+def rescued(posterior: Any) -> str:
     """Write a posterior to a temporary folder, and say where it is."""
     try:
         file = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) / "fit.nc"

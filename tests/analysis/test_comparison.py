@@ -10,6 +10,7 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.inference import inference_data
 
 SHORT = {"draws": 100, "tune": 100, "chains": 2, "progress": False}
 FIXED = {"a": "1", "z": 0.5, "t0": 0.3}
@@ -101,3 +102,18 @@ def test_ctrl_c_keeps_the_fits_that_ended(models, fitted, tmp_path, monkeypatch)
         hs.fit_models(models, folder=tmp_path, **SHORT)
     assert "1 of 2 models are done" in stop.value.__notes__[-1]
     assert {path.name for path in tmp_path.iterdir()} == {"by condition.nc", "recipe.json"}
+
+
+def test_a_fit_whose_folder_is_full_is_kept_elsewhere(models, tmp_path, monkeypatch):
+    write = inference_data.write_whole
+
+    def full(content, path):
+        if path.parent == tmp_path:
+            raise OSError(28, "No space left on device")
+        write(content, path)
+
+    monkeypatch.setattr(inference_data, "write_whole", full)
+    with pytest.raises(InputError, match=r"cannot be written \(\[Errno 28\]") as raised:
+        hs.fit_models({"one": models["all alike"]}, folder=tmp_path, **SHORT)
+    place = str(raised.value).partition("The draws are in ")[2].removesuffix(".")
+    assert az.from_netcdf(place).posterior.sizes["draw"] == 100
