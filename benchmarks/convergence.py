@@ -52,7 +52,7 @@ def with_early_guesses(trials: pd.DataFrame, seed: int, before: float) -> pd.Dat
 
 
 def simulated(simulator: str, typical: dict[str, float], easier: tuple[str, float], seed: int = 1) -> pd.DataFrame:
-    """10 subjects x 2 conditions x 100 trials with early guesses; the first two parameters and t0 differ by subject."""
+    """10 subjects x 2 conditions x 100 trials with early guesses; the parameter `easier` and t0 differ by subject."""
     rng = np.random.default_rng(seed)
     subject, easy = np.repeat(np.arange(10), 200), np.tile(np.repeat([0, 1], 100), 10)
     theta: dict[str, Any] = dict(typical)
@@ -104,9 +104,9 @@ def roitman(folder: Path) -> pd.DataFrame:
     return trials.assign(monkey="m" + trials["monkey"].astype(str))[["monkey", "coh", "rt", "correct"]]
 
 
-#: a race of two accumulators with collapsing thresholds, ballistic accumulators, and a conflict task.
-RACE = {"v0": 2.5, "v1": 1.0, "a": 1.0, "z": 0.2, "t0": 0.3, "theta": 0.3}
-LBA = {"v0": 3.0, "v1": 1.5, "A": 0.6, "B": 0.8, "t0": 0.25}
+#: a race of two accumulators, without and with thresholds that collapse, ballistic accumulators, and a conflict task.
+RACE = {"v0": 2.0, "v1": 1.4, "a": 1.0, "z": 0.2, "t0": 0.3, "theta": 0.0}
+LBA = {"v0": 3.0, "v1": 2.2, "A": 0.6, "B": 0.8, "t0": 0.25}
 DMC = {"v": 2.0, "a": 0.8, "t0": 0.3, "amp": 0.15, "tau": 0.06, "shape": 2.0}
 
 DATA_SETS = {
@@ -141,8 +141,14 @@ DATA_SETS = {
         options={"upper": "right", "response": "choice"},
     ),
     "race": DataSet(
-        ("v0 ~ condition + (1|subject)", "t0 ~ 1 + (1|subject)"),
+        ("v0 ~ condition + (1|subject)", "t0 ~ 1 + (1|subject)", "z = 0.2", "theta = 0"),
         lambda folder: simulated("race", RACE, ("v0", 0.8)),
+        ("neural",),
+        {"simulator": "race"},
+    ),
+    "collapsing_race": DataSet(
+        ("v0 ~ condition + (1|subject)", "t0 ~ 1 + (1|subject)", "z = 0.2"),
+        lambda folder: simulated("race", RACE | {"theta": 0.3}, ("v0", 0.8)),
         ("neural",),
         {"simulator": "race"},
     ),
