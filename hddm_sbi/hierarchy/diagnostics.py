@@ -22,9 +22,6 @@ MIN_ESS = 400
 _NEAR_EDGE = 0.02
 _SHARE_AT_EDGE = 0.05
 
-#: moves of a chain between two modes, above which their shares of the draws can be trusted.
-_MOVES = 20
-
 #: what the sampler says of every draw, by name.
 Stats = Mapping[Any, Any]
 
@@ -77,13 +74,14 @@ def _apart(stats: Stats) -> str:
 def second_modes(found: Sequence[SecondMode], posterior: xr.Dataset, rt: Array) -> Iterator[str]:
     """Modes of like weight between which the chains seldom move. rt: of all trials, in the order of the table."""
     for mode in found:
-        of_all_draws: tuple[Any, ...] = (slice(None), slice(None), *mode.index)
-        draws = posterior[mode.variable].to_numpy()[of_all_draws]
+        array = posterior[mode.variable]
+        at = dict(zip(array.dims[2:], mode.index, strict=True))
+        draws, labels = array.isel(at).to_numpy(), [str(array[dim].to_numpy()[i]) for dim, i in at.items()]
         nearer = np.abs(draws - mode.second) < np.abs(draws - mode.first)
         moves = np.count_nonzero(np.diff(nearer, axis=1))
-        if moves >= _MOVES * len(nearer):
+        if moves >= MIN_ESS:
             continue
-        named = f"{mode.variable}[{mode.label}]" if mode.label else mode.variable
+        named = f"{mode.variable}[{', '.join(labels)}]" if labels else mode.variable
         trials = mode.trials.tolist()
         remedy = "take many more draws" if moves else "fit twice, with a prior around each"
         yield (

@@ -69,13 +69,12 @@ class GroupPosterior:
 class SecondMode:
     """A number of a posterior variable in two modes of like weight.
 
-    variable, index: the number. label: its group. first, second: the number in the better mode, and in the other.
-    lower: by how much the log posterior is, nats. trials: positions in the table of those between the two onsets.
+    variable, index: the number. first, second: it in the better mode, and in the other. lower: by how much the log
+    posterior is, nats. trials: positions in the table of those between the two onsets.
     """
 
     variable: str
     index: tuple[int, ...]
-    label: str
     first: float
     second: float
     lower: float
@@ -119,17 +118,16 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
         for (factor, terms), x, b in zip(factors.items(), at[1:], blocks[1:], strict=True)
     }
     covariance = _of_coefficients(hierarchy, pooled, blocks[0], [*zip(factors.values(), blocks[1:], strict=True)])
-    levels: list[Sequence[object]] = [("",), *(terms[0].levels for terms in factors.values())]
-    second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block], levels[rival.block]) for rival in rivals)
+    second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block]) for rival in rivals)
     return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, second)
 
 
-def _second_mode(rival: Rival, block: Block, x: Array, levels: Sequence[object]) -> SecondMode:
+def _second_mode(rival: Rival, block: Block, x: Array) -> SecondMode:
     """A rival by the name of its posterior variable. x: (levels, K) of its block at the end."""
     variable, place = block.place(rival.column)
     first = float(x[rival.level, rival.column])
-    index = place if levels == ("",) else (rival.level, *place)
-    return SecondMode(variable, index, str(levels[rival.level]), first, first + rival.apart, rival.lower, rival.trials)
+    index = (rival.level, *place) if rival.block else place
+    return SecondMode(variable, index, first, first + rival.apart, rival.lower, rival.trials)
 
 
 def _spread(block: Block, x: Array, plausible: Array) -> Array:
