@@ -56,7 +56,6 @@ def seconds(tree: Path, table: str, kind: str, formulas: tuple[tuple[str, ...], 
         **os.environ,
         "PYTHONPATH": str(tree),
         "NUMBA_CACHE_DIR": cache,
-        "PYTHONPYCACHEPREFIX": cache,
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-c", CHILD, table, kind, json.dumps(formulas)]
