@@ -1,5 +1,6 @@
 """Both ways of evaluating a model are the same function: compiled and eager; and what cannot be compiled."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -11,12 +12,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 from numba.core import config, event
+from numba.core.dispatcher import Dispatcher
 from torch import special
 from torch.nn import functional
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.inference.compiler import operations
+from hddm_sbi.inference.compiler import kernel_entry, operations
 from hddm_sbi.inference.compiler.recorder import compile_function
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods import catalogue
@@ -436,6 +438,23 @@ def test_a_second_formula_compiles_nothing():
     finally:
         event.unregister("numba:compile", listener)
     assert not compiled
+
+
+def test_machine_code_lives_as_long_as_its_address(monkeypatch):
+    """Programs know addresses; Numba frees the code of a function that nobody holds."""
+    monkeypatch.setattr(kernel_entry, "_ENTRIES", {})
+    data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=20, seed=1)
+    before = len(entries_alive())
+    density = hs.HierarchicalModel("v ~ 1", data, likelihood="exact").density
+    gc.collect()
+    assert len(entries_alive()) == before + 1
+    assert density.path == "compiled"
+
+
+def entries_alive():
+    """Functions that call kernels, as far as anything holds them."""
+    functions = [thing for thing in gc.get_objects() if issubclass(type(thing), Dispatcher)]
+    return [function for function in functions if function.py_func.__name__ == "enter"]
 
 
 def test_it_compiles_where_nothing_can_be_written(tmp_path, monkeypatch):

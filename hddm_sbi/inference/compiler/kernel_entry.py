@@ -22,6 +22,8 @@ from hddm_sbi.numerics.operators import Kernel, address
 
 #: modules whose functions become part of an entry: their text is part of the cache key.
 _PARTS = (machine, operators)
+#: source -> function, for as long as the process lives: programs have only its address.
+_ENTRIES: dict[str, Any] = {}
 
 
 def kernel_entry(kernel: Kernel, given: Sequence[Any]) -> tuple[int, int]:
@@ -59,7 +61,9 @@ def kernel_entry(kernel: Kernel, given: Sequence[Any]) -> tuple[int, int]:
     names["kernel"] = types.FunctionType(signature)
     call = f"function_at(arguments[0], kernel)({', '.join(texts)})"
     source = f"# {signature}\ndef enter(memory, wholes, arguments):\n    {call}\n"
-    return address(_compiled(source, names), machine.ENTRY.signature), address(kernel.function, signature)
+    if source not in _ENTRIES:
+        _ENTRIES[source] = _compiled(source, names)
+    return address(_ENTRIES[source], machine.ENTRY.signature), address(kernel.function, signature)
 
 
 def _compiled(source: str, types_by_name: dict[str, types.Type]) -> Any:
