@@ -22,7 +22,7 @@ from hddm_sbi.types import Array
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
 # reaches b = A + B, rt = t0 + that time. With x = (B - v t) / t, y = (b - v t) / t (Brown & Heathcote 2008):
 #   f = ([phi(x) - v Phi(x)] - [phi(y) - v Phi(y)]) / (A Phi(v))
-#   F = 1/A (A + t [x Phi(x) + phi(x)] - t [y Phi(y) + phi(y)]) / Phi(v),   S = 1 - F
+#   F = t/A ([phi(x) - x Phi(-x)] - [phi(y) - y Phi(-y)]) / Phi(v),   S = 1 - F
 
 # Late, x and y lie close together and all of this cancels; there the integrals behind it are summed by Gauss-Legendre,
 #   f = 1/A integral from B to b of k phi(k/t - v) / t² dk / Phi(v)
@@ -54,42 +54,48 @@ def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
     return t0 + distance / _positive_normal(v, rng)
 
 
+@nb.njit(cache=True, nogil=True)
+def _given_positive(e: float, log_Phi_v: float) -> float:
+    """phi(e) / Phi(v): the density of a drift, e sds from its mean v, given that it is positive."""
+    return PER_SQRT_2PI * math.exp(-0.5 * e * e - log_Phi_v)
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
     """log f and its derivatives by v, A, B and t, where 4 t > A + B."""
-    phi_v, Phi_v = normal(v)
+    log_Phi_v, hazard = upper_tail(-v)
     f, by_v, by_t = 0.0, 0.0, 0.0
     for i in range(len(_NODES)):
         k = B + A * _NODES[i]
         e = k / t - v
-        g = _WEIGHTS[i] * k * normal(e)[0] / (t * t * Phi_v)
+        g = _WEIGHTS[i] * k * _given_positive(e, log_Phi_v) / (t * t)
         f += g
         by_v += g * e
         by_t += g * (e * k / t - 2.0) / t
-    g_b = (A + B) * normal((A + B) / t - v)[0] / (t * t * Phi_v)
-    g_B = B * normal(B / t - v)[0] / (t * t * Phi_v)
+    g_b = (A + B) * _given_positive((A + B) / t - v, log_Phi_v) / (t * t)
+    g_B = B * _given_positive(B / t - v, log_Phi_v) / (t * t)
     if not f > 0.0:
         return -math.inf, 0.0, 0.0, 0.0, 0.0
-    return math.log(f), by_v / f - phi_v / Phi_v, (g_b / f - 1.0) / A, (g_b - g_B) / (A * f), by_t / f
+    return math.log(f), by_v / f - hazard, (g_b / f - 1.0) / A, (g_b - g_B) / (A * f), by_t / f
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _late_loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
     """log S and its derivatives by v, A and B, where 4 t > A + B."""
-    phi_v, Phi_v = normal(v)
+    log_Phi_v, hazard = upper_tail(-v)
     S, by_v, below, above = 0.0, 0.0, 0.0, 0.0
     for i in range(len(_NODES)):
         u = _NODES[i] * B / t
-        mass = _WEIGHTS[i] * B / t * normal(u - v)[0] / Phi_v
+        mass = _WEIGHTS[i] * B / t * _given_positive(u - v, log_Phi_v)
         below += mass
         S += mass
         by_v += mass * (u - v)
         u = (B + _NODES[i] * A) / t
-        mass = _WEIGHTS[i] * A / t * normal(u - v)[0] / Phi_v
+        mass = _WEIGHTS[i] * A / t * _given_positive(u - v, log_Phi_v)
         above += mass
         S += (1.0 - _NODES[i]) * mass
         by_v += (1.0 - _NODES[i]) * mass * (u - v)
-    return math.log(S), by_v / S - phi_v / Phi_v, ((below + above) / S - 1.0) / A, above / (A * S)
+    return math.log(S), by_v / S - hazard, ((below + above) / S - 1.0) / A, above / (A * S)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -107,15 +113,15 @@ def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float
         log_unit = 0.0
         (phi_x, Phi_x), (phi_y, Phi_y) = normal(x), normal(y)
         between = Phi_y - Phi_x
-    phi_v, Phi_v = normal(v)
+    log_Phi_v, hazard = upper_tail(-v)
     area = phi_x - phi_y + v * between
     if not area > 0.0:
         return -math.inf, 0.0, 0.0, 0.0, 0.0
     # d/dx [phi(x) - v Phi(x)] = -(v + x) phi(x), and v + x = B / t.
     slope_x, slope_y = -(B / t) * phi_x, -((A + B) / t) * phi_y
-    by_v = (between - slope_x + slope_y) / area - phi_v / Phi_v
+    by_v = (between - slope_x + slope_y) / area - hazard
     by_t = (-B * slope_x + (A + B) * slope_y) / (t * t * area)
-    log_f = log_unit + math.log(area / (A * Phi_v))
+    log_f = log_unit + math.log(area / A) - log_Phi_v
     return log_f, by_v, -slope_y / (t * area) - 1.0 / A, (slope_x - slope_y) / (t * area), by_t
 
 
@@ -125,13 +131,16 @@ def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float,
     if 4.0 * t > A + B:
         return _late_loser(t, v, A, B)
     x, y = B / t - v, (A + B) / t - v
-    phi_x, Phi_x = normal(x)
-    phi_y, Phi_y = normal(y)
-    phi_v, Phi_v = normal(v)
-    F = (A + t * (x * Phi_x + phi_x - y * Phi_y - phi_y)) / (A * Phi_v)
+    log_Phi_v, hazard = upper_tail(-v)
+    (log_x, hazard_x), (log_y, hazard_y) = upper_tail(x), upper_tail(y)
+    # Phi(-x) / Phi(v), and with phi(x) - x Phi(-x) the integral of Phi(-x) from x on, without cancellation for v < 0.
+    tail_x, tail_y = math.exp(log_x - log_Phi_v), math.exp(log_y - log_Phi_v)
+    F = t / A * (tail_x * (hazard_x - x) - tail_y * (hazard_y - y))
     S = 1.0 - F
-    by_v = t * (Phi_x - Phi_y) / (A * Phi_v) + F * phi_v / Phi_v
-    return math.log(S), by_v / S, -((1.0 - Phi_y) / Phi_v - F) / (A * S), (Phi_y - Phi_x) / (A * Phi_v * S)
+    if not S > 0.0:
+        return -math.inf, 0.0, 0.0, 0.0
+    by_v = t / A * (tail_y - tail_x) + F * hazard
+    return math.log(S), by_v / S, (F - tail_y) / (A * S), (tail_x - tail_y) / (A * S)
 
 
 _race = race_density(_winner, _loser)

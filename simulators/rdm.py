@@ -21,6 +21,10 @@ from hddm_sbi.types import Array
 # (Logan et al. 2014; Tillman, Van Zandt & Logan 2020).
 
 
+#: a slower drift is taken for this one, as S divides by it; their laws differ by as little.
+_SLOWEST = 1e-7
+
+
 @nb.njit(cache=True, nogil=True)
 def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
     """Finishing time of one choice: inverse Gaussian, by the roots of Michael, Schucany & Haas (1976)."""
@@ -48,6 +52,7 @@ def _tilted_tail(v: float, k: float, y: float) -> float:
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
     """log f and its derivatives by v, A, B and t."""
+    v = max(v, _SLOWEST)
     root = math.sqrt(t)
     low, high = (B - v * t) / root, (B + A - v * t) / root
     if low > 0.0:
@@ -73,6 +78,7 @@ def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
     """log S and its derivatives by v, A and B. (By t it is -f / S.)"""
+    v = max(v, _SLOWEST)
     root = math.sqrt(t)
     low, high = (B - v * t) / root, (B + A - v * t) / root
     phi_l, Phi_l = normal(low)

@@ -15,6 +15,8 @@ from hddm_sbi.types import Array, Index
 LAPSE = 0.05
 #: lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
 LAPSE_SECONDS = 10.0
+#: seconds; a shorter time is none, for the density of a decision time there is 0 and its gradient overflows.
+_SHORTEST = 1e-60
 #: least density of a lapse under a logarithm.
 _LEAST = 1e-300
 
@@ -33,7 +35,8 @@ def lapse_span(rt: Array, lapse_seconds: float) -> float:
 
 def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
     """rt (n,) seconds and choice (n,), positions in `simulator.choices`, as the outcomes (n, 2) a likelihood takes."""
-    return torch.stack([torch.as_tensor(column, dtype=torch.float64) for column in (rt, choice)], -1)
+    times, choices = (torch.as_tensor(column, dtype=torch.float64) for column in (rt, choice))
+    return torch.stack([torch.where(times < _SHORTEST, times.clamp(max=0.0), times), choices], -1)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ from hddm_sbi.likelihoods.cells import (
 from hddm_sbi.likelihoods.likelihood import ByName, Likelihood, n_rows, shift_of
 from hddm_sbi.types import Array, Index
 
+#: by how much the probabilities of all responses may differ from 1.
+_ROUNDING = 1e-6
+
 __all__ = ["LAPSE", "LAPSE_SECONDS", "DecisionLikelihood", "SortedTrials", "outcome_rows", "with_lapses"]
 
 
@@ -171,7 +174,7 @@ class DecisionLikelihood(Likelihood):
         >>> float(exact.survival([10.0], {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3})[0])  # doctest: +ELLIPSIS
         6.95...e-08
         """
-        times = torch.tensor(np.asarray(rt, dtype=np.float64)).reshape(-1)
+        times = torch.from_numpy(_times(rt))
         return torch.exp(self.log_survival_rows(times, self._theta(theta, len(times))))
 
     def choice_probabilities(self, theta: ByName) -> Tensor:
@@ -186,7 +189,15 @@ class DecisionLikelihood(Likelihood):
         """
         rows = self._theta(theta, n_rows(theta))
         forever = torch.full((len(rows),), torch.inf, dtype=torch.float64)
-        return self._by_choice(self.cdf_rows, forever, rows).T.contiguous()
+        probabilities = self._by_choice(self.cdf_rows, forever, rows).T.contiguous()
+        wrong = torch.nonzero(~((probabilities.detach().sum(-1) - 1.0).abs() <= _ROUNDING))
+        if len(wrong):
+            at = dict(zip(self.simulator.names, rows[wrong[0, 0]].tolist(), strict=True))
+            raise InputError(
+                f"the law of {self.simulator.name!r} cannot be computed at {at}, far outside what it is made for: its "
+                f"probabilities sum to {float(probabilities[wrong[0, 0]].sum()):.6g}; expected 1."
+            )
+        return probabilities
 
     def quantile(self, probability: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """The rt below which a trial with this response lies with this probability, by bisection.
@@ -242,8 +253,7 @@ class DecisionLikelihood(Likelihood):
 
     def _outcomes(self, rt: ArrayLike, response: ArrayLike) -> Tensor:
         """rt (n,) seconds and response codes (n,) as outcomes (n, 2)."""
-        # A copy of the times, for a column of pandas is read-only, which torch does not take.
-        times, codes = np.asarray(rt, dtype=np.float64).reshape(-1).copy(), np.asarray(response).reshape(-1)
+        times, codes = _times(rt), np.asarray(response).reshape(-1)
         if len(codes) != len(times):
             raise InputError(f"rt and response must be equally long; got {len(times)} and {len(codes)}.")
         position = self.simulator.outcomes[1].numbers(codes)
@@ -254,3 +264,13 @@ class DecisionLikelihood(Likelihood):
                 f"{name_rows(wrong.tolist())} (0 = first)."
             )
         return outcome_rows(times, position)
+
+
+def _times(rt: ArrayLike) -> Array:
+    """Response times (n,), which are numbers."""
+    # A copy, for a column of pandas is read-only, which torch does not take.
+    times = np.asarray(rt, dtype=np.float64).reshape(-1).copy()
+    missing = np.flatnonzero(np.isnan(times))
+    if missing.size:
+        raise InputError(f"rt must be numbers, in seconds; it is nan in {name_rows(missing.tolist())} (0 = first).")
+    return times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,18 +11,31 @@ from torch import Tensor
 
 from hddm_sbi.likelihoods.cells import outcome_rows
 from hddm_sbi.likelihoods.likelihood import Likelihood, shift_of
+from hddm_sbi.simulation import Simulator
 
 #: log decision times (seconds) outside which no distribution function looks.
-Y_RANGE = (-14.0, 30.0)
+Y_RANGE = (-46.0, 30.0)
 #: rows that are integrated at a time, so that memory does not grow with them.
 _ROWS = 256
 #: nodes of the quadrature of one row.
 _N = 1000
 #: the nearest node to where survival begins, exp of this on the way to the end: next to nothing is left before it.
 _NEAREST = -36.0
+#: nodes of each of two looks for where the density lies.
+_LOOKS = (305, 64)
+#: nats below the largest density under which nothing counts, and under which little is left behind a time.
+_NOTHING, _LITTLE = 60.0, 20.0
 
 # The limits of the integrals are treated as constants. Their derivative terms vanish because rt is one, and the density
-# is 0 at the others (t0 and the closing time).
+# is next to nothing at the others.
+
+
+class _Bulk(NamedTuple):
+    """Where a density over log decision time lies, (n,) each: nothing outside low and high, little behind late."""
+
+    low: Tensor
+    late: Tensor
+    high: Tensor
 
 
 def cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
@@ -33,11 +47,11 @@ def cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
 def _cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
     rt, choice = values.unbind(-1)
     decision = torch.minimum(rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta))
-    low = torch.full_like(rt, Y_RANGE[0])
-    half = 0.5 * (torch.log(decision.clamp(min=np.exp(Y_RANGE[0]), max=np.exp(Y_RANGE[1]))) - low)
+    bulk = _bulk(likelihood, [choice], theta, torch.log(decision.clamp(min=np.exp(Y_RANGE[0]))))
+    half = 0.5 * (bulk.high - bulk.low)
     nodes, weights = _legendre()
-    y = low.unsqueeze(-1) + half.unsqueeze(-1) * (1.0 + nodes)
-    return half * (torch.exp(_log_density(likelihood, y, choice, theta)) * weights).sum(-1)
+    y = bulk.low.unsqueeze(-1) + half.unsqueeze(-1) * (1.0 + nodes)
+    return (half * (torch.exp(_log_density(likelihood, y, choice, theta)) * weights).sum(-1)).clamp(max=1.0)
 
 
 @cache
@@ -48,38 +62,73 @@ def _legendre() -> tuple[Tensor, Tensor]:
 
 
 def log_survival(likelihood: Likelihood, rt: Tensor, theta: Tensor) -> Tensor:
-    """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,).
-
-    Far out the density falls like exp(-rate rt): in log time, within 1 / (rate rt). With y = start + w log(1 + exp u)
-    and the trapezoid rule in u, nodes crowd towards the start at every scale.
-    """
+    """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,), by Gauss-Legendre, and far out by the trapezoid rule."""
     parts = zip(rt.split(_ROWS), theta.split(_ROWS), strict=True)
     return torch.cat([_log_survival(likelihood, some, at) for some, at in parts])
 
 
 def _log_survival(likelihood: Likelihood, rt: Tensor, theta: Tensor) -> Tensor:
     decision, longest = rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta)
+    choices = [torch.full_like(rt, c) for c in range(len(likelihood.simulator.choices))]
+    bulk = _bulk(likelihood, choices, theta, torch.log(longest))
     inside = (decision > 0) & (decision < longest)
     # The untaken branch must stay finite, or its gradient would be nan.
-    start = torch.log(torch.where(inside, decision, np.exp(Y_RANGE[0])))
-    way = torch.minimum(torch.log(longest), start.clamp(min=0.0) + Y_RANGE[1]) - start
+    start = torch.maximum(torch.log(torch.where(inside, decision, 1.0)), bulk.low)
+    half = 0.5 * (bulk.high - start).clamp(min=0.0).unsqueeze(-1)
+    nodes, weights = _legendre()
+    near = start.unsqueeze(-1) + half * (1.0 + nodes), torch.log(half * weights)
+    far = _far_nodes(start, torch.minimum(torch.log(longest), start.clamp(min=0.0) + Y_RANGE[1]) - start)
+    y, log_weight = (torch.where((start < bulk.late).unsqueeze(-1), *both) for both in zip(near, far, strict=True))
+    parts = [_log_density(likelihood, y, choice, theta) + log_weight for choice in choices]
+    log_s = torch.logsumexp(torch.cat(parts, -1), -1).clamp(max=0.0)
+    return torch.where(inside, log_s, torch.where(decision > 0, -torch.inf, 0.0))
+
+
+def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes and log weights (n, nodes) on the way from a start that little survives.
+
+    The density falls like exp(-rate rt): in log time, within 1 / (rate rt). With y = start + w log(1 + exp u) and the
+    trapezoid rule in u, nodes crowd towards the start at every scale.
+    """
     w = way.clamp(max=1.0)
     last = torch.log(torch.expm1(way / w))
     step = ((last - _NEAREST) / (_N - 1)).unsqueeze(-1)
     u = _NEAREST + step * torch.arange(_N)
     y = start.unsqueeze(-1) + w.unsqueeze(-1) * torch.nn.functional.softplus(u)
-    log_weight = torch.nn.functional.logsigmoid(u) + torch.log(w.unsqueeze(-1) * step)
-    choices = range(len(likelihood.simulator.choices))
-    parts = [_log_density(likelihood, y, torch.full_like(rt, c), theta) + log_weight for c in choices]
-    log_s = torch.logsumexp(torch.cat(parts, -1), -1)
-    return torch.where(inside, log_s, torch.where(decision > 0, -torch.inf, 0.0))
+    return y, torch.nn.functional.logsigmoid(u) + torch.log(w.unsqueeze(-1) * step)
+
+
+@torch.no_grad()
+def _bulk(likelihood: Likelihood, choices: list[Tensor], theta: Tensor, end: Tensor) -> _Bulk:
+    """Where the density of any of these choices (n,) lies up to an end (n,), by two looks: it may be narrow as 1e-4."""
+    low, high = torch.full_like(end, Y_RANGE[0]), end.clamp(max=Y_RANGE[1])
+    late = high
+    for n in _LOOKS:
+        y = low.unsqueeze(-1) + (high - low).unsqueeze(-1) * torch.linspace(0.0, 1.0, n, dtype=theta.dtype)
+        log_p = torch.stack([_log_density(likelihood, y, choice, theta) for choice in choices]).amax(0)
+        below = log_p.amax(-1, keepdim=True) - log_p
+        some, much = below < _NOTHING, below < _LITTLE
+        first = some.int().argmax(-1)
+        last, late_ = (n - 1 - which.flip(-1).int().argmax(-1) for which in (some, much))
+        at = torch.arange(len(theta))
+        # One node further: the density may begin anywhere before the first node that sees it.
+        low, late, high = (y[at, (i + by).clamp(0, n - 1)] for i, by in ((first, -1), (late_, 0), (last, 1)))
+    return _Bulk(low, late, high)
 
 
 def _log_density(likelihood: Likelihood, y: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
     """Log density of log decision times y (n, nodes), with one choice and one theta a row."""
-    at = (shift_of(likelihood.simulator, theta.detach()).unsqueeze(-1) + torch.exp(y)).reshape(-1)
     row = torch.arange(len(theta)).repeat_interleave(y.shape[1])
-    return likelihood.log_prob_at(outcome_rows(at, choice[row]), theta, row).reshape(y.shape) + y
+    outcomes = outcome_rows(torch.exp(y).reshape(-1), choice[row])
+    return likelihood.log_prob_at(outcomes, _without_shift(likelihood.simulator, theta), row).reshape(y.shape) + y
+
+
+def _without_shift(simulator: Simulator, theta: Tensor) -> Tensor:
+    """theta of the decision times: a shift of 0, with its gradient. Added to a short time, a shift would round it."""
+    if simulator.symmetries.shift is None:
+        return theta
+    column = torch.arange(theta.shape[1]) == simulator.names.index(simulator.symmetries.shift)
+    return torch.where(column, theta - theta.detach(), theta)
 
 
 def _longest(likelihood: Likelihood, theta: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Laws of every model of the catalogue, and of each of its likelihoods: a new model is tested by existing."""
 
 import inspect
+import itertools
 import math
 
 import numpy as np
@@ -15,6 +16,7 @@ from hddm_sbi.data.trials import check_table
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
 from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.likelihood import shift_of
 
 
 @pytest.fixture(scope="module", params=names())
@@ -295,3 +297,97 @@ def test_a_response_never_seen_is_no_trouble(likelihood):
     got = likelihood.log_prob_by_cell(trials, theta[::30], torch.tensor(0.0, dtype=torch.float64))
     expected = likelihood.log_prob_rows(outcome_rows(rt, choice), theta).reshape(2, 30).sum(1)
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
+
+
+# ---- far outside the usual range
+
+
+#: decision times, seconds, and response times as they are.
+ABSURD = torch.tensor([5e-324, 1e-300, 1e-100, 1e-16, 1e-8, 1e-3, 0.05, 0.3, 1.0, 10.0, 1e3, 1e6], dtype=torch.float64)
+
+
+def corners(likelihood, n):
+    """n corners of the box, or all of them."""
+    ends = [(p.low, p.high) for p in likelihood.simulator.parameters]
+    every = np.array(list(itertools.product(*ends)))
+    return torch.tensor(np.random.default_rng(7).permutation(every)[:n])
+
+
+def check_everywhere(likelihood, theta):
+    """Densities, gradients and distribution functions at absurd times, at t0 exactly and just after it."""
+    n, shift = len(theta), shift_of(likelihood.simulator, theta).unsqueeze(-1)
+    just_after = torch.nextafter(shift, torch.full_like(shift, 9.0))
+    times = torch.cat([ABSURD.expand(n, -1), shift + ABSURD, shift, just_after], 1).sort(1).values
+    row, rt = torch.arange(n).repeat_interleave(times.shape[1]), times.reshape(-1)
+    rows = theta[row].clone().requires_grad_(True)
+    cdf = []
+    for choice in range(len(likelihood.simulator.choices)):
+        values = outcome_rows(rt, torch.full_like(rt, choice))
+        log_p = likelihood.log_prob_rows(values, rows)
+        assert not (log_p.isnan() | (log_p == torch.inf)).any()
+        (gradient,) = torch.autograd.grad(log_p[log_p > -torch.inf].sum(), rows)
+        assert gradient.isfinite().all()
+        cdf.append(likelihood.cdf_rows(values, theta[row]).reshape(times.shape))
+    each, survival = torch.stack(cdf), likelihood.log_survival_rows(rt, theta[row]).exp().reshape(times.shape)
+    for p in (each, survival):
+        assert ((p >= 0) & (p <= 1)).all()
+    # Rounding of 1e-12: these are sums over a thousand nodes.
+    assert (each.diff(dim=-1) >= -1e-12).all()
+    assert (survival.diff(dim=-1) <= 1e-12).all()
+    assert (each.sum(0) + survival - 1).abs().max() < 1e-6
+    forever = torch.full((n,), torch.inf, dtype=torch.float64)
+    total = sum(likelihood.cdf_rows(outcome_rows(forever, torch.full_like(forever, c)), theta) for c in range(len(cdf)))
+    assert (total - 1).abs().max() < 1e-6
+
+
+def test_distribution_functions_at_corners_and_absurd_times(likelihood):
+    check_everywhere(likelihood, corners(likelihood, 4))
+
+
+@pytest.mark.slow
+def test_distribution_functions_at_every_corner(likelihood):
+    check_everywhere(likelihood, corners(likelihood, 128))
+
+
+@pytest.mark.parametrize("log_mean", [-1.0, 1.0])
+@pytest.mark.parametrize("s", [0.1, 0.01, 1e-3, 1e-4])
+def test_a_law_as_narrow_as_a_needle_has_mass_one(log_mean, s):
+    """Two equal lognormals."""
+    p = hs.load_likelihood("lnr", "exact").choice_probabilities({"m0": log_mean, "m1": log_mean, "s": s, "t0": 0.2})
+    assert (p - 0.5).abs().max() < 1e-9
+
+
+def test_a_law_too_narrow_to_be_found_is_refused():
+    with pytest.raises(InputError, match=r"the law of 'lnr' cannot be computed at .*; expected 1\."):
+        hs.load_likelihood("lnr", "exact").choice_probabilities({"m0": 0.0, "m1": 0.0, "s": 1e-7, "t0": 0.2})
+
+
+@pytest.mark.parametrize("z", [1e-2, 1e-3, 1e-6, 1e-9])
+def test_a_diffusion_that_starts_at_a_bound(z):
+    """P(upper) = (1 - exp(-4 v a z)) / (1 - exp(-4 v a)) for bounds at 0 and 2a (Bogacz et al. 2006)."""
+    p = hs.load_likelihood("ddm", "exact").choice_probabilities({"v": 1.0, "a": 1.0, "z": z, "t0": 0.2})[0, 1]
+    assert math.isclose(p, math.expm1(-4 * z) / math.expm1(-4.0), rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("model", "theta"),
+    [
+        ("lba", {"v0": -8.0, "v1": 1.0, "A": 0.5, "B": 0.5, "t0": 0.2}),
+        ("lba", {"v0": -8.0, "v1": -8.0, "A": 0.5, "B": 0.5, "t0": 0.2}),
+        ("rdm", {"v0": 1e-9, "v1": 1.0, "A": 0.5, "B": 0.5, "t0": 0.2}),
+    ],
+)
+def test_accumulators_that_hardly_rise(model, theta):
+    """Against 100 000 trials, 5 standard errors."""
+    n = 100_000
+    p = hs.load_likelihood(model, "exact").choice_probabilities(theta)[0, 0].item()
+    share = (hs.simulate(model, theta, n, seed=1)["response"] == 0).mean()
+    assert abs(share - p) < 5 * math.sqrt(p * (1 - p) / n)
+
+
+@pytest.mark.parametrize("function", ["log_prob", "cdf", "survival"])
+def test_a_time_that_is_no_number_is_refused(function):
+    exact, theta = hs.load_likelihood("ddm", "exact"), {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}
+    arguments = ([0.5, math.nan],) if function == "survival" else ([0.5, math.nan], [1, 1])
+    with pytest.raises(InputError, match=r"it is nan in row 1 \(0 = first\)"):
+        getattr(exact, function)(*arguments, theta)

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,10 @@ _FOREVER = 1e30
 _NEVER = -1e3
 #: reduced time before which nothing happens.
 _SOON = 1e-12
+#: a delay is short up to this share of a time or of the time scale; nodes and weights of the mean over it, on [0, 1].
+_SHORT, _MOMENT = 0.05, 1e-6
+_DELAY_NODES, _DELAY_WEIGHTS = (torch.from_numpy(x) / 2 for x in np.polynomial.legendre.leggauss(12))
+_DELAY_NODES = _DELAY_NODES + 0.5
 _GAUSS_3 = 0.5 * 0.7745966692414834
 
 
@@ -164,7 +169,7 @@ class MixtureNetwork(nn.Module):
         Under a delay it is a difference of two: rounding, where the probability is small.
         """
         if self.reduction.delayed:
-            return torch.log(self._delayed_survival(t, theta, mixture).sum(-1))
+            return torch.log(self._delayed_survival(t, theta, mixture).sum(-1)).clamp(max=0.0)
         y, _, inside = self._log_time(t, theta)
         z, _ = self.reduction.times.coordinate(y)
         survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
@@ -176,22 +181,28 @@ class MixtureNetwork(nn.Module):
         rows = torch.arange(len(t))
         probability = torch.exp(torch.logsumexp(mixture.log_weight, -1))[rows, choice]
         if self.reduction.delayed:
-            return probability - self._delayed_survival(t, theta, mixture)[rows, choice]
+            return (probability - self._delayed_survival(t, theta, mixture)[rows, choice]).clamp(0.0, 1.0)
         y, _, inside = self._log_time(t, theta)
         z, _ = self.reduction.times.coordinate(y)
         outside = torch.where(t > self.reduction.shift(theta), probability, 0.0)
-        return torch.where(inside, mixture.take(rows, choice).cdf(z), outside)
+        return torch.where(inside, mixture.take(rows, choice).cdf(z), outside).clamp(0.0, 1.0)
 
     def _delayed_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """P(choice, rt > t) under a uniform delay, (n, n_choices): the mean of P(choice, T > d) over d in [d - D, d].
 
-        With T the decision time, int_d^inf P(T > u) du = E[(T - d)+], of a lognormal in closed form.
+        With T the decision time, int_d^inf P(T > u) du = E[(T - d)+], of a lognormal in closed form. Under a delay that
+        is short against d, the difference of two would be rounding, and the mean is summed by Gauss-Legendre.
         """
-        scale = torch.exp(self.reduction.log_time_scale(theta)).unsqueeze(-1)
-        delay = self.reduction.delay(theta).clamp(min=SHORTEST).unsqueeze(-1)
+        log_scale = self.reduction.log_time_scale(theta).unsqueeze(-1)
+        scale, delay = torch.exp(log_scale), self.reduction.delay(theta).clamp(min=SHORTEST).unsqueeze(-1)
         d = (t - self.reduction.shift(theta)).clamp(max=_FOREVER).unsqueeze(-1)
         later, sooner = (mixture.excess(u / scale) * scale for u in (d, d - delay))
-        return (sooner - later) / delay
+        short = (delay < _SHORT * d) | (delay < _MOMENT * scale)
+        # The untaken branch must stay finite, or its gradient would be nan.
+        at = torch.where(short, d, delay / _SHORT).unsqueeze(-1) - delay.unsqueeze(-1) * _DELAY_NODES
+        y = (torch.log(at.clamp(min=_SOON)) - log_scale.unsqueeze(-1)).expand(-1, self.reduction.n_choices, -1)
+        each = Mixture(*(part.unsqueeze(-2) for part in mixture)).log_survival(y)
+        return torch.where(short, (torch.exp(each) * _DELAY_WEIGHTS).sum(-1), (sooner - later) / delay).clamp(min=0.0)
 
     def sample(
         self, theta: Tensor, mixture: Mixture, generator: torch.Generator | None = None
