@@ -43,7 +43,7 @@ def steps(table: Path, fitted: Path) -> None:
 
     clock.lap("import ArviZ, pandas and xarray")
     from hddm_sbi.analysis.experiment import FORMULAS
-    from hddm_sbi.data.trials import read_table
+    from hddm_sbi.data import read_table
     from hddm_sbi.hierarchy.model import HierarchicalModel
     from hddm_sbi.presentation.report import summary
 

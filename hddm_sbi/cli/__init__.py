@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -34,7 +35,11 @@ class _Verbs(click.Group):
                 return super().invoke(ctx)
         except (InputError, KeyboardInterrupt) as stop:
             refused, said = isinstance(stop, InputError), f": {stop}" if str(stop) else ""
-            message = f"Error{said}" if refused else f"Interrupted{said}."
+            message = (
+                f"Error{_in_flags(self.commands.get(ctx.invoked_subcommand or ''), said)}"
+                if refused
+                else f"Interrupted{said}."
+            )
             click.echo(" ".join([message, *getattr(stop, "__notes__", [])]), err=True)
             ctx.exit(2 if refused else INTERRUPTED)
 
@@ -55,6 +60,14 @@ def _termination_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _in_flags(verb: click.Command | None, message: str) -> str:
+    """A message with the flags of a verb for the arguments of Python: `--upper right` for `upper='right'`."""
+    options = [o for o in verb.params if isinstance(o, click.Option)] if verb else []
+    for option in options:
+        message = re.sub(rf"\b{option.name}=(?=\S)", f"{option.opts[-1]} ", message)
+    return message
 
 
 @click.group(

@@ -43,7 +43,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     Example: hddm-sbi fit trials.csv "v ~ condition + (1|subject)" -f "a ~ 1 + (1|subject)" -o fit.nc
     """
     check_writable(output)
-    from hddm_sbi.data.trials import read_table
+    from hddm_sbi.data import read_table
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)

@@ -4,8 +4,9 @@ All is imported from here.
 """
 
 from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, ordered_levels
+from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import LEVELS, TABLE, Formula, build_designs, columns_used, parse_formulas
-from hddm_sbi.data.trials import Trials, check_codes, check_table, read_table
+from hddm_sbi.data.trials import Trials, check_codes, check_table
 
 __all__ = [
     "LEVELS",

@@ -36,6 +36,10 @@ from hddm_sbi.errors import InputError, did_you_mean, name_rows
 __all__ = ["LEVELS", "TABLE", "Formula", "build_designs", "columns_used", "parse_formulas"]
 
 
+#: a factor may have so many levels, however short the table.
+_FEW_LEVELS = 20
+
+
 def parse_formulas(
     formulas: str | Sequence[str] | Mapping[str, str | float], parameters: Sequence[str]
 ) -> dict[str, Formula | float]:
@@ -89,6 +93,7 @@ def build_designs(formulas: Mapping[str, Formula | float], data: pd.DataFrame, c
     [('Intercept', None, [[1.0], [1.0]]), ('condition', ('hard',), [[0.0], [1.0]])]
     """
     columns = columns_used(formulas)
+    _check_lengths(formulas, data)
     trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
     once = data[list(columns)].iloc[cells.first]
     return {
@@ -96,6 +101,19 @@ def build_designs(formulas: Mapping[str, Formula | float], data: pd.DataFrame, c
         for name, formula in formulas.items()
         if isinstance(formula, Formula)
     }
+
+
+def _check_lengths(formulas: Mapping[str, Formula | float], data: pd.DataFrame) -> None:
+    """Refuse a factor with nearly as many levels as there are trials: most likely it is not meant as one."""
+    for formula in (f for f in formulas.values() if isinstance(f, Formula)):
+        for column, scope in formula.scope.items():
+            n = data[column].nunique() if is_categorical(data[column]) or scope == LEVELS else 0
+            if n > max(_FEW_LEVELS, len(data) / 2):
+                raise InputError(
+                    f"formula '{formula}': column {column!r} is a factor with {n} levels in {len(data)} trials; "
+                    "expected several trials of each. If it holds numbers, convert it with pandas.to_numeric; if it "
+                    f"names subjects or items, write a group term, (1|{column})."
+                )
 
 
 def _pairs(formulas: object, parameters: Sequence[str]) -> Iterator[tuple[str, str | float]]:

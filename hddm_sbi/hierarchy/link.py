@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hddm_sbi.simulation import Link
 
+__all__ = ["Link", "edges_on_link", "from_link", "onto_box", "to_link"]
+
 #: the soft edge of a box is this fraction of its width (on the link's scale); of 1 unit where the box is unbounded.
 EDGE = 0.01
 _WHISKER = 1e-6

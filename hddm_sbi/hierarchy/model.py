@@ -65,7 +65,8 @@ class HierarchicalModel:
         Likelihood. That of a simulator of your own is trained first, by `hs.train_likelihood`.
     priors
         None (weakly informative), the name of a set from the literature such as "hddm", or a dict coefficient name ->
-        Pyro distribution. `prior_table` shows the names, and the prior of each.
+        Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
+        parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit.
     lapse
         Probability that a trial is a lapse, 0 for none, or its prior. Default: 0.05, and 0 for outcomes other than rt
         and response, which know no lapses.
@@ -135,7 +136,14 @@ class HierarchicalModel:
         hierarchy = Hierarchy(
             self.likelihood, grouped, predictors_of, self._fixed(codes), check_lapse(lapse, self.simulator)
         )
-        self._uncentred = hierarchy.with_priors(user_priors(priors, hierarchy.coefficient_names))
+        self._uncentred = hierarchy.with_priors(
+            user_priors(
+                priors,
+                hierarchy.coefficient_priors(),
+                hierarchy.coefficient_levels(),
+                {p.name: p.link for p in hierarchy.predictors},
+            )
+        )
         self.lapse = self._uncentred.lapse
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pyro.distributions as dist
@@ -14,8 +14,10 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.hierarchy.link import from_link
+from hddm_sbi.hierarchy.natural import NaturalPrior, bounds
 from hddm_sbi.likelihoods.likelihood import LAPSE
-from hddm_sbi.simulation import ParameterPrior, Prior, Simulator
+from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
 PriorChoice = str | Mapping[str, TorchDistribution] | None
@@ -74,8 +76,17 @@ def parameter_priors(simulator: Simulator, priors: PriorChoice) -> dict[str, Par
     return table
 
 
-def user_priors(priors: PriorChoice, names: list[str]) -> dict[str, TorchDistribution]:
-    """The user's distributions by coefficient name, checked against the model's coefficient names."""
+def user_priors(
+    priors: PriorChoice,
+    defaults: Mapping[str, TorchDistribution],
+    levels: Mapping[str, int],
+    links: Mapping[str, Link],
+) -> dict[str, TorchDistribution]:
+    """The user's distributions by coefficient name, checked against the default ones of the model.
+
+    A key that is the name of a parameter stands for its intercept, and its prior is on the natural scale: that of the
+    parameter itself. levels: how many a coefficient has, 0 for a number. links: of every parameter.
+    """
     if priors is None or isinstance(priors, str):
         return {}
     if not isinstance(priors, Mapping):
@@ -83,25 +94,87 @@ def user_priors(priors: PriorChoice, names: list[str]) -> dict[str, TorchDistrib
             f"priors must be None, the name of a prior set, or a dict of coefficient name -> Pyro distribution; got "
             f"{priors!r}."
         )
-    # formulae writes I(age / 10) with spaces, and a file has another sign for the slash.
-    written = {_squeezed(name): name for name in names}
-    given = {written.get(_squeezed(str(name)), name): prior for name, prior in priors.items()}
-    for name, prior in given.items():
-        if name not in names:
-            hint = did_you_mean(name, names)
+    chosen: dict[str, TorchDistribution] = {}
+    for key, prior in priors.items():
+        name = f"{key}_Intercept" if key in links and f"{key}_Intercept" in defaults else key
+        if name not in defaults:
+            hint = did_you_mean(str(name), list(defaults))
             raise InputError(
-                f"priors names {name!r}, which is not a coefficient of this model{hint} Coefficients: {names}"
+                f"priors names {name!r}, which is not a coefficient of this model{hint} Coefficients: {list(defaults)}"
             )
-        if not isinstance(prior, dist.Distribution):
-            raise InputError(
-                f"the prior of {name!r} must be a Pyro distribution, for instance pyro.distributions.Normal(0., 1.); "
-                f"got {prior!r}."
-            )
-    return {name: in_double(prior) for name, prior in given.items()}
+        if name in chosen:
+            raise InputError(f"priors names {name!r} twice, by itself and by its parameter; keep one.")
+        checked = _one_density(name, prior, levels[name])
+        parameter = name.removesuffix("_Intercept") if name.endswith("_Intercept") else ""
+        link = links.get(parameter, "identity")
+        if name != key:
+            chosen[name] = _on_natural_scale(str(key), link, checked)
+        else:
+            _check_support(name, parameter, link, checked, defaults[name])
+            chosen[name] = checked
+    return chosen
 
 
-def _squeezed(name: str) -> str:
-    return "".join(letter for letter in name if letter not in " /\u2215")
+def _one_density(name: str, prior: object, levels: int) -> TorchDistribution:
+    """A prior in double precision. Raises InputError for what is not the density of one number, or of one per level."""
+    if not isinstance(prior, dist.Distribution):
+        raise InputError(
+            f"the prior of {name!r} must be a Pyro distribution, for instance pyro.distributions.Normal(0., 1.); "
+            f"got {prior!r}."
+        )
+    try:
+        discrete = bool(prior.support.is_discrete)
+    except (NotImplementedError, AttributeError):
+        discrete = True
+    if discrete or isinstance(prior, dist.Delta):
+        raise InputError(
+            f"the prior of {name!r} must have a density; got {prior}. To hold a parameter at a number, write it as a "
+            "formula, for instance z = 0.5."
+        )
+    if prior.event_shape or prior.batch_shape not in ((), (levels,)):
+        expected = "one number" if levels == 0 else f"one number, or of {levels}, one by one"
+        raise InputError(
+            f"the prior of {name!r} must be that of {expected}; got {prior} of shape "
+            f"{tuple(prior.batch_shape + prior.event_shape)}."
+        )
+    return in_double(prior)
+
+
+def _on_natural_scale(parameter: str, link: Link, prior: TorchDistribution) -> TorchDistribution:
+    """The prior of an intercept, from that of its parameter in its own unit."""
+    if link == "identity":
+        return prior
+    (low, high), top = bounds(prior), 1.0 if link == "logit" else np.inf
+    if low < 0.0 or high > top:
+        raise InputError(
+            f"priors[{parameter!r}] is the prior of {parameter} itself, which lies between 0 and {top:g}; got {prior}, "
+            f"which allows {_range(low, high)}. Give one that does not, for instance "
+            f"{'Beta(2., 2.)' if link == 'logit' else 'LogNormal or Gamma'}, or that of {parameter}_Intercept, on the "
+            f"{link} scale."
+        )
+    return NaturalPrior(prior, link)
+
+
+def _check_support(name: str, parameter: str, link: Link, prior: TorchDistribution, default: TorchDistribution) -> None:
+    """Refuse a prior that allows what a coefficient cannot be, or the natural scale where a link's is meant."""
+    (low, high), (least, most) = bounds(prior), bounds(default)
+    if low < least or high > most:
+        known = "HalfNormal(1.)" if most > 1.0 else "Beta(1., 19.)"
+        raise InputError(
+            f"priors[{name!r}] must be the prior of a number in {_range(least, most)}, for instance {known}; got "
+            f"{prior}, which allows {_range(low, high)}."
+        )
+    if link != "identity" and not isinstance(prior, NaturalPrior) and (low > -np.inf or high < np.inf):
+        ends = from_link(torch.tensor([low, high], dtype=torch.float64), link).tolist()
+        raise InputError(
+            f"priors[{name!r}] is on the {link} scale of {parameter}, where any number may be; got {prior}, which "
+            f"allows {_range(low, high)} only, that is {parameter} in {_range(*ends)}. For a prior of {parameter} "
+            f"itself, on its natural scale, write priors={{{parameter!r}: ...}}; on the {link} scale, a Normal."
+        )
+
+
+def _range(low: float, high: float) -> str:
+    return f"[{low:.4g}, {high:.4g}]"
 
 
 def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -> float | TorchDistribution:
@@ -121,7 +194,7 @@ def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -
                 f"pyro.distributions.Beta(1., 19.); got {lapse!r}."
             )
         return in_double(lapse)
-    if isinstance(lapse, bool) or not isinstance(lapse, int | float) or not 0 <= lapse < 1:
+    if isinstance(lapse, bool) or not isinstance(lapse, int | float | np.number) or not 0 <= lapse < 1:
         raise InputError(
             f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); "
             f"got {lapse!r}."
@@ -138,7 +211,7 @@ def in_double(prior: TorchDistribution) -> TorchDistribution:
     names: Mapping[str, object] = prior.arg_constraints
     try:
         return type(prior)(**{name: getattr(prior, name).double() for name in names}) if names else prior
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, ValueError):
         return prior
 
 
@@ -146,9 +219,11 @@ def in_double(prior: TorchDistribution) -> TorchDistribution:
 class PriorRecord:
     """A Pyro distribution as plain data: the name of its class, and its arguments, numbers or nested lists of them.
 
+    link: where it is the prior of a parameter itself (`NaturalPrior`), that of the parameter; else "".
+
     >>> record = PriorRecord.of(dist.Normal(0.0, 3.0))
     >>> record
-    PriorRecord(distribution='Normal', arguments={'loc': 0.0, 'scale': 3.0})
+    PriorRecord(distribution='Normal', arguments={'loc': 0.0, 'scale': 3.0}, link='')
     >>> print(record)
     Normal(loc=0, scale=3)
     >>> record.build()
@@ -157,12 +232,15 @@ class PriorRecord:
 
     distribution: str
     arguments: Mapping[str, Any]
+    link: Link | Literal[""] = ""
 
     @classmethod
     def of(cls, prior: TorchDistribution) -> PriorRecord:
         """The record of a distribution; of independent components, that of one."""
         while isinstance(prior, dist.Independent):
             prior = prior.base_dist
+        if isinstance(prior, NaturalPrior):
+            return replace(cls.of(prior.base), link=prior.link)
         name = type(prior).__name__
         ours = getattr(dist, name, None) is type(prior)
         known = {a: getattr(prior, a, None) for a in dict(prior.arg_constraints)}
@@ -178,11 +256,12 @@ class PriorRecord:
             raise InputError(
                 f"the prior {self.distribution} cannot be built from its arguments; give it again in priors=."
             ) from None
-        return built
+        return NaturalPrior(built, self.link) if self.link else built
 
     def __str__(self) -> str:
         shown = ", ".join(f"{name}={_rounded(value)}" for name, value in self.arguments.items())
-        return f"{self.distribution.rpartition('.')[2]}({shown})"
+        natural = " on the natural scale" if self.link else ""
+        return f"{self.distribution.rpartition('.')[2]}({shown}){natural}"
 
 
 def _rounded(value: Any) -> str:

@@ -110,6 +110,13 @@ class Hierarchy:
             priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
         return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
 
+    def coefficient_levels(self) -> dict[str, int]:
+        """How many levels every one of `coefficient_names` has, 0 for a number."""
+        levels = {c.name: len(c.levels or ()) for p in self.predictors for c in p.common}
+        for g in self.groups:
+            levels |= {f"{n}_sigma": len(t.levels or ()) for n, t in zip(g.effect_names, g.terms, strict=True)}
+        return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
+
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:
         """The same model with some priors replaced, by coefficient name."""
         return replace(

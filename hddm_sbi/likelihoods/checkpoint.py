@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import overload
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -46,7 +47,9 @@ def load_likelihood(weights: Path, simulator: Simulator | None = None) -> Learne
     model = _declared(weights, card) if simulator is None else simulator
     content = _verified(weights, card, model)
     try:
-        return (_mixture if card.network == "mixture" else _estimator)(card, load(content), model)
+        # A network is built with random weights, which those of the file replace: the caller's generator stays.
+        with torch.random.fork_rng(devices=[]):
+            return (_mixture if card.network == "mixture" else _estimator)(card, load(content), model)
     except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, ArithmeticError) as reason:
         raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from hddm_sbi.likelihoods.cells import outcome_rows
 from hddm_sbi.likelihoods.likelihood import Likelihood, shift_of
-from hddm_sbi.simulation import Simulator
 
 #: log decision times (seconds) outside which no distribution function looks.
 Y_RANGE = (-46.0, 30.0)
@@ -120,14 +119,15 @@ def _log_density(likelihood: Likelihood, y: Tensor, choice: Tensor, theta: Tenso
     """Log density of log decision times y (n, nodes), with one choice and one theta a row."""
     row = torch.arange(len(theta)).repeat_interleave(y.shape[1])
     outcomes = outcome_rows(torch.exp(y).reshape(-1), choice[row])
-    return likelihood.log_prob_at(outcomes, _without_shift(likelihood.simulator, theta), row).reshape(y.shape) + y
+    return likelihood.log_prob_at(outcomes, _without_shift(likelihood, theta), row).reshape(y.shape) + y
 
 
-def _without_shift(simulator: Simulator, theta: Tensor) -> Tensor:
+def _without_shift(likelihood: Likelihood, theta: Tensor) -> Tensor:
     """theta of the decision times: a shift of 0, with its gradient. Added to a short time, a shift would round it."""
-    if simulator.symmetries.shift is None:
+    shift, names = likelihood.simulator.symmetries.shift, likelihood.simulator.names
+    if shift is None:
         return theta
-    column = torch.arange(theta.shape[1]) == simulator.names.index(simulator.symmetries.shift)
+    column = torch.arange(theta.shape[1]) == names.index(shift)
     return torch.where(column, theta - theta.detach(), theta)
 
 

@@ -1,5 +1,6 @@
 """Make a simulator of a Python function, its parameters and its outcomes; and write its declaration as JSON."""
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -54,7 +55,8 @@ def declare(
     """
 
     def decorate(function: Callable[..., Any]) -> BlackBoxSimulator:
-        source = getattr(function, "py_func", function)
+        whole = function.func if isinstance(function, functools.partial) else function
+        source = getattr(whole, "py_func", whole)
         return BlackBoxSimulator(
             name=name or str(getattr(source, "__name__", "simulator")),
             title=(inspect.getdoc(source) or "a simulator of the user's own").splitlines()[0],

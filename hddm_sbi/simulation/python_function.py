@@ -1,6 +1,7 @@
 """Simulators that are Python functions: called once per row of theta or on whole columns, in blocks with own seeds."""
 
 import inspect
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,7 @@ class BlackBoxSimulator(Simulator):
             returned = self._call(theta if self._takes_theta else theta.T, rng)
         except Exception as reason:
             return Simulated(self._nothing(len(theta)), (_said(reason),) * len(theta))
+        returned = _as_array(returned)
         if isinstance(returned, np.ndarray):
             returned = tuple(returned.T) if returned.ndim == 2 else (returned,)
         columns = [np.asarray(column) for column in self._tidy(returned)]
@@ -132,7 +134,10 @@ class BlackBoxSimulator(Simulator):
     @property
     def _arguments(self) -> tuple[str, ...]:
         assert self.function is not None
-        return tuple(inspect.signature(getattr(self.function, "py_func", self.function)).parameters)
+        signature = inspect.signature(getattr(self.function, "py_func", self.function))
+        # What functools.partial has set by name is no argument any more.
+        bound = getattr(self.function, "keywords", {})
+        return tuple(name for name in signature.parameters if name not in bound)
 
     @property
     def _takes_theta(self) -> bool:
@@ -144,7 +149,8 @@ class BlackBoxSimulator(Simulator):
         if isinstance(returned, Mapping):
             if set(returned) != set(names):
                 raise InputError(f"simulator {self.name!r} must return the outcomes {names}; got {list(returned)}.")
-            return [returned[name] for name in names]
+            return [_as_array(returned[name]) for name in names]
+        returned = _as_array(returned)
         if isinstance(returned, np.ndarray) and returned.ndim == 0:
             returned = returned.item()
         if not isinstance(returned, tuple | list | np.ndarray):
@@ -152,18 +158,21 @@ class BlackBoxSimulator(Simulator):
         if len(returned) != len(names):
             raise InputError(
                 f"simulator {self.name!r} must return {len(names)} value{'s' if len(names) > 1 else ''} "
-                f"({', '.join(names)}); got {len(returned)}: {returned!r}."
+                f"({', '.join(names)}); got {len(returned)}: {reprlib.repr(returned)}."
             )
-        return list(returned)
+        return [_as_array(value) for value in returned]
 
     def _numbers(self, columns: Sequence[Any], theta: Array) -> Array:
         """Numbers (n, k), nan in rows that failed. Raises InputError for values that an outcome cannot be."""
         values = self._nothing(len(theta))
         for k, (outcome, column) in enumerate(zip(self.outcomes, columns, strict=True)):
             raw = np.asarray(column, dtype=None if isinstance(column, np.ndarray) else object)
+            if raw.ndim == 2 and raw.shape[1] == 1:
+                raw = raw[:, 0]
             if raw.ndim != 1:
                 raise InputError(
-                    f"simulator {self.name!r} must return one number as {outcome.name!r}; got {column[0]!r}."
+                    f"simulator {self.name!r} must return one number as {outcome.name!r}; got "
+                    f"{reprlib.repr(column[0])}."
                 )
             values[:, k] = outcome.numbers(raw)
             missing = pd.isna(raw) | np.isinf(values[:, k])
@@ -171,8 +180,8 @@ class BlackBoxSimulator(Simulator):
             if wrong.size:
                 at = ", ".join(f"{n} = {x:.4g}" for n, x in zip(self.names, theta[wrong[0]], strict=True))
                 raise InputError(
-                    f"simulator {self.name!r} returned {raw[wrong[0]]!r} as {outcome.name!r} at {at}; expected "
-                    f"{outcome.expected}, or nan where a simulation fails."
+                    f"simulator {self.name!r} returned {reprlib.repr(raw[wrong[0]])} as {outcome.name!r} at {at}; "
+                    f"expected {outcome.expected}, or nan where a simulation fails."
                 )
             values[missing, k] = np.nan
         values[np.isnan(values).any(1)] = np.nan
@@ -180,6 +189,13 @@ class BlackBoxSimulator(Simulator):
 
     def _nothing(self, n: int) -> Array:
         return np.full((n, len(self.outcomes)), np.nan)
+
+
+def _as_array(value: Any) -> Any:
+    """What numpy takes as an array, for instance a tensor or a column of pandas, as one; anything else as it is."""
+    if isinstance(value, np.ndarray | np.generic | Mapping) or not hasattr(value, "__array__"):
+        return value
+    return np.asarray(value.detach() if hasattr(value, "detach") else value)
 
 
 def _said(reason: Exception) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hddm_sbi.data.columns import check_columns
 from hddm_sbi.data.design import find_cells
 from hddm_sbi.data.formula import build_designs, columns_used, parse_formulas
-from hddm_sbi.data.trials import check_columns
 from hddm_sbi.errors import InputError
 
 DDM = ("v", "a", "z", "t0")
@@ -531,3 +531,16 @@ def test_functions_of_numpy_by_name(data):
         "np.clip(x, 0, 4)": np.clip(data["x"], 0, 4),
     }.items():
         assert np.array_equal(common(rhs, data)[2][:, 1], expected)
+
+
+def test_a_factor_nearly_as_long_as_the_table_is_refused(data):
+    named = data.assign(id=[f"s{i}" for i in range(N)], pair=[f"s{i // 2}" for i in range(N)], t=np.arange(N))
+    for formula in ("id", "x + id", "(id|subject)", "C(t)"):
+        with pytest.raises(InputError, match=r"is a factor with 600 levels in 600 trials; .*a group term, \(1\|"):
+            design(formula, named)
+    for formula in ("(1|pair)", "t", "(1|id)"):
+        design(formula, named)
+
+
+def test_numbers_in_a_column_of_objects_are_numbers(data):
+    assert common("load", data.assign(load=data["load"].astype(object)))[1] == [None, None]

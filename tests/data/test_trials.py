@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import hddm_sbi as hs
-from hddm_sbi.data.trials import check_table, read_table
+from hddm_sbi.data.files import read_table
+from hddm_sbi.data.trials import check_table
 from hddm_sbi.errors import InputError
 
 
@@ -91,13 +95,22 @@ def test_sixty_seconds_is_allowed():
         ),
         (table().drop(columns="response"), ["no column 'response'.", "Columns: subject, rt."]),
         (pd.concat([table(), table()[["rt"]]], axis=1), ["column names must be unique; 'rt' occurs more than once"]),
-        (table(rt=[0.5, np.nan, 0.7, np.nan]), ["column 'rt' has missing values in rows 1, 3 (0 = first)"]),
+        (
+            table(rt=[0.5, np.nan, 0.7, np.nan]),
+            [
+                "column 'rt' has missing values in rows 1, 3 (0 = first)",
+                "biases the estimates; models of omissions are to",
+            ],
+        ),
         (table(response=[1, np.nan, 1, -1]), ["column 'response' has missing values in row 1 (0 = first)"]),
         (table(subject=["s1", None, "s2", "s2"]), ["column 'subject' has missing values in row 1"]),
         (table(rt=[0.5, np.inf, 0.7, 0.8]), ["column 'rt' is infinite in row 1 (0 = first)"]),
         (
             table(rt=[0.5, -0.6, 0.0, 0.8]),
-            ["zero or negative in rows 1, 2 (0 = first)", "Trials without a response cannot be used yet"],
+            [
+                "zero or negative in rows 1, 2 (0 = first)",
+                "A trial without a response (an omission) cannot be used yet",
+            ],
         ),
         (
             table(rt=[500.0, 0.6, 700.0, 0.8]),
@@ -115,7 +128,7 @@ def test_sixty_seconds_is_allowed():
         (table(response=["1", "-1", "1", "1"]), ["got '1' in rows 0, 1, 2, 3", "upper='-1' or upper='1'"]),
         (
             table(response=[1, -1, 0, 9]),
-            ["got 0 in rows 2, 3", "holds -1, 0, 1, 9", "take out the trials that are neither"],
+            ["got 0 in rows 2, 3", "holds -1, 0, 1, 9", "Recode it. A trial without a response (an omission)"],
         ),
         (table(response=[1, -1, 1, 2]), ["got 2 in row 3"]),
         (table(response=["a", "b", 3, "b"]), ["holds 3, 'a', 'b'"]),
@@ -146,7 +159,7 @@ def test_missing_values_of_unused_columns_do_not_matter():
             ["a", "b", "c", "b"],
             TWO,
             "a",
-            "with two values; it has 'a', 'b', 'c'. Take out the trials that are neither.",
+            "with two values; it has 'a', 'b', 'c'. Recode the others. A trial without a response",
         ),
         ([0, 1, 2, 1], THREE, 1, "upper= is for models with two choices; this one has 3"),
     ],
@@ -197,7 +210,7 @@ def test_quoted_headers_and_separators_inside_quotes(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("trials.xlsx", b"x", "unknown suffix; expected one of .csv, .tsv, .parquet, .feather"),
+        ("trials.xlsx", b"x", "unknown suffix; expected one of .csv, .tsv, .txt, .parquet, .feather"),
         ("trials", b"rt\n1\n", "unknown suffix"),
         ("trials.csv", b"", "is empty"),
         ("trials.csv", b"\n\n", "cannot be read as csv"),
@@ -243,3 +256,68 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
     monkeypatch.setattr("pandas.io.parquet.get_engine", without_pyarrow)
     with pytest.raises(InputError, match=r"needs pyarrow: pip install pyarrow, or save the table as \.csv"):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (np.array([1.0, 2.5, 1.0, 4.0], dtype=object), "f"),
+        (np.array([1, 2, 1, 4], dtype=object), "i"),
+        (np.array([Decimal(1), Fraction(5, 2), 1.0, np.float32(4)], dtype=object), "f"),
+        (np.array([10**30, 1, 2, 3], dtype=object), "f"),
+        (np.array([1.0, 2.5, 1.0, 4.0], dtype=np.float16), "f"),
+        (np.array([1.0, 2.5, 1.0, 4.0], dtype=np.longdouble), "f"),
+        (pd.arrays.SparseArray([1.0, 2.5, 0.0, 0.0]), "f"),
+        (np.array([True, False, True, True], dtype=object), "b"),
+        (np.array(["1", "2", "1", "4"], dtype=object), "O"),
+        (np.array([True, 2.0, True, 4.0], dtype=object), "O"),
+    ],
+)
+def test_numbers_are_numbers_whatever_their_column(cells, kind):
+    trials = check_table(table(x=cells), TWO, ["x"])
+    column = trials.frame["x"]
+    assert column.dtype.kind == kind
+    assert column.tolist() == [float(cell) if kind == "f" else cell for cell in list(cells)]
+    assert ("x" in trials.levels) == (kind in "bO")
+
+
+@pytest.mark.parametrize("column", ["x", "rt", "response"])
+@pytest.mark.parametrize("cell", [{}, [1], {1}, np.ones(2), ([],)])
+def test_cells_that_are_no_values(column, cell):
+    assert f"column {column!r} holds a {type(cell).__name__} in row 0" in refusal(
+        table(**{"x": 0.0, column: [cell, 1, 2, 3]}), predictors=["x"]
+    )
+
+
+def test_complex_numbers():
+    assert "column 'x' holds complex numbers" in refusal(table(x=np.ones(4) * 1j), predictors=["x"])
+
+
+@pytest.mark.parametrize("upper", [[], [1], {}, {1: 2}, np.ones(4), np.ones(3), set()])
+def test_upper_that_is_no_value(upper):
+    assert "upper must be one value of column 'response'" in refusal(table(), upper=upper)
+
+
+@pytest.mark.parametrize("name", [[], {}, None, 3, ("rt",), np.ones(2)])
+def test_column_names_that_are_none(name):
+    assert "the data have no column" in refusal(table(), rt=name)
+    assert "the data have no column" in refusal(table(), response=name)
+
+
+@pytest.mark.parametrize("rt", [5e-324, 1e-300, 1e-12])
+def test_times_too_short_to_be_any(rt):
+    assert "zero or negative in row 2" in refusal(table(rt=[0.5, 0.6, rt, 0.8]))
+
+
+@pytest.mark.parametrize(
+    "name", ["t.csv.gz", "t.tsv.gz", "t.txt", "T.TXT", "t.txt.gz", "semicolons.txt", "blanks.txt", "r.txt"]
+)
+def test_tables_of_other_programs(tmp_path, name):
+    data = table(side=["a b", "c", "a b", "c"])
+    separator = {"semicolons.txt": ";", "r.txt": " "}.get(name, "," if ".csv" in name else "\t")
+    # write.table of R quotes names, and writes row names without a name of their own.
+    data.to_csv(tmp_path / name, sep=separator, index=False, quoting=csv.QUOTE_NONNUMERIC)
+    if name == "r.txt":
+        first, *rest = (tmp_path / name).read_text().splitlines()
+        (tmp_path / name).write_text("\n".join([first, *(f'"{i}" {line}' for i, line in enumerate(rest, 1))]) + "\n")
+    pd.testing.assert_frame_equal(read_table(tmp_path / name).reset_index(drop=True), data)

@@ -128,7 +128,10 @@ def constant_coefficients(predictor: Predictor, level: Tensor) -> dict[str, Tens
 
 def _moments(prior: TorchDistribution) -> Array:
     """Mean and sd of a prior, (..., 2); wide where they do not exist."""
-    mean, sd = (np.asarray(x.expand(prior.batch_shape), float) for x in (prior.mean, prior.variance.sqrt()))
+    try:
+        mean, sd = (np.asarray(x.expand(prior.batch_shape), float) for x in (prior.mean, prior.variance.sqrt()))
+    except NotImplementedError:
+        mean = sd = np.full(tuple(prior.batch_shape), np.nan)
     known = np.isfinite(mean) & np.isfinite(sd)
     return np.stack([np.where(known, mean, 0.0), np.where(known, sd, _WIDE)], -1)
 

@@ -1,0 +1,108 @@
+"""The columns of a table that are used: there, complete, and of a type that formulas and codes understand."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.types import Index
+
+#: bytes of the floats that pandas groups by.
+_FLOATS = (4, 8)
+
+
+#: what is said of trials from which an outcome is missing.
+OMISSION = (
+    "A trial without a response (an omission) cannot be used yet, and leaving out those that a deadline cut off biases "
+    "the estimates; models of omissions are to come."
+)
+
+
+def check_columns(data: pd.DataFrame, used: Sequence[str], outcomes: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns of a table that are used, each there once and complete, with index 0 ... n-1.
+
+    outcomes: those of them that are rt and response.
+
+    >>> check_columns(pd.DataFrame({"x": [1.0, 2.0], "y": [0, 0]}, index=[7, 7]), ["x"]).index.tolist()
+    [0, 1]
+    """
+    if not isinstance(data, pd.DataFrame):
+        raise InputError(f"data must be a pandas DataFrame, one row per trial; got {type(data).__name__}.")
+    if data.empty:
+        raise InputError(
+            f"the table is empty ({len(data)} rows, {len(data.columns)} columns); it needs one row per trial."
+        )
+    twice = sorted({str(name) for name in data.columns[data.columns.duplicated()]})
+    if twice:
+        raise InputError(f"column names must be unique; {', '.join(map(repr, twice))} occurs more than once.")
+    for column in dict.fromkeys(used):
+        _check_column(data, column, OMISSION if column in outcomes else "Fill them in, or leave out those rows.")
+    frame = data[[column for column in data.columns if column in used]].reset_index(drop=True)
+    return frame.assign(**{column: plain(frame[column]) for column in frame.columns if isinstance(column, str)})
+
+
+def plain(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of numbers as numbers and one of true and false as such, whatever its dtype; any other as it is.
+
+    Raises InputError for complex numbers, and for cells that are lists, dicts and the like.
+
+    >>> plain(pd.Series([1, 2.5], dtype=object)).dtype, plain(pd.Series([1, 2], dtype=object)).dtype
+    (dtype('float64'), dtype('int64'))
+    """
+    if isinstance(column.dtype, pd.SparseDtype):
+        column = column.sparse.to_dense()
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise InputError(f"column {column.name!r} holds complex numbers; give real and imaginary part as two columns.")
+    if pd.api.types.is_float_dtype(column.dtype) and getattr(column.dtype, "itemsize", 8) not in _FLOATS:
+        return column.astype(np.float64)
+    if column.dtype != object:
+        return column
+    cells = column.tolist()
+    odd = next((row for row, cell in enumerate(cells) if not is_hashable(cell)), None)
+    if odd is not None:
+        raise InputError(
+            f"column {column.name!r} holds a {type(cells[odd]).__name__} in {at_rows(np.array([odd]))}; a cell "
+            "must be a number, a text, or true or false."
+        )
+    if all(isinstance(cell, bool | np.bool_) for cell in cells):
+        return column.astype(bool)
+    if not all(isinstance(cell, numbers.Number) and not isinstance(cell, bool | complex) for cell in cells):
+        return column
+    whole = all(isinstance(cell, numbers.Integral) and abs(int(cell)) < 2**63 for cell in cells)
+    return column.astype(np.int64 if whole else np.float64)
+
+
+def is_hashable(cell: object) -> bool:
+    """Whether something can be a value in a table, or the name of a column."""
+    try:
+        hash(cell)
+    except TypeError:
+        return False
+    return True
+
+
+def _check_column(data: pd.DataFrame, column: str, remedy: str) -> None:
+    """Raise InputError where a column is absent, has missing values, or is infinite somewhere."""
+    if column not in data.columns:
+        names = [str(name) for name in data.columns]
+        raise InputError(
+            f"the data have no column {column!r}{did_you_mean(str(column), names)} Columns: {', '.join(names)}."
+        )
+    values = data[column]
+    missing = np.flatnonzero(values.isna())
+    if missing.size:
+        raise InputError(f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. {remedy}")
+    if pd.api.types.is_float_dtype(values.dtype):
+        infinite = np.flatnonzero(np.isinf(values.to_numpy(dtype=np.float64)))
+        if infinite.size:
+            raise InputError(f"column {column!r} is infinite in {at_rows(infinite)}; expected finite numbers.")
+
+
+def at_rows(rows: Index) -> str:
+    """Rows of a table for an error message."""
+    return f"{name_rows(rows.tolist())} (0 = first)"

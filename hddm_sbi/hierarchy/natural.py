@@ -1,0 +1,83 @@
+"""The prior of a parameter itself, in its own unit, as the law of its intercept on the scale of its link."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+from typing_extensions import override
+
+from hddm_sbi.hierarchy.link import Link, from_link, to_link
+
+Shape = torch.Size | list[int] | tuple[int, ...]
+
+
+class NaturalPrior(TorchDistribution):
+    """The law of eta = link(x) where x, a parameter in its own unit, follows `base`, a scalar distribution.
+
+    log p(eta) = log base(x) + log |dx / d eta|
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}  # noqa: RUF012 - the name and type torch prescribes
+
+    def __init__(self, base: TorchDistribution, link: Link) -> None:
+        self.base, self.link = base, link
+        super().__init__(base.batch_shape, validate_args=False)
+
+    @property
+    @override
+    def mean(self) -> Tensor:
+        """To first order in the spread of the base."""
+        return to_link(self.base.mean, self.link)
+
+    @property
+    @override
+    def variance(self) -> Tensor:
+        """To first order in the spread of the base."""
+        return self.base.variance * torch.exp(-2.0 * self._log_slope(self.base.mean))
+
+    @property
+    @override
+    def support(self) -> constraints.Constraint:
+        """Real numbers, between the links of the base's bounds."""
+        natural = torch.tensor(bounds(self.base), dtype=torch.float64).clamp(min=0.0)
+        low, high = to_link(natural, self.link).tolist()
+        if low > -torch.inf and high < torch.inf:
+            return constraints.interval(low, high)
+        if low > -torch.inf:
+            return constraints.greater_than(low)
+        return constraints.less_than(high) if high < torch.inf else constraints.real
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        x = from_link(value, self.link)
+        log_p: Tensor = self.base.log_prob(x)
+        return log_p + self._log_slope(x)
+
+    def _log_slope(self, x: Tensor) -> Tensor:
+        """log |dx / d eta|."""
+        return torch.log(x) + torch.log1p(-x) if self.link == "logit" else torch.log(x)
+
+    @override
+    def sample(self, sample_shape: Shape = ()) -> Tensor:
+        return to_link(self.base.sample(torch.Size(sample_shape)), self.link)
+
+    @override
+    def expand(self, batch_shape: Shape, _instance: NaturalPrior | None = None) -> NaturalPrior:
+        return NaturalPrior(self.base.expand(torch.Size(batch_shape)), self.link)
+
+    def __repr__(self) -> str:
+        return f"NaturalPrior({self.base}, {self.link!r})"
+
+
+def bounds(prior: TorchDistribution) -> tuple[float, float]:
+    """The least and the largest value a distribution allows; -inf and inf where there is none."""
+    support = prior.support
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    low, high = (getattr(support, f"{end}_bound", None) for end in ("lower", "upper"))
+    return (
+        -torch.inf if low is None else float(torch.as_tensor(low).min()),
+        torch.inf if high is None else float(torch.as_tensor(high).max()),
+    )
