@@ -55,7 +55,7 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
     (dtype('float64'), dtype('int64'))
     """
     if isinstance(column.dtype, pd.SparseDtype):
-        column = column.sparse.to_dense()
+        column = pd.Series(np.asarray(column), name=column.name)
     if pd.api.types.is_complex_dtype(column.dtype):
         raise InputError(f"column {column.name!r} holds complex numbers; give real and imaginary part as two columns.")
     if pd.api.types.is_float_dtype(column.dtype) and getattr(column.dtype, "itemsize", 8) not in _FLOATS:

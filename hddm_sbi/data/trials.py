@@ -189,7 +189,9 @@ def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: st
     occurring = _occurring(values)
     where = f"got {values.iloc[wrong[:1]].tolist()[0]!r} in {at_rows(wrong)}; the column holds {_listed(occurring)}."
     if len(choices) != 2:
-        return f"column {column!r} must be one of {', '.join(map(str, choices))}; {where}"
+        codes = dict(zip(occurring, choices, strict=False))
+        recode = f" Recode it, for instance by .map({codes})." if len(occurring) == len(choices) else ""
+        return f"column {column!r} must be one of {', '.join(map(str, choices))}; {where}{recode}"
     expected = f"column {column!r} must be {max(choices):+d} (upper bound) or {min(choices):+d} (lower bound); {where}"
     if len(occurring) > 2:
         return f"{expected} Recode it. {OMISSION}"

@@ -24,6 +24,7 @@ from hddm_sbi.data import build_designs, check_codes, check_table, columns_used,
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
+from hddm_sbi.hierarchy.habits import check_no_others
 from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.pilot.centring import Centring, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
@@ -41,6 +42,8 @@ from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
 
+#: what `fit` takes, for messages.
+_FIT_ARGUMENTS = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick", "progress")
 #: what is computed when it is first needed, from one table; the last two belong to one process as well.
 _COMPUTED = ("pilot", "hierarchy", "start", "density", "whitening")
 
@@ -123,8 +126,9 @@ class HierarchicalModel:
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *codes]))
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, upper=upper)
         self.priors = priors
-        if isinstance(lapse_seconds, bool) or not isinstance(lapse_seconds, int | float) or not lapse_seconds > 0:
-            raise InputError(f"lapse_seconds must be positive; got {lapse_seconds!r}.")
+        known = isinstance(lapse_seconds, int | float | np.number) and not isinstance(lapse_seconds, bool)
+        if not known or not 0 < lapse_seconds < np.inf:
+            raise InputError(f"lapse_seconds must be a positive number of seconds; got {lapse_seconds!r}.")
         cells = self.trials.cells
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells),
@@ -306,6 +310,7 @@ class HierarchicalModel:
         quick: bool = False,
         progress: bool = True,
         log_likelihood: bool = False,
+        **others: object,
     ) -> Any:
         """Sample the posterior.
 
@@ -338,6 +343,8 @@ class HierarchicalModel:
             Show a progress bar.
         log_likelihood
             Add the pointwise log likelihood (chains x draws x trials numbers).
+        others
+            None: what other samplers take, such as `target_accept`, is refused with what stands for it.
 
         Returns
         -------
@@ -378,6 +385,7 @@ class HierarchicalModel:
         True
         """
         began = time.perf_counter()
+        check_no_others(others, _FIT_ARGUMENTS)
         for name, value in (("progress", progress), ("log_likelihood", log_likelihood)):
             if not isinstance(value, bool):
                 raise InputError(f"{name} must be True or False; got {value!r}.")

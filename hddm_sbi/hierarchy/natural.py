@@ -81,3 +81,10 @@ def bounds(prior: TorchDistribution) -> tuple[float, float]:
         -torch.inf if low is None else float(torch.as_tensor(low).min()),
         torch.inf if high is None else float(torch.as_tensor(high).max()),
     )
+
+
+def inside(prior: TorchDistribution, value: Tensor) -> Tensor:
+    """A value where a prior allows it, and its mean elsewhere."""
+    low, high = bounds(prior)
+    allowed = (value > low) & (value < high)
+    return value if bool(allowed.all()) else torch.where(allowed, value, prior.mean.to(value))

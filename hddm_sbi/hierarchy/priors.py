@@ -115,9 +115,9 @@ def user_priors(
     return chosen
 
 
-def _one_density(name: str, prior: object, levels: int) -> TorchDistribution:
+def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
     """A prior in double precision. Raises InputError for what is not the density of one number, or of one per level."""
-    if not isinstance(prior, dist.Distribution):
+    if not isinstance(prior, TorchDistributionMixin):
         raise InputError(
             f"the prior of {name!r} must be a Pyro distribution, for instance pyro.distributions.Normal(0., 1.); "
             f"got {prior!r}."

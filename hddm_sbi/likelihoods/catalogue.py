@@ -67,9 +67,9 @@ def load_simulator(name: str) -> DecisionModel:
     >>> hs.load_simulator("ddm").names
     ('v', 'a', 'z', 't0')
     """
-    if name not in names():
+    if not isinstance(name, str) or name not in names():
         raise InputError(
-            f"there is no model called {name!r}{did_you_mean(name, names())} Models: {', '.join(names())}."
+            f"there is no model called {name!r}{did_you_mean(str(name), names())} Models: {', '.join(names())}."
         )
     return _simulators()[name]
 
@@ -99,6 +99,8 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
     >>> hs.load_likelihood("ddm", kind="exact")
     ExactLikelihood(ddm: v a z t0)
     """
+    if not isinstance(name, str | Path):
+        raise InputError(f"expected the name of a model, or the path of a likelihood; got {name!r}.")
     path = Path(name)
     if path.suffix == _WEIGHTS or path.is_file():
         if kind != "neural":
@@ -109,7 +111,7 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
         )
     if simulator is not None:
         raise InputError(f"simulator= goes with the path of a learned likelihood; got the name {str(name)!r}.")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise InputError(f"kind must be 'neural', 'exact' or 'numerical'; got {kind!r}.")
     return _KINDS[kind](load_simulator(str(name)))
 
@@ -134,6 +136,12 @@ def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihoo
     simulator: of the likelihood, or "ddm", where it is None. likelihood: "neural", "exact", the path of a trained
     likelihood, or a Likelihood. Raises InputError where there is none, or where it is that of another model.
     """
+    if not (simulator is None or isinstance(simulator, str | Simulator)):
+        raise InputError(f"simulator must be the name of a model, or a Simulator; got {simulator!r}.")
+    if not isinstance(likelihood, str | Path | Likelihood):
+        raise InputError(
+            f"likelihood must be 'neural', 'exact', the path of a file, or a Likelihood; got {likelihood!r}."
+        )
     model: Simulator | None = load_simulator(simulator) if isinstance(simulator, str) else simulator
     if isinstance(likelihood, Likelihood):
         chosen = likelihood

@@ -1,5 +1,6 @@
 """Simulators that are Python functions: called once per row of theta or on whole columns, in blocks with own seeds."""
 
+import functools
 import inspect
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
@@ -129,6 +130,10 @@ class BlackBoxSimulator(Simulator):
 
     def _call(self, arguments: Any, rng: np.random.Generator) -> Any:
         assert self.function is not None
+        if isinstance(self.function, functools.partial):
+            # What it has set by name may stand between the others.
+            given = {"theta": arguments} if self._takes_theta else dict(zip(self.names, arguments, strict=True))
+            return self.function(**given, rng=rng)
         return self.function(arguments, rng) if self._takes_theta else self.function(*arguments, rng)
 
     @property

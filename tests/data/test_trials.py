@@ -174,6 +174,10 @@ def test_choices_outside_an_n_choice_coding():
     assert "upper=" not in message
 
 
+def test_named_responses_of_three_choices_come_with_their_recoding():
+    assert ".map({'left': 0, 'mid': 1, 'right': 2})." in refusal(table(response=["left", "mid", "right", "mid"]), THREE)
+
+
 def test_many_values_are_counted_not_listed():
     data = pd.DataFrame({"rt": np.full(40, 0.5), "response": np.arange(40)})
     message = refusal(data)

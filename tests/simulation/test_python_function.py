@@ -1,12 +1,15 @@
 """A function becomes a simulator: every way to call it, every way it can go wrong, same seed same bytes."""
 
+import functools
 import math
 import threading
 
 import joblib
 import numba as nb
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
@@ -268,3 +271,47 @@ def test_a_declaration_survives_json():
     assert not again.can_simulate
     with pytest.raises(InputError, match="holds its likelihood and no code"):
         again.simulate_outcomes(np.array([[1.0, 1.0, 0.3]]), seed=1)
+
+
+class Arraylike:
+    """What has nothing but `__array__`, as tensors of other libraries."""
+
+    def __init__(self, *values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "wrap", [np.array, tuple, list, torch.tensor, pd.Series, lambda x: Arraylike(*x), lambda x: torch.tensor(x).numpy()]
+)
+def test_anything_that_numpy_takes_is_a_sequence(wrap):
+    """Of one row's two outcomes, and of the columns of all rows, alone or as a matrix."""
+    theta = np.linspace(0, 1, 5)[:, None]
+    boxes = {"mu": (0.0, 1.0)}, {"x": "real", "y": "real"}
+    for vectorised, function in (
+        (False, lambda mu, rng: wrap([mu, mu + 1])),
+        (True, lambda mu, rng: (wrap(mu.tolist()), wrap((mu + 1).tolist()))),
+        (True, lambda mu, rng: Arraylike(*np.stack([mu, mu + 1], 1))),
+        (True, lambda mu, rng: torch.tensor(np.stack([mu, mu + 1], 1), requires_grad=True)),
+    ):
+        made = hs.declare(*boxes, vectorised=vectorised)(function).simulate_outcomes(theta, seed=1)
+        assert made.values.tolist() == np.hstack([theta, theta + 1]).tolist()
+
+
+def test_messages_about_returns_are_short():
+    long = hs.declare({"mu": (0.0, 1.0)}, {"x": "real"})(lambda mu, rng: list(range(10**6)))
+    with pytest.raises(InputError, match="got 1000000: ") as caught:
+        long.simulate_outcomes(np.full((1, 1), 0.5), seed=1)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_partial_function_is_a_simulator():
+    def scaled(mu, scale, rng):
+        """A scaled number."""
+        return scale * mu
+
+    made = hs.declare({"mu": (0.0, 1.0)}, {"x": "real"})(functools.partial(scaled, scale=3.0))
+    assert (made.name, made.title) == ("scaled", "A scaled number.")
+    assert made.simulate_outcomes(np.full((1, 1), 0.5), seed=1).values.tolist() == [[1.5]]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.hierarchy.link import to_link
+from hddm_sbi.hierarchy.natural import inside
 from hddm_sbi.hierarchy.pilot.blocks import constant_coefficients
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE
@@ -26,7 +27,7 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
     if not isinstance(hierarchy.lapse, float):
         values["lapse"] = torch.tensor(LAPSE, dtype=torch.float64)
     for predictor in hierarchy.predictors:
-        coefficients = {c.name: pilot.coefficients[c.name] for c in predictor.common}
+        coefficients = {c.name: inside(c.prior, pilot.coefficients[c.name]) for c in predictor.common}
         found = [pilot.effects[g.factor] for g in predictor.groups]
         deviations = [torch.from_numpy(f.values[:, f.of(g)]) for f, g in zip(found, predictor.groups, strict=True)]
         if hierarchy.lapse == 0.0 and predictor.name == hierarchy.likelihood.simulator.symmetries.shift:

@@ -173,7 +173,7 @@ class MixtureNetwork(nn.Module):
         y, _, inside = self._log_time(t, theta)
         z, _ = self.reduction.times.coordinate(y)
         survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
-        total = survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)
+        total = (survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)).clamp(max=0.0)
         return torch.where(inside, total, torch.where(t > self.reduction.shift(theta), -torch.inf, 0.0))
 
     def cdf(self, t: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
