@@ -9,6 +9,7 @@ ADAPTERS = {
     "sbi, nflows, zuko": "hddm_sbi.likelihoods.sbi.compatibility",
     "torch": "hddm_sbi.inference.compiler.recorder",
     "numba": "hddm_sbi.numerics.operators",
+    "numba's cache": "hddm_sbi.numerics.kernel_cache",
 }
 #: names of objects whose class, or whose module, is the one at hand.
 OWN = {"self", "cls", "ctx", "new"}

@@ -1,0 +1,117 @@
+"""The cache of compiled kernels: stale, damaged, unwritable, full; each in processes of its own, each right."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+#: a module with a constant and a function that another module's kernel inlines, and that one.
+INNER = """
+import numba as nb
+FACTOR = {factor}
+
+@nb.njit
+def scaled(x):
+    return FACTOR * x{more}
+"""
+OUTER = """
+import numba as nb
+from hddm_sbi.inner import FACTOR, scaled
+
+def closing(shift):
+    @nb.njit
+    def shifted(x):
+        return x + shift
+    return shifted
+
+shifted = closing({shift})
+
+@nb.njit(cache=True)
+def kernel(x):
+    return shifted(scaled(x)) + 0.0 * FACTOR
+"""
+RUN = """
+import importlib.util, sys, pathlib
+import hddm_sbi.numerics
+for name in ("inner", "outer"):
+    spec = importlib.util.spec_from_file_location(f"hddm_sbi.{name}", pathlib.Path(sys.argv[1]) / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[f"hddm_sbi.{name}"] = module
+    spec.loader.exec_module(module)
+kernel = sys.modules["hddm_sbi.outer"].kernel
+print(kernel(2.0), sum(kernel.stats.cache_hits.values()))
+"""
+
+
+def write(folder, factor=3.0, more="", shift=0.0):
+    (folder / "inner.py").write_text(INNER.format(factor=factor, more=more))
+    (folder / "outer.py").write_text(OUTER.format(shift=shift))
+
+
+def run(folder, **environment):
+    """Value of the kernel, whether it came from the cache, and what the process said."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(folder)],
+        env={**os.environ, "NUMBA_CACHE_DIR": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    value, hits = done.stdout.split()
+    return float(value), int(hits) > 0, done.stderr
+
+
+@pytest.fixture
+def package(tmp_path):
+    write(tmp_path)
+    return tmp_path
+
+
+def test_a_kernel_is_compiled_again_when_anything_in_it_changes(package):
+    assert run(package)[:2] == (6.0, False)
+    assert run(package)[:2] == (6.0, True)
+    write(package, factor=5.0)
+    assert run(package)[:2] == (10.0, False)
+    write(package, factor=5.0, more=" + 1.0")
+    assert run(package)[:2] == (11.0, False)
+    write(package, factor=5.0, more=" + 1.0", shift=2.0)
+    assert run(package)[:2] == (13.0, False)
+    os.utime(package / "inner.py", (1, 1))
+    assert run(package)[:2] == (13.0, True)
+
+
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "text", "gone"])
+def test_damaged_files_are_made_again(package, kind, damage):
+    run(package)
+    (path,) = (package / "__pycache__").glob(f"outer.*.{kind}")
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "cut": content[:middle], "bit": flipped, "text": b"hello"}[damage])
+    assert run(package)[:2] == (6.0, False)
+    assert run(package)[:2] == (6.0, True)
+
+
+def test_without_a_folder_that_can_be_written_it_works_and_says_so_once(package, tmp_path):
+    """Root writes wherever there are folders: so here are files in their place."""
+    (package / "__pycache__").write_text("")
+    nowhere = {"HOME": "/dev/null", "XDG_CACHE_HOME": "/dev/null/cache", "PYTHONDONTWRITEBYTECODE": "1"}
+    value, _, said = run(package, **nowhere)
+    assert value == 6.0
+    assert said.count("UserWarning: no folder for compiled kernels can be written") == 1
+    assert "NUMBA_CACHE_DIR" in said
+    assert run(package, **nowhere, NUMBA_CACHE_DIR=str(tmp_path / "cache"))[1:] == (False, "")
+    assert run(package, **nowhere, NUMBA_CACHE_DIR=str(tmp_path / "cache"))[1:] == (True, "")
+
+
+def test_two_processes_at_an_empty_cache_agree(package):
+    command = [sys.executable, "-c", RUN, str(package)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [float(each.communicate()[0].split()[0]) for each in both] == [6.0, 6.0]
+    assert run(package)[:2] == (6.0, True)
