@@ -1,6 +1,7 @@
 """Both ways of evaluating a model are the same function: compiled and eager; and what cannot be compiled."""
 
 import gc
+import pickle
 import subprocess
 import sys
 import threading
@@ -449,6 +450,13 @@ def test_machine_code_lives_as_long_as_its_address(monkeypatch):
     gc.collect()
     assert len(entries_alive()) == before + 1
     assert density.path == "compiled"
+
+
+def test_addresses_do_not_travel_to_other_processes():
+    """The density of a model that is sent away is compiled anew there; by itself it is refused."""
+    density = flatten(regression, prior_draw(regression))
+    with pytest.raises(TypeError, match="belongs to its process"):
+        pickle.dumps(density.evaluate)
 
 
 def entries_alive():

@@ -70,12 +70,19 @@ class Compiled:
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Log density and gradient."""
-        memory = self._free.pop() if self._free else self.memory.copy()
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = self.memory.copy()
         memory[self.x] = x
         machine.run(self.program, self.wholes, memory)
         result = float(memory[self.value]), memory[self.gradient].copy()
         self._free.append(memory)
         return result
+
+    def __reduce__(self) -> str:
+        # Another process has its machine code at other addresses.
+        raise TypeError("a compiled density belongs to its process; compile the model in the other one")
 
 
 class Program:
@@ -288,7 +295,7 @@ def _first(tensor: Tensor) -> int:
 
 
 class _Room:
-    """Memory that is taken and given back, in pieces; the smallest piece that is large enough is taken first."""
+    """Memory that is taken and given back, in pieces; one of the same size that was given back is taken first."""
 
     def __init__(self, size: int) -> None:
         self.size = size

@@ -121,7 +121,7 @@ class _Recorder(TorchDispatchMode):
     def _rewrite(self, tensor: Tensor, before: Tensor, new: Tensor) -> None:
         """A tensor has new elements: so have all that share its storage. before: all elements of the storage."""
         sharing = [t for t in self._places if _storage(t) == _storage(tensor)]
-        if sharing == [tensor]:
+        if len(sharing) == 1 and sharing[0] is tensor:
             self._places[tensor] = new.expand(tensor.shape)
             return
         key = _storage(tensor)
