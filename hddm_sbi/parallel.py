@@ -1,5 +1,6 @@
 """Independent tasks by joblib, on this machine or a cluster: every result is kept and never computed twice."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from tqdm import tqdm
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import FitFileWarning, InputError
 
 Result = TypeVar("Result")
 Arguments = tuple[Any, ...]
@@ -57,13 +58,30 @@ class ResultStore(Generic[Result]):
         return self.path(name).exists()
 
     def keep(self, name: str, result: Result) -> None:
-        """Write one result."""
+        """Write one result, and its hash beside it."""
         partial = self.folder / f"{name}.{os.getpid()}.part"
         try:
             self.write(result, partial)
+            _write_whole(self._hash_path(name), _hash(partial))
             partial.replace(self.path(name))
         finally:
             partial.unlink(missing_ok=True)
+
+    def found(self, name: str) -> Result | None:
+        """The result of a task, None where it is not there; a damaged file is moved aside, with a warning."""
+        path, beside = self.path(name), self._hash_path(name)
+        if not path.exists():
+            return None
+        try:
+            if beside.exists() and beside.read_text() != _hash(path):
+                raise ValueError("it is not what was written")
+            return self.read(path)
+        except Exception as reason:
+            _move_aside(path, str(reason))
+            return None
+
+    def _hash_path(self, name: str) -> Path:
+        return self.folder / f"{name}{self.suffix}.sha256"
 
     @contextmanager
     def marked(self) -> Iterator[Path]:
@@ -90,11 +108,47 @@ def run_folder(folder: Path | str | None) -> Iterator[Path]:
 def check_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
     """Write what decides the results into the folder, as JSON. Raises InputError if the folder holds another run."""
     path = folder / "recipe.json"
-    if path.exists() and json.loads(path.read_text()) != json.loads(json.dumps(recipe)):
+    try:
+        known = json.loads(path.read_text()) if path.exists() else None
+    except ValueError:
+        # The results may be those of another run: nothing says whose they are.
+        results = [file.name for file in folder.iterdir() if file != path and file.suffix != ".sha256"]
+        if results:
+            raise InputError(
+                f"{path.name} in {str(folder)!r} is damaged, so that nothing says which run its results are of; choose "
+                "another folder or remove it."
+            ) from None
+        known = None
+    if known is not None and known != json.loads(json.dumps(recipe)):
         raise InputError(
             f"{str(folder)!r} holds a run with another recipe ({path.name}); choose another folder or remove it."
         )
-    path.write_text(json.dumps(recipe, indent=1))
+    _write_whole(path, json.dumps(recipe, indent=1))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _move_aside(path: Path, reason: str) -> None:
+    damaged = path.with_name(f"{path.name}.damaged")
+    path.replace(damaged)
+    warnings.warn(
+        f"{str(path)!r} is moved to {damaged.name} and made again: {reason.splitlines()[0] if reason else 'damaged'}",
+        FitFileWarning,
+        stacklevel=4,
+    )
 
 
 def run_tasks(
@@ -120,7 +174,9 @@ def run_tasks(
     {'four': 4, 'eight': 8}
     """
     done: dict[str, Any] = {}
-    left = {name: arguments for name, arguments in tasks.items() if store is None or not store.has(name)}
+    if store is not None:
+        done = {name: result for name in tasks if (result := store.found(name)) is not None}
+    left = {name: arguments for name, arguments in tasks.items() if name not in done}
     bar = {"desc": unit, "total": len(tasks), "initial": len(tasks) - len(left), "disable": not progress}
     # Run a single task in this process. But isolate the last task of several: it may be the one that killed a worker.
     processes = n_jobs if len(tasks) > 1 else 1
@@ -139,7 +195,7 @@ def run_tasks(
     except BaseException as stop:
         stop.add_note(_what_is_kept(tasks, store, unit))
         raise
-    return {name: done[name] if store is None else store.read(store.path(name)) for name in tasks}
+    return {name: done[name] if name in done else store.read(store.path(name)) for name in tasks}  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True)

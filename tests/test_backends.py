@@ -53,7 +53,7 @@ def test_histograms_are_the_same_bytes(name, request, tmp_path):
     simulate_histograms(ddm, RECIPE, tmp_path / "serial", QUIET)
     with backend(name, request):
         simulate_histograms(ddm, RECIPE, tmp_path / name, QUIET)
-    files = sorted(path.name for path in (tmp_path / name).iterdir())
+    files = sorted(path.name for path in (tmp_path / name).iterdir() if path.suffix != ".sha256")
     assert files == [f"histograms-000{shard}.safetensors" for shard in range(4)]
     for file in files:
         assert (tmp_path / "serial" / file).read_bytes() == (tmp_path / name / file).read_bytes()

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from seeded import fails_at_3, interrupted_at_3, killed_always, normal, recorded
 
 from hddm_sbi import parallel
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import FitFileWarning, InputError
 from hddm_sbi.parallel import ResultStore, WorkerWarning, check_recipe, run_folder, run_tasks
 
 SEEDS = {f"seed-{seed}": (seed,) for seed in range(6)}
@@ -103,3 +103,32 @@ def test_a_temporary_folder_outlives_only_a_run_that_fails(tmp_path, monkeypatch
     with pytest.raises(ValueError, match="unlucky"), run_folder(None) as folder:
         run_tasks(fails_at_3, with_folder(tmp_path), arrays(folder), progress=False)
     assert len(list(folder.glob("*.safetensors"))) == 3
+
+
+def _kept(folder, results):
+    write, read = lambda result, path: path.write_text(str(result)), lambda path: int(path.read_text())
+    store = ResultStore(folder, ".txt", write, read)
+    calls = []
+    return run_tasks(lambda x: calls.append(x) or results + x, {"a": (1,), "b": (2,)}, store, progress=False), calls
+
+
+@pytest.mark.parametrize("damage", [b"", b"1", b"hello", b"101 ", b"\xff"])
+def test_a_damaged_result_is_moved_aside_and_made_again(tmp_path, damage):
+    assert _kept(tmp_path, 100) == ({"a": 101, "b": 102}, [1, 2])
+    assert _kept(tmp_path, 100) == ({"a": 101, "b": 102}, [])
+    (tmp_path / "a.txt").write_bytes(damage)
+    with pytest.warns(FitFileWarning, match=r"a\.txt' is moved to a\.txt\.damaged and made again"):
+        assert _kept(tmp_path, 100) == ({"a": 101, "b": 102}, [1])
+    assert (tmp_path / "a.txt.damaged").read_bytes() == damage
+    assert _kept(tmp_path, 100) == ({"a": 101, "b": 102}, [])
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff"])
+def test_a_damaged_recipe_does_not_vouch_for_results(tmp_path, damage):
+    check_recipe(tmp_path, {"seed": 1})
+    (tmp_path / "recipe.json").write_bytes(damage)
+    check_recipe(tmp_path, {"seed": 2})
+    _kept(tmp_path, 100)
+    (tmp_path / "recipe.json").write_bytes(damage)
+    with pytest.raises(InputError, match=r"recipe\.json in .* is damaged"):
+        check_recipe(tmp_path, {"seed": 2})

@@ -41,9 +41,16 @@ def check_columns(data: pd.DataFrame, used: Sequence[str], outcomes: Sequence[st
     if twice:
         raise InputError(f"column names must be unique; {', '.join(map(repr, twice))} occurs more than once.")
     for column in dict.fromkeys(used):
-        _check_column(data, column, OMISSION if column in outcomes else "Fill them in, or leave out those rows.")
+        if column not in data.columns:
+            near = did_you_mean(str(column), [str(name) for name in data.columns])
+            listed = ", ".join(map(str, data.columns))
+            raise InputError(f"the data have no column {column!r}{near} Columns: {listed}.")
     frame = data[[column for column in data.columns if column in used]].reset_index(drop=True)
-    return frame.assign(**{column: plain(frame[column]) for column in frame.columns if isinstance(column, str)})
+    frame = frame.assign(**{column: plain(frame[column]) for column in frame.columns if isinstance(column, str)})
+    for column in dict.fromkeys(used):
+        remedy = OMISSION if column in outcomes else "Fill them in, or leave out those rows."
+        _check_complete(frame[column], column, remedy)
+    return frame
 
 
 def plain(column: pd.Series[Any]) -> pd.Series[Any]:
@@ -74,7 +81,10 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
     if not all(isinstance(cell, numbers.Number) and not isinstance(cell, bool | complex) for cell in cells):
         return column
     whole = all(isinstance(cell, numbers.Integral) and abs(int(cell)) < 2**63 for cell in cells)
-    return column.astype(np.int64 if whole else np.float64)
+    try:
+        return column.astype(np.int64 if whole else np.float64)
+    except (TypeError, ValueError, ArithmeticError) as reason:
+        raise InputError(f"column {column.name!r} holds numbers that cannot be used ({reason}).") from reason
 
 
 def is_hashable(cell: object) -> bool:
@@ -86,15 +96,12 @@ def is_hashable(cell: object) -> bool:
     return True
 
 
-def _check_column(data: pd.DataFrame, column: str, remedy: str) -> None:
-    """Raise InputError where a column is absent, has missing values, or is infinite somewhere."""
-    if column not in data.columns:
-        names = [str(name) for name in data.columns]
-        raise InputError(
-            f"the data have no column {column!r}{did_you_mean(str(column), names)} Columns: {', '.join(names)}."
-        )
-    values = data[column]
-    missing = np.flatnonzero(values.isna())
+def _check_complete(values: pd.Series[Any], column: str, remedy: str) -> None:
+    """Raise InputError where a column has missing values, or is infinite somewhere."""
+    try:
+        missing = np.flatnonzero(values.isna())
+    except ArithmeticError as reason:
+        raise InputError(f"column {column!r} holds numbers that cannot be used ({reason}).") from reason
     if missing.size:
         raise InputError(f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. {remedy}")
     if pd.api.types.is_float_dtype(values.dtype):
