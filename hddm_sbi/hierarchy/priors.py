@@ -94,9 +94,12 @@ def user_priors(
             f"priors must be None, the name of a prior set, or a dict of coefficient name -> Pyro distribution; got "
             f"{priors!r}."
         )
+    # formulae writes I(age / 10) with spaces, and a file has another sign for the slash.
+    names = {_squeezed(name): name for name in defaults}
     chosen: dict[str, TorchDistribution] = {}
     for key, prior in priors.items():
-        name = f"{key}_Intercept" if key in links and f"{key}_Intercept" in defaults else key
+        written = names.get(_squeezed(str(key)), key)
+        name = f"{key}_Intercept" if key in links and f"{key}_Intercept" in defaults else written
         if name not in defaults:
             hint = did_you_mean(str(name), list(defaults))
             raise InputError(
@@ -107,12 +110,16 @@ def user_priors(
         checked = _one_density(name, prior, levels[name])
         parameter = name.removesuffix("_Intercept") if name.endswith("_Intercept") else ""
         link = links.get(parameter, "identity")
-        if name != key:
+        if name != written:
             chosen[name] = _on_natural_scale(str(key), link, checked)
         else:
             _check_support(name, parameter, link, checked, defaults[name])
             chosen[name] = checked
     return chosen
+
+
+def _squeezed(name: str) -> str:
+    return "".join(letter for letter in name if letter not in " /\u2215")
 
 
 def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
