@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -26,8 +27,9 @@ from hddm_sbi.types import Array
 Route = Literal["compiled", "eager"]
 Evaluate = Callable[[Array], tuple[float, Array]]
 Potential = Callable[[Tensor], tuple[Tensor, Tensor]]
-#: how far from the start compiled and eager evaluations are compared, and how closely they must agree.
-_NEAR, _SAME = 1e-3, 1e-6
+#: how far from the start compiled and eager evaluations are compared, and how closely they must agree: networks of sbi
+#: are in single precision when Pyro runs them.
+_NEAR, _SAME = 0.05, 1e-3
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,12 @@ def _agree(one: Evaluate, other: Evaluate, x0: Array) -> bool:
 
 
 def _on_arrays(potential: Potential) -> Evaluate:
+    one_at_a_time = Lock()
+
     def evaluate(x: Array) -> tuple[float, Array]:
-        log_density, gradient = potential(torch.from_numpy(x))
+        # Pyro's handlers are global: it evaluates a model for one thread at a time.
+        with one_at_a_time:
+            log_density, gradient = potential(torch.from_numpy(x))
         return float(log_density), gradient.numpy()
 
     return evaluate

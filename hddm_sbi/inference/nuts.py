@@ -129,7 +129,10 @@ class Chain:
     @property
     def n_traced(self) -> int:
         """Draws after tuning that are in the trace of a chain that has ended."""
-        return 0 if self.trace is None else min(int(self.trace.sample_stats.sizes["draw"]), max(self.n_kept, 0))
+        # A chain that is stopped while it tunes has a trace without statistics.
+        if self.trace is None or "sample_stats" not in self.trace:
+            return 0
+        return min(int(self.trace.sample_stats.sizes["draw"]), max(self.n_kept, 0))
 
     def _evaluate(self, y: Array) -> tuple[float, Array]:
         if self._thread_state is None:

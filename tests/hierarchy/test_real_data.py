@@ -6,6 +6,7 @@ below 1e-4 for all numbers here together.
 
 from pathlib import Path
 
+import arviz as az
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,7 +62,7 @@ def compare(posterior, reference: pd.DataFrame) -> None:
     for row in reference.itertuples():
         draws = ours[row.param]
         # Draws on alternating sides of the mean make it, and not the sd, more precise than as many independent ones.
-        ess, ess_of_sd = (float(inference_data.az.ess(draws.reshape(chains, -1), method=how)) for how in ("bulk", "sd"))
+        ess, ess_of_sd = (float(az.ess(draws.reshape(chains, -1), method=how)) for how in ("bulk", "sd"))
         se = np.hypot(row.sd / np.sqrt(row.ess), draws.std() / np.sqrt(ess))
         assert abs(draws.mean() - row.mean) < 5 * se, (row.param, draws.mean(), row.mean, se)
         assert abs(np.log(draws.std() / row.sd)) < 5 * np.sqrt(1 / ess_of_sd + 1 / row.ess), (

@@ -199,7 +199,15 @@ def functions(x):
         p.exp2(), p.log2(), p.log10(), torch.atan2(x, p), p.erfinv(), special.erfcx(x), special.ndtri(p),
         special.log_ndtr(3 * x), torch.i0(x), special.i0e(x), special.i1(x), special.i1e(x),
     ]  # fmt: skip
-    steps = [x.trunc(), x.floor(), x.ceil(), (3 * x).long().double(), special.bessel_j0(x), special.bessel_j1(x)]
+    steps = [
+        (7 * x).remainder(2),
+        x.trunc(),
+        x.floor(),
+        x.ceil(),
+        (3 * x).long().double(),
+        special.bessel_j0(x),
+        special.bessel_j1(x),
+    ]
     compound = [
         torch.addcmul(x, p, p, value=2), torch.lerp(x, p, 0.3), special.entr(p), functional.gelu(x),
         functional.elu(x), torch.hypot(x, p), x.std(), x.var(), torch.linalg.vector_norm(x), x.softmax(0),
@@ -372,6 +380,7 @@ def test_what_cannot_be_compiled_runs_in_pyro_and_says_why(model, reason):
     assert len(caught) == 1
     assert "\n" not in str(caught[0].message)
     assert density.path == "eager"
+    assert hs.sample(density, draws=3, tune=3, chains=3).x.shape[:2] == (3, 3)
 
 
 # The compiled function as a thing.

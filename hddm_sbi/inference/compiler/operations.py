@@ -52,6 +52,11 @@ def _sigmoid(p: Program, x: Tensor) -> Tensor:
     return p.apply(on.DIV, 1.0, p.apply(on.ADD, 1.0, p.apply(on.EXP, p.apply(on.MUL, x, -1.0))))
 
 
+def _remainder(p: Program, x: Any, y: Any) -> Tensor:
+    """What whole multiples of y, rounded down, leave of x."""
+    return p.apply(on.SUB, x, p.apply(on.MUL, _function("floor")(p, p.apply(on.DIV, x, y)), y))
+
+
 def _clamp(p: Program, x: Any, low: Any = None, high: Any = None, **named: Any) -> Tensor:
     low, high = named.get("min", low), named.get("max", high)
     x = x if low is None else p.apply(on.MAXIMUM, x, low)
@@ -93,6 +98,7 @@ POINTWISE: dict[str, Rule] = {
     "clamp_max": _pointwise(on.MINIMUM),
     "relu": lambda p, x: p.apply(on.MAXIMUM, x, 0.0),
     "pow": _power,
+    "remainder": _remainder,
     "sqrt": _pointwise(on.SQRT),
     "rsqrt": lambda p, x: p.apply(on.DIV, 1.0, p.apply(on.SQRT, x)),
     "exp": _pointwise(on.EXP),
