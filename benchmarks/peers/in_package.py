@@ -6,7 +6,7 @@ import torch
 
 import hddm_sbi as hs
 from benchmarks.peers.task import Task, cpu, least_bulk_ess, milliseconds, say
-from hddm_sbi.data.trials import read_table
+from hddm_sbi.data import read_table
 from hddm_sbi.inference import inference_data
 
 

@@ -141,7 +141,7 @@ def spoilt(table: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
     [
         ("x", "high", r"column 'x' must be a finite number; got 'high' in row 4"),
         ("x", np.nan, r"column 'x' has missing values in row 4"),
-        ("x", np.inf, r"column 'x' must be a finite number; got inf in row 4"),
+        ("x", np.inf, r"column 'x' is infinite in row 4 \(0 = first\); expected finite numbers"),
         ("grams", 0.0, r"column 'grams' must be a positive, finite number; got 0.0 in row 4"),
         ("side", "up", r"column 'side' must be one of 'left', 'right'; got 'up' in row 4"),
     ],

@@ -71,7 +71,7 @@ def formula_model(name):
         chosen = {
             "v_Intercept": dist.StudentT(3.0, 0.0, 1.0),
             "v_condition": dist.Laplace(0.0, 1.0),
-            "a_Intercept": dist.Uniform(-1.0, 1.0),
+            "a": dist.Uniform(0.3, 3.0),
             "z_Intercept": dist.Cauchy(0.0, 1.0),
             "v_1|subject_sigma": dist.HalfCauchy(1.0),
             "a_1|subject_sigma": dist.InverseGamma(2.0, 0.3),

@@ -111,7 +111,7 @@ def test_without_a_folder_that_can_be_written_it_works_and_says_so_once(package,
 
 
 def test_two_processes_at_an_empty_cache_agree(package):
-    command = [sys.executable, "-c", RUN, str(package)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    command, environment = [sys.executable, "-c", RUN, str(package)], {**os.environ, "NUMBA_CACHE_DIR": ""}
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     assert [float(each.communicate()[0].split()[0]) for each in both] == [6.0, 6.0]
     assert run(package)[:2] == (6.0, True)

@@ -71,7 +71,7 @@ def test_run_stopped_while_simulating_goes_on(tmp_path, monkeypatch):
         stop_at(patch, histograms, "_histogram_shard", 2)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
-    kept = sorted(path.name for path in (tmp_path / "stopped").glob("histograms-*"))
+    kept = sorted(path.name for path in (tmp_path / "stopped").glob("histograms-*.safetensors"))
     assert kept == ["histograms-0000.safetensors", "histograms-0001.safetensors"]
     with monkeypatch.context() as patch:
         stop_at(patch, histograms, "_histogram_shard", 1)

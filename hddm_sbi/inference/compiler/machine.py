@@ -67,7 +67,7 @@ def plus(typing_context, pointer, places):  # type: ignore[no-untyped-def]  # no
 
 
 # Pointers, not arrays: an array would check and count every use, which takes ten times as long as a short loop.
-# One branch and one loop for each operation: to choose the operation inside the loop would cost more than to compute it.
+# A branch and a loop for each operation: to choose it inside the loop would cost more than to compute it.
 @nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def _pointwise(op: int, function: int, o: Any, a: Any, b: Any, c: Any, n: int) -> None:
     if op == ADD:
