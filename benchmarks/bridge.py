@@ -68,17 +68,17 @@ def cookie_model(likelihood: Callable[[Tensor], dist.TorchDistribution], n: int,
 
 
 def compare_models(estimator: torch.nn.Module, n_locations: int) -> None:
-    """The whole hierarchical model: sbi's wrapper in eager Pyro, ours on the fast path (sbi's cannot be traced)."""
+    """The whole hierarchical model: sbi's wrapper in eager Pyro, ours on the fast path (sbi's cannot be compiled)."""
     from sbi.utils.pyroutils import to_pyro_distribution
 
     (log_rate, index), x = cookies(n_locations)
     start = {"mu": torch.tensor(8.0), "sigma": torch.tensor(1.0), "rate": log_rate.exp().squeeze(-1)}
     theirs = cookie_model(lambda c: to_pyro_distribution(estimator, c[index].float()), n_locations, x)
     ours = cookie_model(lambda c: hs.SBIToPyro(estimator, c, index=index), n_locations, x.squeeze(-1))
-    eager, traced = hs.flatten(theirs, start, path="eager"), hs.flatten(ours, start)
-    slow, fast = (best_seconds(lambda f=f: f(f.start), 40) for f in (eager, traced))
+    eager, compiled = hs.flatten(theirs, start, path="eager"), hs.flatten(ours, start)
+    slow, fast = (best_seconds(lambda f=f: f(f.start), 40) for f in (eager, compiled))
     print(
-        f"  cookie model, {n_locations:3d} locations x 30: sbi in Pyro {slow * 1e3:6.2f} ms, ours {traced.path}, "
+        f"  cookie model, {n_locations:3d} locations x 30: sbi in Pyro {slow * 1e3:6.2f} ms, ours {compiled.path}, "
         f"{slow / fast:5.1f} times as fast"
     )
 

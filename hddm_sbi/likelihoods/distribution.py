@@ -188,7 +188,7 @@ def _distinct(condition: Tensor, index: ArrayLike | None) -> tuple[Tensor, Index
 
     Which rows are the same follows from how they came about (index, expand), never from their values where gradients
     are needed: two parameters that happen to be equal, as at the start of a chain, have different gradients. For the
-    same reason the pattern is numpy's: a constant when the log density is traced.
+    same reason the pattern is numpy's: a constant when the log density is recorded.
     """
     once = condition[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in condition.stride()[:-1])]
     rows = once.reshape(-1, condition.shape[-1])

@@ -20,8 +20,6 @@ from hddm_sbi.inference.compiler import machine
 from hddm_sbi.numerics import operators
 from hddm_sbi.numerics.operators import Kernel, address
 
-#: modules whose functions become part of an entry: their text is part of the cache key.
-_PARTS = (machine, operators)
 #: source -> function, for as long as the process lives: programs have only its address.
 _ENTRIES: dict[str, Any] = {}
 
@@ -74,20 +72,12 @@ def _compiled(source: str, types_by_name: dict[str, types.Type]) -> Any:
     namespace |= {"carray": nb.carray, **types_by_name}  # type: ignore[attr-defined]
     exec(compile(source, str(path or "<kernel entry>"), "exec"), namespace)
     function = namespace["enter"]
-    try:
-        return nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)(function)
-    except Exception:
-        # A cache that cannot be used (a full disk, a broken file) does not prevent compiling.
-        return nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy")(function)
+    return nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)(function)
 
 
 def _file(source: str) -> Path | None:
-    """A file with this source, beside which Numba keeps the machine code; None where no folder can be written.
-
-    Its name is a hash of what the machine code depends on and Numba does not look at.
-    """
-    texts = [Path(str(file)).read_text() for file in (__file__, *(module.__file__ for module in _PARTS))]
-    name = hashlib.sha256("\0".join([source, *texts, nb.__version__]).encode()).hexdigest()[:32]
+    """A file with this source, beside which Numba keeps the machine code; None where no folder can be written."""
+    name = hashlib.sha256(source.encode()).hexdigest()[:32]
     folder = Path(config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "kernels"  # type: ignore[attr-defined]
     path = folder / f"{name}.py"
     try:

@@ -124,7 +124,7 @@ def normals(estimator: MixtureDensityEstimator, rows: Tensor) -> Tensor | None:
     """
     if estimator.input_shape.numel() > 1 or estimator._prior_transform is not None:
         return None
-    # sbi multiplies 1 x 1 matrices, and checks them, which cannot be traced.
+    # sbi multiplies 1 x 1 matrices, and checks them, which cannot be compiled.
     net = estimator.net
     hidden = net._hidden_net(estimator.embedding_net(rows))
     root = functional.softplus(net._unconstrained_diagonal_layer(hidden))

@@ -42,7 +42,7 @@ class Flow:
 def log_prob(flow: Flow, x: Tensor, row: NDArray[np.int64]) -> Tensor:
     """Log density of a flow of one number, (n,): splines once per row, one bin per outcome.
 
-    nflows and zuko look at every knot for every outcome, and nflows picks outcomes by value, which cannot be traced.
+    nflows and zuko look at every knot for every outcome, and nflows picks outcomes by value, which cannot be compiled.
     """
     y, slope, place = x.reshape(-1), x.new_ones(len(x)), torch.tensor(row)
     knots = _extended(flow.splines)
