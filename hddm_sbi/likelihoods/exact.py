@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
-from hddm_sbi.numerics.operators import KERNELS, Kernel
+from hddm_sbi.numerics.operators import Kernel, operator
 from hddm_sbi.numerics.vecmath import dot, lapse_law, mix_lapse, total_of
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array
@@ -68,8 +68,7 @@ def _cells(
 _DENSITIES: dict[str, Callable[..., None]] = {}
 
 
-@torch.library.custom_op("hddm_sbi::exact_cells", mutates_args=())
-def exact_cells(
+def _forward(
     theta: Tensor, lapse: Tensor, lapse_density: float, starts: Tensor, n_choices: int, rt: Tensor, kernel: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log likelihood of every cell, its gradient by theta, and by the lapse probability."""
@@ -89,15 +88,8 @@ def exact_cells(
     return torch.from_numpy(total), torch.from_numpy(grad), torch.from_numpy(grad_lapse)
 
 
-@exact_cells.register_fake
-def _(
-    theta: Tensor, lapse: Tensor, lapse_density: float, starts: Tensor, n_choices: int, rt: Tensor, kernel: str
-) -> tuple[Tensor, Tensor, Tensor]:
+def _shapes(theta: Tensor, *given: object) -> tuple[Tensor, Tensor, Tensor]:
     return theta.new_empty(theta.shape[0]), theta.new_empty(theta.shape), theta.new_empty(theta.shape[0])
-
-
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output[1:])
 
 
 def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
@@ -105,8 +97,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     return upstream.unsqueeze(-1) * grad, (upstream * grad_lapse).sum(), None, None, None, None, None
 
 
-exact_cells.register_autograd(_backward, setup_context=_save)
-KERNELS["hddm_sbi::exact_cells"] = Kernel(_cells, _DENSITIES, _DENSITY)
+exact_cells = operator("hddm_sbi::exact_cells", Kernel(_cells, _DENSITIES, _DENSITY), _forward, _shapes, _backward)
 
 
 class ExactLikelihood(DecisionLikelihood):

@@ -21,7 +21,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from numba.core import caching
+from numba.core import caching, config
 from numba.core.dispatcher import Dispatcher
 from typing_extensions import override
 
@@ -30,6 +30,9 @@ _DIGEST = hashlib.sha256().digest_size
 #: Numba's cache, without its types: its own locators, and its files.
 _numba: Any = caching
 _locators, _plain_file = tuple(_numba.CacheImpl._locator_classes), _numba.IndexDataCacheFile
+#: folder of a source file, and the one that the user names -> folder of Numba's cache. Numba would write a file into it
+#: for every function, to see whether it can.
+_FOLDERS: dict[tuple[str, str], str] = {}
 
 
 class SourceLocator:
@@ -60,8 +63,11 @@ class SourceLocator:
         """The locator of a function of ours, None of any other."""
         if not function.__module__.startswith(_PACKAGE):
             return None
-        found = next((there for kind in _locators if (there := kind.from_function(function, file))), None)
-        return cls(function, file, found.get_cache_path() if found else _folder_of_this_process())
+        key = str(Path(file).parent), config.CACHE_DIR
+        if key not in _FOLDERS:
+            found = next((there for kind in _locators if (there := kind.from_function(function, file))), None)
+            _FOLDERS[key] = found.get_cache_path() if found else _folder_of_this_process()
+        return cls(function, file, _FOLDERS[key])
 
 
 class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -23,8 +24,31 @@ class Kernel:
     named_type: types.FunctionType | None = None
 
 
-#: torch operator, "namespace::name" -> its kernel. A kernel registers itself where its operator is defined.
+#: torch operator, "namespace::name" -> its kernel.
 KERNELS: dict[str, Kernel] = {}
+
+
+def operator(
+    name: str, kernel: Kernel, forward: Callable[..., Any], shapes: Callable[..., Any], backward: Callable[..., Any]
+) -> Any:
+    """Define a torch operator, which autograd and the compiler know, and return it.
+
+    name: "namespace::name". forward: computes the results by the kernel; its annotations are the operator's. The first
+    result is differentiable, the others are what backward needs. shapes: results without values, for torch's "meta" device.
+    backward: from a context whose `saved_tensors` are the others, and the gradient of the first result.
+    """
+    # `torch.library.custom_op` does the same, but its operators import torch's compiler when they are first called: 1.2 s.
+    torch.library.define(name, torch.library.infer_schema(forward, mutates_args=()))
+    torch.library.impl(name, "default", forward)
+    torch.library.impl(name, "Meta", shapes)
+    torch.library.register_autograd(name, backward, setup_context=_save)
+    KERNELS[name] = kernel
+    namespace, _, short = name.partition("::")
+    return getattr(getattr(torch.ops, namespace), short).default
+
+
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[torch.Tensor, ...]) -> None:
+    ctx.save_for_backward(*output[1:])
 
 
 def address(function: Any, signature: Any) -> int:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,26 @@ def _sign(p: Program, x: Tensor) -> Tensor:
 
 def _sigmoid(p: Program, x: Tensor) -> Tensor:
     return p.apply(on.DIV, 1.0, p.apply(on.ADD, 1.0, p.apply(on.EXP, p.apply(on.MUL, x, -1.0))))
+
+
+def _sigmoid_backward(p: Program, upstream: Any, y: Any) -> Tensor:
+    return p.apply(on.MUL, upstream, p.apply(on.MUL, y, p.apply(on.SUB, 1.0, y)))
+
+
+def _tanh_backward(p: Program, upstream: Any, y: Any) -> Tensor:
+    return p.apply(on.MUL, upstream, p.apply(on.SUB, 1.0, p.apply(on.MUL, y, y)))
+
+
+def _softplus(p: Program, x: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
+    scaled = _scaled(p, x, beta)
+    soft = p.apply(on.DIV, _function("log1p")(p, p.apply(on.EXP, scaled)), float(beta))
+    return p.apply(on.WHERE, p.apply(on.LT, float(threshold), scaled), x, soft)
+
+
+def _softplus_backward(p: Program, upstream: Tensor, x: Tensor, beta: float, threshold: float) -> Tensor:
+    scaled = _scaled(p, x, beta)
+    soft = p.apply(on.MUL, upstream, _sigmoid(p, scaled))
+    return p.apply(on.WHERE, p.apply(on.LT, float(threshold), scaled), upstream, soft)
 
 
 def _remainder(p: Program, x: Any, y: Any) -> Tensor:
@@ -104,6 +125,10 @@ POINTWISE: dict[str, Rule] = {
     "exp": _pointwise(on.EXP),
     "log": _pointwise(on.LOG),
     "sigmoid": _sigmoid,
+    "sigmoid_backward": _sigmoid_backward,
+    "tanh_backward": _tanh_backward,
+    "softplus": _softplus,
+    "softplus_backward": _softplus_backward,
     "eq": _pointwise(on.EQ),
     "ne": _pointwise(on.NE),
     "lt": _pointwise(on.LT),
@@ -119,6 +144,7 @@ POINTWISE: dict[str, Rule] = {
     "logical_not": lambda p, x: p.apply(on.EQ, x, 0.0),
     "bitwise_not": lambda p, x: p.apply(on.EQ, x, 0.0),
     "where": _pointwise(on.WHERE),
+    "masked_fill": lambda p, x, mask, value: p.apply(on.WHERE, mask, value, x),
     "_to_copy": _convert,
     **{name: _function(name) for name in FUNCTIONS},
 }
@@ -206,7 +232,7 @@ def _solve_triangular(
         turned = [p.tensor(t).transpose(-1, -2) for t in (a, b)]
         return _solve_triangular(p, *turned, upper=not upper, unitriangular=unitriangular).transpose(-1, -2)
     a, b, n = p.tensor(a), p.tensor(b), a.shape[-1]
-    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     x, minus = p.copy(b.expand(*batch, *b.shape[-2:])), p.apply(on.MUL, a.expand(*batch, n, n), -1.0)
     for row in range(n - 1, -1, -1) if upper else range(n):
         first, others = (row + 1, n - 1 - row) if upper else (0, row)
@@ -313,6 +339,7 @@ PARTS: dict[str, Rule] = {
     "_unsafe_view": _reshape,
     "select_backward": _into_zeros(aten.select.int),
     "slice_backward": _into_zeros(aten.slice.Tensor),
+    "diagonal_backward": _into_zeros(aten.diagonal.default),
     "select_scatter": _into(aten.select.int),
     "slice_scatter": _into(aten.slice.Tensor),
     "diagonal_scatter": _into(aten.diagonal.default),
@@ -340,7 +367,7 @@ def _places(p: Program, x: Tensor, indices: Sequence[Any]) -> tuple[Tensor, Tens
     rest = [d for d in range(x.ndim) if d not in used]
     # torch puts the dimensions of index tensors that are not neighbours first.
     lead = used[0] if used == list(range(used[0], used[-1] + 1)) else 0
-    wide = torch.broadcast_shapes(*(indices[d].shape for d in used))
+    wide = np.broadcast_shapes(*(indices[d].shape for d in used))
     shift: Any = 0
     for d in used:
         shift = _add(p, shift, _far(p, indices[d], x.shape[d], x.stride(d)))

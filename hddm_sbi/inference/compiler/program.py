@@ -155,7 +155,8 @@ class Program:
         tensors = [self.tensor(x) for x in operands]
         key = operation, function, *((x.storage_offset(), x.shape, x.stride()) for x in tensors)
         if key not in self._applied:
-            shape = torch.broadcast_shapes(*(x.shape for x in tensors))
+            # torch's own function of that name imports SymPy.
+            shape = np.broadcast_shapes(*(x.shape for x in tensors))
             self._applied[key] = self.allocate(shape)
             self.instruct(operation, self._applied[key], *(x.expand(shape) for x in tensors), function=function)
         return self._applied[key]

@@ -39,6 +39,11 @@ _SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros"
 class _Recorder(TorchDispatchMode):
     """Knows, for every tensor that depends on the vector, the tensor of the program that has its elements."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Or torch imports its own compiler to keep it away from here: 1.2 s.
+        return False
+
     def __init__(self, x: Tensor) -> None:
         super().__init__()
         self.program = Program()

@@ -21,7 +21,7 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
     perceptron,
 )
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.operators import KERNELS, Kernel
+from hddm_sbi.numerics.operators import Kernel, operator
 from hddm_sbi.numerics.vecmath import FAST, lapse_law
 from hddm_sbi.types import Array, Index
 
@@ -259,8 +259,7 @@ def _cells(
             _scored_back(x, net.score, memory, g_x)
 
 
-@torch.library.custom_op("hddm_sbi::neural_cells", mutates_args=())
-def neural_cells(
+def _forward(
     views: Tensor,
     density_x: Tensor,
     score_x: Tensor,
@@ -295,14 +294,9 @@ def neural_cells(
     return total, *gradients  # type: ignore[return-value]
 
 
-@neural_cells.register_fake
-def _(views: Tensor, density_x: Tensor, score_x: Tensor, *given: Any) -> tuple[Tensor, ...]:
+def _shapes(views: Tensor, density_x: Tensor, score_x: Tensor, *given: Any) -> tuple[Tensor, ...]:
     s, t0, clock = given[5:8]
     return tuple(torch.empty_like(x) for x in (t0, views, density_x, score_x, s, t0, clock, t0, t0))
-
-
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*output[1:])
 
 
 def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
@@ -314,5 +308,4 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     return *inputs, *[None] * 5, *by_cell, None, by_lapse, *[None] * 3
 
 
-neural_cells.register_autograd(_backward, setup_context=_save)
-KERNELS["hddm_sbi::neural_cells"] = Kernel(_cells)
+neural_cells = operator("hddm_sbi::neural_cells", Kernel(_cells), _forward, _shapes, _backward)
