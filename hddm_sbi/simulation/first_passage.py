@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numba as nb
 import numpy as np
+from scipy.interpolate import CubicSpline
 
 from hddm_sbi.types import Array
 
@@ -60,7 +60,7 @@ class Passage:
     def log_density(self, t: Array) -> tuple[Array, Array]:
         """log density and its slope in t, each (n_choices, n), at any times t (n,) in (0, t_max], by cubic splines."""
         inner = slice(int(np.searchsorted((self.density > _SMALLEST).all(0), True)), None)
-        spline = _spline(np.sqrt(self.t[inner]), np.log(np.maximum(self.density[:, inner], _SMALLEST)))
+        spline = CubicSpline(np.sqrt(self.t[inner]), np.log(np.maximum(self.density[:, inner], _SMALLEST)), axis=1)
         root = np.sqrt(t)
         return np.asarray(spline(root)), np.asarray(spline(root, 1) / (2.0 * root))
 
@@ -69,17 +69,9 @@ class Passage:
         if width == 0.0:
             return self
         root = np.sqrt(self.t)
-        mass = _spline(root, 2.0 * root * self.density).antiderivative()
+        mass = CubicSpline(root, 2.0 * root * self.density, axis=1).antiderivative()
         before = np.sqrt(np.clip(self.t - width, 0.0, self.t[-1]))
         return Passage(self.t, np.asarray((mass(root) - mass(before)) / width))
-
-
-def _spline(x: Array, y: Array) -> Any:
-    """Cubic splines through y (n_choices, n) at x (n,)."""
-    # A quarter of a second, for likelihoods that are made from solved equations only.
-    from scipy.interpolate import CubicSpline
-
-    return CubicSpline(x, y, axis=1)
 
 
 def grid(t_max: float, n: int) -> Array:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from hddm_sbi.hierarchy.pilot.blocks import Block
@@ -21,9 +22,6 @@ def find_mode(
     hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array], only: int | None = None
 ) -> list[Array]:
     """Where likelihood times priors is largest, (levels, K) of every block, searched from `at`, or in one only."""
-    # A fifth of a second, which constructing a model does without.
-    from scipy.optimize import minimize
-
     free = range(len(blocks)) if only is None else [only]
     maps = [np.linalg.cholesky(blocks[i].covariance) for i in free]
     first = [np.linalg.solve(m, at[i][:, :, None])[:, :, 0] for m, i in zip(maps, free, strict=True)]

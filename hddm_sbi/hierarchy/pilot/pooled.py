@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from hddm_sbi.hierarchy.link import onto_box, to_link
@@ -35,9 +36,6 @@ class PooledFit:
 
 def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
     """Maximum likelihood of one theta for all trials (at most 20 000 of them, evenly spaced), lapses included."""
-    # A fifth of a second, which constructing a model does without.
-    from scipy.optimize import minimize
-
     fixed, condition = _conditions(hierarchy)
     trials = _pool(hierarchy, condition)
     n = len(trials.order)
