@@ -98,6 +98,7 @@ arguments = st.fixed_dictionaries(
         "lapse": st.one_of(st.sampled_from([0, 0.05, dist.Beta(1.0, 19.0)]), cells),
         "lapse_seconds": st.one_of(st.floats(), cells),
         "upper": st.one_of(st.sampled_from([1, "l"]), cells),
+        "choices": st.one_of(st.lists(st.one_of(st.sampled_from([1, -1, "l", "r"]), cells), max_size=3), cells),
         "centered": st.one_of(st.booleans(), cells),
         "rt": st.one_of(st.just("rt"), cells),
         "response": st.one_of(st.sampled_from(["response", "side"]), cells),

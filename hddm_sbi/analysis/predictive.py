@@ -65,9 +65,9 @@ def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100
     numbers = {"draw": np.repeat(np.arange(n), trials), "trial": np.tile(np.arange(trials), n)}
     taken = [*model.trials.predictors, *model.trials.outcomes]
     own = {name if name not in taken else f"{name}_": column for name, column in numbers.items()}
-    told = zip(model.trials.outcomes, model.simulator.labels(values.reshape(n * trials, -1)).values(), strict=True)
+    told = model.trials.labels(model.simulator, values.reshape(n * trials, -1))
     predictors = pd.concat([model.trials.frame[list(model.trials.predictors)]] * n, ignore_index=True)
-    return pd.concat([pd.DataFrame(own), predictors, pd.DataFrame(dict(told))], axis=1)
+    return pd.concat([pd.DataFrame(own), predictors, pd.DataFrame(told)], axis=1)
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import click
@@ -17,16 +18,22 @@ from hddm_sbi.cli.compare import compare
 from hddm_sbi.cli.demo import demo
 from hddm_sbi.cli.fit import fit
 from hddm_sbi.cli.models import models
-from hddm_sbi.cli.output import INTERRUPTED
+from hddm_sbi.cli.output import ELSEWHERE, INTERRUPTED
 from hddm_sbi.cli.predict import predict
 from hddm_sbi.cli.simulate import simulate
 from hddm_sbi.cli.summary import summary
 from hddm_sbi.cli.train import train
 from hddm_sbi.errors import InputError
 
+#: what may stand behind the name of an argument in a message: a list, a text, a number or a word.
+_VALUE = r"\[[^]]*\]|'[^']*'|[\w./-]*\w|\.\.\."
+
 
 class _Verbs(click.Group):
-    """Input errors become one message and exit code 2; an interrupt exit code 130. Notes say what is kept."""
+    """Input errors become one message and exit code 2; an interrupt exit code 130. Notes say what is kept.
+
+    A file that cannot be written or read becomes one message and exit code 1.
+    """
 
     @override
     def invoke(self, ctx: click.Context) -> Any:
@@ -42,6 +49,12 @@ class _Verbs(click.Group):
             )
             click.echo(" ".join([message, *getattr(stop, "__notes__", [])]), err=True)
             ctx.exit(2 if refused else INTERRUPTED)
+        except BrokenPipeError:
+            raise
+        except OSError as failure:
+            what = f"Error: {failure}; free some space, or choose another place."
+            click.echo(" ".join([what, *getattr(failure, "__notes__", [])]), err=True)
+            ctx.exit(ELSEWHERE)
 
 
 @contextmanager
@@ -64,10 +77,16 @@ def _termination_interrupts() -> Iterator[None]:
 
 def _in_flags(verb: click.Command | None, message: str) -> str:
     """A message with the flags of a verb for the arguments of Python: `--upper right` for `upper='right'`."""
-    options = [o for o in verb.params if isinstance(o, click.Option)] if verb else []
-    for option in options:
-        message = re.sub(rf"\b{option.name}=(?=\S)", f"{option.opts[-1]} ", message)
+    for option in (o for o in (verb.params if verb else ()) if isinstance(o, click.Option)):
+        message = re.sub(rf"\b{option.name}=({_VALUE})?", partial(_as_flag, option.opts[-1]), message)
     return message
+
+
+def _as_flag(flag: str, argument: re.Match[str]) -> str:
+    value = argument[1] or ""
+    if value.startswith("["):
+        value = ",".join(part.strip(" '") for part in value[1:-1].split(","))
+    return flag if value in ("", "True") else f"{flag} {value}"
 
 
 @click.group(

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from hddm_sbi.cli.output import check_writable, fit_and_write
+from hddm_sbi.cli.output import check_writable, fit_and_write, write_table
+from hddm_sbi.errors import InputError
 
 
 @click.command()
@@ -18,14 +19,17 @@ from hddm_sbi.cli.output import check_writable, fit_and_write
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bool) -> None:
     """Simulate an experiment, fit it, and write the posterior and four figures."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise InputError(f"the folder {str(out)!r} cannot be made ({reason}); choose another --out.") from reason
     check_writable(out / "fit.nc")
     from hddm_sbi.analysis.experiment import simulate_experiment
     from hddm_sbi.hierarchy.model import HierarchicalModel
     from hddm_sbi.presentation.report import write_figures
 
     experiment = simulate_experiment(subjects, trials, seed)
-    experiment.trials.to_csv(out / "trials.csv", index=False)
+    write_table(experiment.trials, out / "trials.csv")
     model = HierarchicalModel(experiment.formulas, experiment.trials)
     click.echo(repr(model))
     posterior = fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)

@@ -31,6 +31,7 @@ _SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "fol
 @click.option("--folder", type=click.Path(path_type=Path), default=None, help="Keeps the chains; goes on from there.")
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
+@click.option("--choices", default=None, help="The responses in the order of its choices: left,right,none.")
 @click.option("--rt-column", "rt", default="rt", show_default=True)
 @click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", type=float, default=None, help="Probability of a lapse trial. [default: 0.05]")
@@ -49,6 +50,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     data = read_table(trials)
     sampling = {name: options.pop(name) for name in _SAMPLING}
     options["upper"] = _as_in(data, options["response"], options["upper"])
+    if options["choices"] is not None:
+        options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]
     model = HierarchicalModel([formula, *more], data, **options)
     click.echo(repr(model))
     fit_and_write(model, output, progress=not quiet, **sampling)

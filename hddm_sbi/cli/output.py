@@ -17,11 +17,13 @@ import click
 from hddm_sbi.errors import FitFileWarning, InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
 INTERRUPTED = 130
-#: the result is whole, but not where it should be.
-_ELSEWHERE = 1
+#: the result is not where it should be: elsewhere and whole, or nowhere.
+ELSEWHERE = 1
 
 
 def check_writable(output: Path) -> None:
@@ -45,6 +47,16 @@ def warnings_shown(*categories: type[Warning]) -> Iterator[None]:
             click.echo(f"Warning: {warning.message}", err=True)
 
 
+def write_table(table: pd.DataFrame, output: Path | None) -> None:
+    """Write a table as CSV, a whole file or none; to standard output where none is named."""
+    if output is None:
+        table.to_csv(sys.stdout, index=False)
+        return
+    from hddm_sbi.inference import inference_data
+
+    inference_data.write_whole(table.to_csv(index=False).encode(), output)
+
+
 def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
     """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
     from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
@@ -61,7 +73,7 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
         )
         sys.exit(INTERRUPTED)
     if written != output:
-        sys.exit(_ELSEWHERE)
+        sys.exit(ELSEWHERE)
     click.echo(f"Posterior written to {output}")
     return posterior
 

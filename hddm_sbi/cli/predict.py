@@ -1,11 +1,10 @@
 """`hddm-sbi predict`: trials that a fit predicts, from its file, as CSV."""
 
-import sys
 from pathlib import Path
 
 import click
 
-from hddm_sbi.cli.output import check_writable, warnings_shown
+from hddm_sbi.cli.output import check_writable, warnings_shown, write_table
 from hddm_sbi.errors import FitFileWarning
 
 
@@ -28,4 +27,4 @@ def predict(fit: Path, output: Path | None, draws: int, seed: int, likelihood: P
 
     with warnings_shown(FitFileWarning):
         model, posterior = load_fit(fit, likelihood=likelihood)
-    predicted_table(model, posterior, draws, seed).to_csv(output or sys.stdout, index=False)
+    write_table(predicted_table(model, posterior, draws, seed), output)

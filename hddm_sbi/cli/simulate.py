@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from hddm_sbi.cli.output import check_writable
+from hddm_sbi.cli.output import check_writable, write_table
 from hddm_sbi.errors import InputError
 
 
@@ -30,4 +29,4 @@ def simulate(model: str, parameters: tuple[str, ...], n_trials: int, seed: int, 
             raise InputError(f"expected NAME=NUMBER, for instance v=1.5; got {text!r}.") from None
     import hddm_sbi as hs
 
-    hs.simulate(model, theta, n_trials, seed=seed).to_csv(output or sys.stdout, index=False)
+    write_table(hs.simulate(model, theta, n_trials, seed=seed), output)

@@ -3,7 +3,7 @@
 All is imported from here.
 """
 
-from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, ordered_levels
+from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import LEVELS, TABLE, Formula, build_designs, columns_used, parse_formulas
 from hddm_sbi.data.trials import Trials, check_codes, check_table
@@ -23,6 +23,7 @@ __all__ = [
     "check_table",
     "columns_used",
     "in_files",
+    "labels",
     "ordered_levels",
     "parse_formulas",
     "read_table",

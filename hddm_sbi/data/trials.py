@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
 from hddm_sbi.data.design import Cells, Label, find_cells, is_categorical, labels, ordered_levels, sort_values
@@ -29,7 +30,8 @@ class Trials:
     values: (n, k) float64, one column for each outcome of the model; categories by their position.
     frame: the columns that are used, as the caller gave them, with index 0 ... n-1.
     outcomes: names of the outcomes in the table, in the order of `values`. predictors: of its other columns, in the
-    order of first use. cells: trials that share every predictor.
+    order of first use. cells: trials that share every predictor. responses: the name of each choice in the table, where
+    that is not the model's code.
     """
 
     values: Array
@@ -37,6 +39,7 @@ class Trials:
     outcomes: tuple[str, ...]
     predictors: tuple[str, ...]
     cells: Cells
+    responses: tuple[Any, ...] = ()
 
     @property
     def levels(self) -> dict[str, tuple[Label, ...]]:
@@ -54,6 +57,13 @@ class Trials:
         """Responses of a decision model as positions in its `choices`, (n,)."""
         return self.values[:, 1].astype(np.int64)
 
+    def labels(self, simulator: Simulator, values: Array) -> dict[str, NDArray[np.generic]]:
+        """Outcomes (n, k) of the model as the columns that this table has for them, responses by their names here."""
+        columns = dict(zip(self.outcomes, simulator.labels(values).values(), strict=True))
+        if self.responses:
+            columns[self.outcomes[1]] = pd.Series(self.responses).to_numpy()[values[:, 1].astype(np.int64)]
+        return columns
+
     def __len__(self) -> int:
         return len(self.values)
 
@@ -69,11 +79,13 @@ def check_table(
     rt: str = "rt",
     response: str = "response",
     upper: object = None,
+    choices: Sequence[object] | None = None,
 ) -> Trials:
     """Check a table of what a simulator produces; rows are never removed.
 
     data: one row per trial, a column for each outcome. predictors: further columns that must be complete. rt, response:
-    names of these columns. upper: which response value is the upper bound, if not coded +1 and -1.
+    names of these columns. choices: the responses there, in the order of the model's choices, if they are not its
+    codes. upper: of two, which is the upper bound.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
     >>> from hddm_sbi.simulation import declare
@@ -90,17 +102,25 @@ def check_table(
     if explained:
         raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
     frame = check_columns(data, [*names, *predictors], names if simulator.is_decision_model else ())
+    responses: tuple[Any, ...] = ()
     if simulator.is_decision_model:
-        columns = [_seconds(frame[rt], rt), _choices(frame[response], simulator.choices, response, upper)]
+        responses = _responses(frame[response], simulator.choices, upper, choices)
+        columns = [_seconds(frame[rt], rt), _choices(frame[response], simulator.choices, responses)]
     else:
-        for name, value, default in (("rt", rt, "rt"), ("response", response, "response"), ("upper", upper, None)):
+        given = (
+            ("rt", rt, "rt"),
+            ("response", response, "response"),
+            ("upper", upper, None),
+            ("choices", choices, None),
+        )
+        for name, value, default in given:
             if value != default:
                 raise InputError(
                     f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
                     f"{', '.join(names)}: leave it out."
                 )
         columns = [_numbers(frame[outcome.name], outcome) for outcome in outcomes]
-    return Trials(np.stack(columns, -1), frame, names, tuple(predictors), find_cells(frame, predictors))
+    return Trials(np.stack(columns, -1), frame, names, tuple(predictors), find_cells(frame, predictors), responses)
 
 
 def _numbers(column: pd.Series[Any], outcome: Outcome) -> Array:
@@ -152,47 +172,92 @@ def _seconds(values: pd.Series[Any], column: str) -> Array:
     return seconds
 
 
-def _choices(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> Index:
-    """Position of each response in `choices`."""
-    if upper is not None:
-        return _coded_by_upper(values, choices, column, upper)
-    # A boolean is not a code: True would pass for +1 and False for nothing.
-    number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
-    codes = values.to_numpy(dtype=np.float64) if number else np.full(len(values), np.nan)
-    position = Outcome(column, "categorical", choices).numbers(codes)
+def _choices(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Index:
+    """Position of each response among the model's choices, by their names if there are any, or else by their codes."""
+    if responses:
+        cells = values.astype(object).to_numpy()
+        position = np.full(len(values), np.nan)
+        for choice, name in enumerate(responses):
+            position[cells == name] = choice
+    else:
+        # A boolean is not a code: True would pass for +1 and False for nothing.
+        number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
+        numbers = values.to_numpy(dtype=np.float64) if number else np.full(len(values), np.nan)
+        position = Outcome(str(values.name), "categorical", codes).numbers(numbers)
     wrong = np.flatnonzero(np.isnan(position))
     if wrong.size:
-        raise InputError(_outside_coding(values, choices, column, wrong))
+        raise InputError(_outside_coding(values, codes, responses, wrong))
     return position.astype(np.int64)
 
 
-def _coded_by_upper(values: pd.Series[Any], choices: tuple[int, ...], column: str, upper: object) -> Index:
-    if not is_hashable(upper) or isinstance(upper, tuple):
-        raise InputError(f"upper must be one value of column {column!r}; got {upper!r}.")
-    if len(choices) != 2:
-        raise InputError(
-            f"upper= is for models with two choices; this one has {len(choices)}: code {column!r} {choices}."
-        )
+def _responses(
+    values: pd.Series[Any], codes: tuple[int, ...], upper: object, choices: Sequence[object] | None
+) -> tuple[Any, ...]:
+    """Names of the responses in the order of the model's choices; none where its codes stand in the table."""
+    if choices is not None:
+        if upper is not None:
+            raise InputError(f"choices={choices!r} says all that upper={upper!r} says; leave one of them out.")
+        return _named(values, codes, choices)
+    if upper is None:
+        return ()
+    if not _is_value(upper):
+        raise InputError(f"upper must be one value of column {values.name!r}; got {upper!r}.")
     occurring = _occurring(values)
+    if len(codes) != 2:
+        raise InputError(
+            f"upper= is for models with two choices; this one has {len(codes)}: name them in their order, "
+            f"{_example(occurring, codes)}."
+        )
     if len(occurring) > 2:
         raise InputError(
-            f"upper={upper!r} needs a column {column!r} with two values; it has {_listed(occurring)}. "
+            f"upper={upper!r} needs a column {values.name!r} with two values; it has {_listed(occurring)}. "
             f"Recode the others. {OMISSION}"
         )
-    is_upper = values.astype(object).to_numpy() == upper
-    if not np.any(is_upper):
-        raise InputError(f"upper={upper!r} does not occur in column {column!r}; it holds {_listed(occurring)}.")
-    return is_upper.astype(np.int64)
+    if upper not in occurring:
+        raise InputError(f"upper={upper!r} does not occur in column {values.name!r}; it holds {_listed(occurring)}.")
+    return next((value for value in occurring if value != upper), f"not {upper}"), upper
 
 
-def _outside_coding(values: pd.Series[Any], choices: tuple[int, ...], column: str, wrong: Index) -> str:
+def _named(values: pd.Series[Any], codes: tuple[int, ...], choices: Sequence[object]) -> tuple[Any, ...]:
+    """The names in `choices`, if they are as many different ones as the model has choices."""
+    try:
+        names = () if isinstance(choices, str | bytes | Mapping) else tuple(choices)
+    except TypeError:
+        names = ()
+    if len(names) != len(codes) or not all(map(_is_value, names)) or len(set(names)) < len(names):
+        raise InputError(
+            f"choices must name the {len(codes)} responses of the model in their order, for instance "
+            f"{_example(_occurring(values), codes)}; got {choices!r}."
+        )
+    return names
+
+
+def _is_value(value: object) -> bool:
+    """Whether something may be a value of a column, and is not missing."""
+    return is_hashable(value) and not isinstance(value, tuple) and not bool(pd.isna(value))  # type: ignore[call-overload]
+
+
+def _example(occurring: list[Any], codes: tuple[int, ...]) -> str:
+    """How `choices` is written for a column that holds these values."""
+    spare = [f"response {k}" for k in range(len(occurring), len(codes))]
+    return f"choices={[*occurring[: len(codes)], *spare]!r}"
+
+
+def _outside_coding(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...], wrong: Index) -> str:
     occurring = _occurring(values)
     where = f"got {values.iloc[wrong[:1]].tolist()[0]!r} in {at_rows(wrong)}; the column holds {_listed(occurring)}."
-    if len(choices) != 2:
-        codes = dict(zip(occurring, choices, strict=False))
-        recode = f" Recode it, for instance by .map({codes})." if len(occurring) == len(choices) else ""
-        return f"column {column!r} must be one of {', '.join(map(str, choices))}; {where}{recode}"
-    expected = f"column {column!r} must be {max(choices):+d} (upper bound) or {min(choices):+d} (lower bound); {where}"
+    if len(occurring) > len(codes) > 2:
+        where += (
+            f" The model has {len(codes)} choices: take one of as many as the column has responses (the table of "
+            "models says how many each has), declare a simulator of your own, or recode the column."
+        )
+    if responses:
+        return f"column {values.name!r} must be one of {_listed(list(responses))}, as choices= says; {where}"
+    if codes != (-1, 1):
+        said = f" Name the responses in the order of the model's choices: {_example(occurring, codes)}."
+        expected = f"column {values.name!r} must be one of {', '.join(map(str, codes))}; {where}"
+        return expected + (said if len(occurring) <= len(codes) else "")
+    expected = f"column {values.name!r} must be +1 (upper bound) or -1 (lower bound); {where}"
     if len(occurring) > 2:
         return f"{expected} Recode it. {OMISSION}"
     if {str(value) for value in occurring} <= {"0", "1", "0.0", "1.0", "False", "True"}:

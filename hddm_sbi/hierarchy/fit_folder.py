@@ -72,8 +72,8 @@ class FitFolder:
             other = [name for name in {**known, **ours} if known.get(name) != ours.get(name)]
             if other:
                 raise InputError(
-                    f"{str(self.path)!r} holds another fit ({', '.join(other)} {'is' if len(other) == 1 else 'are'} "
-                    "others); choose another folder or remove it."
+                    f"{str(self.path)!r} holds another fit (of another {', '.join(other)}); choose another folder or "
+                    "remove it."
                 )
             if made_with != libraries:
                 self._remove_chains()

@@ -20,7 +20,7 @@ import xarray as xr
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data import build_designs, check_codes, check_table, columns_used, parse_formulas
+from hddm_sbi.data import build_designs, check_codes, check_table, columns_used, labels, parse_formulas
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
@@ -78,6 +78,9 @@ class HierarchicalModel:
         density 0.1 is 5 seconds.
     upper
         Which response value is the upper bound, where responses are not coded +1 and -1.
+    choices
+        The same for any number of choices: the responses of the table in the order of the model's choices, for instance
+        ["left", "straight", "right"] for `v0`, `v1`, `v2`.
     centered
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
@@ -116,6 +119,7 @@ class HierarchicalModel:
         *,
         lapse_seconds: float = LAPSE_SECONDS,
         upper: object = None,
+        choices: Sequence[object] | None = None,
         centered: Centring = "auto",
         rt: str = "rt",
         response: str = "response",
@@ -124,7 +128,9 @@ class HierarchicalModel:
         codes = {p.name: (p.low, p.high) for p in self.simulator.parameters if p.from_data}
         self.formulas = parse_formulas(formulas, [name for name in self.simulator.names if name not in codes])
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *codes]))
-        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, upper=upper)
+        self.trials = check_table(
+            data, self.simulator, predictors, rt=rt, response=response, upper=upper, choices=choices
+        )
         self.priors = priors
         known = isinstance(lapse_seconds, int | float | np.number) and not isinstance(lapse_seconds, bool)
         if not known or not 0 < lapse_seconds < np.inf:
@@ -151,7 +157,6 @@ class HierarchicalModel:
         self.lapse = self._uncentred.lapse
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
-        self._upper = "" if upper is None else next(str(v) for v in self.trials.frame[response].tolist() if v == upper)
 
     def _fixed(self, codes: Mapping[str, tuple[float, float]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
@@ -209,7 +214,7 @@ class HierarchicalModel:
             "lapse_seconds": self._uncentred.trials.lapse_seconds,
             "outcome_columns": self.trials.outcomes,
             "columns": tuple(map(str, self.trials.frame.columns)),
-            "upper": self._upper,
+            "responses": labels(self.trials.responses),
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
         }
@@ -290,8 +295,8 @@ class HierarchicalModel:
         other, old = copy(self), self._uncentred.trials
         for name in _COMPUTED:
             other.__dict__.pop(name, None)
-        labels = dict(zip(self.trials.outcomes, self.simulator.labels(values).values(), strict=True))
-        other.trials = replace(self.trials, values=values, frame=self.trials.frame.assign(**labels))
+        table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
+        other.trials = replace(self.trials, values=values, frame=table)
         grouped = self.likelihood.group_by_cell(values, self.cell, old.n_cells, old.lapse_seconds)
         other._uncentred = replace(self._uncentred, trials=grouped)
         return other
@@ -387,7 +392,7 @@ class HierarchicalModel:
         began = time.perf_counter()
         check_no_others(others, _FIT_ARGUMENTS)
         for name, value in (("progress", progress), ("log_likelihood", log_likelihood)):
-            if not isinstance(value, bool):
+            if not isinstance(value, bool | np.bool_):
                 raise InputError(f"{name} must be True or False; got {value!r}.")
         if folder is not None and not isinstance(folder, str | Path):
             raise InputError(f"folder must be a path or None; got {folder!r}.")
@@ -396,7 +401,7 @@ class HierarchicalModel:
         with self._kept_in(folder, settings) as kept:
             fitting = self._fitting(settings.method)
             seconds = seconds_left(settings.minutes, time.perf_counter() - began)
-            return fitting.run(settings, seconds, kept, progress=progress, log_likelihood=log_likelihood)
+            return fitting.run(settings, seconds, kept, progress=bool(progress), log_likelihood=log_likelihood)
 
     def kept_draws(self, folder: str | Path) -> Any:
         """The draws so far of a fit in a folder that is still running, or was killed.

@@ -19,7 +19,7 @@ _QUICK = 300, 200, 2
 #: draws of each chain, where neither draws nor ess is given; and the most, where only ess is.
 _DRAWS, _MOST = 1_000, 10_000
 #: of the record; a file says the format that it has.
-FORMAT = 2
+FORMAT = 3
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -57,7 +57,7 @@ class Sampling:
 
         The record has 0 for an `ess` or `minutes` that is not asked for.
         """
-        if not isinstance(quick, bool):
+        if not isinstance(quick, bool | np.bool_):
             raise InputError(f"quick must be True or False; got {quick!r}.")
         counts = {"draws": draws, "tune": tune, "chains": chains, "ess": ess}
         for name, value in counts.items():
@@ -80,7 +80,7 @@ class Sampling:
             draws = _DRAWS if ess is None else _MOST
         if quick:
             draws, tune, chains = _QUICK
-        return cls(int(draws), int(tune), int(chains), seed, method, quick, int(ess or 0), float(minutes or 0.0))
+        return cls(int(draws), int(tune), int(chains), seed, method, bool(quick), int(ess or 0), float(minutes or 0.0))
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class FitRecord:
     formulas: right-hand side, or fixed number, by parameter. likelihood: its kind; likelihood_path: of its file, where
     the model was given one; weights_sha256: of its weights. prior_set: name of a set from the literature, or "".
     priors: of every coefficient. links: by parameter. lapse: probability, or its prior; lapse_seconds: they are uniform
-    over these. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. upper: the
-    response at the upper bound, where it was said. levels: of every column that is not a number, in order. box: of the
-    likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method, quick, ess, minutes: as `fit`
-    takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or ""; interrupted: whether by a
-    person, or a failure. versions: of the libraries in use. format: of this record.
+    over these. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. responses: the
+    names of the choices there, where they are not the model's codes. levels: of every column that is not a number, in
+    order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method, quick, ess,
+    minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or "";
+    interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this record.
     """
 
     model: str
@@ -111,7 +111,7 @@ class FitRecord:
     lapse_seconds: float
     outcome_columns: tuple[str, ...]
     columns: tuple[str, ...]
-    upper: str
+    responses: tuple[Any, ...]
     levels: Mapping[str, tuple[Any, ...]]
     box: Mapping[str, tuple[float, float]]
     centred: Mapping[str, bool]
@@ -194,6 +194,7 @@ _READERS: dict[str, Any] = {
     "float": float,
     "float | PriorRecord": lambda raw: _prior(raw) if isinstance(raw, str) else float(raw),
     "tuple[str, ...]": lambda raw: tuple(json.loads(raw)),
+    "tuple[Any, ...]": lambda raw: tuple(json.loads(raw)),
     "Mapping[str, PriorRecord]": lambda raw: {name: _prior(prior) for name, prior in json.loads(raw).items()},
     "Mapping[str, tuple[Any, ...]]": lambda raw: {name: tuple(levels) for name, levels in json.loads(raw).items()},
     "Mapping[str, tuple[float, float]]": lambda raw: {name: tuple(ends) for name, ends in json.loads(raw).items()},

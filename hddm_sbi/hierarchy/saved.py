@@ -98,7 +98,7 @@ def load_fit(
         likelihood=found,
         priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
         lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
-        upper=_upper(posterior, record),
+        choices=_responses(posterior, record),
         centered=dict(record.centred) or "auto",
         **decided,
     )
@@ -217,12 +217,13 @@ def _factor(values: Any, levels: tuple[Any, ...]) -> pd.Series[Any]:
     return pd.Series(pd.Categorical(column, categories=list(levels)))
 
 
-def _upper(posterior: Any, record: FitRecord) -> Any:
-    """The response at the upper bound, as the table has it; None where it was not said."""
-    if not record.upper:
+def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:
+    """The names of the responses, as the table has them; None where it has the model's codes."""
+    if not record.responses:
         return None
-    responses = _table(posterior, record)[record.outcome_columns[1]]
-    return next((value for value in responses.unique().tolist() if str(value) == record.upper), None)
+    occurring = _table(posterior, record)[record.outcome_columns[1]].unique().tolist()
+    known = {str(value): value for value in occurring}
+    return [known.get(str(name), name) for name in record.responses]
 
 
 def _same(model: HierarchicalModel, record: FitRecord) -> None:

@@ -164,6 +164,67 @@ def test_check_of_a_likelihood_of_ones_own_prints_its_verdict(tmp_path: Path, pa
     assert (result.output, result.exit_code) == ("Said in words.\n", 0 if passed else 1)
 
 
+def test_named_responses_on_the_command_line_and_in_predictions(tmp_path: Path):
+    """A refusal speaks of the flag; fit and predict speak of the table's responses."""
+    theta = {"v0": 1.0, "v1": 2.0, "v2": 1.0, "A": 0.5, "B": 1.0, "t0": 0.2}
+    table = hs.simulate("lba3", theta, 200, seed=1)
+    table.assign(response=table["response"].map({0: "left", 1: "mid", 2: "right"})).to_csv(tmp_path / "t.csv")
+    fit = ["fit", tmp_path / "t.csv", "v0 ~ 1", "--model", "lba3", "-o", tmp_path / "fit.nc", *QUICK]
+    refused = run(*fit)
+    assert refused.exit_code == 2
+    assert "the order of the model's choices: --choices left,mid,right." in refused.output
+    fitted = run(*fit, "--choices", "left,mid,right")
+    assert fitted.exit_code == 0, fitted.output
+    assert run("predict", tmp_path / "fit.nc", "--draws", "20", "-o", tmp_path / "p.csv").exit_code == 0
+    counts = pd.read_csv(tmp_path / "p.csv")["response"].value_counts()
+    # 4 000 predictions of the 200 trials that were fitted, whose own shares have a standard error of 0.035.
+    assert set(counts.index) == {"left", "mid", "right"}
+    assert abs(counts["mid"] / 4_000 - (table["response"] == 1).mean()) < 5 * 0.035
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--quick", "--ess", "9"], "--quick is a first look of fixed length: leave out --quick, or --ess."),
+        (
+            ["--method", "svi", "--ess", "9"],
+            "--method 'svi' takes a fixed number of draws: leave out --ess and --minut",
+        ),
+        (["--upper", "x"], "--upper 'x' does not occur"),
+    ],
+)
+def test_refusals_speak_of_flags(trials, tmp_path: Path, arguments, said):
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", "-o", tmp_path / "fit.nc", *arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "{fit}", "-o", "{out}"], ["simulate", "ddm", "v=1", "a=1", "z=.5", "t0=.3", "-o", "{out}"]],
+)
+def test_a_full_disk_is_one_sentence_and_leaves_no_file(trials, tmp_path: Path, monkeypatch, arguments):
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    assert run("fit", tmp_path / "t.csv", "v ~ 1", "-o", tmp_path / "fit.nc", *QUICK).exit_code == 0
+    monkeypatch.setattr("os.fsync", no_space)
+    result = run(*(a.format(fit=tmp_path / "fit.nc", out=tmp_path / "new.csv") for a in arguments))
+    assert result.exit_code == 1
+    assert result.output.strip().splitlines()[-1].startswith("Error: [Errno 28] No space left on device; free some")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fit.nc", "t.csv"]
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_demo_where_no_folder_can_be_made_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    result = run("demo", "--out", tmp_path / "file" / "demo")
+    assert result.exit_code == 2
+    assert "cannot be made" in result.output
+
+
 def test_upper_on_the_command_line(trials, tmp_path: Path):
     coded = trials.assign(response=np.where(trials["response"] == 1, "right", "left"))
     coded.to_csv(tmp_path / "t.csv", index=False)

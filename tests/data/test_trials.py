@@ -174,8 +174,55 @@ def test_choices_outside_an_n_choice_coding():
     assert "upper=" not in message
 
 
-def test_named_responses_of_three_choices_come_with_their_recoding():
-    assert ".map({'left': 0, 'mid': 1, 'right': 2})." in refusal(table(response=["left", "mid", "right", "mid"]), THREE)
+WAYS = ["left", "mid", "right", "mid"]
+
+
+@pytest.mark.parametrize(
+    ("response", "simulator", "choices", "expected"),
+    [
+        (WAYS, THREE, ["right", "left", "mid"], [1, 2, 0, 2]),
+        (pd.Categorical(WAYS), THREE, np.array(["left", "mid", "right"]), [0, 1, 2, 1]),
+        ([30, 10, 10, 20], THREE, (10, 20, 30), [2, 0, 0, 1]),
+        (["left", "left", "mid", "mid"], THREE, ["left", "none", "mid"], [0, 0, 2, 2]),
+        ([True, False, True, True], TWO, [True, False], [0, 1, 0, 0]),
+    ],
+)
+def test_choices_name_the_responses_in_their_order(response, simulator, choices, expected):
+    trials = check_table(table(response=response), simulator, choices=choices)
+    assert trials.choice.tolist() == expected
+    assert trials.labels(simulator, trials.values)["response"].tolist() == list(response)
+
+
+@pytest.mark.parametrize(
+    ("response", "options", "expected"),
+    [
+        (WAYS, {}, "Name the responses in the order of the model's choices: choices=['left', 'mid', 'right']."),
+        ([1, 2, 3, 2], {}, "choices=[1, 2, 3]."),
+        (["a", "b", "b", "b"], {}, "choices=['a', 'b', 'response 2']."),
+        (list("abcd"), {}, "The model has 3 choices: take one of as many as the column has responses"),
+        (
+            WAYS,
+            {"choices": ["left", "mid", "rigth"]},
+            "must be one of 'left', 'mid', 'rigth', as choices= says; got 'ri",
+        ),
+        (WAYS, {"choices": ["left", "mid"]}, "choices must name the 3 responses of the model in their order, for inst"),
+        (WAYS, {"choices": ["left", "mid", "mid"]}, "choices must name the 3 responses"),
+        (WAYS, {"choices": "lmr"}, "got 'lmr'."),
+        (WAYS, {"choices": 3}, "got 3."),
+        (WAYS, {"choices": ["left", ["mid"], "right"]}, "choices must name the 3 responses"),
+        (WAYS, {"choices": ["left", pd.NA, "right"]}, "choices must name the 3 responses"),
+        (WAYS, {"upper": "left"}, "name them in their order, choices=['left', 'mid', 'right']."),
+        (WAYS, {"upper": "left", "choices": ["left", "mid", "right"]}, "leave one of them out."),
+    ],
+)
+def test_responses_that_are_not_named_well(response, options, expected):
+    assert expected in refusal(table(response=response), THREE, **options)
+
+
+def test_a_race_of_two_is_not_spoken_of_as_bounds():
+    message = refusal(table(response=["a", "b", "a", "a"]), model((0, 1)))
+    assert "must be one of 0, 1; got 'a'" in message
+    assert "bound" not in message
 
 
 def test_many_values_are_counted_not_listed():

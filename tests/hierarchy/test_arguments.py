@@ -124,6 +124,14 @@ def test_habits_of_other_tools(data, argument, expected):
     assert expected in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+def test_numbers_and_truth_values_of_numpy(data):
+    numbers = {"draws": np.int64(9), "tune": np.int32(9), "chains": np.uint8(2), "seed": np.int64(1)}
+    posterior = model(data, "v ~ 1").fit(**numbers, progress=np.False_, log_likelihood=np.True_, quick=np.False_)
+    assert posterior["posterior"].sizes == {"chain": 2, "draw": 9}
+    assert "log_likelihood" in posterior
+
+
 @pytest.mark.parametrize("value", [None, np.inf, np.nan, -1, 0, True, "10", [10]])
 def test_seconds_of_lapses(data, value):
     with pytest.raises(hs.InputError, match="lapse_seconds must be a positive number of seconds"):

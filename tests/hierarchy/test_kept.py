@@ -221,7 +221,13 @@ def edited(posterior, **attrs):
 
 def test_an_edited_fit_is_refused_or_says_so(fitted, tmp_path):
     model, posterior = fitted
-    for name, value in (("lapse", 0.2), ("upper", "x"), ("formulas", '{"v": "1"}'), ("seed", 8), ("model", "angle")):
+    for name, value in (
+        ("lapse", 0.2),
+        ("responses", "[1, -1]"),
+        ("formulas", '{"v": "1"}'),
+        ("seed", 8),
+        ("model", "angle"),
+    ):
         with pytest.raises(hs.InputError, match=r"was edited after it was written"):
             hs.load_model(edited(posterior, **{name: value}))
     for name in ("priors", "box"):

@@ -39,6 +39,12 @@ def keys(table):
 
 
 LBA = {p.name: sum(p.typical) / 2 for p in hs.load_simulator("lba3").parameters}
+
+
+def ways(table):
+    return table.assign(response=table["response"].map({0: "left", 1: "mid", 2: "right"}))
+
+
 GROUPED = ["v ~ condition + (1|subject)", "z = 0.5"]
 CASES = {
     "learned": lambda: hs.HierarchicalModel(GROUPED, experiment()),
@@ -60,6 +66,9 @@ CASES = {
         likelihood="exact",
     ),
     "race": lambda: hs.HierarchicalModel("v0 ~ 1", hs.simulate("lba3", LBA, 60, seed=1), "lba3"),
+    "named responses": lambda: hs.HierarchicalModel(
+        "v0 ~ 1", ways(hs.simulate("lba3", LBA, 60, seed=1)), "lba3", choices=["left", "mid", "right"]
+    ),
 }  # fmt: skip
 
 
