@@ -107,14 +107,9 @@ def check_table(
         responses = _responses(frame[response], simulator.choices, upper, choices)
         columns = [_seconds(frame[rt], rt), _choices(frame[response], simulator.choices, responses)]
     else:
-        given = (
-            ("rt", rt, "rt"),
-            ("response", response, "response"),
-            ("upper", upper, None),
-            ("choices", choices, None),
-        )
-        for name, value, default in given:
-            if value != default:
+        given = {"rt": rt, "response": response, "upper": upper, "choices": choices}
+        for name, value in given.items():
+            if value is not None and not (isinstance(value, str) and value == name):
                 raise InputError(
                     f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
                     f"{', '.join(names)}: leave it out."
