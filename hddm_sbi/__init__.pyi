@@ -7,6 +7,7 @@ from .analysis.comparison import fit_models as fit_models
 from .analysis.experiment import simulate_experiment as simulate_experiment
 from .errors import FitFileWarning as FitFileWarning
 from .errors import InputError as InputError
+from .errors import TableWarning as TableWarning
 from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
 from .hierarchy.population import POPULATIONS as POPULATIONS

@@ -1,4 +1,4 @@
-"""The one exception for input that cannot be used, and the warning about files of a fit: each says what to do."""
+"""The one exception for input that cannot be used, and warnings about tables and files: each says what to do."""
 
 import difflib
 from collections.abc import Sequence
@@ -33,6 +33,23 @@ class FitFileWarning(UserWarning):
     >>> import hddm_sbi as hs
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("error", hs.FitFileWarning)  # refuse fits that were edited
+    """
+
+
+class TableWarning(UserWarning):
+    """Something in a table of trials can be used, and is probably a mistake; the message says what, and in which rows.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> import warnings
+    >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+    >>> data.loc[7, "rt"] = 55.0
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always", hs.TableWarning)
+    ...     _ = hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
+    >>> str(caught[0].message)[:58]
+    "column 'rt' holds 1 value above 30 s, in row 7 (0 = first)"
     """
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from hddm_sbi.cli.output import check_writable, fit_and_write
+from hddm_sbi.cli.output import check_writable, fit_and_write, warnings_shown
+from hddm_sbi.errors import TableWarning
 from hddm_sbi.inference import SAMPLERS
 
 #: options that say how to sample, not what.
@@ -32,7 +33,9 @@ _SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "fol
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--choices", default=None, help="The responses in the order of its choices: left,right,none.")
-@click.option("--rt-column", "rt", default="rt", show_default=True)
+@click.option("--correct", default=None, help="Column of the correct responses: a response is correct, or error.")
+@click.option("--congruent", default=None, help="The label of congruent trials in the column congruency, if not +1.")
+@click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", type=float, default=None, help="Probability of a lapse trial. [default: 0.05]")
 @click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
@@ -44,7 +47,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     Example: hddm-sbi fit trials.csv "v ~ condition + (1|subject)" -f "a ~ 1 + (1|subject)" -o fit.nc
     """
     check_writable(output)
-    from hddm_sbi.data import read_table
+    from hddm_sbi.data import CONGRUENCY, read_table
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)
@@ -52,16 +55,18 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     options["upper"] = _as_in(data, options["response"], options["upper"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]
-    model = HierarchicalModel([formula, *more], data, **options)
+    options["congruent"] = _as_in(data, CONGRUENCY, options["congruent"])
+    with warnings_shown(TableWarning):
+        model = HierarchicalModel([formula, *more], data, **options)
     click.echo(repr(model))
     fit_and_write(model, output, progress=not quiet, **sampling)
 
 
-def _as_in(data: Any, response: str, upper: str | None) -> object:
-    """The value of the response column that is written `upper` on the command line."""
-    if upper is None or response not in data:
-        return upper
-    for value in data[response].unique().tolist():
-        if str(value) == upper or (isinstance(value, float) and f"{value:g}" == upper):
+def _as_in(data: Any, column: str, written: str | None) -> object:
+    """The value of a column that is written like this on the command line."""
+    if written is None or column not in data:
+        return written
+    for value in data[column].unique().tolist():
+        if str(value) == written or (isinstance(value, float) and f"{value:g}" == written):
             return value
-    return upper
+    return written

@@ -3,12 +3,15 @@
 All is imported from here.
 """
 
+from hddm_sbi.data.conditions import check_codes, warn_reversed
 from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import LEVELS, TABLE, Formula, build_designs, columns_used, parse_formulas
-from hddm_sbi.data.trials import Trials, check_codes, check_table
+from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.trials import Trials, check_table
 
 __all__ = [
+    "CONGRUENCY",
     "LEVELS",
     "TABLE",
     "Cells",
@@ -27,4 +30,5 @@ __all__ = [
     "ordered_levels",
     "parse_formulas",
     "read_table",
+    "warn_reversed",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 
 from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
 from hddm_sbi.data.design import Cells, Label, find_cells, is_categorical, labels, ordered_levels, sort_values
-from hddm_sbi.errors import InputError
+from hddm_sbi.data.recoding import ACCURACY, CONGRUENCY, by_accuracy, by_congruency
+from hddm_sbi.errors import InputError, TableWarning
 from hddm_sbi.simulation import Outcome, Simulator
 from hddm_sbi.types import Array, Index
 
-#: seconds; a longer response time can only be milliseconds.
-_LONGEST_RT = 60.0
+#: seconds; a longer median can only be milliseconds.
+_LONGEST_MEDIAN = 60.0
+#: a response time of more medians, or seconds, than this is an outlier; more than this share of them are none.
+_OUTLIER, _MOST_OUTLIERS = 30.0, 0.05
 #: seconds; a shorter one is rounding, or a mark for none.
 _SHORTEST_RT = 1e-9
 _VALUES_SHOWN = 8
@@ -80,12 +84,16 @@ def check_table(
     response: str = "response",
     upper: object = None,
     choices: Sequence[object] | None = None,
+    correct: str | None = None,
+    congruent: object = None,
 ) -> Trials:
     """Check a table of what a simulator produces; rows are never removed.
 
     data: one row per trial, a column for each outcome. predictors: further columns that must be complete. rt, response:
     names of these columns. choices: the responses there, in the order of the model's choices, if they are not its
-    codes. upper: of two, which is the upper bound.
+    codes. upper: of two, which is the upper bound. correct: the column that has the correct response of each trial;
+    responses become "correct" and "error". congruent: the label of congruent trials; the column `congruency` becomes +1
+    and -1.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
     >>> from hddm_sbi.simulation import declare
@@ -96,6 +104,7 @@ def check_table(
     """
     outcomes = simulator.outcomes
     names = (rt, response) if simulator.is_decision_model else tuple(outcome.name for outcome in outcomes)
+    data = _recoded(data, simulator, response, correct, congruent)
     if not (is_hashable(rt) and is_hashable(response)):
         raise InputError(f"the data have no column {rt if not is_hashable(rt) else response!r}; give the name of one.")
     explained = [column for column in names if column in predictors]
@@ -104,7 +113,7 @@ def check_table(
     frame = check_columns(data, [*names, *predictors], names if simulator.is_decision_model else ())
     responses: tuple[Any, ...] = ()
     if simulator.is_decision_model:
-        responses = _responses(frame[response], simulator.choices, upper, choices)
+        responses = _responses(frame[response], simulator.choices, upper, choices, correct)
         columns = [_seconds(frame[rt], rt), _choices(frame[response], simulator.choices, responses)]
     else:
         given = {"rt": rt, "response": response, "upper": upper, "choices": choices}
@@ -118,6 +127,24 @@ def check_table(
     return Trials(np.stack(columns, -1), frame, names, tuple(predictors), find_cells(frame, predictors), responses)
 
 
+def _recoded(
+    data: pd.DataFrame, simulator: Simulator, response: str, correct: str | None, congruent: object
+) -> pd.DataFrame:
+    """The table with accuracy and congruency as `check_table` is told."""
+    if correct is not None and len(simulator.choices) != 2:
+        raise InputError(
+            f"correct={correct!r} is for models of two responses, correct and error; {simulator.name!r} is none: leave "
+            "it out."
+        )
+    if congruent is not None and CONGRUENCY not in simulator.names:
+        raise InputError(
+            f"congruent={congruent!r} is for models of conflict tasks; {simulator.name!r} has no {CONGRUENCY!r}: leave "
+            "it out."
+        )
+    data = data if congruent is None else by_congruency(data, congruent)
+    return data if correct is None else by_accuracy(data, response, correct)
+
+
 def _numbers(column: pd.Series[Any], outcome: Outcome) -> Array:
     numbers = outcome.numbers(column.to_numpy())
     wrong = np.flatnonzero(~outcome.allows(numbers))
@@ -127,21 +154,6 @@ def _numbers(column: pd.Series[Any], outcome: Outcome) -> Array:
             f"{at_rows(wrong)}: correct it, or take out those rows."
         )
     return numbers
-
-
-def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> Array:
-    """A condition that the simulator receives, (n,): a column that holds its two codes.
-
-    Raises InputError with the positions of the rows (0 = first) that hold anything else.
-    """
-    values = pd.to_numeric(trials.frame[column], errors="coerce").to_numpy(dtype=np.float64)
-    wrong = np.flatnonzero(~np.isin(values, codes))
-    if wrong.size:
-        raise InputError(
-            f"column {column!r} is a condition of the model and must be {codes[1]:+g} or {codes[0]:+g}; got "
-            f"{trials.frame[column].iloc[wrong[0]]!r} in {at_rows(wrong)}; recode it."
-        )
-    return values
 
 
 def _seconds(values: pd.Series[Any], column: str) -> Array:
@@ -158,13 +170,34 @@ def _seconds(values: pd.Series[Any], column: str) -> Array:
             f"column {column!r} must be positive, in seconds; it is zero or negative in {at_rows(negative)}: take "
             f"off the sign if it codes the choice. {OMISSION}"
         )
-    long = np.flatnonzero(seconds > _LONGEST_RT)
-    if long.size:
-        raise InputError(
-            f"column {column!r} holds {long.size} {'value' if long.size == 1 else 'values'} above {_LONGEST_RT:g}, in "
-            f"{at_rows(long)}; {column} must be in seconds: divide milliseconds by 1000."
-        )
+    _check_unit(seconds, column)
     return seconds
+
+
+def _check_unit(seconds: Array, column: str) -> None:
+    """Refuse milliseconds, by the median or in a part of the table, and warn of outliers."""
+    median = float(np.median(seconds))
+    if median > _LONGEST_MEDIAN:
+        raise InputError(
+            f"column {column!r} must be in seconds, and its median is {median:g}: divide milliseconds by 1000, "
+            f"data[{column!r}] / 1000."
+        )
+    limit = _OUTLIER * max(1.0, median)
+    long = np.flatnonzero(seconds > limit)
+    if not long.size:
+        return
+    found = (
+        f"column {column!r} holds {long.size} {'value' if long.size == 1 else 'values'} above {limit:.3g} s, in "
+        f"{at_rows(long)}: the longest is {seconds.max():.6g}, and the median {median:.3g}."
+    )
+    if long.size > _MOST_OUTLIERS * len(seconds):
+        raise InputError(f"{found} Those are too many for outliers: divide milliseconds by 1000, or leave them out.")
+    warnings.warn(
+        f"{found} They stay in the table, as slow trials or lapses; leave out those that are no decisions, "
+        f"data[data[{column!r}] <= {limit:.3g}].",
+        TableWarning,
+        stacklevel=5,
+    )
 
 
 def _choices(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Index:
@@ -186,9 +219,18 @@ def _choices(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[An
 
 
 def _responses(
-    values: pd.Series[Any], codes: tuple[int, ...], upper: object, choices: Sequence[object] | None
+    values: pd.Series[Any],
+    codes: tuple[int, ...],
+    upper: object,
+    choices: Sequence[object] | None,
+    correct: str | None,
 ) -> tuple[Any, ...]:
     """Names of the responses in the order of the model's choices; none where its codes stand in the table."""
+    if correct is not None:
+        said = next((f"{name}={v!r}" for name, v in (("upper", upper), ("choices", choices)) if v is not None), "")
+        if said:
+            raise InputError(f"correct={correct!r} makes the responses error and correct; leave out {said}.")
+        return ACCURACY
     if choices is not None:
         if upper is not None:
             raise InputError(f"choices={choices!r} says all that upper={upper!r} says; leave one of them out.")
@@ -257,7 +299,8 @@ def _outside_coding(values: pd.Series[Any], codes: tuple[int, ...], responses: t
         return f"{expected} Recode it. {OMISSION}"
     if {str(value) for value in occurring} <= {"0", "1", "0.0", "1.0", "False", "True"}:
         return f"{expected} Say which value is the upper bound: upper={occurring[-1]!r}."
-    return f"{expected} Say which value is the upper bound: {' or '.join(f'upper={value!r}' for value in occurring)}."
+    meant = [value for value in occurring if str(value).lower() == "correct"] or occurring
+    return f"{expected} Say which value is the upper bound: {' or '.join(f'upper={value!r}' for value in meant)}."
 
 
 def _occurring(values: pd.Series[Any]) -> list[Any]:

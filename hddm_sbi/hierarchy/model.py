@@ -20,7 +20,16 @@ import xarray as xr
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data import build_designs, check_codes, check_table, columns_used, labels, parse_formulas
+from hddm_sbi.data import (
+    CONGRUENCY,
+    build_designs,
+    check_codes,
+    check_table,
+    columns_used,
+    labels,
+    parse_formulas,
+    warn_reversed,
+)
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
@@ -77,20 +86,34 @@ class HierarchicalModel:
         Lapses are uniform over the responses and over this many seconds (or up to the longest rt). HDDM's outlier
         density 0.1 is 5 seconds.
     upper
-        Which response value is the upper bound, where responses are not coded +1 and -1.
+        Which response value is the upper bound, where responses are not coded +1 and -1; "correct", for instance.
     choices
         The same for any number of choices: the responses of the table in the order of the model's choices, for instance
         ["left", "straight", "right"] for `v0`, `v1`, `v2`.
+    correct
+        Name of the column that has the correct response of each trial, as `response` writes it: responses then become
+        "correct" (the upper bound) and "error", in the fit and in what it predicts. `z = 0.5` goes with it, as a bias
+        towards the correct response has no meaning.
+    congruent
+        Of a conflict task: the label of congruent trials in the column `congruency`, where it does not hold +1
+        (congruent: what is to be ignored helps) and -1 (incongruent); labels become these. Responses must be correct
+        (upper bound) and error.
     centered
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
     rt, response
-        Names of those columns, for a decision model.
+        Names of those columns, for a decision model. Times are in seconds; of a table in milliseconds, give
+        `data.assign(rt=data["rt"] / 1000)`.
 
     Raises
     ------
     InputError
         For any argument that cannot be used: what was expected, what came, and what to do.
+
+    Warns
+    -----
+    TableWarning
+        Of response times far above all others, and of congruency that seems the wrong way round.
 
     Examples
     --------
@@ -120,6 +143,8 @@ class HierarchicalModel:
         lapse_seconds: float = LAPSE_SECONDS,
         upper: object = None,
         choices: Sequence[object] | None = None,
+        correct: str | None = None,
+        congruent: object = None,
         centered: Centring = "auto",
         rt: str = "rt",
         response: str = "response",
@@ -128,9 +153,8 @@ class HierarchicalModel:
         codes = {p.name: (p.low, p.high) for p in self.simulator.parameters if p.from_data}
         self.formulas = parse_formulas(formulas, [name for name in self.simulator.names if name not in codes])
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *codes]))
-        self.trials = check_table(
-            data, self.simulator, predictors, rt=rt, response=response, upper=upper, choices=choices
-        )
+        coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct, "congruent": congruent}
+        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding)
         self.priors = priors
         known = isinstance(lapse_seconds, int | float | np.number) and not isinstance(lapse_seconds, bool)
         if not known or not 0 < lapse_seconds < np.inf:
@@ -166,7 +190,10 @@ class HierarchicalModel:
             if not low <= value <= high:
                 raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
         for name, ends in codes.items():
-            fixed[name] = torch.as_tensor(check_codes(self.trials, name, ends)[self.trials.cells.first])
+            condition = check_codes(self.trials, name, ends)
+            if name == CONGRUENCY:
+                warn_reversed(self.trials, condition, self.formulas)
+            fixed[name] = torch.as_tensor(condition[self.trials.cells.first])
         return fixed
 
     @property

@@ -14,7 +14,7 @@ import xarray as xr
 from pyro.distributions import TorchDistribution
 
 from hddm_sbi.data import in_files, ordered_levels
-from hddm_sbi.errors import FitFileWarning, InputError
+from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals
 from hddm_sbi.hierarchy.record import FitRecord
@@ -91,17 +91,20 @@ def load_fit(
     decided: dict[str, Any] = outcomes if set(outcomes) == {"rt", "response"} else {}
     if record.lapse_seconds:
         decided["lapse_seconds"] = record.lapse_seconds
-    model = HierarchicalModel(
-        dict(record.formulas),
-        _table(posterior, record),
-        simulator=record.model if found in ("neural", "exact") else None,
-        likelihood=found,
-        priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
-        lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
-        choices=_responses(posterior, record),
-        centered=dict(record.centred) or "auto",
-        **decided,
-    )
+    with warnings.catch_warnings():
+        # The model of the fit has said it.
+        warnings.simplefilter("ignore", TableWarning)
+        model = HierarchicalModel(
+            dict(record.formulas),
+            _table(posterior, record),
+            simulator=record.model if found in ("neural", "exact") else None,
+            likelihood=found,
+            priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
+            lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
+            choices=_responses(posterior, record),
+            centered=dict(record.centred) or "auto",
+            **decided,
+        )
     _same(model, record)
     return model, posterior
 

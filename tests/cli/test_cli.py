@@ -232,6 +232,22 @@ def test_upper_on_the_command_line(trials, tmp_path: Path):
     assert result.exit_code == 0, result.output
 
 
+def test_stimuli_and_outliers_on_the_command_line(trials, tmp_path: Path):
+    right = trials.index % 2 == 0
+    coded = trials.assign(
+        S=np.where(right, 1, 2),
+        response=np.where((trials["response"] == 1) == right, 1, 2),
+        rt=trials["rt"].where(trials.index != 5, 55.0),
+    )
+    coded.to_csv(tmp_path / "t.csv", index=False)
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", "--correct", "S", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "Warning: column 'rt' holds 1 value above 30 s, in row 5" in result.output
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", "--correct", "condition", "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 2
+    assert "--correct 'condition' compares responses" in result.output
+
+
 def test_methods_are_the_samplers():
     (method,) = (option for option in main.commands["fit"].params if option.name == "method")
     assert tuple(method.type.choices) == tuple(hs.SAMPLERS)

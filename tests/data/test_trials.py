@@ -79,8 +79,36 @@ def test_other_column_names():
     assert "no column 'rt'" in refusal(data)
 
 
-def test_sixty_seconds_is_allowed():
-    assert check_table(table(rt=[0.5, 60.0, 1.0, 2.0]), TWO).rt.max() == 60.0
+def times(*others):
+    """98 times of 0.6 s and these."""
+    return pd.DataFrame({"rt": [0.6] * 98 + list(others), "response": 1})
+
+
+def test_a_long_time_among_many_is_an_outlier():
+    """The unit is judged by the median."""
+    with pytest.warns(hs.TableWarning) as caught:
+        trials = check_table(times(0.7, 55.0), TWO)
+    assert trials.rt.max() == 55.0
+    (warning,) = caught
+    for part in (
+        "1 value above 30 s, in row 99 (0 = first)",
+        "longest is 55, and the median 0.6",
+        "data[data['rt'] <= 30]",
+    ):
+        assert part in str(warning.message)
+    with pytest.warns(hs.TableWarning, match="2 values above 30 s, in rows 98, 99"):
+        check_table(times(61.0, 85.0), TWO)
+
+
+def test_slow_decisions_are_no_outliers():
+    assert check_table(table(rt=[20.0, 60.0, 31.0, 90.0]), TWO).rt.max() == 90.0
+    assert check_table(times(0.7, 30.0), TWO).rt.max() == 30.0
+
+
+def test_a_table_partly_in_milliseconds_is_refused():
+    message = refusal(times(*[600.0] * 6))
+    for part in ("6 values above 30 s, in rows 98, 99, 100, 101, 102 and 1 more", "too many for outliers", "by 1000"):
+        assert part in message
 
 
 @pytest.mark.parametrize(
@@ -113,10 +141,10 @@ def test_sixty_seconds_is_allowed():
             ],
         ),
         (
-            table(rt=[500.0, 0.6, 700.0, 0.8]),
-            ["2 values above 60", "rows 0, 2 (0 = first)", "divide milliseconds by 1000"],
+            table(rt=[500.0, 612.0, 700.0, 0.8]),
+            ["must be in seconds, and its median is 556", "divide milliseconds by 1000, data['rt'] / 1000."],
         ),
-        (table(rt=[0.5, 0.6, 0.7, 61.0]), ["1 value above 60", "row 3 (0 = first)"]),
+        (table(rt=[0.5, 0.6, 0.7, 61.0]), ["1 value above 30 s", "row 3 (0 = first)", "divide milliseconds by 1000"]),
         (table(rt=["0.5", "fast", "0.7", "x"]), ["must be numbers", "'fast' in rows 1, 3 (0 = first)"]),
         (table(rt=["0.5", "0.6", "0.7", "0.8"]), ["must be numbers", "pandas.to_numeric"]),
         (table(rt=[True, True, True, True]), ["must be numbers, in seconds; got bool"]),
@@ -125,6 +153,7 @@ def test_sixty_seconds_is_allowed():
         (table(response=[1.0, 0.0, 1.0, 0.0]), ["got 0.0 in rows 1, 3 (0 = first)", "upper=1.0."]),
         (table(response=[True, False, True, True]), ["got True in rows 0, 1, 2, 3", "upper=True."]),
         (table(response=["left", "right", "left", "left"]), ["upper='left' or upper='right'"]),
+        (table(response=["correct", "error", "correct", "correct"]), ["is the upper bound: upper='correct'."]),
         (table(response=["1", "-1", "1", "1"]), ["got '1' in rows 0, 1, 2, 3", "upper='-1' or upper='1'"]),
         (
             table(response=[1, -1, 0, 9]),

@@ -416,7 +416,8 @@ def test_conditions_that_the_simulator_receives_come_from_the_table():
     assert not [name for name in posterior.posterior if name.startswith("congruency")]
     assert np.array_equal(posterior.constant_data["congruency"], code)
     with pytest.raises(
-        hs.InputError, match=r"'congruency' is a condition of the model and must be \+1 or -1; got 'no'"
+        hs.InputError,
+        match=r"'congruency' is a condition of the model and must be \+1 .* or -1 .*; got 'no'",
     ):
         hs.HierarchicalModel("p ~ group", data.assign(congruency=np.where(code > 0, "no", "1")), ssp, likelihood)
     with pytest.raises(hs.InputError, match="no column 'congruency'"):

@@ -38,6 +38,12 @@ def keys(table):
     return told.drop(columns="response").assign(rt=np.arange(len(table)) % 3)
 
 
+def stimuli(data):
+    """The same by stimulus: half of the stimuli and responses are left, half right."""
+    side, right = np.array(["left", "right"]), np.arange(len(data)) % 2
+    return data.assign(S=side[right], response=side[np.where(data["response"] > 0, right, 1 - right)])
+
+
 LBA = {p.name: sum(p.typical) / 2 for p in hs.load_simulator("lba3").parameters}
 
 
@@ -61,6 +67,7 @@ CASES = {
     "columns": lambda: hs.HierarchicalModel(
         ["v ~ rt + (1|subject)"], keys(experiment()), likelihood="exact", rt="seconds", response="key", upper="yes"
     ),
+    "accuracy": lambda: hs.HierarchicalModel(GROUPED, stimuli(experiment()), likelihood="exact", correct="S"),
     "numbers": lambda: hs.HierarchicalModel(
         ["v ~ C(load) + (1|subject)"], experiment(load=np.tile([1, 2], 40), subject=np.repeat([2, 10, 1, 7], 20)),
         likelihood="exact",
@@ -139,3 +146,23 @@ def test_a_posterior_that_does_not_say_what_made_it_is_refused():
     attrs = fit(hs.HierarchicalModel("rate ~ 1", bake(), likelihood=Poisson()))["posterior"].attrs
     with pytest.raises(hs.InputError, match="its attributes lack seed"):
         FitRecord.read({name: value for name, value in attrs.items() if name != "seed"})
+
+
+def test_accuracy_coding_is_that_of_correct_and_error():
+    """The same posterior, a record that says it, and predictions in these words."""
+    coded = hs.HierarchicalModel(GROUPED, experiment(), likelihood="exact")
+    model = CASES["accuracy"]()
+    assert np.array_equal(model.trials.values, coded.trials.values)
+    posterior = fit(model)
+    record = FitRecord.read(posterior["posterior"].attrs)
+    assert (record.responses, record.columns) == (("error", "correct"), ("subject", "condition", "rt", "response"))
+    again = hs.load_model(posterior)
+    assert set(again.trials.frame["response"]) == {"correct", "error"}
+    assert again.trials.choice.tolist() == coded.trials.choice.tolist()
+
+
+def test_what_a_table_was_warned_of_is_not_said_again():
+    data = experiment().assign(rt=lambda table: table["rt"].where(table.index != 3, 55.0))
+    with pytest.warns(hs.TableWarning, match="in row 3"):
+        model = hs.HierarchicalModel(GROUPED, data, likelihood="exact")
+    assert hs.load_model(fit(model)).trials.rt.max() == 55.0

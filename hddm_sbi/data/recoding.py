@@ -1,0 +1,72 @@
+"""A table in the coding of a model: responses as correct or error, labels of congruency as +1 and -1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
+from hddm_sbi.data.design import sort_values
+from hddm_sbi.errors import InputError
+from hddm_sbi.types import Index
+
+#: the responses of accuracy coding, lower bound first.
+ACCURACY = ("error", "correct")
+#: the condition of a conflict task, in simulators and tables.
+CONGRUENCY = "congruency"
+
+
+def by_accuracy(data: pd.DataFrame, response: str, correct: str) -> pd.DataFrame:
+    """A table whose column of responses says "correct" where it holds what the column `correct` does, else "error".
+
+    Raises InputError with the positions of the rows (0 = first) for stimuli that are no response, and for responses
+    that are never correct.
+
+    >>> table = pd.DataFrame({"S": ["left", "right", "left"], "key": ["left", "left", "right"]})
+    >>> by_accuracy(table, "key", "S")["key"].tolist()
+    ['correct', 'error', 'error']
+    """
+    if not is_hashable(correct) or correct == response:
+        raise InputError(f"correct must be the column that has the correct response of each trial; got {correct!r}.")
+    used = check_columns(data, [response, correct], (response,))
+    given, shown = (used[column].astype(object) for column in (response, correct))
+    unanswered = np.flatnonzero(~shown.isin(given.unique()))
+    if unanswered.size:
+        raise InputError(
+            f"{_foreign(correct, shown, unanswered, given)} Recode it; where column {response!r} itself says correct "
+            "or error, write upper='correct' instead."
+        )
+    unasked = np.flatnonzero(~given.isin(shown.unique()))
+    if unasked.size:
+        raise InputError(f"{_foreign(correct, given, unasked, shown)} Recode it. {OMISSION}")
+    return data.assign(**{response: np.where(given == shown, *ACCURACY[::-1])})
+
+
+def _foreign(correct: str, column: pd.Series[Any], rows: Index, other: pd.Series[Any]) -> str:
+    """Says where one of response and stimulus holds what the other never does."""
+    return (
+        f"correct={correct!r} compares responses with stimuli, and column {column.name!r} holds "
+        f"{column.tolist()[rows[0]]!r} in {at_rows(rows)}, which column {other.name!r} never does: it holds "
+        f"{_listed(other)}."
+    )
+
+
+def by_congruency(data: pd.DataFrame, congruent: object) -> pd.DataFrame:
+    """A table whose column `congruency` has +1 for trials with this label, and -1 for those with the other.
+
+    >>> by_congruency(pd.DataFrame({"congruency": ["comp", "incomp"]}), "comp")["congruency"].tolist()
+    [1, -1]
+    """
+    labels = check_columns(data, [CONGRUENCY])[CONGRUENCY].astype(object)
+    if not is_hashable(congruent) or congruent not in labels.tolist() or labels.nunique() != 2:
+        raise InputError(
+            f"congruent={congruent!r} must be the label of congruent trials, and column {CONGRUENCY!r} hold it and one "
+            f"other; it holds {_listed(labels)}. Neutral trials cannot be fitted yet: leave them out."
+        )
+    return data.assign(**{CONGRUENCY: np.where(labels == congruent, 1, -1)})
+
+
+def _listed(column: pd.Series[Any]) -> str:
+    return ", ".join(map(repr, sort_values(column.unique().tolist())[:8]))
