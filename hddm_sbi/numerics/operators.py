@@ -34,10 +34,10 @@ def operator(
     """Define a torch operator, which autograd and the compiler know, and return it.
 
     name: "namespace::name". forward: computes the results by the kernel; its annotations are the operator's. The first
-    result is differentiable, the others are what backward needs. shapes: results without values, for torch's "meta" device.
-    backward: from a context whose `saved_tensors` are the others, and the gradient of the first result.
+    result is differentiable, the others are what backward needs. shapes: results without values, for torch's device
+    "meta". backward: from a context whose `saved_tensors` are the others, and the gradient of the first result.
     """
-    # `torch.library.custom_op` does the same, but its operators import torch's compiler when they are first called: 1.2 s.
+    # `torch.library.custom_op` does the same, but its operators import torch's own compiler at their first call: 1.2 s.
     torch.library.define(name, torch.library.infer_schema(forward, mutates_args=()))
     torch.library.impl(name, "default", forward)
     torch.library.impl(name, "Meta", shapes)
@@ -47,7 +47,7 @@ def operator(
     return getattr(getattr(torch.ops, namespace), short).default
 
 
-def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[object, ...], output: tuple[torch.Tensor, ...]) -> None:
+def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     ctx.save_for_backward(*output[1:])
 
 

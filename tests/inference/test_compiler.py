@@ -257,8 +257,8 @@ def views(x):
     square.diagonal(1).copy_(x[:2])
     return [
         m.t(), m.unsqueeze(1).expand(2, 4, 3), m[1], m[:, 0:3:2], cube[:, 1], cube.permute(2, 0, 1), cube.flip(0, 2),
-        cube.transpose(0, 2), cube.diagonal(dim1=1, dim2=2).exp(), *one.chunk(2), two.squeeze(), *m.unbind(1), last, square,
-        functional.pad(m, (1, 2, -1, 0)), functional.pad(m, (-1, 1), value=3.0), m.tril(), m.triu(1),
+        cube.transpose(0, 2), cube.diagonal(dim1=1, dim2=2).exp(), *one.chunk(2), two.squeeze(), *m.unbind(1), last,
+        square, functional.pad(m, (1, 2, -1, 0)), functional.pad(m, (-1, 1), value=3.0), m.tril(), m.triu(1),
         torch.cat([m, m[:, :1]], 1), torch.cat([x, x.new_empty(0)]), (m + 0.0).view(-1).view(3, 2),
         torch.select_scatter(m, x[:3], 0, 1), torch.slice_scatter(m, m[:, :1], 1, 2, 3), cube.reshape(4, 3) @ m.t(),
     ]  # fmt: skip
@@ -337,6 +337,18 @@ def noted(used, name, rule):
         return rule(*given, **named)
 
     return run
+
+
+def test_what_changes_nothing_is_no_instruction(x0):
+    def with_idle(x):
+        one = (x * 1.0 + 0.0 - 0.0) / 1.0
+        return [torch.where(x > 0, 1.0, 0.0) * x.reshape(6, 1).sum(1), one**1.0]
+
+    def without(x):
+        return [(x > 0) * x, x]
+
+    lengths = [len(compile_function(weighted(f), x0).program) for f in (with_idle, without)]
+    assert lengths[0] == lengths[1]
 
 
 def test_the_comparison_sees_a_wrong_operation(x0, monkeypatch):

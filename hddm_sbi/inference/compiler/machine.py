@@ -1,7 +1,8 @@
 """The machine that runs programs: a loop over instructions on one memory of numbers, compiled once for all programs.
 
-An instruction is a row of `WIDTH` whole numbers: operation, number of operands, an address or another whole number; the
-lengths of four nested loops; then for the result and three operands the first place in memory and a step for each loop.
+An instruction is a row of `WIDTH` whole numbers: operation; number of operands, or 0 if they and the result lie side by
+side in one loop; an address or another whole number; the first places in memory of the result and three operands; the
+lengths of four nested loops, the innermost first; then for the result and each operand a step for each loop.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ DIMENSIONS = 4
 #: numbers that are worked on at once; the first 4 * BLOCK places of memory are for them.
 BLOCK = 256
 SCRATCH = 4 * BLOCK
-WIDTH = 3 + DIMENSIONS + 4 * (1 + DIMENSIONS)
-_PLACES = 3 + DIMENSIONS
-_INNER = 2 + DIMENSIONS
+PLACES, LENGTHS, STEPS = 3, 7, 7 + DIMENSIONS
+#: what an instruction of one loop needs lies in one cache line of eight numbers.
+WIDTH = 32
 
 # Result from operands, element by element. Conditions are 1.0 or 0.0.
 ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM, LT, LE, EQ, NE, WHERE, COPY, EXP, LOG, SQRT, ABS, CALL_1, CALL_2 = range(19)
-# Operands added to what the result holds: sums, products, extremes, and sums of products.
+# Operands added to what the result holds, or to nothing if the third number is 1: sums, products, extremes, and sums of
+# products.
 SUM, PROD, AMAX, AMIN, DOT = range(19, 24)
+_NOTHING = (0.0, 1.0, -math.inf, math.inf, 0.0)
 # The second operand says how far from its place to read an operand, or to write the result.
 GATHER, SCATTER, SCATTER_ADD = range(24, 27)
 # A kernel: its entry, and where in the whole numbers its arguments are.
@@ -105,7 +108,8 @@ def _pointwise(op: int, function: int, o: Any, a: Any, b: Any, c: Any, n: int) -
             o[i] = 1.0 if a[i] != b[i] else 0.0
     elif op == WHERE:
         for i in range(n):
-            o[i] = b[i] if a[i] != 0.0 else c[i]
+            x, y = b[i], c[i]
+            o[i] = x if a[i] != 0.0 else y
     elif op == COPY:
         for i in range(n):
             o[i] = a[i]
@@ -195,8 +199,8 @@ def _load(a: Any, step: int, scratch: Any, n: int) -> Any:
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
     """The innermost loop of an instruction, block by block."""
-    op, arity, length = row[0], row[1], row[_INNER]
-    by_o, by_a, by_b, by_c = row[_PLACES + 4], row[_PLACES + 9], row[_PLACES + 14], row[_PLACES + 19]
+    op, arity, length = row[0], row[1], row[LENGTHS]
+    by_o, by_a, by_b, by_c = row[STEPS], row[STEPS + 4], row[STEPS + 8], row[STEPS + 12]
     for first in range(0, length, BLOCK):
         n = min(BLOCK, length - first)
         to: Any = plus(o, first * by_o)  # type: ignore[call-arg]
@@ -207,7 +211,7 @@ def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
             continue
         x = _load(x, by_a, plus(memory, BLOCK), n)
         if op >= SUM and by_o == 0:
-            to[0] = _fold(op, x, y, n, to[0])
+            to[0] = _fold(op, x, y, n, _NOTHING[op - SUM] if row[2] == 1 and first == 0 else to[0])
         elif op >= SUM:
             _add_each(op, to, by_o, x, y, n)
         else:
@@ -225,19 +229,22 @@ def run(program: NDArray[np.int64], wholes: NDArray[np.int64], memory: Array) ->
     k: Any = _pointer(wholes.ctypes.data, _Wholes)
     row: Any = _pointer(program.ctypes.data, _Wholes)
     for _ in range(len(program) // WIDTH):
+        o, a, b, c = plus(m, row[PLACES]), plus(m, row[PLACES + 1]), plus(m, row[PLACES + 2]), plus(m, row[PLACES + 3])
+        by: Any = plus(row, STEPS)  # type: ignore[call-arg]
         if row[0] == KERNEL:
-            function_at(row[2], ENTRY)(m, k, plus(k, row[3]))
+            function_at(row[2], ENTRY)(m, k, plus(k, row[PLACES]))
+        elif row[1] == 0:
+            _pointwise(row[0], row[2], o, a, b, c, row[LENGTHS])
         else:
-            o, a, b, c = _PLACES, _PLACES + 5, _PLACES + 10, _PLACES + 15
-            for i in range(row[3]):
-                for j in range(row[4]):
-                    for h in range(row[5]):
+            for i in range(row[LENGTHS + 3]):
+                for j in range(row[LENGTHS + 2]):
+                    for h in range(row[LENGTHS + 1]):
                         _line(
                             row,
                             m,
-                            plus(m, row[o] + i * row[o + 1] + j * row[o + 2] + h * row[o + 3]),
-                            plus(m, row[a] + i * row[a + 1] + j * row[a + 2] + h * row[a + 3]),
-                            plus(m, row[b] + i * row[b + 1] + j * row[b + 2] + h * row[b + 3]),
-                            plus(m, row[c] + i * row[c + 1] + j * row[c + 2] + h * row[c + 3]),
+                            plus(o, i * by[3] + j * by[2] + h * by[1]),
+                            plus(a, i * by[7] + j * by[6] + h * by[5]),
+                            plus(b, i * by[11] + j * by[10] + h * by[9]),
+                            plus(c, i * by[15] + j * by[14] + h * by[13]),
                         )
         row = plus(row, WIDTH)

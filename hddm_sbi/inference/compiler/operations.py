@@ -40,6 +40,8 @@ def _scaled(p: Program, x: Any, alpha: float) -> Any:
 def _power(p: Program, x: Any, exponent: Any) -> Tensor:
     if isinstance(exponent, Tensor):
         return p.apply(on.POW, x, exponent)
+    if exponent == 0:
+        return p.tensor(1.0).expand(x.shape)
     if exponent == 2:
         return p.apply(on.MUL, x, x)
     return p.apply(on.SQRT, x) if exponent == 0.5 else p.apply(on.POW, x, exponent)
@@ -277,6 +279,8 @@ def _into(view: Callable[..., Tensor]) -> Rule:
     """A tensor of which one view is replaced."""
 
     def rule(p: Program, x: Any, part: Any, *place: Any, **named: Any) -> Tensor:
+        if view(x, *place, **named).numel() == x.numel():
+            return p.tensor(part).reshape(x.shape)
         to = p.copy(x)
         p.write(view(to, *place, **named), part)
         return to

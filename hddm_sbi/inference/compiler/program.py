@@ -22,6 +22,21 @@ from hddm_sbi.types import Array
 #: places that no program fills. A tensor of the program is a view of them without memory (device "meta"), so that torch
 #: itself says where the elements of a view lie.
 _PLACES = torch.empty(2**44, dtype=torch.float64, device="meta")
+#: operation -> (position, value) of operands beside which the other operand is the result.
+_NEUTRAL = {
+    machine.ADD: ((0, 0.0), (1, 0.0)),
+    machine.SUB: ((1, 0.0),),
+    machine.MUL: ((0, 1.0), (1, 1.0)),
+    machine.DIV: ((1, 1.0),),
+    machine.POW: ((1, 1.0),),
+}
+#: sums and their kin -> the same of two numbers.
+_OF_TWO = {
+    machine.SUM: machine.ADD,
+    machine.PROD: machine.MUL,
+    machine.AMAX: machine.MAXIMUM,
+    machine.AMIN: machine.MINIMUM,
+}
 #: places a new tensor may begin at, so that it does not share a cache line with another.
 _LINE = 8
 
@@ -35,12 +50,22 @@ class _Instruction:
     operands: Sequence[tuple[int, Sequence[int]]]
     aux: int = 0
 
-    def row(self, place: Callable[[int], int]) -> list[int]:
+    def row(self, place: Callable[[int], int]) -> NDArray[np.int64]:
         """The instruction as the machine reads it."""
-        idle = (0, [0] * machine.DIMENSIONS)
-        operands = [(place(first), steps) for first, steps in self.operands] + [idle] * (4 - len(self.operands))
-        header = [self.operation, len(self.operands) - 1, self.aux, *self.lengths]
-        return header + [number for first, steps in operands for number in (first, *steps)]
+        row = np.zeros(machine.WIDTH, np.int64)
+        row[:3] = self.operation, 0 if self._is_straight else len(self.operands) - 1, self.aux
+        row[machine.LENGTHS : machine.STEPS] = self.lengths[::-1]
+        for k, (first, steps) in enumerate(self.operands):
+            row[machine.PLACES + k] = place(first)
+            begin = machine.STEPS + machine.DIMENSIONS * k
+            row[begin : begin + machine.DIMENSIONS] = steps[::-1]
+        return row
+
+    @property
+    def _is_straight(self) -> bool:
+        """Whether it is one loop over elements that lie side by side."""
+        one_loop = math.prod(self.lengths[:-1]) == 1
+        return self.operation < machine.SUM and one_loop and all(steps[-1] == 1 for _, steps in self.operands)
 
 
 @dataclass
@@ -132,6 +157,11 @@ class Program:
             self._numbers[key] = self._constant(np.array([value]), ())
         return self._numbers[key]
 
+    def _is(self, tensor: Tensor, value: float) -> bool:
+        """Whether all elements are that constant."""
+        known = self._numbers.get(value.hex())
+        return known is not None and _first(known) == _first(tensor)
+
     def _constant(self, numbers: Array, shape: Sequence[int]) -> Tensor:
         tensor = self.allocate(shape)
         self._constants[len(self._starts) - 1] = numbers
@@ -153,10 +183,15 @@ class Program:
     def apply(self, operation: int, *operands: Tensor | float, function: int = 0) -> Tensor:
         """The result of a pointwise operation on operands, repeated to one shape; computed once if asked for twice."""
         tensors = [self.tensor(x) for x in operands]
+        # torch's own function of that name imports SymPy.
+        shape = np.broadcast_shapes(*(x.shape for x in tensors))
+        for position, value in _NEUTRAL.get(operation, ()):
+            if self._is(tensors[position], value):
+                return tensors[1 - position].expand(shape)
+        if operation == machine.WHERE and self._is(tensors[1], 1.0) and self._is(tensors[2], 0.0):
+            return tensors[0].expand(shape)
         key = operation, function, *((x.storage_offset(), x.shape, x.stride()) for x in tensors)
         if key not in self._applied:
-            # torch's own function of that name imports SymPy.
-            shape = np.broadcast_shapes(*(x.shape for x in tensors))
             self._applied[key] = self.allocate(shape)
             self.instruct(operation, self._applied[key], *(x.expand(shape) for x in tensors), function=function)
         return self._applied[key]
@@ -167,10 +202,22 @@ class Program:
 
     def reduce(self, operation: int, start: float, dims: Sequence[int], *operands: Tensor) -> Tensor:
         """Sum, product or extreme over dimensions, which disappear; `start` is that of no elements."""
+        long = [d for d in dims if operands[0].shape[d] != 1]
+        if not long:
+            only = self.apply(machine.MUL, *operands) if operation == machine.DOT else operands[0]
+            return only.squeeze(tuple(dims))
+        if len(long) == 1 and operands[0].shape[long[0]] == 2 and operation in _OF_TWO:
+            two = (half.squeeze(tuple(dims)) for half in operands[0].split(1, long[0]))
+            return self.apply(_OF_TWO[operation], *two)
         shape = [1 if d in dims else n for d, n in enumerate(operands[0].shape)]
         result = self.allocate(shape)
-        self.write(result, start)
-        self.instruct(operation, result.expand(operands[0].shape), *operands)
+        everywhere = result.expand(operands[0].shape)
+        _, steps = _loops((everywhere, *operands), ordered=False)
+        # The machine begins anew in every innermost loop, if that is the only one that adds to the same place.
+        anew = everywhere.numel() > 0 and steps[0][-1] == 0 and all(steps[0][:-1])
+        if not anew:
+            self.write(result, start)
+        self.instruct(operation, everywhere, *operands, function=int(anew))
         return result.squeeze(tuple(dims))
 
     def instruct(self, operation: int, *operands: Tensor, function: int = 0, ordered: bool = False) -> None:
@@ -236,14 +283,14 @@ class Program:
         for instruction in self._instructions:
             if isinstance(instruction, _Call):
                 arguments = [a if isinstance(a, int) else place(_first(a)) for a in instruction.arguments]
-                rows.append([machine.KERNEL, 0, instruction.entry, start] + [0] * (machine.WIDTH - 4))
+                rows.append(np.array([machine.KERNEL, 0, instruction.entry, start] + [0] * (machine.WIDTH - 4)))
                 self._wholes.append(np.array(arguments))
                 start += len(arguments)
             else:
                 rows.append(instruction.row(place))
         first, at, last = (place(_first(t)) for t in (x, value, gradient))
         wholes = np.concatenate(self._wholes or [np.zeros(0, np.int64)])
-        program = np.array(rows, dtype=np.int64).reshape(-1)
+        program = np.concatenate([*rows, np.zeros(0, np.int64)])
         slices = slice(first, first + x.numel()), at, slice(last, last + gradient.numel())
         return Compiled(program, wholes, memory, *slices)
 
@@ -334,7 +381,8 @@ def _loops(operands: Sequence[Tensor], ordered: bool) -> tuple[list[int], list[l
         longest = max(range(len(loops)), key=lambda d: (loops[d][0], d))
         loops.append(loops.pop(longest))
     lengths = [n for n, _ in loops] or [1]
-    return lengths, [[steps[o] for _, steps in loops] or [0] for o in range(len(operands))]
+    # One element alone lies beside itself.
+    return lengths, [[steps[o] for _, steps in loops] or [1] for o in range(len(operands))]
 
 
 def _outer(lengths: list[int], steps: list[list[int]]) -> Iterator[list[int]]:
