@@ -63,7 +63,7 @@ class SourceLocator:
         """The locator of a function of ours, None of any other."""
         if not function.__module__.startswith(_PACKAGE):
             return None
-        key = str(Path(file).parent), config.CACHE_DIR
+        key = str(Path(file).parent), config.CACHE_DIR  # type: ignore[attr-defined]
         if key not in _FOLDERS:
             found = next((there for kind in _locators if (there := kind.from_function(function, file))), None)
             _FOLDERS[key] = found.get_cache_path() if found else _folder_of_this_process()

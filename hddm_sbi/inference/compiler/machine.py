@@ -230,7 +230,7 @@ def run(program: NDArray[np.int64], wholes: NDArray[np.int64], memory: Array) ->
     row: Any = _pointer(program.ctypes.data, _Wholes)
     for _ in range(len(program) // WIDTH):
         o, a, b, c = plus(m, row[PLACES]), plus(m, row[PLACES + 1]), plus(m, row[PLACES + 2]), plus(m, row[PLACES + 3])
-        by: Any = plus(row, STEPS)  # type: ignore[call-arg]
+        by: Any = plus(row, STEPS)
         if row[0] == KERNEL:
             function_at(row[2], ENTRY)(m, k, plus(k, row[PLACES]))
         elif row[1] == 0:
