@@ -10,7 +10,7 @@ import pandas as pd
 
 import hddm_sbi as hs
 from benchmarks.house import ROOT, WINGS, first_line, modules
-from hddm_sbi.simulation import Parameter, Simulator
+from hddm_sbi.simulation import Counterpart, Parameter, Simulator
 
 
 def write_pages(docs: Path) -> None:
@@ -75,13 +75,20 @@ def models_page() -> str:
     parts = [
         "# Models",
         "`hs.simulate(name, ...)` simulates a model, `hs.load_likelihood(name)` is its learned likelihood. The page is "
-        "generated from the code (`simulators/`, one file per model) and from the cards beside the weights.",
+        "generated from the code (`simulators/`, one file per model) and from the cards beside the weights, by "
+        "`python -m docs.generate`.",
+        "",
+        "Every model names its counterparts in other packages, with their parameters as formulas of ours. "
+        '`hs.convert({"v": 0.5, "a": 1.4, "z": 0.5, "t": 0.3}, model="ddm", source="HDDM")` converts from there, and '
+        "`target=` into there. `Ratcliff` stands for papers and programs with noise s = 0.1.",
         "",
         _table(_overview(table)),
     ]
     for name in table.index:
         simulator = hs.load_simulator(name)
         parts += ["", f"## {name}: {simulator.title}", f"{simulator.citation}.", "", _parameters(simulator)]
+        if simulator.counterparts:
+            parts += ["", "In other packages:", "", _counterparts(simulator)]
     return "\n".join(parts) + "\n"
 
 
@@ -97,6 +104,22 @@ def _overview(table: pd.DataFrame) -> pd.DataFrame:
 def _parameters(simulator: Simulator) -> str:
     """The parameters of a model, one a row."""
     return _table(pd.DataFrame([_row(parameter) for parameter in simulator.parameters]))
+
+
+def _counterparts(simulator: Simulator) -> str:
+    """What other packages call the model and its parameters, one package a row."""
+    return _table(pd.DataFrame([_elsewhere(package, there) for package, there in simulator.counterparts.items()]))
+
+
+def _elsewhere(package: str, there: Counterpart) -> dict[str, str]:
+    formulas = (name if name == formula else f"{name} = {formula}" for name, formula in there.parameters.items())
+    held = [f"{name} = {value:g} here" for name, value in there.without.items()]
+    return {
+        "package": package,
+        "model there": there.model,
+        "parameters there, by those here": ", ".join(f"`{formula}`" for formula in formulas),
+        "where": "; ".join([*held, *([there.note] if there.note else [])]),
+    }
 
 
 def _row(parameter: Parameter) -> dict[str, str]:
@@ -117,7 +140,16 @@ def _table(frame: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def main() -> None:
+    """Write the pages into this folder."""
+    write_pages(Path(__file__).resolve().parent)
+
+
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if pd.isna(value) else f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,7 @@ from .likelihoods.catalogue import load_likelihood as load_likelihood
 from .likelihoods.catalogue import load_simulator as load_simulator
 from .likelihoods.catalogue import models as models
 from .likelihoods.catalogue import simulate as simulate
+from .likelihoods.conversion import convert as convert
 from .likelihoods.decision import DecisionLikelihood as DecisionLikelihood
 from .likelihoods.likelihood import Likelihood as Likelihood
 from .likelihoods.sbi.compatibility import SilentTracker as SilentTracker
@@ -35,6 +36,7 @@ from .likelihoods.sbi.pyro import SBIToPyro as SBIToPyro
 from .parallel import WorkerWarning as WorkerWarning
 from .presentation import plots as plots
 from .presentation import report as report
+from .simulation.counterpart import Counterpart as Counterpart
 from .simulation.decision_model import DecisionModel as DecisionModel
 from .simulation.declare import declare as declare
 from .simulation.outcome import Outcome as Outcome

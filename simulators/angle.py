@@ -6,6 +6,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DECISION, THRESHOLD, two_bounds
 
 from hddm_sbi.simulation import EXACT, Clock, DecisionModel
@@ -73,4 +74,11 @@ SIMULATOR = DecisionModel(
     clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
     discretisation=EXACT,
     citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: the equations above the code",
+    counterparts=diffusions(
+        {
+            "HSSM": ("angle", {"theta": "theta"}),
+            "ssm-simulators": ("angle", {"theta": "theta"}),
+            "PyDDM": ("DriftConstant, BoundCollapsingLinear, ICPointRatio", {"t": "tan(theta)"}),
+        }
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import (
     BIAS,
     DRIFT,
@@ -15,7 +16,7 @@ from hddm_sbi.simulators._parameters import (
 )
 
 from hddm_sbi.numerics.vecmath import FAST
-from hddm_sbi.simulation import EXACT, DecisionModel, ParameterPrior, Prior
+from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, ParameterPrior, Prior
 from hddm_sbi.simulation.wiener import first_exit, log_driftless
 from hddm_sbi.types import Array
 
@@ -74,6 +75,21 @@ _HDDM = {
     ),
 }
 
+_ELSEWHERE = diffusions(
+    {
+        "HSSM": ("ddm", {}),
+        "ssm-simulators": ("ddm", {}),
+        "HDDM": ("HDDM", {}),
+        "rtdists": ("ddiffusion", {}),
+        "fast-dm": ("fast-dm", {}),
+        "Ratcliff": ("diffusion model, s = 0.1", {}),
+        "EMC2": ("DDM", {}),
+        "PyDDM": ("DriftConstant, BoundConstant, ICPointRatio", {}),
+        "SSM.jl": ("DDM", {}),
+        "Stan": ("wiener", {}),
+    }
+) | {"dRiftDM": Counterpart("ratcliff_dm", {"muc": "v", "b": "a", "non_dec": "t0"}, without={"z": 0.5})}
+
 SIMULATOR = DecisionModel(
     name="ddm",
     title="drift-diffusion model",
@@ -84,4 +100,5 @@ SIMULATOR = DecisionModel(
     discretisation=EXACT,
     citation="Ratcliff & McKoon (2008), Neural Computation 20:873; Navarro & Fuss (2009), J. Math. Psychol. 53:222",
     literature_priors={"hddm": _HDDM},
+    counterparts=_ELSEWHERE,
 )

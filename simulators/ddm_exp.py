@@ -5,6 +5,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, log_normal, two_bounds
 
 from hddm_sbi.simulation import DecisionModel, parameter
@@ -54,4 +55,5 @@ SIMULATOR = DecisionModel(
     discretisation=UNSEEN,
     symmetries=two_bounds(tau=-2.0),
     citation="Milosavljevic, Malmaud, Huth, Koch & Rangel (2010), Judgm. Decis. Mak. 5:437; Shinn, Lam & Murray (2020)",
+    counterparts=diffusions({"PyDDM": ("DriftConstant, BoundCollapsingExponential, ICPointRatio", {"tau": "1/tau"})}),
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION, THRESHOLD, two_bounds
 
 from hddm_sbi.simulation import EXACT, DecisionModel
@@ -42,6 +43,19 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] *= 2.0 * sv
 
 
+_SV = {"sv": "sv"}
+_ELSEWHERE = diffusions(
+    {
+        "HSSM": ("ddm_sdv", _SV),
+        "ssm-simulators": ("ddm_sdv", _SV),
+        "HDDM": ("HDDM, include='sv'", _SV),
+        "rtdists": ("ddiffusion", _SV),
+        "fast-dm": ("fast-dm", _SV),
+        "Ratcliff": ("diffusion model, s = 0.1", {"eta": "sv/10"}),
+        "EMC2": ("DDM", _SV),
+    }
+)
+
 SIMULATOR = DecisionModel(
     name="ddm_sdv",
     title="drift-diffusion model with variable drift",
@@ -51,4 +65,5 @@ SIMULATOR = DecisionModel(
     log_density=log_density,
     discretisation=EXACT,
     citation="Ratcliff (1978), Psychol. Rev. 85:59; Tuerlinckx (2004), Behav. Res. Methods 36:702",
+    counterparts=_ELSEWHERE,
 )

@@ -8,7 +8,7 @@ import numba as nb
 import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, DRIFT, NON_DECISION, THRESHOLD, log_normal
 
-from hddm_sbi.simulation import DecisionModel, Symmetries, parameter
+from hddm_sbi.simulation import Counterpart, DecisionModel, Symmetries, parameter
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -70,6 +70,28 @@ _DRIFT = replace(
     accuracy_range=None,
     bias_range=None,
 )
+# Ulrich et al.'s units: milliseconds, noise 4. Euler steps of 1 ms overshoot the bound by 0.5826 steps of noise
+# (Siegmund 1985), as if it stood higher; dRiftDM solves the equation.
+_ELSEWHERE = {
+    "DMCfun": Counterpart(
+        "dmcSim",
+        {
+            "drc": "v*4/sqrt(1000)",
+            "bnds": "4*(sqrt(1000)*a - 0.5826)",
+            "resMean": "1000*t0",
+            "amp": "4*sqrt(1000)*amp",
+            "tau": "1000*tau",
+            "aaShape": "shape",
+        },
+        note="resSD = 0, spDist = 0; comp is congruency +1, incomp -1",
+    ),
+    "dRiftDM": Counterpart(
+        "dmc_dm",
+        {"muc": "v", "b": "a", "non_dec": "t0", "A": "amp", "tau": "tau", "a": "shape"},
+        note="sd_non_dec = 0 and a fixed start; comp is congruency +1, incomp -1",
+    ),
+}
+
 SIMULATOR = DecisionModel(
     name="dmc",
     title="diffusion model for conflict tasks",
@@ -84,4 +106,5 @@ SIMULATOR = DecisionModel(
         negated=("v", "congruency"),
     ),
     citation="Ulrich, Schroeter, Leuthold & Birngruber (2015), Cogn. Psychol. 78:148",
+    counterparts=_ELSEWHERE,
 )

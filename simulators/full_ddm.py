@@ -5,6 +5,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import (
     BIAS,
     DRIFT,
@@ -51,6 +52,21 @@ _SZ = parameter("sz", 0.0, 0.5, _WIDTH, "1", typical=(0.05, 0.3), prior=logit_no
 _DELAY = "full width of the uniform non-decision time, which begins at t0"
 _ST0 = parameter("st0", 0.0, 0.5, _DELAY, "s", typical=(0.05, 0.3), prior=log_normal(0.15, 0.7))
 
+# Non-decision times begin at t0 here and in R; elsewhere t is their mean. ssm-simulators has half widths, that of the
+# start in evidence.
+_MEAN = "t0 + st0/2"
+_ELSEWHERE = diffusions(
+    {
+        "HSSM": ("full_ddm", {"t": _MEAN, "sv": "sv", "sz": "sz", "st": "st0"}),
+        "ssm-simulators": ("full_ddm", {"t": _MEAN, "sv": "sv", "sz": "a*sz", "st": "st0/2"}),
+        "HDDM": ("HDDM, include='all'", {"t": _MEAN, "sv": "sv", "sz": "sz", "st": "st0"}),
+        "rtdists": ("ddiffusion", {"sv": "sv", "sz": "2*a*sz", "st0": "st0"}),
+        "fast-dm": ("fast-dm", {"t0": _MEAN, "sv": "sv", "szr": "sz", "st0": "st0"}),
+        "Ratcliff": ("diffusion model, s = 0.1", {"Ter": _MEAN, "eta": "sv/10", "sz": "a*sz/5", "st": "st0"}),
+        "EMC2": ("DDM", {"sv": "sv", "SZ": "sz/(2*min(z, 1 - z))", "st0": "st0"}),
+    }
+)
+
 SIMULATOR = DecisionModel(
     name="full_ddm",
     title="full drift-diffusion model",
@@ -61,4 +77,5 @@ SIMULATOR = DecisionModel(
     symmetries=replace(two_bounds(sv=1.0, st0=-2.0), delay="st0"),
     discretisation=EXACT,
     citation="Ratcliff & Rouder (1998), Psychol. Sci. 9:347; Ratcliff & Tuerlinckx (2002), Psychon. Bull. Rev. 9:438",
+    counterparts=_ELSEWHERE,
 )

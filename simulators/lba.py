@@ -5,17 +5,11 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, plain_normal
 
 from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
-from hddm_sbi.simulation import (
-    EXACT,
-    Clock,
-    DecisionModel,
-    Symmetries,
-    parameter,
-    rt_and_response,
-)
+from hddm_sbi.simulation import EXACT, Clock, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import normal, race_density
 from hddm_sbi.types import Array
 
@@ -156,6 +150,32 @@ _MEAN = "mean drift rate of choice {choice}; its sd is 1"
 _DRIFT = parameter("v", -1.0, 7.0, _MEAN, "1/s", typical=(0.5, 4.0), prior=plain_normal(2.0, 2.0, 1.0, 1.0))
 
 
+def _elsewhere(n: int) -> dict[str, Counterpart]:
+    """Counterparts of the model of n choices."""
+    # The networks of HSSM have a standard deviation of 0.1.
+    small = Counterpart(
+        f"lba{n}",
+        {**each("v{}", "v{}/10", n, first=0), "A": "A/10", "b": "(A + B)/10"},
+        without={"t0": 0.0},
+        note="sd of drifts 0.1; its likelihood asks for one positive drift, ours for all",
+    )
+    return {
+        "HSSM": small,
+        "ssm-simulators": small,
+        "rtdists": Counterpart(
+            "dLBA, norm",
+            {**each("mean_v[{}]", "v{}", n), "A": "A", "b": "A + B", "t0": "t0"},
+            note="sd_v = 1, posdrift = TRUE",
+        ),
+        "EMC2": Counterpart("LBA", {**each("v[{}]", "v{}", n), "A": "A", "B": "B", "t0": "t0"}, note="sv = 1"),
+        "SSM.jl": Counterpart(
+            "LBA",
+            {**each("ν[{}]", "v{}", n), "A": "A", "k": "B", "τ": "t0"},
+            note="σ = 1; it asks for one positive drift, ours for all",
+        ),
+    }
+
+
 def _simulator(n: int) -> DecisionModel:
     return DecisionModel(
         name="lba" if n == 2 else f"lba{n}",
@@ -168,6 +188,7 @@ def _simulator(n: int) -> DecisionModel:
         symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, per_choice="v"),
         discretisation=EXACT,
         citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",
+        counterparts=_elsewhere(n),
     )
 
 

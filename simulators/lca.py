@@ -6,9 +6,10 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice, log_normal
 
-from hddm_sbi.simulation import DecisionModel, Symmetries, parameter, rt_and_response
+from hddm_sbi.simulation import Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import longest_step, reflected
 from hddm_sbi.simulation.moving_bounds import crossing_time
 
@@ -66,6 +67,12 @@ _G = parameter("g", 0.0, 2.0, "leak: draws every accumulator to 0", "1/s", typic
 _B = parameter("b", 0.0, 4.0, "inhibition by every other accumulator", "1/s", typical=(0.2, 3.0), prior=_RATE)
 
 
+def _elsewhere(n: int) -> dict[str, Counterpart]:
+    """Counterparts of the model of n choices."""
+    same = {**each("v{}", "v{}", n, first=0), "a": "a", "z": "z", "t": "t0", "g": "g", "b": "b"}
+    return {"ssm-simulators": Counterpart(f"lca_no_bias_{n}", same)} if n > 2 else {}
+
+
 def _simulator(n: int) -> DecisionModel:
     inputs = for_every_choice(_INPUT, n)
     return DecisionModel(
@@ -79,6 +86,7 @@ def _simulator(n: int) -> DecisionModel:
             shift="t0", scale="a", scale_powers={**{p.name: 1.0 for p in inputs}, "g": 2.0, "b": 2.0}, per_choice="v"
         ),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550",
+        counterparts=_elsewhere(n),
     )
 
 

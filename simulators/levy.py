@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, plain_normal, two_bounds
 
 from hddm_sbi.simulation import Clock, DecisionModel, parameter
@@ -70,6 +71,8 @@ _ALPHA = replace(
     support=(1.0, 2.0),
 )
 
+_LOUDER = {"v": "sqrt(2)*v", "a": "sqrt(2)*a", "alpha": "alpha"}
+
 SIMULATOR = DecisionModel(
     name="levy",
     title="Lévy-flight model",
@@ -79,4 +82,5 @@ SIMULATOR = DecisionModel(
     clock=Clock(tail="early"),
     discretisation="mean decision time off by less than 0.25 % (five se of 4e6 trials, tests/simulation/test_levy.py)",
     citation="Voss, Lerche, Mertens & Voss (2019), Psychon. Bull. Rev. 26:813",
+    counterparts=diffusions(dict.fromkeys(("HSSM", "ssm-simulators"), ("levy", _LOUDER))),
 )

@@ -4,10 +4,11 @@ import math
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice, log_normal, plain_normal
 
 from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, upper_tail
-from hddm_sbi.simulation import EXACT, DecisionModel, Symmetries, parameter, rt_and_response
+from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
@@ -53,6 +54,16 @@ _LOG_SD = "standard deviation of log finishing times"
 _S = parameter("s", 0.1, 1.5, _LOG_SD, "1", typical=(0.2, 0.8), prior=log_normal(0.5, 0.6, group_sd=0.3))
 
 
+def _elsewhere(n: int) -> dict[str, Counterpart]:
+    """Counterparts of the model of n choices."""
+    means = each("mu{}", "m{}", n, first=0)
+    return {
+        "ssm-simulators": Counterpart(f"lnr{n}", {**means, **each("sigma{}", "s", n, first=0), "t": "t0"}),
+        "EMC2": Counterpart("LNR", {**each("m[{}]", "m{}", n), "s": "s", "t0": "t0"}),
+        "SSM.jl": Counterpart("LNR", {**each("ν[{}]", "m{}", n), "σ": "s", "τ": "t0"}),
+    }
+
+
 def _simulator(n: int) -> DecisionModel:
     return DecisionModel(
         name="lnr" if n == 2 else f"lnr{n}",
@@ -64,6 +75,7 @@ def _simulator(n: int) -> DecisionModel:
         symmetries=Symmetries(shift="t0", per_choice="m"),
         discretisation=EXACT,
         citation="Heathcote & Love (2012), Frontiers in Psychology 3:292; Rouder et al. (2015), Psychometrika 80:491",
+        counterparts=_elsewhere(n),
     )
 
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, plain_normal, two_bounds
 
 from hddm_sbi.simulation import DecisionModel, parameter
@@ -60,4 +61,11 @@ SIMULATOR = DecisionModel(
     discretisation=UNSEEN,
     symmetries=two_bounds(g=2.0),
     citation="Busemeyer & Townsend (1993), Psychol. Rev. 100:432; Bogacz et al. (2006), Psychol. Rev. 113:700",
+    counterparts=diffusions(
+        {
+            "HSSM": ("ornstein", {"g": "g"}),
+            "ssm-simulators": ("ornstein", {"g": "g"}),
+            "PyDDM": ("DriftLinear, BoundConstant, ICPointRatio", {"x": "-g", "t": "0"}),
+        }
+    ),
 )

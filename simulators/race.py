@@ -7,10 +7,11 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice
 from scipy.interpolate import CubicSpline
 
-from hddm_sbi.simulation import Clock, DecisionModel, Symmetries, rt_and_response
+from hddm_sbi.simulation import Clock, Counterpart, DecisionModel, Symmetries, rt_and_response
 from hddm_sbi.simulation.accumulators import longest_step, reflected
 from hddm_sbi.simulation.first_passage import Passage, grid
 from hddm_sbi.simulation.moving_bounds import crossing_time
@@ -109,6 +110,13 @@ _DRIFT = replace(DRIFT, low=-1.0, description="drift rate of choice {choice}", a
 _A = replace(THRESHOLD, low=0.5, high=3.0, description="threshold at first")
 
 
+def _elsewhere(n: int) -> dict[str, Counterpart]:
+    """Counterparts of the model of n choices."""
+    same = {**each("v{}", "v{}", n, first=0), "a": "a", "z": "z", "t": "t0", "theta": "theta"}
+    there = Counterpart(f"race_no_bias_angle_{n}", same)
+    return dict.fromkeys(("HSSM", "ssm-simulators") if n == 4 else ("ssm-simulators",), there)
+
+
 def _simulator(n: int) -> DecisionModel:
     return DecisionModel(
         name="race" if n == 2 else f"race{n}",
@@ -123,6 +131,7 @@ def _simulator(n: int) -> DecisionModel:
         ),
         clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550, without inhibition; Fengler et al. (2021)",
+        counterparts=_elsewhere(n),
     )
 
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import numba as nb
+from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, log_normal
 
 from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
-from hddm_sbi.simulation import EXACT, DecisionModel, Symmetries, parameter, rt_and_response
+from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import normal, race_density
 from hddm_sbi.types import Array
 
@@ -109,6 +110,15 @@ _A = replace(START_RANGE, low=0.05, high=1.5)
 _B = replace(START_GAP, low=0.3, high=3.0, typical=(0.5, 2.0), prior=log_normal(1.0, 0.6))
 
 
+def _elsewhere(n: int) -> dict[str, Counterpart]:
+    """Counterparts of the model of n choices."""
+    three = {**each("v{}", "v{}", n, first=0), "A": "A", "b": "A + B", "t": "t0"}
+    return ({"ssm-simulators": Counterpart("racing_diffusion_3", three)} if n == 3 else {}) | {
+        "EMC2": Counterpart("RDM", {**each("v[{}]", "v{}", n), "A": "A", "B": "B", "t0": "t0"}, note="s = 1"),
+        "SSM.jl": Counterpart("RDM", {**each("ν[{}]", "v{}", n), "A": "A", "k": "B", "τ": "t0"}),
+    }
+
+
 def _simulator(n: int) -> DecisionModel:
     return DecisionModel(
         name="rdm" if n == 2 else f"rdm{n}",
@@ -120,6 +130,7 @@ def _simulator(n: int) -> DecisionModel:
         symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, per_choice="v"),
         discretisation=EXACT,
         citation="Tillman, Van Zandt & Logan (2020), Psychonomic Bulletin & Review 27:911",
+        counterparts=_elsewhere(n),
     )
 
 

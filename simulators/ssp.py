@@ -8,7 +8,7 @@ import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, NON_DECISION, THRESHOLD, log_normal, plain_normal
 from scipy.special import ndtr
 
-from hddm_sbi.simulation import DecisionModel, Symmetries, parameter
+from hddm_sbi.simulation import Counterpart, DecisionModel, Symmetries, parameter
 from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
@@ -83,6 +83,32 @@ _SDA = parameter("sda", 0.5, 3.0, _WIDTH, "items", typical=(1.0, 2.5), prior=log
 _RD = parameter(
     "rd", 2.0, 60.0, "rate at which the spotlight shrinks", "items/s", typical=(10.0, 40.0), prior=log_normal(18.0, 0.7)
 )
+_ELSEWHERE = {
+    "ssm-simulators": Counterpart(
+        "shrink_spot_simple",
+        {
+            "v": "0",
+            "a": "a",
+            "z": "0.5",
+            "t": "t0",
+            "ptarget": "p",
+            "pouter": "congruency*p",
+            "r": "rd",
+            "sda": "sda",
+        },
+    ),
+    "dRiftDM": Counterpart(
+        "ssp_dm",
+        {"b": "a", "non_dec": "t0", "p": "p", "sd_0": "sda", "r": "rd"},
+        note="sd_non_dec = 0; comp is congruency +1, incomp -1",
+    ),
+    "Ratcliff": Counterpart(
+        "White, Ratcliff & Starns (2011), s = 0.1",
+        {"p": "p/10", "a": "a/5", "Ter": "t0", "sda": "sda", "rd": "rd/1000"},
+        note="rd per millisecond",
+    ),
+}
+
 SIMULATOR = DecisionModel(
     name="ssp",
     title="shrinking spotlight model",
@@ -92,4 +118,5 @@ SIMULATOR = DecisionModel(
     discretisation=UNSEEN,
     symmetries=Symmetries(shift="t0", scale="a", scale_powers={"p": 1.0, "rd": 2.0}, negated=("p",)),
     citation="White, Ratcliff & Starns (2011), Cogn. Psychol. 63:210",
+    counterparts=_ELSEWHERE,
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import BIAS, DRIFT, NON_DECISION, THRESHOLD, log_normal, two_bounds
 
 from hddm_sbi.simulation import Clock, DecisionModel, parameter
@@ -58,4 +59,7 @@ SIMULATOR = DecisionModel(
     symmetries=two_bounds(beta=-2.0),
     clock=Clock(collapse=lambda at: (1.0 / at["beta"], at["alpha"])),
     citation="Hawkins, Forstmann, Wagenmakers, Ratcliff & Brown (2015), J. Neurosci. 35:2476; Fengler et al. (2021)",
+    counterparts=diffusions(
+        {name: ("weibull", {"alpha": "alpha", "beta": "beta"}) for name in ("HSSM", "ssm-simulators")}
+    ),
 )

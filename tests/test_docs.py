@@ -49,6 +49,21 @@ def test_every_model_is_listed_with_its_parameters():
             assert f"| `{parameter.name}` | {parameter.description}" in text
 
 
+def test_every_counterpart_is_listed_with_its_formulas():
+    page = models_page()
+    sections = {text.partition(":")[0]: text for text in page.split("\n## ")[1:]}
+    for name, text in sections.items():
+        rows = re.findall(r"^\| (\S+) \| (.*?) \| (.*?) \|", text.partition("In other packages:")[2], re.MULTILINE)
+        listed = {package: (model, formulas) for package, model, formulas in rows[2:]}
+        counterparts = hs.load_simulator(name).counterparts
+        assert set(listed) == set(counterparts)
+        for package, there in counterparts.items():
+            model, formulas = listed[package]
+            assert model == there.model
+            written = dict((part.split(" = ") * 2)[:2] for part in re.findall(r"`([^`]*)`", formulas))
+            assert written == dict(there.parameters)
+
+
 def test_files_that_pages_cite_are_there():
     """`name.py` with as much of its path as the page gives; a reader's own file is `my_model.py`."""
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]

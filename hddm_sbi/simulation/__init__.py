@@ -3,6 +3,7 @@
 Doors: first_passage, moving_bounds, wiener. All else is imported from here.
 """
 
+from hddm_sbi.simulation.counterpart import Counterpart as Counterpart
 from hddm_sbi.simulation.decision_model import DecisionModel as DecisionModel
 from hddm_sbi.simulation.declare import as_json as as_json
 from hddm_sbi.simulation.declare import declare as declare

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.simulation.counterpart import Counterpart
 from hddm_sbi.simulation.outcome import Outcome, Simulated
 from hddm_sbi.simulation.parameter import Parameter, ParameterPrior
 from hddm_sbi.types import Array
@@ -126,6 +127,8 @@ class Simulator(ABC):
         How far simulated trials are from the model's law, as measured and where.
     literature_priors
         Sets of priors from papers, by name: parameter name -> prior.
+    counterparts
+        The same model in other packages, by the name of the package.
 
     Raises
     ------
@@ -148,6 +151,7 @@ class Simulator(ABC):
     citation: str = ""
     discretisation: str = "not known"
     literature_priors: Mapping[str, Mapping[str, ParameterPrior]] = field(default_factory=dict)
+    counterparts: Mapping[str, Counterpart] = field(default_factory=dict)
 
     #: whether a trial costs microseconds.
     compiled: ClassVar[bool]
