@@ -58,7 +58,7 @@ def convert(
 
     if source is None and target is None:
         raise InputError(f"say whose parameters they are, source=, or become, target=: {', '.join(packages())}.")
-    values = {str(name): _numbers(str(name), parameters[name]) for name in parameters}
+    values = {str(name): _numbers(str(name), value) for name, value in parameters.items()}
     if source is not None:
         values = _ours(model, source, values)
     if target is not None:
