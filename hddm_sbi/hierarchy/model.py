@@ -34,6 +34,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
+from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.pilot.centring import Centring, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
@@ -176,6 +177,7 @@ class HierarchicalModel:
                 hierarchy.coefficient_priors(),
                 hierarchy.coefficient_levels(),
                 {p.name: p.link for p in hierarchy.predictors},
+                {p.name: edges_on_link(p.link, p.low, p.high) for p in hierarchy.predictors},
             )
         )
         self.lapse = self._uncentred.lapse

@@ -81,11 +81,13 @@ def user_priors(
     defaults: Mapping[str, TorchDistribution],
     levels: Mapping[str, int],
     links: Mapping[str, Link],
+    edges: Mapping[str, tuple[float, float]],
 ) -> dict[str, TorchDistribution]:
     """The user's distributions by coefficient name, checked against the default ones of the model.
 
     A key that is the name of a parameter stands for its intercept, and its prior is on the natural scale: that of the
-    parameter itself. levels: how many a coefficient has, 0 for a number. links: of every parameter.
+    parameter itself. levels: how many a coefficient has, 0 for a number. links: of every parameter. edges: of the
+    likelihood's box, by parameter, on the scale of its link.
     """
     if priors is None or isinstance(priors, str):
         return {}
@@ -115,6 +117,8 @@ def user_priors(
         else:
             _check_support(name, parameter, link, checked, defaults[name])
             chosen[name] = checked
+        if parameter:
+            _check_overlap(key, parameter, link, chosen[name], edges[parameter])
     return chosen
 
 
@@ -171,13 +175,30 @@ def _check_support(name: str, parameter: str, link: Link, prior: TorchDistributi
             f"priors[{name!r}] must be the prior of a number in {_range(least, most)}, for instance {known}; got "
             f"{prior}, which allows {_range(low, high)}."
         )
-    if link != "identity" and not isinstance(prior, NaturalPrior) and (low > -np.inf or high < np.inf):
-        ends = from_link(torch.tensor([low, high], dtype=torch.float64), link).tolist()
+    # The parameter itself is never negative: a prior that allows negative numbers is surely meant on the link's scale.
+    if link != "identity" and not isinstance(prior, NaturalPrior) and low >= 0.0:
         raise InputError(
-            f"priors[{name!r}] is on the {link} scale of {parameter}, where any number may be; got {prior}, which "
-            f"allows {_range(low, high)} only, that is {parameter} in {_range(*ends)}. For a prior of {parameter} "
-            f"itself, on its natural scale, write priors={{{parameter!r}: ...}}; on the {link} scale, a Normal."
+            f"priors[{name!r}] is on the {link} scale of {parameter}; got {prior}, which allows {_range(low, high)} "
+            f"only, that is {parameter} in {_range(*_natural(low, high, link))}. For a prior of {parameter} itself, on "
+            f"its natural scale, write priors={{{parameter!r}: ...}}; on the {link} scale, a Normal, or any that "
+            "allows negative numbers."
         )
+
+
+def _check_overlap(key: str, parameter: str, link: Link, prior: TorchDistribution, edges: tuple[float, float]) -> None:
+    """Refuse a prior of an intercept, on the link's scale, that leaves the likelihood's box out."""
+    (low, high), (least, most) = bounds(prior), edges
+    if low >= most or high <= least:
+        raise InputError(
+            f"priors[{key!r}] allows {parameter} in {_range(*_natural(low, high, link))} only, and the likelihood "
+            f"knows {parameter} in {_range(*_natural(least, most, link))}; give a prior of values there."
+        )
+
+
+def _natural(low: float, high: float, link: Link) -> list[float]:
+    """A range on the link's scale as one of the parameter itself."""
+    ends: list[float] = from_link(torch.tensor([low, high], dtype=torch.float64), link).tolist()
+    return ends
 
 
 def _range(low: float, high: float) -> str:

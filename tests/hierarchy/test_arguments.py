@@ -2,12 +2,14 @@
 
 import warnings
 
+import arviz as az
 import numpy as np
 import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
 from scipy import integrate, stats
+from scipy.special import expit
 
 import hddm_sbi as hs
 from hddm_sbi.hierarchy.natural import NaturalPrior
@@ -29,9 +31,10 @@ def model(data, formulas="v ~ side + (1|subject)", **options):
 @pytest.mark.parametrize(
     ("priors", "expected"),
     [
-        ({"t0_Intercept": dist.Uniform(0.0, 1.0)}, r"the log scale of t0, .* \[0, 1\] only, that is t0 in \[1, 2.71"),
-        ({"a_Intercept": dist.Gamma(2.0, 2.0)}, r"write priors=\{'a': ...\}; on the log scale, a Normal"),
-        ({"z_Intercept": dist.Beta(2.0, 2.0)}, r"on the logit scale of z, .* that is z in \[0.5, 0.7311\]"),
+        ({"t0_Intercept": dist.Uniform(0.0, 1.0)}, r"the log scale of t0; .* \[0, 1\] only, that is t0 in \[1, 2.71"),
+        ({"a_Intercept": dist.Gamma(2.0, 2.0)}, r"write priors=\{'a': ...\}; on the log scale, a Normal, or any th"),
+        ({"z_Intercept": dist.Uniform(0.3, 0.7)}, r"on the logit scale of z; .* that is z in \[0.5744, 0.6682\]"),
+        ({"z_Intercept": dist.Beta(2.0, 2.0)}, r"on the logit scale of z; .* that is z in \[0.5, 0.7311\]"),
         ({"v_1|subject_sigma": dist.Normal(0.0, 1.0)}, r"a number in \[0, inf\], for instance HalfNormal\(1.\)"),
         ({"z": dist.Normal(0.5, 0.1)}, r"z itself, which lies between 0 and 1; .*Beta\(2., 2.\)"),
         ({"t0": dist.Normal(0.3, 0.1)}, "t0 itself, which lies between 0 and inf; .*LogNormal or Gamma"),
@@ -60,6 +63,9 @@ def test_priors_that_are_refused(data, priors, expected):
         {"v_side": dist.HalfNormal(1.0)},
         {"v_1|subject_sigma": dist.Uniform(0.0, 1.0)},
         {"v": dist.Normal(0.0, 1.0)},
+        {"z_Intercept": dist.Uniform(-1.0, 1.0)},
+        {"t0_Intercept": dist.Uniform(-3.0, 0.0)},
+        {"a_Intercept": dist.Uniform(-1.0, 1.0)},
         {"v_Intercept": dist.Normal(0, 1)},
         {"v_Intercept": dist.TransformedDistribution(dist.Normal(0.0, 1.0), [dist.transforms.AffineTransform(1.0, 2)])},
     ],
@@ -69,6 +75,50 @@ def test_priors_that_are_taken_have_a_finite_density_where_sampling_starts(data,
     value, gradient = density(density.start)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
+    ("priors", "expected"),
+    [
+        ({"a_Intercept": dist.Uniform(-9.0, -7.0)}, r"'a_Intercept'\] allows a in \[0.0001234, 0.0009119\] only, and"),
+        ({"t0": dist.Uniform(100.0, 200.0)}, r"'t0'\] allows t0 in \[100, 200\] only, and the likelihood knows t0 in"),
+        ({"z_Intercept": dist.Uniform(-9.0, -7.0)}, r"only, and the likelihood knows z in \[0.1, 0.9\]; give a prior"),
+        ({"v_Intercept": dist.Uniform(50.0, 60.0)}, r"allows v in \[50, 60\] only, and the likelihood knows v in"),
+    ],
+)  # fmt: skip
+def test_a_prior_outside_the_box_of_a_learned_likelihood_is_refused(data, priors, expected):
+    with pytest.raises(hs.InputError, match=expected):
+        model(data, likelihood="neural", priors=priors)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "low", "high"),
+    [
+        ({"v": 1.0, "a": 1.0, "t0": 0.3}, -0.4, 0.02),  # z, which the data put at the upper end
+        ({"v": 1.0, "a": 1.0, "z": 0.5}, -1.25, 0.0),  # t0 likewise at the lower end
+    ],
+)
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+def test_a_bounded_prior_on_the_scale_of_a_link(data, formulas, low, high):
+    """Mean and sd of the posterior against a sum over 2 000 points of likelihood x uniform prior, 5 standard errors."""
+    (name,) = {"z", "t0"} - set(formulas)
+    link, site = {"z": expit, "t0": np.exp}[name], f"{name}_Intercept"
+    posterior = model(data, formulas, priors={site: dist.Uniform(low, high)}, lapse=0.0).fit(
+        draws=1000, tune=500, chains=2, seed=1, progress=False
+    )
+    eta = low + (high - low) * (np.arange(2_000) + 0.5) / 2_000
+    exact, n = hs.load_likelihood("ddm", "exact"), len(data)
+    theta = {**formulas, name: np.repeat(link(eta), n)}
+    log_p = exact.log_prob(np.tile(data["rt"], 2_000), np.tile(data["response"], 2_000), theta)
+    log_p = log_p.numpy().reshape(2_000, n).sum(1)
+    weight = np.exp(log_p - log_p.max())
+    mean = weight @ eta / weight.sum()
+    sd = np.sqrt(weight @ (eta - mean) ** 2 / weight.sum())
+    draws = posterior["posterior"][site]
+    assert low < draws.min() < draws.max() < high
+    error = sd / np.sqrt(float(az.ess(posterior, var_names=[site])[site]))
+    assert abs(float(draws.mean()) - mean) < 5 * error
+    assert abs(float(draws.std()) - sd) < 5 * error
 
 
 @pytest.mark.parametrize(
