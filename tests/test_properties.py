@@ -9,6 +9,7 @@ import pyro.distributions as dist
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutations import mutated
 
 import hddm_sbi as hs
 from hddm_sbi.data.files import read_table
@@ -156,22 +157,6 @@ def test_constructions(law, strategy, n):
 
 
 # ---- files
-
-
-def mutated(content, choices, rng):
-    """A file with some bytes changed, cut off, repeated, or replaced."""
-    content = bytearray(content)
-    kind = choices % 4
-    at = int(rng.integers(len(content)))
-    if kind == 0:
-        content[at] ^= 1 << int(rng.integers(8))
-    elif kind == 1:
-        del content[at:]
-    elif kind == 2:
-        content[at:at] = content[at : at + int(rng.integers(1, 100))] * int(rng.integers(1, 50))
-    else:
-        content[at : at + 8] = rng.bytes(8)
-    return bytes(content)
 
 
 @pytest.mark.parametrize("n", [FEW, pytest.param(MANY_FILES, marks=pytest.mark.slow)])

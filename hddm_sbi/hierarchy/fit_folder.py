@@ -1,4 +1,4 @@
-"""A folder that keeps one fit: its chains while they are sampled, and then its posterior."""
+"""A folder that keeps one fit: its chains as they are sampled, from which it goes on, and its posterior."""
 
 from __future__ import annotations
 
@@ -50,23 +50,22 @@ class FitFolder:
         return posterior if ended else None
 
     def keep(self, posterior: Any) -> None:
-        """Write the posterior, and remove the chains where it has ended. Raises OSError where there is no room."""
+        """Write the posterior. Raises OSError where there is no room."""
         inference_data.write(posterior, self.path / _POSTERIOR)
-        if not inference_data.dataset(posterior).attrs.get("stopped", "incomplete"):
-            self._remove_chains()
 
     def check(self, recipe: Mapping[str, Any]) -> None:
         """Write the recipe. Raises InputError where the folder holds another fit.
 
         Evaluations by other versions of the libraries are not used.
         """
+        self._remove("*.part")  # of a process that was killed while it wrote
         libraries = versions()
         file, written = self.path / _RECIPE, {**recipe, "versions": libraries}
         known = _read_recipe(self.path)
         if known is None:
             if file.exists():
                 self._aside(file, "it is no JSON")
-            self._remove_chains()
+            self._remove("chain-*")
         else:
             made_with, ours = known.pop("versions", None), json.loads(json.dumps(recipe))
             other = [name for name in {**known, **ours} if known.get(name) != ours.get(name)]
@@ -76,11 +75,11 @@ class FitFolder:
                     "remove it."
                 )
             if made_with != libraries:
-                self._remove_chains()
+                self._remove("chain-*")
         inference_data.write_whole(json.dumps(written, indent=1).encode(), file)
 
-    def _remove_chains(self) -> None:
-        for file in self.path.glob("chain-*"):
+    def _remove(self, files: str) -> None:
+        for file in self.path.glob(files):
             file.unlink()
 
     def _aside(self, file: Path, reason: str) -> None:

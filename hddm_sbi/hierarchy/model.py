@@ -368,9 +368,9 @@ class HierarchicalModel:
         minutes
             The most time for the whole call; what there is by then is returned.
         folder
-            Keeps the chains while they are sampled, and then the posterior. After a kill, an interrupt or a crash the
-            same call goes on from there and ends with the same draws. While it runs, the folder takes about ten times
-            the room of the draws.
+            Keeps the chains as they are sampled, and then the posterior. After a kill, an interrupt or a crash the same
+            call goes on from there and ends with the same draws; so does one with more `draws` or a larger `ess`. The
+            folder takes about ten times the room of the draws; what is not to go on needs only its posterior.nc.
         quick
             A first look, 2 chains of 200 + 300 steps, which says how far its means may still be off.
         progress

@@ -197,12 +197,12 @@ def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
 
 
 def seals(posterior: Any) -> dict[str, str]:
-    """Hash of the record and the table, and hash of the draws, as attributes."""
+    """Hash of the record and the table, and hash of the draws and what the sampler said of them, as attributes."""
     attrs = dict(inference_data.dataset(posterior).attrs)
     record = FitRecord.read(attrs).attributes()
     return {
         _MODEL: _hash(posterior, ("observed_data", "constant_data"), json.dumps(record, sort_keys=True)),
-        _DRAWS: _hash(posterior, ("posterior",)),
+        _DRAWS: _hash(posterior, ("posterior", "sample_stats")),
     }
 
 

@@ -1,15 +1,21 @@
 """A fit in a folder: killed, interrupted, out of room or out of time, the same call ends with the same bytes."""
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
+from moments import MOMENTS
+from mutations import mutated
 
 import hddm_sbi as hs
 from hddm_sbi.inference import inference_data
@@ -35,6 +41,10 @@ posterior = model.fit(draws=100, tune=100, chains=2, seed=7, folder=sys.argv[1],
 known = posterior["posterior"]
 print("calls", len(calls), "stopped", known.attrs["stopped"] or "no", known.sizes["draw"], flush=True)
 """
+
+
+FILES = [*(f"chain-{i}.{kind}" for i in range(2) for kind in ("draws", "evaluations"))]
+FILES = [*FILES, "lock", "posterior.nc", "recipe.json"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +79,7 @@ def whole(script, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "fit"
     code, said, errors = finish(start(script, folder))
     assert (code, said[2:]) == (0, ["stopped", "no", "100"]), errors
-    assert sorted(path.name for path in folder.iterdir()) == ["lock", "posterior.nc", "recipe.json"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
     return draws(folder), int(said[1])
 
 
@@ -107,7 +117,7 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_bytes(script, whole, model,
     assert int(said[1]) < (0.9 if steps < 100 else 0.6) * evaluations
     again = draws(tmp_path / "fit")
     assert all(again[name].equals(group) for name, group in groups.items())
-    assert not list((tmp_path / "fit").glob("chain-*"))
+    assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == FILES
 
 
 def test_an_interrupted_fit_keeps_its_draws_and_goes_on(script, whole, tmp_path):
@@ -183,6 +193,91 @@ def test_two_processes_do_not_share_a_folder(script, model, tmp_path):
         fit(model, tmp_path / "fit")
     process.kill()
     finish(process)
+
+
+#: in the default suite; every signal at every moment in `make validate`.
+SOME = ["SIGKILL:writing the recipe", "SIGTERM:first step", "SIGINT:sampling", "SIGKILL:writing", "full:warm-up"]
+EVERY = [f"{kind}:{moment}" for moment in MOMENTS for kind in ("SIGKILL", "SIGTERM", "SIGINT", "full")]
+
+
+@pytest.mark.parametrize("asked", [SOME, pytest.param(EVERY, marks=pytest.mark.slow)], ids=["some", "every"])
+def test_a_fit_that_ends_at_any_moment_goes_on_and_ends_with_the_same_draws(tmp_path, asked):
+    """Or it has them all, where nothing could be written; then one sentence says so."""
+    script = Path(__file__).parent.parent / "moments.py"
+    done = subprocess.run([sys.executable, script, tmp_path, *asked], capture_output=True, text=True, check=True)
+    endings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [ending["asked"] for ending in endings] == asked
+    for ending in endings:
+        kind, first, again = ending["asked"].partition(":")[0], ending["first"], ending["again"]
+        assert (again["said"], ending["same"], ending["files"]) == ("", True, FILES), ending
+        if kind in ("SIGKILL", "SIGTERM"):
+            assert first["code"] == str(-getattr(signal, kind)), ending
+        elif kind == "SIGINT":
+            kept = first["result"] in ("stopped: interrupted", again["result"])
+            assert kept or first["said"] == "KeyboardInterrupt: ", ending
+        else:
+            assert first["result"] == again["result"] or first["said"].startswith("InputError: the folder"), ending
+            told = "cannot be written" in first["said"] or "is incomplete" in first["said"]
+            assert told or "posterior.nc" in ending["before"], ending
+
+
+def counted(model):
+    """A copy of a model, and a list with an entry for every evaluation of its density."""
+    other, calls = copy(model), []
+    compiled = model.density.evaluate
+
+    def evaluate(x):
+        calls.append(1)
+        return compiled(x)
+
+    other.__dict__["density"] = dataclasses.replace(model.density, evaluate=evaluate)
+    return other, calls
+
+
+def evaluations(folder):
+    return sum(file.stat().st_size for file in folder.glob("*.evaluations")) // (8 * 4)
+
+
+@pytest.mark.parametrize(("less", "more"), [({"draws": 60}, {"draws": 120}), ({"ess": 40}, {"ess": 2000})])
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+def test_a_fit_that_has_ended_goes_on_for_more(model, tmp_path, less, more):
+    watched, calls = counted(model)
+    whole = fit(model, None, **more)["posterior"]
+    first = fit(watched, tmp_path, **less)["posterior"]
+    before, _ = evaluations(tmp_path), calls.clear()
+    longer = fit(watched, tmp_path, **more)["posterior"]
+    assert longer.equals(whole)
+    assert longer.isel(draw=slice(first.sizes["draw"])).equals(first)
+    assert first.sizes["draw"] < longer.sizes["draw"]
+    # None of those on file is made again; a start for each chain, and one to check it, are not kept.
+    assert before > 500
+    assert len(calls) <= evaluations(tmp_path) - before + 3
+
+
+@pytest.mark.parametrize("n", [24, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+def test_mutated_folders(model, tmp_path, n):
+    """One file of a folder is changed, cut, lengthened, emptied or a folder: the same draws, or a refusal."""
+    whole = fit(model, tmp_path / "whole", draws=40, tune=40)["posterior"]
+    rng, refused = np.random.default_rng(1), 0
+    for i in range(n):
+        folder = tmp_path / str(i)
+        shutil.copytree(tmp_path / "whole", folder)
+        if i % 2:
+            (folder / "posterior.nc").unlink()
+        victim = folder / sorted(file.name for file in folder.iterdir())[i // 2 % len(list(folder.iterdir()))]
+        if i % 12 > 9:
+            victim.unlink()
+            victim.mkdir()
+        elif victim.stat().st_size:
+            victim.write_bytes(mutated(victim.read_bytes(), i // 4, rng))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", hs.FitFileWarning)
+                assert fit(model, folder, draws=40, tune=40)["posterior"].equals(whole)
+        except hs.InputError:
+            refused += 1
+    assert 0 < refused < n / 2
 
 
 def test_sampling_goes_on_until_it_is_enough(model):
