@@ -85,7 +85,7 @@ def test_cavanagh_reproduces_hddm_and_the_network_agrees(published: Path, formul
 
 
 def test_rr98_wiener_optima(published: Path):
-    """rtdists stores minus the log likelihood at its optimum; a there is the full separation."""
+    """rtdists stores minus the log likelihood at its optimum, and z in units of a."""
     trials = pd.read_csv(published / "rr98.csv")
     trials = trials[~trials["outlier"]]
     bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=False).to_numpy()
@@ -93,7 +93,8 @@ def test_rr98_wiener_optima(published: Path):
     for row in pd.read_csv(published / "ref_rr98_wiener_separate_mle.csv").itertuples():
         rows = ((trials["id"] == row.id) & (trials["instruction"] == row.instruction)).to_numpy()
         drifts = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5])
-        theta = {"v": drifts[bins[rows]], "a": row.a / 2, "z": row.z, "t0": row.t0}
+        stored = {"v": drifts[bins[rows]], "a": row.a, "z": row.z * row.a, "t0": row.t0}
+        theta = hs.convert(stored, "ddm", source="rtdists")
         response = np.where(trials["response"][rows] == "light", 1, -1)
         log_p = exact.log_prob(trials["rt"][rows], response, theta)
         assert float(-torch.sum(log_p)) == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
@@ -102,7 +103,7 @@ def test_rr98_wiener_optima(published: Path):
 def test_rr98_full_diffusion_optima(published: Path):
     """rtdists' stored optima, whose integral over the start is numerical: 2e-4 per trial.
 
-    Its sz is absolute, ours relative. Ours agrees with quadrature of the closed form given the start to 1e-6 in all,
+    Ours agrees with quadrature of the closed form given the start to 1e-6 in all,
     and the learned likelihood with ours to its target, .008 per trial.
     """
     trials = pd.read_csv(published / "rr98.csv")
@@ -113,15 +114,16 @@ def test_rr98_full_diffusion_optima(published: Path):
     nodes, weights = np.polynomial.legendre.leggauss(40)
     for row in pd.read_csv(published / "ref_rr98_full_diffusion_mle.csv").itertuples():
         rows = ((trials["id"] == row.id) & (trials["instruction"] == row.instruction)).to_numpy()
-        drifts, sz = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5]), row.sz / row.a
-        theta = {"v": drifts[bins[rows]], "a": row.a / 2, "z": row.z, "t0": row.t0, "sv": row.sv}
+        drifts = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5])[bins[rows]]
+        widths = {"sv": row.sv, "sz": row.sz, "st0": 0.0}
+        stored = {"v": drifts, "a": row.a, "z": row.z * row.a, "t0": row.t0, **widths}
+        theta = hs.convert(stored, "full_ddm", source="rtdists")
         data = trials["rt"][rows], np.where(trials["response"][rows] == "light", 1, -1)
-        ours = float(-torch.sum(numerical.log_prob(*data, {**theta, "sz": sz, "st0": 0.0})))
+        ours = float(-torch.sum(numerical.log_prob(*data, theta)))
         assert ours == pytest.approx(row.objective, abs=2e-4 * rows.sum()), (row.id, row.instruction)
-        assert float(-torch.sum(learned.log_prob(*data, {**theta, "sz": sz, "st0": 0.0}))) == pytest.approx(
-            ours, abs=0.008 * rows.sum()
-        )
-        starts = [given_start.log_prob(*data, {**theta, "z": row.z + sz * x / 2}) for x in nodes]
+        assert float(-torch.sum(learned.log_prob(*data, theta))) == pytest.approx(ours, abs=0.008 * rows.sum())
+        sz, fixed = theta["sz"], {name: theta[name] for name in ("v", "a", "t0", "sv")}
+        starts = [given_start.log_prob(*data, {**fixed, "z": row.z + sz * x / 2}) for x in nodes]
         by_start = torch.stack(starts) + torch.tensor(np.log(weights / 2))[:, None]
         assert ours == pytest.approx(float(-torch.logsumexp(by_start, 0).sum()), abs=1e-6)
 

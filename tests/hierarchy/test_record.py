@@ -10,7 +10,7 @@ import torch
 from factory import Poisson, bake, cookies
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive
+from hddm_sbi.analysis.predictive import posterior_predictive, predicted_table
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
@@ -159,6 +159,7 @@ def test_accuracy_coding_is_that_of_correct_and_error():
     again = hs.load_model(posterior)
     assert set(again.trials.frame["response"]) == {"correct", "error"}
     assert again.trials.choice.tolist() == coded.trials.choice.tolist()
+    assert set(predicted_table(again, posterior, 3)["response"]) == {"correct", "error"}
 
 
 def test_what_a_table_was_warned_of_is_not_said_again():
