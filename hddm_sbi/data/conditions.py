@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from hddm_sbi.data.columns import at_rows
-from hddm_sbi.data.design import sort_values
 from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.responses import occurring_in
 from hddm_sbi.data.syntax import Formula
 from hddm_sbi.data.trials import Trials
 from hddm_sbi.errors import InputError, TableWarning
@@ -26,10 +26,16 @@ def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> Arra
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
     wrong = np.flatnonzero(~np.isin(numbers, codes))
     if wrong.size:
-        occurring = sort_values(values.unique().tolist())
+        occurring = occurring_in(values)
         said = " or ".join(f"congruent={label!r}" for label in occurring)
-        remedy = f"say which is congruent: {said}" if len(occurring) == 2 and column == CONGRUENCY else "recode it"
-        high, low = (" (congruent)", " (incongruent)") if column == CONGRUENCY else ("", "")
+        remedy, high, low = "recode it", "", ""
+        if column == CONGRUENCY:
+            high, low = " (congruent)", " (incongruent)"
+            remedy = (
+                f"say which is congruent: {said}"
+                if len(occurring) == 2
+                else "neutral trials cannot be fitted yet: leave them out, and recode the others"
+            )
         raise InputError(
             f"column {column!r} is a condition of the model and must be {codes[1]:+g}{high} or {codes[0]:+g}{low}; got "
             f"{values.iloc[wrong[0]]!r} in {at_rows(wrong)}; {remedy}."

@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 
 from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
-from hddm_sbi.data.design import sort_values
+from hddm_sbi.data.responses import ACCURACY, listed, occurring_in
 from hddm_sbi.errors import InputError
 from hddm_sbi.types import Index
 
-#: the responses of accuracy coding, lower bound first.
-ACCURACY = ("error", "correct")
 #: the condition of a conflict task, in simulators and tables.
 CONGRUENCY = "congruency"
 
@@ -49,7 +47,7 @@ def _foreign(correct: str, column: pd.Series[Any], rows: Index, other: pd.Series
     return (
         f"correct={correct!r} compares responses with stimuli, and column {column.name!r} holds "
         f"{column.tolist()[rows[0]]!r} in {at_rows(rows)}, which column {other.name!r} never does: it holds "
-        f"{_listed(other)}."
+        f"{listed(occurring_in(other))}."
     )
 
 
@@ -63,10 +61,6 @@ def by_congruency(data: pd.DataFrame, congruent: object) -> pd.DataFrame:
     if not is_hashable(congruent) or congruent not in labels.tolist() or labels.nunique() != 2:
         raise InputError(
             f"congruent={congruent!r} must be the label of congruent trials, and column {CONGRUENCY!r} hold it and one "
-            f"other; it holds {_listed(labels)}. Neutral trials cannot be fitted yet: leave them out."
+            f"other; it holds {listed(occurring_in(labels))}. Neutral trials cannot be fitted yet: leave them out."
         )
     return data.assign(**{CONGRUENCY: np.where(labels == congruent, 1, -1)})
-
-
-def _listed(column: pd.Series[Any]) -> str:
-    return ", ".join(map(repr, sort_values(column.unique().tolist())[:8]))

@@ -119,6 +119,9 @@ def test_labels_in_a_model_are_the_codes():
     message = refusal(hs.HierarchicalModel, "v ~ 1", labelled, "dmc")
     assert "must be +1 (congruent) or -1 (incongruent); got 'comp'" in message
     assert "say which is congruent: congruent='comp' or congruent='incomp'" in message
+    neutral = trials.assign(congruency=trials["congruency"].where(trials.index != 7, 0))
+    message = refusal(hs.HierarchicalModel, "v ~ 1", neutral, "dmc")
+    assert "got 0 in row 7 (0 = first); neutral trials cannot be fitted yet: leave them out" in message
 
 
 @pytest.mark.parametrize("formula", ["v ~ 1", "v ~ 1 + (1|subject)"])
