@@ -38,7 +38,7 @@ def check_codes(trials: Trials, column: str, codes: tuple[float, float]) -> Arra
             )
         raise InputError(
             f"column {column!r} is a condition of the model and must be {codes[1]:+g}{high} or {codes[0]:+g}{low}; got "
-            f"{values.iloc[wrong[0]]!r} in {at_rows(wrong)}; {remedy}."
+            f"{values.tolist()[wrong[0]]!r} in {at_rows(wrong)}; {remedy}."
         )
     return numbers
 
