@@ -73,12 +73,15 @@ class ResultStore(Generic[Result]):
         if not path.exists():
             return None
         try:
-            if beside.exists() and beside.read_text() != _hash(path):
+            if beside.read_text() != _hash(path):
                 raise ValueError("it is not what was written")
             return self.read(path)
+        except FileNotFoundError:
+            _move_aside(path, f"{beside.name}, which vouches for it, is missing")
         except Exception as reason:
             _move_aside(path, str(reason))
-            return None
+            beside.replace(beside.with_name(f"{beside.name}.damaged"))
+        return None
 
     def _hash_path(self, name: str) -> Path:
         return self.folder / f"{name}{self.suffix}.sha256"
@@ -86,9 +89,9 @@ class ResultStore(Generic[Result]):
     @contextmanager
     def marked(self) -> Iterator[Path]:
         """A file in the folder, which is created if it is missing; a worker that sees the file sees the folder."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         mark = self.folder / f"{uuid.uuid4()}.running"
-        mark.touch()
+        with _writable(self.folder):
+            mark.touch()
         try:
             yield mark
         finally:
@@ -99,10 +102,21 @@ class ResultStore(Generic[Result]):
 def run_folder(folder: Path | str | None) -> Iterator[Path]:
     """The folder of a run, created if it is missing; None: a temporary one, removed at the end unless the run fails."""
     path = Path(tempfile.mkdtemp(prefix="hddm_sbi-")) if folder is None else Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
+    with _writable(path):
+        pass
     yield path
     if folder is None:
         shutil.rmtree(path)
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """A folder, created if it is missing, for something to be written there. Raises InputError where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as reason:
+        raise InputError(f"the folder {str(folder)!r} cannot be written ({reason}); choose another folder.") from reason
 
 
 def check_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
@@ -110,7 +124,7 @@ def check_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
     path = folder / "recipe.json"
     try:
         known = json.loads(path.read_text()) if path.exists() else None
-    except ValueError:
+    except (ValueError, OSError, RecursionError):
         # The results may be those of another run: nothing says whose they are.
         results = [file.name for file in folder.iterdir() if file != path and file.suffix != ".sha256"]
         if results:
@@ -123,7 +137,8 @@ def check_recipe(folder: Path, recipe: Mapping[str, object]) -> None:
         raise InputError(
             f"{str(folder)!r} holds a run with another recipe ({path.name}); choose another folder or remove it."
         )
-    _write_whole(path, json.dumps(recipe, indent=1))
+    with _writable(folder):
+        _write_whole(path, json.dumps(recipe, indent=1))
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -234,9 +249,12 @@ def _results(task: _Task, left: dict[str, Arguments], n_jobs: int | None) -> Gen
             for name in [name for name in left if task.store is not None and task.store.has(name)]:
                 yield name, None
                 del left[name]
-            if deaths == _DEATHS:
-                raise
             first_line = str(death).strip().partition("\n")[0]
+            if deaths == _DEATHS:
+                raise InputError(
+                    f"the worker processes die ({first_line}); most often the memory is too small for so many: take "
+                    f"fewer than n_jobs={n_jobs}."
+                ) from death
             warnings.warn(
                 f"a worker died ({first_line}): {len(left)} tasks that have no result yet run again",
                 WorkerWarning,

@@ -1,7 +1,5 @@
 """Independent tasks: kept as they end, never done twice, and where they are said when a run ends early."""
 
-from concurrent.futures import BrokenExecutor
-
 import joblib
 import numpy as np
 import pytest
@@ -31,7 +29,7 @@ def test_a_task_that_always_kills_ends_the_run_and_says_where_the_others_are(tmp
     with (
         joblib.parallel_config(backend="loky", n_jobs=2),
         pytest.warns(WorkerWarning),
-        pytest.raises(BrokenExecutor) as stop,
+        pytest.raises(InputError, match=r"the worker processes die .* fewer than n_jobs=") as stop,
     ):
         run_tasks(killed_always, with_folder(tmp_path), arrays(tmp_path), progress=False)
     kept = sorted(path.stem for path in tmp_path.glob("*.safetensors"))
@@ -68,6 +66,30 @@ def test_a_worker_that_does_not_see_the_folder_sends_its_results(tmp_path, monke
     made = run_tasks(recorded, with_folder(tmp_path), arrays(tmp_path), progress=False)
     assert same(made, {key: normal(*given) for key, given in SEEDS.items()})
     assert len(list(tmp_path.glob("*.safetensors"))) == len(SEEDS)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    refused = pytest.raises(InputError, match=r"file' cannot be written .*; choose another folder")
+    with refused, run_folder(tmp_path / "file"):
+        pass
+    (tmp_path / "recipe.json").mkdir()
+    with pytest.raises(InputError, match="is damaged, so that nothing says which run"):
+        check_recipe(tmp_path, {"seed": 1})
+
+    def read_only(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.touch", read_only)
+    with pytest.raises(InputError, match=r"cannot be written \(\[Errno 13\] Permission denied\)"):
+        _kept(tmp_path / "new", 100)
+
+
+def test_a_result_without_its_hash_is_made_again(tmp_path):
+    _kept(tmp_path, 100)
+    (tmp_path / "b.txt.sha256").unlink()
+    with pytest.warns(FitFileWarning, match=r"b\.txt\.sha256, which vouches for it, is missing"):
+        assert _kept(tmp_path, 100) == ({"a": 101, "b": 102}, [2])
 
 
 def test_without_a_store_the_note_says_so():

@@ -105,12 +105,8 @@ def seal(card: Card, content: bytes) -> str:
 
 def write_card(weights: Path, card: Card) -> Card:
     """Write the card of a weights file, sealed; returns it."""
-    content = weights.read_bytes()
-    complete = replace(card, sha256=seal(card, content), bytes=len(content))
-    path = card_path(weights)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-    aside.write_text(json.dumps(_plain(complete), indent=1) + "\n")
-    aside.replace(path)
+    complete = _sealed(card, weights.read_bytes())
+    _replace({card_path(weights): _written(complete)})
     return complete
 
 
@@ -119,8 +115,30 @@ def save_weights(network: nn.Module, card: Card, weights: Path) -> Card:
     # One entry only: safetensors writes several in random order, and the same weights would not be the same bytes.
     identity = {"likelihood": f"{card.model}: {' '.join(card.parameters)}"}
     content = save({k: v.float().contiguous() for k, v in network.state_dict().items()}, identity)
-    weights.write_bytes(content)
-    return write_card(weights, card)
+    complete = _sealed(card, content)
+    _replace({weights: content, card_path(weights): _written(complete)})
+    return complete
+
+
+def _sealed(card: Card, content: bytes) -> Card:
+    return replace(card, sha256=seal(card, content), bytes=len(content))
+
+
+def _written(card: Card) -> bytes:
+    return (json.dumps(_plain(card), indent=1) + "\n").encode()
+
+
+def _replace(files: dict[Path, bytes]) -> None:
+    """Write files whole, and all or none of them. Raises OSError where there is no room."""
+    asides = {path: path.with_name(f"{path.name}.{os.getpid()}.part") for path in files}
+    try:
+        for path, content in files.items():
+            asides[path].write_bytes(content)
+        for path, aside in asides.items():
+            aside.replace(path)
+    finally:
+        for aside in asides.values():
+            aside.unlink(missing_ok=True)
 
 
 def read_card(weights: Path) -> Card:

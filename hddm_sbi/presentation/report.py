@@ -1,5 +1,6 @@
 """Fits in words and numbers: one fit, and what many simulated tables say. Every summary is a DataFrame."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,8 @@ def write_figures(
         "recovery": plots.plot_recovery(model, posterior, true_values),
     }
     for name, axes in figures.items():
-        axes[0].figure.savefig(folder / f"{name}.png", dpi=150)
+        drawn = io.BytesIO()
+        axes[0].figure.savefig(drawn, dpi=150)
+        inference_data.write_whole(drawn.getvalue(), folder / f"{name}.png")
         plt.close(axes[0].figure)
     return [folder / f"{name}.png" for name in figures]

@@ -8,6 +8,7 @@ import hashlib
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -87,6 +88,26 @@ def test_same_weights_same_bytes_on_disk(tmp_path):
         checkpoint.save_weights(network, card_of(network), tmp_path / f"{name}.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_a_full_disk_leaves_the_likelihood_that_was_there(tmp_path, monkeypatch):
+    """Weights and card are replaced together or not at all."""
+    path, likelihood = tmp_path / "mine.safetensors", load_likelihood("ddm")
+    likelihood.save(path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    write, written = Path.write_bytes, []
+
+    def full(self, content):
+        write(self, content[:100])
+        written.append(self)
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+        return len(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        load_likelihood("lnr").save(path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_copy_of_the_pretrained_weights_is_the_pretrained_likelihood(weights):

@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from mutations import mutated
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import FitFileWarning, InputError
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.card import read_card
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
@@ -17,6 +18,7 @@ from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training import accuracy, histograms, mixture, shipped
+from hddm_sbi.training.fit_state import FitState
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import train_network
 from hddm_sbi.training.proposal import design_widened
@@ -91,6 +93,31 @@ def test_run_stopped_while_fitting_goes_on_to_the_same_weights(tmp_path, monkeyp
         stop_at(patch, mixture, "_loss", 300)
         resumed = run(tmp_path / "stopped", recipe)
     assert same(resumed, run(tmp_path / "whole", recipe))
+
+
+def test_a_damaged_state_is_moved_aside_and_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
+    """After 40 mutations: a warning, and a beginning from step 0."""
+    recipe = dataclasses.replace(TINY, steps=3)
+    run(tmp_path, recipe)
+    (path,), rng = list(tmp_path.glob("state.safetensors")), np.random.default_rng(1)
+    content = path.read_bytes()
+    network, average = torch.nn.Linear(2, 1), torch.nn.Linear(2, 1)
+    state = FitState(network, average, torch.optim.Adam(network.parameters()))
+    for kind in range(40):
+        path.write_bytes(mutated(content, kind, rng))
+        with pytest.warns(FitFileWarning, match=r"moved to state\.safetensors\.damaged, and the fit begins again"):
+            assert state.resume(path) == 0
+        assert not path.exists()
+    path.write_bytes(content)
+    monkeypatch.setattr("pathlib.Path.rename", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        state.save(path, 4)
+    assert path.read_bytes() == content
+    assert not list(tmp_path.glob("*.part"))
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
 
 
 def test_another_optimizer_is_refused_before_anything_is_simulated():
