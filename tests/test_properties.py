@@ -13,6 +13,8 @@ from mutations import mutated
 
 import hddm_sbi as hs
 from hddm_sbi.data.files import read_table
+from hddm_sbi.hierarchy import read_fit
+from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import PRETRAINED
 
@@ -183,6 +185,33 @@ def test_mutated_likelihood_files(tmp_path, n):
             assert i % 8 > 3 or found == expected
     assert refused > n // 2
     assert longest < 5_000
+
+
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.parametrize("n", [60, pytest.param(MANY_FILES, marks=pytest.mark.slow)])
+def test_mutated_fits(tmp_path, n):
+    """Half of them by one bit, half of those in the first part: refused, warned of, or not a number is another."""
+    path, rng = tmp_path / "fit.nc", np.random.default_rng(3)
+    model = construct({"v": "1 + (1|s)", "a": "1", "z": 0.5, "t0": 0.3}, usual_table())
+    model.fit(draws=10, tune=20, chains=1, seed=1, progress=False).to_netcdf(str(path))
+    content, whole, refused, warned = path.read_bytes(), inference_data.read(path), 0, 0
+    for i in range(n):
+        start = int(rng.integers(len(content))) if i % 4 == 0 else 0
+        kind = 0 if i % 2 else i // 2
+        path.write_bytes(content[:start] + mutated(content[start:], kind, rng))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", hs.FitFileWarning)
+            try:
+                posterior, _ = read_fit(path)
+            except hs.InputError:
+                refused += 1
+                continue
+        warned += bool(caught)
+        assert caught or all(
+            inference_data.dataset(posterior, group).equals(inference_data.dataset(whole, group))
+            for group in inference_data.groups(whole)
+        )
+    assert refused > n / 8
 
 
 @pytest.mark.parametrize("n", [FEW, pytest.param(MANY_FILES, marks=pytest.mark.slow)])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import h5netcdf
+import h5py
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -144,6 +145,8 @@ def read(path: Path) -> Any:
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}; expected a fit, as posterior.to_netcdf writes it.")
     try:
+        # h5netcdf complains once more, at its end, of a file that h5py could not open.
+        h5py.File(path).close()
         data = _arviz().from_netcdf(str(path))
         data.load()
         data.close()

@@ -15,6 +15,10 @@ from hddm_sbi.types import Array, Index
 
 #: step of the differences by which gradients are taken, in widths of the box.
 _STEP = 1e-4
+#: how far, in logs, a density between the points of the grid may lie above all of them.
+_ABOVE = 0.1
+#: what survives is known where it is more than this.
+_KNOWN = 1e-6
 #: how far past the latest decision the equation is solved.
 _MARGIN = 1.05
 
@@ -59,18 +63,37 @@ class NumericalLikelihood(DecisionLikelihood):
 
     @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """log[1 - P(RT <= rt)]: the equation is solved up to rt only, so the far tail is not known."""
-        return torch.log1p(-self._by_choice(self.cdf_rows, rt, theta).sum(0))
+        """log[1 - P(RT <= rt)]: the equation is solved up to rt only. Raises InputError in the far tail."""
+        survival = 1.0 - self._by_choice(self.cdf_rows, rt, theta).sum(0)
+        unknown = torch.nonzero(~(survival.detach() > _KNOWN))
+        if len(unknown):
+            raise self._refusal(theta[unknown[0, 0]].detach().numpy(), float(rt[unknown[0, 0]]))
+        return torch.log(survival)
 
     def _log_density(self, row: Array, decision: Array, choice: Index, t_max: float) -> tuple[Array, Array]:
         """log density of trials at one theta, and its slope in time. decision: (n,) decision times, seconds."""
         value, slope = np.full(len(decision), -np.inf), np.zeros(len(decision))
         above = decision > 0
         if above.any():
-            passage = self._passage(*row, t_max=t_max)
             made = choice[above], np.arange(above.sum())
-            value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
+            try:
+                with np.errstate(all="ignore"):
+                    passage = self._passage(*row, t_max=t_max)
+                    value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
+                    highest = np.log(passage.density.max()) + _ABOVE
+            except (ValueError, ArithmeticError, IndexError) as reason:
+                raise self._refusal(row, t_max) from reason
+            if not (np.isfinite(slope).all() and (value <= highest).all()):
+                raise self._refusal(row, t_max)
         return value, slope
+
+    def _refusal(self, row: Array, t_max: float) -> InputError:
+        theta = ", ".join(f"{name}={x:.4g}" for name, x in zip(self.simulator.names, row, strict=True))
+        return InputError(
+            f"the equation of {self.simulator.name!r} cannot be solved at {theta} for decisions within {t_max:.4g} s: "
+            "its grid is too coarse there; take kind='exact' or 'neural', or parameters and times nearer to those of "
+            "people."
+        )
 
     def _differences(self, row: Array, decision: Array, choice: Index, t_max: float) -> Array:
         gradient = np.zeros((len(decision), len(row)))

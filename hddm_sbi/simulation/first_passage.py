@@ -22,6 +22,8 @@ Curve = Callable[[Array], Array]
 _ROOT_END = 0.2078862249773546
 #: interpolation starts where both densities exceed this; lower values are raised to it.
 _SMALLEST = 1e-280
+#: what is lower at the first of these points, for both, is 0 before it.
+_VANISHED = 1e-100
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,18 @@ class Passage:
         )
 
     def log_density(self, t: Array) -> tuple[Array, Array]:
-        """log density and its slope in t, each (n_choices, n), at any times t (n,) in (0, t_max], by cubic splines."""
+        """log density and its slope in t, each (n_choices, n), at any times t (n,) in (0, t_max], by cubic splines.
+
+        Raises ValueError where the grid does not tell it: before its first point that is not 0, or where none is.
+        """
         inner = slice(int(np.searchsorted((self.density > _SMALLEST).all(0), True)), None)
         spline = CubicSpline(np.sqrt(self.t[inner]), np.log(np.maximum(self.density[:, inner], _SMALLEST)), axis=1)
+        before = t < self.t[inner][0]
+        if before.any() and self.density[:, inner.start].max() > _VANISHED:
+            raise ValueError("the first decisions fall between two points of the grid")
         root = np.sqrt(t)
-        return np.asarray(spline(root)), np.asarray(spline(root, 1) / (2.0 * root))
+        log_p, slope = spline(root), spline(root, 1) / (2.0 * root)
+        return np.where(before, np.log(_SMALLEST), log_p), np.where(before, 0.0, slope)
 
     def delayed(self, width: float) -> Passage:
         """The density of the decision time plus a delay that is uniform on [0, width]."""

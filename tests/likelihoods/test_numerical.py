@@ -1,5 +1,7 @@
 """The numerical likelihood: the equation behind the one interface, and the scores it gives."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, names
 from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.likelihoods.numerical import NumericalLikelihood
 from hddm_sbi.training import accuracy
 
@@ -70,6 +73,66 @@ def test_a_finer_grid_changes_nothing(name):
     two = simulator.passage(*row.tolist(), t_max=decision / 4)
     half = len(one.t) // 2
     assert np.abs(two.density[:, ::2] - one.density[:, : half + 1]).max() < 2e-5 * one.density.max()
+
+
+#: decision times, seconds: absurdly early, usual, absurdly late; and onsets themselves.
+TIMES = ([5e-324, 1e-300, 1e-16, 1e-8, 1e-6], [0.05, 0.3, 1.0, 10.0], [1e3, 1e6], [0.0])
+
+
+def asked(likelihood, theta):
+    """Everything that a numerical likelihood tells of one theta (1, p): tensors, or None where it refuses."""
+    shift = shift_of(likelihood.simulator, theta)
+    for times in TIMES:
+        rt = shift + torch.tensor(times, dtype=torch.float64)
+        rows = theta.expand(len(rt), -1).clone().requires_grad_(True)
+        for what in ("density", "cdf", "survival"):
+            values = outcome_rows(rt, torch.zeros_like(rt))
+            try:
+                if what == "density":
+                    log_p = likelihood.log_prob_rows(values, rows)
+                    yield log_p.detach(), torch.autograd.grad(log_p[log_p > -torch.inf].sum(), rows)[0]
+                elif what == "cdf":
+                    yield torch.log(likelihood.cdf_rows(values, theta.expand(len(rt), -1))), theta
+                else:
+                    yield likelihood.log_survival_rows(rt, theta.expand(len(rt), -1)), theta
+            except InputError as refusal:
+                assert "cannot be solved at" in str(refusal)  # noqa: PT017 - each refusal, not one
+                yield None
+
+
+@pytest.mark.parametrize("name", SOLVED)
+@pytest.mark.parametrize("n", [1, pytest.param(128, marks=pytest.mark.slow)])
+def test_at_corners_and_absurd_times_it_tells_numbers_or_refuses(name, n):
+    """At the middle of the box it tells some; at no corner a NaN, a density above all bounds, or another exception."""
+    simulator = hs.load_simulator(name)
+    likelihood = NumericalLikelihood(simulator)
+    ends = [(p.low, p.high) for p in simulator.parameters]
+    middle = [
+        high if p.from_data else (low + high) / 2 for p, (low, high) in zip(simulator.parameters, ends, strict=True)
+    ]
+    corners = np.random.default_rng(7).permutation(np.array(list(itertools.product(*ends))))[:n]
+    told = 0
+    for row in (middle, *corners):
+        for answer in asked(likelihood, torch.tensor(np.array(row)).unsqueeze(0)):
+            if answer is not None:
+                told += 1
+                log_p, gradient = answer
+                assert not log_p.isnan().any()
+                # A density of 1e9 per second is that of a decision within a nanosecond.
+                assert (log_p < 20.0).all()
+                assert gradient.isfinite().all()
+    assert told >= 2
+
+
+@pytest.mark.parametrize("name", SOLVED)
+def test_choice_probabilities_are_right_or_refused(name):
+    simulator = hs.load_simulator(name)
+    theta = {p.name: p.high if p.from_data else sum(p.typical) / 2 for p in simulator.parameters}
+    try:
+        total = NumericalLikelihood(simulator).choice_probabilities(theta).sum()
+    except InputError:
+        return
+    assert abs(total - 1) < 1e-6
 
 
 def test_cells_are_sums_of_trials():
