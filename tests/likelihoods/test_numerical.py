@@ -106,11 +106,9 @@ def test_at_corners_and_absurd_times_it_tells_numbers_or_refuses(name, n):
     """At the middle of the box it tells some; at no corner a NaN, a density above all bounds, or another exception."""
     simulator = hs.load_simulator(name)
     likelihood = NumericalLikelihood(simulator)
-    ends = [(p.low, p.high) for p in simulator.parameters]
-    middle = [
-        high if p.from_data else (low + high) / 2 for p, (low, high) in zip(simulator.parameters, ends, strict=True)
-    ]
-    corners = np.random.default_rng(7).permutation(np.array(list(itertools.product(*ends))))[:n]
+    middle = [p.high if p.from_data else (p.low + p.high) / 2 for p in simulator.parameters]
+    every = np.array(list(itertools.product(*((p.low, p.high) for p in simulator.parameters))))
+    corners = np.random.default_rng(7).permutation(every)[:n]
     told = 0
     for row in (middle, *corners):
         for answer in asked(likelihood, torch.tensor(np.array(row)).unsqueeze(0)):
