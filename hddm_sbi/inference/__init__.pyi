@@ -1,3 +1,4 @@
+from .coordinates import Bends as Bends
 from .coordinates import Whitening as Whitening
 from .density import FlatDensity as FlatDensity
 from .density import flatten as flatten

@@ -1,8 +1,8 @@
-"""Coordinates to sample in: a sparse linear map between them and the unconstrained sites."""
+"""Coordinates to sample in: a sparse linear map, and bends, between them and the unconstrained sites."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numba as nb
 import numpy as np
@@ -15,19 +15,51 @@ from hddm_sbi.inference.density import Evaluate
 from hddm_sbi.numerics.operators import address, function_at
 from hddm_sbi.types import Array, Index
 
+# A bend at c takes z to x = c + log[ s(u) / s(h) ], with s(u) = log(1 + e^u) and u = h + (z - c) s(h) / s'(h). At c, x is
+# z and has slope 1. Above, and as far below as h says, e^x is nearly a line in z; farther below, x is.
+
 _RUN = nb.types.FunctionType(machine.SIGNATURE)
+#: h: the larger, the farther below c the bend.
+_HEIGHT = 3.0
+_AT_CENTRE = float(np.logaddexp(0.0, _HEIGHT))
+_STEEP = float(_AT_CENTRE * (1.0 + np.exp(-_HEIGHT)))
+#: below this u, s(u) is e^u to rounding.
+_FAR = -40.0
+
+
+@dataclass(frozen=True)
+class Bends:
+    """Logarithms of which the natural scale is the better coordinate where they are larger than at a centre.
+
+    at: positions, (k,). centre: (k,).
+    """
+
+    at: Index = field(default_factory=lambda: np.empty(0, np.int64))
+    centre: Array = field(default_factory=lambda: np.empty(0))
+
+    def straightened(self, x: Array) -> Array:
+        """z of x, (..., n)."""
+        z, rise = x.copy(), _AT_CENTRE * np.exp(x[..., self.at] - self.centre)
+        z[..., self.at] = self.centre + (rise + np.log(-np.expm1(-rise)) - _HEIGHT) / _STEEP
+        return z
+
+    def log_slope(self, x: Array) -> Array:
+        """Log determinant of the derivatives of x by z, at x (..., n)."""
+        rise = _AT_CENTRE * np.exp(x[..., self.at] - self.centre)
+        return np.asarray(np.log(-np.expm1(-rise) * _STEEP / rise).sum(-1))
 
 
 @dataclass(frozen=True)
 class Whitening:
-    """The map x = M y from whitened to unconstrained coordinates, M (n, n) sparse, in compressed rows.
+    """The map x = bent(M y) from whitened to unconstrained coordinates, M (n, n) sparse, in compressed rows.
 
-    row_starts: (n + 1,), position in `columns` and `entries` of the first of each row.
+    row_starts: (n + 1,), position in `columns` and `entries` of the first of each row. bends: of single numbers.
     """
 
     row_starts: Index
     columns: Index
     entries: Array
+    bends: Bends = field(default_factory=Bends)
 
     @property
     def size(self) -> int:
@@ -36,20 +68,15 @@ class Whitening:
 
     def unwhiten(self, y: Array) -> Array:
         """x of y, (n,)."""
-        x = np.empty(self.size)
+        x, k = np.empty(self.size), len(self.bends.at)
         unwhiten(self.row_starts, self.columns, self.entries, y, x)
+        bend(self.bends.at, self.bends.centre, x, np.empty(k), np.empty(k))
         return x
-
-    def gradient(self, by_x: Array) -> Array:
-        """Gradient with respect to y, from that with respect to x, (n,)."""
-        by_y = np.empty(self.size)
-        whiten_gradient(self.row_starts, self.columns, self.entries, by_x, by_y)
-        return by_y
 
     def whiten(self, x: Array) -> Array:
         """y of x, (n,)."""
         matrix = csr_array((self.entries, self.columns, self.row_starts), shape=(self.size, self.size))
-        y: Array = splu(matrix.tocsc()).solve(x)
+        y: Array = splu(matrix.tocsc()).solve(self.bends.straightened(x))
         return y
 
 
@@ -77,20 +104,51 @@ def whiten_gradient(row_starts: Index, columns: Index, entries: Array, by_x: Arr
             by_y[columns[k]] += entries[k] * by_x[i]
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def bend(at: Index, centre: Array, x: Array, slope: Array, change: Array) -> float:
+    """Bend x in place; its slopes, and the derivatives of their logarithms, which are added up, go to the last two."""
+    total = 0.0
+    for k in range(len(at)):
+        u = _HEIGHT + (x[at[k]] - centre[k]) * _STEEP
+        rise = max(u, 0.0) + np.log1p(np.exp(-abs(u)))
+        share = 1.0 / (1.0 + np.exp(-u))
+        slope[k] = _STEEP * share / rise if u > _FAR else _STEEP
+        change[k] = _STEEP * (1.0 - share - share / rise) if u > _FAR else 0.0
+        x[at[k]] = centre[k] + (np.log(rise / _AT_CENTRE) if u > _FAR else u - np.log(_AT_CENTRE))
+        total += np.log(slope[k])
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def bend_gradient(at: Index, slope: Array, change: Array, by_x: Array) -> Array:
+    """The gradient of a log density of z, from that of the log density of x."""
+    by_z = by_x.copy()
+    for k in range(len(at)):
+        by_z[at[k]] = by_x[at[k]] * slope[k] + change[k]
+    return by_z
+
+
 def whitened(evaluate: Evaluate, whitening: Whitening) -> Evaluate:
-    """A log density and its gradient by y, from those by x; for one thread, because it writes in memory of its own.
+    """A log density of y and its gradient, from those of x; for one thread, because it writes in memory of its own.
 
     Of a compiled density the value is nan where the gradient is not finite.
     """
+    bends, by_y = whitening.bends, np.empty(whitening.size)
+    matrix = whitening.row_starts, whitening.columns, whitening.entries
+    bent = bends.at, bends.centre, np.empty(len(bends.at)), np.empty(len(bends.at))
     if not isinstance(evaluate, Compiled):
 
         def in_python(y: Array) -> tuple[float, Array]:
-            value, gradient = evaluate(whitening.unwhiten(y))
-            return value, whitening.gradient(gradient)
+            x, by_y = np.empty(whitening.size), np.empty(whitening.size)
+            unwhiten(*matrix, y, x)
+            steeper = bend(*bent[:2], x, *bent[2:])
+            value, gradient = evaluate(x)
+            whiten_gradient(*matrix, bend_gradient(bends.at, *bent[2:], np.asarray(gradient)), by_y)
+            return value + steeper, by_y
 
         return in_python
     # To ask the system for this memory anew takes longer than to use it (decision 008).
-    memory, by_y = evaluate.memory.copy(), np.empty(whitening.size)
+    memory = evaluate.memory.copy()
     arguments = (
         address(machine.run, machine.SIGNATURE),
         evaluate.program,
@@ -99,9 +157,8 @@ def whitened(evaluate: Evaluate, whitening: Whitening) -> Evaluate:
         memory[evaluate.x],
         memory[evaluate.gradient],
         evaluate.value,
-        whitening.row_starts,
-        whitening.columns,
-        whitening.entries,
+        *matrix,
+        *bent,
         by_y,
     )
     return lambda y: (_evaluate_whitened(y, *arguments), by_y)
@@ -120,11 +177,16 @@ def _evaluate_whitened(
     row_starts: Index,
     columns: Index,
     entries: Array,
+    bent: Index,
+    centre: Array,
+    slope: Array,
+    change: Array,
     by_y: Array,
 ) -> float:
     """Log density; its gradient goes to by_y. run: address of the machine."""
     unwhiten(row_starts, columns, entries, y, x)
+    steeper = bend(bent, centre, x, slope, change)
     function_at(run, _RUN)(program, wholes, memory)  # type: ignore[call-arg]
-    whiten_gradient(row_starts, columns, entries, by_x, by_y)
-    result: float = memory[value]
+    whiten_gradient(row_starts, columns, entries, bend_gradient(bent, slope, change, by_x), by_y)
+    result: float = memory[value] + steeper
     return result if np.isfinite(by_y).all() else np.nan

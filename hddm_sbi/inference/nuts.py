@@ -47,10 +47,10 @@ def starting_point(density: FlatDensity, rng: np.random.Generator, whitening: Wh
     Jitter on the scale of the posterior: any larger could take a chain into another mode, from where it seldom returns
     (decision 029). Raises InputError where the density is not finite at the starting values themselves.
     """
-    scale = _JITTER_UNWHITENED if whitening is None else _JITTER
+    scale, coordinates = (_JITTER_UNWHITENED if whitening is None else _JITTER), whitening or unwhitened(density.size)
+    at = coordinates.whiten(density.start)
     for _ in range(_JITTER_TRIES):
-        jitter = scale * rng.normal(size=density.size)
-        x = density.start + (jitter if whitening is None else whitening.unwhiten(jitter))
+        x = coordinates.unwhiten(at + scale * rng.normal(size=density.size))
         value, gradient = density(x)
         if np.isfinite(value) and np.isfinite(gradient).all():
             return x
@@ -184,6 +184,8 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
         ours: np.concatenate([trace[theirs].values[:, : x.shape[1]] for trace in traces])
         for ours, theirs in _STATS.items()
     }
+    # nutpie knows the density of its own coordinates.
+    stats["lp"] -= whitening.bends.log_slope(x)
     not_kept = [str(chain.files.failure) for chain in chains if chain.files and chain.files.failure]
     return Draws(x, stats, stopped, not_kept=not_kept[0] if not_kept else "")
 

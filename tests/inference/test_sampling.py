@@ -12,7 +12,7 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
-from hddm_sbi.inference.coordinates import Whitening, whitened
+from hddm_sbi.inference.coordinates import Bends, Whitening, whitened
 
 MEANS, SDS = (1.0, -2.0), (0.5, 3.0)
 
@@ -81,7 +81,33 @@ def triangular(n):
     row_starts = np.r_[0, np.arange(1, 2 * n, 2)]
     columns = np.r_[0, np.stack([np.arange(n - 1), np.arange(1, n)], 1).reshape(-1)]
     entries = np.where(np.diff(columns, prepend=-1) == 1, 1.5, 0.25)
-    return Whitening(row_starts, columns, entries)
+    return Whitening(row_starts, columns, entries, Bends(np.array([0, n - 1]), np.array([0.3, -1.0])))
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_a_density_of_other_coordinates_is_that_of_the_sites_times_the_volume(scale):
+    """By differences of x(y), and of the density; at 30 one number is far on either side of its bend."""
+    density, coordinates = schools(), triangular(10)
+    y = scale * np.random.default_rng(2).normal(size=10)
+    evaluate, step = whitened(density.evaluate, coordinates), 1e-5 * np.eye(10)
+    value, gradient = (np.copy(part) for part in evaluate(y))
+    x = coordinates.unwhiten(y)
+    slopes = np.array([coordinates.unwhiten(y + s) - coordinates.unwhiten(y - s) for s in step]) / 2e-5
+    linear = replace(coordinates, bends=Bends())
+    matrix = np.array([linear.unwhiten(axis) for axis in np.eye(10)])
+    volume = np.linalg.slogdet(slopes)[1] - np.linalg.slogdet(matrix)[1]
+    assert value == pytest.approx(density(x)[0] + volume, rel=1e-6)
+    assert coordinates.bends.log_slope(x) == pytest.approx(volume, rel=1e-6, abs=1e-6)
+    differences = np.array([evaluate(y + s)[0] - evaluate(y - s)[0] for s in step]) / 2e-5
+    np.testing.assert_allclose(gradient, differences, rtol=1e-4, atol=1e-6 * np.abs(gradient).max())
+    np.testing.assert_allclose(coordinates.whiten(x), y, rtol=1e-8)
+
+
+def test_the_reported_density_is_that_of_the_sites():
+    density = schools()
+    run = hs.sample(density, draws=20, tune=50, chains=2, seed=1, whitening=triangular(10))
+    expected = [[density(x)[0] for x in chain] for chain in run.x]
+    np.testing.assert_allclose(run.stats["lp"], expected, rtol=1e-9)
 
 
 def test_a_compiled_density_and_a_python_function_give_the_same_draws():

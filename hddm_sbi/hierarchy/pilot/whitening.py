@@ -8,16 +8,20 @@ import numpy as np
 import torch
 from scipy.sparse import coo_array
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import biject_to, constraints
 
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.predictor import Coefficients, GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.inference import Whitening
+from hddm_sbi.inference import Bends, Whitening
 from hddm_sbi.types import Array, Index
 
 # With x the unconstrained sites of a group's effects, or of all coefficients, s their slopes in them, C their
 # covariance (pilot fit) and L L' = C, y = L^-1 s x has covariance near 1.
+#
+# Where trials hardly tell a positive number from 0 (an onset, a collapse, a range), its logarithm has a long tail to
+# the left, and a curved ridge with the numbers that make up for it. The number itself has neither: it is the coordinate
+# (decision 041).
 
 #: posterior sd, roughly, of an unconstrained site of which the pilot fit says nothing: the log sd of 12 groups, lapses.
 _ELSEWHERE = 0.2
@@ -27,7 +31,7 @@ def whitening(
     hierarchy: Hierarchy, pilot: PilotFit, start: Mapping[str, Tensor], positions: Mapping[str, Index]
 ) -> Whitening:
     """Coordinates for a hierarchical model: triangular maps within the effects of every group and within the common
-    coefficients, one scale elsewhere.
+    coefficients, one scale elsewhere; bends of the logarithms of positive numbers.
 
     start: where sampling starts, by site. positions: of every site's numbers in the flat vector.
     """
@@ -44,7 +48,26 @@ def whitening(
     entries = np.concatenate([entries, np.full(len(alone), _ELSEWHERE)])
     matrix = coo_array((entries, places), shape=(n, n)).tocsr()
     matrix.eliminate_zeros()
-    return Whitening(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+    bends = _bends(hierarchy, start, positions)
+    return Whitening(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data, bends)
+
+
+def _bends(hierarchy: Hierarchy, start: Mapping[str, Tensor], positions: Mapping[str, Index]) -> Bends:
+    """Of the levels of parameters with a log link, where sampling starts."""
+    bent = [
+        c.name
+        for p in hierarchy.predictors
+        for c in p.common
+        if p.link == "log" and c.prior.support is constraints.real and _of_levels(c.matrix)
+    ]
+    at = [positions[name].reshape(-1) for name in bent]
+    centre = [start[name].reshape(-1).numpy() for name in bent]
+    return Bends(np.concatenate([np.empty(0, np.int64), *at]), np.concatenate([np.empty(0), *centre]))
+
+
+def _of_levels(matrix: Tensor) -> bool:
+    """Whether every cell's parameter is one of the coefficients, as far as these decide: an intercept, or means."""
+    return bool(((matrix == 0) | (matrix == 1)).all() and (matrix.sum(1) == 1).all())
 
 
 def _block(covariance: Array, at: Index, slope: Array) -> tuple[Index, Index, Array]:
