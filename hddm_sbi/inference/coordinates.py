@@ -15,8 +15,8 @@ from hddm_sbi.inference.density import Evaluate
 from hddm_sbi.numerics.operators import address, function_at
 from hddm_sbi.types import Array, Index
 
-# A bend at c takes z to x = c + log[ s(u) / s(h) ], with s(u) = log(1 + e^u) and u = h + (z - c) s(h) / s'(h). At c, x is
-# z and has slope 1. Above, and as far below as h says, e^x is nearly a line in z; farther below, x is.
+# A bend at c takes z to x = c + log[ s(u) / s(h) ], with s(u) = log(1 + e^u) and u = h + (z - c) s(h) / s'(h). At c, x
+# is z and has slope 1. Above, and as far below as h says, e^x is nearly a line in z; farther below, x is.
 
 _RUN = nb.types.FunctionType(machine.SIGNATURE)
 #: h: the larger, the farther below c the bend.
