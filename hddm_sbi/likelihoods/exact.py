@@ -26,12 +26,7 @@ _f8, _i8 = types.float64, types.int64
 _DENSITY = types.FunctionType(types.void(_f8[::1], _i8, _f8[::1], _f8[::1], _f8[:, ::1]))
 
 
-@nb.njit(
-    types.void(_f8[:, ::1], _f8, _f8, _i8[::1], _i8, _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1]),
-    cache=True,
-    nogil=True,
-    error_model="numpy",
-)
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _cells(
     theta: Array,
     lapse: float,
@@ -66,6 +61,8 @@ def _cells(
 
 # A torch operator takes tensors, numbers and strings, so it names a model's kernel by a key, of this process only.
 _DENSITIES: dict[str, Callable[..., None]] = {}
+_SIGNATURE = types.void(_f8[:, ::1], _f8, _f8, _i8[::1], _i8, _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1])
+_KERNEL = Kernel(_cells, _SIGNATURE, _DENSITIES)
 
 
 def _forward(
@@ -73,7 +70,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log likelihood of every cell, its gradient by theta, and by the lapse probability."""
     total, grad, grad_lapse = np.empty(len(theta)), np.empty(tuple(theta.shape)), np.empty(len(theta))
-    _cells(
+    _KERNEL.compiled(
         theta.detach().contiguous().numpy(),
         float(lapse),
         lapse_density,
@@ -97,7 +94,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     return upstream.unsqueeze(-1) * grad, (upstream * grad_lapse).sum(), None, None, None, None, None
 
 
-exact_cells = operator("hddm_sbi::exact_cells", Kernel(_cells, _DENSITIES, _DENSITY), _forward, _shapes, _backward)
+exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _backward)
 
 
 class ExactLikelihood(DecisionLikelihood):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -15,13 +16,25 @@ class Kernel:
     """The compiled function behind a torch operator.
 
     function: takes the operator's arguments in its order, tensors as C-contiguous arrays (those without dimensions as
-    numbers), then one array of zeros for every result, which it fills. A string stands for the function of that name in
-    `named`, passed as `named_type`.
+    numbers), then one array of zeros for every result, which it fills. A string stands for the function of that name
+    in `named`. signature: its types. It is compiled at its first call and not at import, as are the named functions.
     """
 
     function: Any
+    signature: Any
     named: Mapping[str, Callable[..., None]] = field(default_factory=dict)
-    named_type: types.FunctionType | None = None
+
+    @cached_property
+    def compiled(self) -> Callable[..., None]:
+        """The function, for calls from Python; it takes functions by their type, which Numba would not guess."""
+        self.function.compile(self.signature)
+        self.function.disable_compile()
+        return self.function
+
+    @cached_property
+    def named_type(self) -> types.FunctionType:
+        """The type of the functions in `named`."""
+        return next(kind for kind in self.signature.args if isinstance(kind, types.FunctionType))
 
 
 #: torch operator, "namespace::name" -> its kernel.

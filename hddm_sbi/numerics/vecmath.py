@@ -1,7 +1,8 @@
 """Branch-free exp and log in Numba, which LLVM turns into vector instructions, and loops that all kernels share."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numba as nb
 from numba import types
@@ -17,6 +18,18 @@ FAST = {"nsz", "contract", "arcp", "reassoc"}
 #: log(2 pi) / 2
 LOG_2PI_HALF = 0.9189385332046727
 PER_SQRT_2PI = 0.3989422804014327
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def inner(**options: Any) -> Callable[[_F], _F]:
+    """`nb.njit` of a function that only kernels call: called from Python, it crashes.
+
+    It lacks the wrappers by which Python would call it: for records of arrays they take longer to compile than it does.
+    """
+    without = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return nb.njit(cache=True, nogil=True, error_model="numpy", **without, **options)  # type: ignore[call-overload]
+
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it rounds a double to a whole number in its low bits
 _INV_LN2 = 1.4426950408889634
@@ -170,7 +183,7 @@ def upper_tail(x: float) -> tuple[float, float]:
     return log_positive(tail) - (square if x >= 0.0 else 0.0), hazard
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def dot(x: Array, y: Array, n: int) -> float:
     """Sum of x * y over the first n."""
     total = 0.0
@@ -179,7 +192,7 @@ def dot(x: Array, y: Array, n: int) -> float:
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def total_of(x: Array, n: int) -> float:
     """Sum of the first n."""
     total = 0.0
@@ -199,14 +212,14 @@ class Lapse(NamedTuple):
     log_odds: float
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inner(forceinline=True)
 def lapse_law(probability: float, density: float) -> Lapse:
     """The law of lapses with that probability and density."""
     log = math.log(probability * density) if probability > 0.0 else -math.inf
     return Lapse(probability, log, math.log1p(-probability) - log)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def relative_to_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> float:
     """The law of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)), d = logp + log_odds.
 
@@ -223,7 +236,7 @@ def relative_to_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> float
     return total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inner(forceinline=True)
 def add_lapse(lapse: Lapse, n: int, relative: float, regular: float) -> tuple[float, float]:
     """Sum over n trials of the law and its derivative by l, from the sums of `relative_to_lapse` and of the weights.
 
@@ -235,7 +248,7 @@ def add_lapse(lapse: Lapse, n: int, relative: float, regular: float) -> tuple[fl
     return n * lapse.log + relative, by_lapse
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inner(forceinline=True)
 def mix_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> tuple[float, float]:
     """Sum over n trials of the law and its derivative by l, from their logp; fills in the weights on their gradients,
     which stay as they are where there are no lapses."""

@@ -35,7 +35,6 @@ def kernel_entry(kernel: Kernel, given: Sequence[Any]) -> tuple[int, int]:
     at = 1
     for value in given:
         if isinstance(value, str):
-            assert kernel.named_type is not None
             kinds.append(kernel.named_type)
             names["named"] = kernel.named_type
             texts.append(f"function_at(arguments[{at}], named)")

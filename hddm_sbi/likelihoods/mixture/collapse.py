@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numba as nb
 import torch
 from torch import Tensor
 
 from hddm_sbi.likelihoods.bisection import bisect
-from hddm_sbi.numerics.vecmath import FAST, exp_negative, log_positive
+from hddm_sbi.numerics.vecmath import FAST, exp_negative, inner, log_positive
 from hddm_sbi.types import Array
 
 # Between bounds b(t) = b exp(-s), s = (rate t)^power, decisions come at a pace of 1/b(t)²: they look as between
@@ -34,7 +33,7 @@ def log_time_on(clock: Tensor, rate: Tensor, power: Tensor) -> Tensor:
     return 0.5 * (low + high)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _power_of(t: float, rate: float, power: float) -> tuple[float, float]:
     """log(rate t), and s."""
     log_ratio = log_positive(t * rate)
@@ -42,7 +41,7 @@ def _power_of(t: float, rate: float, power: float) -> tuple[float, float]:
     return log_ratio, e if log_ratio < 0.0 else 1.0 / e
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def add_collapse(d: Array, rate: Array, power: Array, n: int, y: Array, logp: Array) -> None:
     """Add C to y and log D to logp, of the first n decision times."""
     for i in range(n):
@@ -55,7 +54,7 @@ def add_collapse(d: Array, rate: Array, power: Array, n: int, y: Array, logp: Ar
         logp[i] += log_positive(1.0 + p * s * slope)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def add_collapse_gradient(
     d: Array,
     rate: Array,

@@ -9,8 +9,8 @@ import numba as nb
 import numpy as np
 
 from hddm_sbi.likelihoods.mixture.kernel import with_density
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Rows, Totals, Trials, of_row
-from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, Lapse, mix_lapse, upper_tail
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, Lapse, inner, mix_lapse, upper_tail
 from hddm_sbi.types import Array
 
 _BLOCK = 128
@@ -24,7 +24,7 @@ SHORTEST = 1e-9
 #   log p(rt, c) = log sum_k exp(log w_k + log G_k) - log D,   G_k = Phi(e_k) - Phi(e'_k)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inner(forceinline=True)
 def _log_between(low: float, high: float) -> float:
     """log[Phi(high) - Phi(low)], low < high, without cancellation."""
     width = high - low
@@ -52,7 +52,7 @@ class _Block(NamedTuple):
     e_before: Array
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _density(d: Array, delay: float, s: float, mixture: Components, block: _Block, logp: Array) -> None:
     """log density of the decision times of a block, averaged over the delay; fills in the block."""
     (log_w, mean, log_sd), (share, at, before, e, e_before) = mixture, block
@@ -82,7 +82,7 @@ def _density(d: Array, delay: float, s: float, mixture: Components, block: _Bloc
             share[k, i] /= total
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _accumulate(
     d: Array, delay: float, log_sd: Array, block: _Block, weight: Array, to: Gradients
 ) -> tuple[float, float, float]:
@@ -108,9 +108,9 @@ def _accumulate(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_cells(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
-    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures and g as in `of_row`."""
+    """The way over trials whose decision a uniform delay follows; no tail is heavy."""
     n_choices, shape = (len(trials.starts) - 1) // len(cells.s), (mixtures.shape[2], _BLOCK)
     block = _Block(np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape))
     logp, weight, (cell, choice), rt = np.empty(_BLOCK), np.ones(_BLOCK), rows, trials.rt

@@ -18,6 +18,7 @@ from hddm_sbi.numerics.vecmath import (
     Lapse,
     add_lapse,
     exp_negative,
+    inner,
     log_positive,
     mix_lapse,
     relative_to_lapse,
@@ -82,7 +83,7 @@ class _Shares(NamedTuple):
     h: Array
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _room(n: int) -> _Block:
     """Room for a block of n trials, their weights 1."""
     # One piece of memory: to compile an allocation takes 30 ms.
@@ -91,7 +92,7 @@ def _room(n: int) -> _Block:
     return _Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12:15], x[15], x[16])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def normalise(q: Array, n: int, largest: Array, total: Array, logp: Array) -> None:
     """From logs q_k and the largest of them to shares of sum_k exp(q_k), in place; adds the log of that sum to logp."""
     total[:n] = 0.0
@@ -107,7 +108,7 @@ def normalise(q: Array, n: int, largest: Array, total: Array, logp: Array) -> No
             q[k, i] *= total[i]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _density(block: _Block, n: int, mixture: Components, per_sd: Array, e: Array, q: Array) -> None:
     """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q.
 
@@ -124,7 +125,7 @@ def _density(block: _Block, n: int, mixture: Components, per_sd: Array, e: Array
     normalise(q, n, largest, block.total, block.logp)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _survival(block: _Block, n: int, mixture: Components, per_sd: Array, shares: _Shares) -> None:
     """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S."""
     z, largest, (e, q, h), log_w, mean = block.z, block.largest, shares, mixture.log_w, mixture.mean
@@ -142,7 +143,7 @@ def _survival(block: _Block, n: int, mixture: Components, per_sd: Array, shares:
             h[k, i] *= q[k, i]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _accumulate(block: _Block, n: int, won: bool, per_sd: Array, shares: _Shares, to: Gradients) -> None:
     """Add the block's gradients by one choice's components, and to `slope` that by z."""
     (e, q, h), weight, slope, (g_w, g_mean, g_sd) = shares, block.weight, block.slope, to
@@ -161,7 +162,7 @@ def _accumulate(block: _Block, n: int, won: bool, per_sd: Array, shares: _Shares
         g_sd[k] += by_sd
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _accumulate_each(block: _Block, n: int, per_sd: Array, e: Array, q: Array, to: Gradients) -> None:
     """The same of a density whose trials have components of their own: gradients (k, trials)."""
     weight, slope, (g_w, g_mean, g_sd) = block.weight, block.slope, to
@@ -175,14 +176,14 @@ def _accumulate_each(block: _Block, n: int, per_sd: Array, e: Array, q: Array, t
             slope[i] -= by_e * per_sd[k, i]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _per_sd(log_sd: float) -> float:
     """exp(-log_sd)."""
     shrunk = exp_negative(-abs(log_sd))
     return shrunk if log_sd >= 0.0 else 1.0 / shrunk
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _by_time(block: _Block, n: int) -> None:
     """Gradients by d and clock, from that by z, which is left as that by y, and minus s, in `slope`."""
     d, clock, slope, weight = block.d, block.clock, block.slope, block.weight
@@ -199,7 +200,7 @@ def _by_time(block: _Block, n: int) -> None:
         add_collapse_gradient(d, clock[1], clock[2], n, slope, weight, by_d, by_clock[1], by_clock[2])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _any_positive(x: Array, n: int) -> bool:
     largest = 0.0
     for i in range(n):
@@ -207,7 +208,7 @@ def _any_positive(x: Array, n: int) -> bool:
     return largest > 0.0
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _coordinate(block: _Block, n: int, tail: int) -> None:
     """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins."""
     d, s, clock, z, stretch, bend, logp = block.d, block.s, block.clock, block.z, block.stretch, block.bend, block.logp
@@ -235,7 +236,7 @@ def _coordinate(block: _Block, n: int, tail: int) -> None:
             logp[i] += log_positive(stretch[i])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inner(forceinline=True)
 def with_density(run: int, c: int, cells: Cells, lapse: Lapse, trials: Trials, to: Totals) -> tuple[int, int]:
     """First and last trial of a run with a density; adds the others to the totals of their cell.
 
@@ -258,14 +259,14 @@ def with_density(run: int, c: int, cells: Cells, lapse: Lapse, trials: Trials, t
 def mixture_cells(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
-    """Add every cell's sum over trials of log[(1 - l) p + l u] and its gradients; mixtures and g as in `of_row`."""
+    """The way over cells, one after the other, each with a mixture for all its trials of a choice."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.s), mixtures.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
     per_sd, block = np.empty((n_choices, n_components)), _room(e.shape[2])
     # Fields of records are read once: in a loop, Numba would count a reference at every turn.
     (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
-    (racing, _, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
+    (racing, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks = block.d, block.s, block.clock
     for row in range(len(cell)):
         c, winner = cell[row], choice[row]
@@ -307,11 +308,11 @@ def mixture_cells(
 
 # Over 50 lines: each step needs most of the arrays, and a function of its own would have to be handed, and Numba to
 # compile, all of them.
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def mixture_rows(
+@inner(forceinline=True)
+def _side_by_side(
     rows: Rows, mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
-    """The same of rows of few trials, side by side, where choices do not race: mixtures (k, at least rows)."""
+    """The first trial of every row, then the second, and so on: mixtures (k, at least rows)."""
     (cell, choice), (n_components, width), (starts, rt) = rows, mixture.log_w.shape, trials
     (s, t0, clock, _), (total, (g_s, g_t0, g_clock, _), g_lapse) = cells, to
     n, n_choices, most = len(cell), (len(starts) - 1) // len(s), 0
@@ -365,3 +366,16 @@ def mixture_rows(
             g_t0[c] -= by_d[i]
             for part in range(3):
                 g_clock[c, part] += by_clock[part, i]
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def mixture_rows(
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+) -> None:
+    """The way over cells of few trials, the rows of a part side by side, where choices do not race."""
+    (cell, choice), width = rows, mixtures.shape[3]
+    for first in range(0, len(cell), width):
+        some = Rows(cell[first : first + width], choice[first : first + width])
+        w, by = mixtures[first // width], g[first // width]
+        own, to_own = Components(w[0], w[1], w[2]), Gradients(by[0], by[1], by[2])
+        _side_by_side(some, own, to_own, cells, law, lapse, trials, to)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -10,13 +11,15 @@ from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials, outc
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
-from hddm_sbi.likelihoods.mixture.perceptron import packed
+from hddm_sbi.likelihoods.mixture.perceptron import BLOCK, packed
 from hddm_sbi.types import Array
 
 #: rows of theta that go through the network at a time where every trial has its own.
 _CHUNK = 16_384
 #: log survival under a delay below which its closed form, a difference, has lost half of its digits.
 _ROUNDING = -18.0
+#: trials of a cell and choice up to which those of many cells are faster side by side.
+_FEW = 6
 
 
 class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
@@ -47,11 +50,12 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
             t0=reduction.shift(theta),
             clock=reduction.clock(theta),
             delay=reduction.delay(theta),
-            law=[int(reduction.racing), int(reduction.delayed), reduction.times.tail],
+            law=[int(reduction.racing), reduction.times.tail],
             lapse=lapse,
             lapse_density=trials.lapse_density,
             starts=torch.from_numpy(trials.starts),
             rt=torch.from_numpy(trials.rt),
+            way="delayed" if reduction.delayed else "rows" if _few(trials) and not reduction.racing else "cells",
         )[0]
 
     @override
@@ -105,3 +109,10 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
         rows, inverse = torch.unique(theta, dim=0, return_inverse=True)
         parts = zip(*(self.network.mixture(r) for r in rows.split(_CHUNK)), strict=True)
         return Mixture(*(torch.cat(part) for part in parts)), inverse
+
+
+def _few(trials: SortedTrials) -> bool:
+    """Whether cells have few trials: of BLOCK neighbours, those that have most of them, on average."""
+    counts = np.diff(trials.starts)
+    counts = counts[counts > 0]
+    return len(counts) > 0 and bool(np.maximum.reduceat(counts, np.arange(0, len(counts), BLOCK)).mean() <= _FEW)

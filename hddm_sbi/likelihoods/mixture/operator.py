@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
 import torch
+from numba import types
 from torch import Tensor
 
 from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells
@@ -20,15 +22,15 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
     forward,
     perceptron,
 )
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
+from hddm_sbi.likelihoods.mixture.records import WAY, Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, lapse_law
+from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched.
 LOG_SDS = (-6.0, 3.0)
-#: rows of no more trials than this are taken side by side.
-_FEW = 6
+#: the ways over the trials of a block, by name; only those that are called are compiled.
+_WAYS: dict[str, Callable[..., None]] = {"cells": mixture_cells, "rows": mixture_rows, "delayed": delayed_cells}
 
 # Cells are processed in blocks, so that activations and mixtures are still in the second cache when the backward pass
 # reads them. A row of the density's perceptron is a cell and a choice made in it; in a race, every choice. With its
@@ -37,7 +39,7 @@ _FEW = 6
 #   m = location + spread o_m,  log sd = log spread + o_s, o_s inside LOG_SDS
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _shares(x: Array, n: int, share: Array, log_total: Array) -> None:
     """Softmax over the first n rows of x (rows, BLOCK), and log sum of exp."""
     largest = np.full(BLOCK, -1e300)
@@ -82,7 +84,7 @@ class _Memory(NamedTuple):
     g_log_p: Array
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _memory(net: _Networks, n_choices: int) -> _Memory:
     k = net.density.sizes[-1] // 3
     rows = Rows(np.empty(BLOCK * n_choices, np.int64), np.empty(BLOCK * n_choices, np.int64))
@@ -93,7 +95,7 @@ def _memory(net: _Networks, n_choices: int) -> _Memory:
     return _Memory(rows, density, share, mixture, g_mixture, score, probability, log_p, g_log_p)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _scored(x: _Features, net: Perceptron, memory: _Memory) -> None:
     """Choice probabilities of a block, and their logs."""
     (n, n_choices, n_x), views, inputs, (h, slope), log_p = x.score.shape, x.views, x.score, memory.score, memory.log_p
@@ -113,7 +115,7 @@ def _scored(x: _Features, net: Perceptron, memory: _Memory) -> None:
             log_p[b, c] = score[c, b] - log_total[b]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _scored_back(x: _Features, net: Perceptron, memory: _Memory, to: _Features) -> None:
     """Gradients of a block by views and inputs of the score, from those by the log choice probabilities."""
     (n, n_choices, n_x), views, g_views, g_inputs = x.score.shape, x.views, to.views, to.score
@@ -132,19 +134,18 @@ def _scored_back(x: _Features, net: Perceptron, memory: _Memory, to: _Features) 
                 g_inputs[b, c, j] = h[c, 0, j, b]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _rows(starts: Index, n_choices: int, racing: bool, rows: Rows) -> tuple[int, int]:
-    """Fills in the rows of a block, that is cells and choices that need a mixture; how many, and their most trials."""
-    n, most, (cell, choice) = 0, 0, rows
+@inner()
+def _rows(starts: Index, n_choices: int, racing: bool, rows: Rows) -> int:
+    """Fills in the rows of a block, that is cells and choices that need a mixture, and says how many."""
+    n, (cell, choice) = 0, rows
     for run in range(len(starts) - 1):
-        trials = starts[run + 1] - starts[run]
-        if racing or trials > 0:
+        if racing or starts[run + 1] > starts[run]:
             cell[n], choice[n] = run // n_choices, run % n_choices
-            n, most = n + 1, max(most, trials)
-    return n, most
+            n += 1
+    return n
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _mixed(x: Array, rows: Rows, net: _Networks, memory: _Memory) -> None:
     """Mixtures of rows, from the inputs x of the density's perceptron."""
     log_total, (location, spread, log_spread) = np.empty(BLOCK), net.scale
@@ -169,7 +170,7 @@ def _mixed(x: Array, rows: Rows, net: _Networks, memory: _Memory) -> None:
                 mixture[2, i, b] = log_spread + min(max(out[2 * k + i, b], LOG_SDS[0]), LOG_SDS[1])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def _mixed_back(rows: Rows, net: _Networks, memory: _Memory, to: Array) -> None:
     """Gradients by those inputs and by log choice probabilities, from those by the mixtures."""
     together, spread, (cell, choice), by_log_p = np.empty(BLOCK), net.scale[1], rows, memory.g_log_p
@@ -215,6 +216,7 @@ def _cells(
     lapse_density: float,
     starts: Index,
     rt: Array,
+    way: Callable[..., None],
     total: Array,
     g_views: Array,
     g_density_x: Array,
@@ -229,7 +231,7 @@ def _cells(
     n_cells, n_choices = views.shape[:2]
     density, score = perceptron(density_weights, density_sizes), perceptron(score_weights, score_sizes)
     net, lapses = _Networks(density, score, (scale[0], scale[1], scale[2])), lapse_law(lapse, lapse_density)
-    laws, memory = Law(law[0] == 1, law[1] == 1, law[2]), _memory(net, n_choices)
+    laws, memory = Law(law[0] == 1, law[1]), _memory(net, n_choices)
     for start in range(0, n_cells, BLOCK):
         stop = min(start + BLOCK, n_cells)
         at = slice(start, stop)
@@ -241,22 +243,24 @@ def _cells(
         if not laws.racing:
             _scored(x, net.score, memory)
         memory.g_log_p[:], memory.g_mixture[:] = 0.0, 0.0
-        n, most = _rows(trials.starts, n_choices, laws.racing, memory.rows)
+        n = _rows(trials.starts, n_choices, laws.racing, memory.rows)
         rows = Rows(memory.rows.cell[:n], memory.rows.choice[:n])
         _mixed(x.density, rows, net, memory)
-        if most <= _FEW and not (laws.racing or laws.delayed):
-            for first in range(0, n, BLOCK):
-                some = Rows(rows.cell[first : first + BLOCK], rows.choice[first : first + BLOCK])
-                w, g = memory.mixture[first // BLOCK], memory.g_mixture[first // BLOCK]
-                mixtures = Components(w[0], w[1], w[2]), Gradients(g[0], g[1], g[2])
-                mixture_rows(some, *mixtures, cells, laws, lapses, trials, to)
-        elif laws.delayed:
-            delayed_cells(rows, memory.mixture, memory.g_mixture, cells, lapses, trials, to)
-        else:
-            mixture_cells(rows, memory.mixture, memory.g_mixture, cells, laws, lapses, trials, to)
+        way(rows, memory.mixture, memory.g_mixture, cells, laws, lapses, trials, to)
         _mixed_back(rows, net, memory, g_x.density)
         if not laws.racing:
             _scored_back(x, net.score, memory, g_x)
+
+
+def _signature() -> Any:
+    """The types of the arguments and results of `_cells`."""
+    numbers, wholes, by_choice = types.float64[::1], types.int64[::1], (types.float64[:, :, ::1],) * 3
+    by_cell = numbers, numbers, types.float64[:, ::1], numbers
+    networks, trials = (numbers, wholes, numbers, wholes, numbers), (types.float64, types.float64, wholes, numbers)
+    return types.void(*by_choice, *networks, *by_cell, wholes, *trials, WAY, numbers, *by_choice, *by_cell, numbers)
+
+
+_KERNEL = Kernel(_cells, _signature(), _WAYS)
 
 
 def _forward(
@@ -277,19 +281,21 @@ def _forward(
     lapse_density: float,
     starts: Tensor,
     rt: Tensor,
+    way: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Log likelihood of every cell, then its gradients by views, density_x, score_x, s, t0, clock, delay and lapse.
 
     views (n, choices, r), and their features of the density and of the score, (n, choices, 2 r). Weights: of every
     layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
-    s, t0, delay (n,), clock (n, 3). law: 1 where choices race, 1 where a delay follows, and the tail, as in `Law`.
+    s, t0, delay (n,), clock (n, 3). law: 1 where choices race, and the tail, as in `Law`. way: "cells", "delayed" where
+    a delay follows, or "rows", which is faster where cells have few trials and choices do not race.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
     networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)
     by_cell = [x.detach().contiguous().numpy() for x in (s, t0, clock, delay)]
-    trials = np.array(law), float(lapse), lapse_density, starts.numpy(), rt.numpy()
+    trials = np.array(law), float(lapse), lapse_density, starts.numpy(), rt.numpy(), _WAYS[way]
     results = [torch.zeros(x.shape, dtype=torch.float64) for x in (t0, views, density_x, score_x, s, t0, clock, t0, t0)]
-    _cells(*arrays[:3], *networks, *by_cell, *trials, *(x.numpy() for x in results))  # type: ignore[call-arg, arg-type]
+    _KERNEL.compiled(*arrays[:3], *networks, *by_cell, *trials, *(x.numpy() for x in results))
     total, *gradients = results
     return total, *gradients  # type: ignore[return-value]
 
@@ -305,7 +311,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     inputs = [wide.unsqueeze(-1) * g for g in by_choice]
     by_cell = upstream * g_s, upstream * g_t0, wide * g_clock, upstream * g_delay
     by_lapse = (upstream * g_lapse).sum()
-    return *inputs, *[None] * 5, *by_cell, None, by_lapse, *[None] * 3
+    return *inputs, *[None] * 5, *by_cell, None, by_lapse, *[None] * 4
 
 
-neural_cells = operator("hddm_sbi::neural_cells", Kernel(_cells), _forward, _shapes, _backward)
+neural_cells = operator("hddm_sbi::neural_cells", _KERNEL, _forward, _shapes, _backward)

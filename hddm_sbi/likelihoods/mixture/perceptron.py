@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba as nb
 import numpy as np
 import torch
 from llvmlite import ir
@@ -12,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
-from hddm_sbi.numerics.vecmath import FAST, exp_negative
+from hddm_sbi.numerics.vecmath import FAST, exp_negative, inner
 from hddm_sbi.types import Array, Index
 
 #: rows that go through the layers together, in vectors of so many lanes; their activations fit the first cache.
@@ -96,7 +95,7 @@ def _tile(n_outputs: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
 _four_outputs, _one_output = _tile(4), _tile(1)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
+@inner(forceinline=True)
 def _layer(weight: Array, bias: Array, x: Array, y: Array) -> None:
     """y = weight x + bias of a block."""
     whole = len(weight) - len(weight) % 4
@@ -106,7 +105,7 @@ def _layer(weight: Array, bias: Array, x: Array, y: Array) -> None:
         _one_output(weight, bias, x, y, j)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
+@inner(fastmath=FAST, forceinline=True)
 def _activate(u: Array, slope: Array, n: int) -> None:
     """silu(u) in place, and its derivative s (1 + u (1 - s))."""
     for j in range(n):
@@ -137,7 +136,7 @@ class Activations(NamedTuple):
     slope: Array
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def forward(net: Perceptron, at: Activations) -> None:
     """All layers of a block, from the first part of h, which is filled, to the last."""
     begin, last, (h, slope) = 0, len(net.sizes) - 2, at
@@ -151,7 +150,7 @@ def forward(net: Perceptron, at: Activations) -> None:
             _activate(h[layer + 1], slope[layer], n_out)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def backward(net: Perceptron, at: Activations) -> None:
     """Gradient by outputs, in the last part of h, to that by inputs, in the first; `forward` has filled the others."""
     end, (h, slope) = len(net.turned), at
@@ -165,7 +164,7 @@ def backward(net: Perceptron, at: Activations) -> None:
                     h[layer, j, b] *= slope[layer - 1, j, b]
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def perceptron(weights: Array, sizes: Index) -> Perceptron:
     """A perceptron with these weights."""
     turned, at = np.empty(len(weights)), 0
@@ -178,7 +177,7 @@ def perceptron(weights: Array, sizes: Index) -> Perceptron:
     return Perceptron(weights, sizes, turned, np.zeros(sizes.max()))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@inner()
 def activations(n: int, sizes: Index) -> Activations:
     """Room for the activations of n blocks."""
     shape = (n, len(sizes), sizes.max(), BLOCK)
