@@ -243,10 +243,12 @@ def with_density(run: int, c: int, cells: Cells, lapse: Lapse, trials: Trials, t
     At or below t0, and once the bounds have met, there is only a lapse.
     """
     (starts, rt), t0, closing = trials, cells.t0[c], cells.clock[c, 0]
-    first = starts[run] + np.searchsorted(rt[starts[run] : starts[run + 1]], t0, side="right")
-    last = starts[run + 1]
-    if closing > 0.0:
-        last = first + np.searchsorted(rt[first:last], t0 + 1.0 / closing, side="left")
+    # One by one: there are few, and to compile a search takes a second.
+    first, last = starts[run], starts[run + 1]
+    while first < last and not rt[first] > t0:
+        first += 1
+    while first < last and closing > 0.0 and not rt[last - 1] < t0 + 1.0 / closing:
+        last -= 1
     outside = first - starts[run] + starts[run + 1] - last
     if outside > 0:
         value, by_lapse = add_lapse(lapse, outside, 0.0, 0.0)

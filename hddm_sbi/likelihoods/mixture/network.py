@@ -15,7 +15,6 @@ from hddm_sbi.likelihoods.card import check_sizes
 from hddm_sbi.likelihoods.mixture.delayed_kernel import NARROW, SHORTEST
 from hddm_sbi.likelihoods.mixture.operator import LOG_SDS
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
-from hddm_sbi.numerics.vecmath import LOG_2PI_HALF
 
 #: seconds; a finite stand-in for an infinite deadline.
 _FOREVER = 1e30
@@ -28,6 +27,7 @@ _SHORT, _MOMENT = 0.05, 1e-6
 _DELAY_NODES, _DELAY_WEIGHTS = (torch.from_numpy(x) / 2 for x in np.polynomial.legendre.leggauss(12))
 _DELAY_NODES = _DELAY_NODES + 0.5
 _GAUSS_3 = 0.5 * 0.7745966692414834
+_LOG_2PI_HALF = 0.5 * math.log(2.0 * math.pi)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Mixture(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(choice, z), z (...,) -> (...,)."""
         e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
-        return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - LOG_2PI_HALF
+        return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - _LOG_2PI_HALF
 
     def log_survival(self, z: Tensor) -> Tensor:
         """log P(choice, Z > z), z (...,) -> (...,)."""
@@ -245,7 +245,7 @@ def _log_between(low: Tensor, high: Tensor) -> Tensor:
     reach = _GAUSS_3 * width
     near = torch.where(narrow, middle, 0.0)
     average = (8.0 + 10.0 * torch.exp(-0.5 * reach * reach) * torch.cosh(reach * near)) / 18.0
-    by_quadrature = torch.log(width * average) - 0.5 * near * near - LOG_2PI_HALF
+    by_quadrature = torch.log(width * average) - 0.5 * near * near - _LOG_2PI_HALF
     flipped = low + high < 0.0
     a, b = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
     tail, beyond = torch.special.log_ndtr(-a), torch.special.log_ndtr(torch.where(narrow, -a - 1.0, -b))

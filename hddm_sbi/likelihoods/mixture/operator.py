@@ -24,7 +24,7 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
 )
 from hddm_sbi.likelihoods.mixture.records import WAY, Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law
+from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law, total_of
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched.
@@ -123,7 +123,7 @@ def _scored_back(x: _Features, net: Perceptron, memory: _Memory, to: _Features) 
     for c in range(n_choices):
         out = h[c, -1]
         for b in range(n):
-            by_score = by_log_p[b, c] - probability[c, b] * by_log_p[b].sum()
+            by_score = by_log_p[b, c] - probability[c, b] * total_of(by_log_p[b], n_choices)
             out[0, b] = by_score
             for j in range(views.shape[2]):
                 g_views[b, c, j] = by_score * out[1 + j, b]

@@ -164,6 +164,15 @@ def backward(net: Perceptron, at: Activations) -> None:
                     h[layer, j, b] *= slope[layer - 1, j, b]
 
 
+@inner(forceinline=True)
+def _widest(sizes: Index) -> int:
+    """Units of the widest layer."""
+    most = 0
+    for size in sizes:
+        most = max(most, size)
+    return most
+
+
 @inner()
 def perceptron(weights: Array, sizes: Index) -> Perceptron:
     """A perceptron with these weights."""
@@ -174,13 +183,13 @@ def perceptron(weights: Array, sizes: Index) -> Perceptron:
             for j in range(n_out):
                 turned[at + i * n_out + j] = weights[at + j * n_in + i]
         at += (n_in + 1) * n_out
-    return Perceptron(weights, sizes, turned, np.zeros(sizes.max()))
+    return Perceptron(weights, sizes, turned, np.zeros(_widest(sizes)))
 
 
 @inner()
 def activations(n: int, sizes: Index) -> Activations:
     """Room for the activations of n blocks."""
-    shape = (n, len(sizes), sizes.max(), BLOCK)
+    shape = (n, len(sizes), _widest(sizes), BLOCK)
     return Activations(np.empty(shape), np.empty(shape))
 
 
