@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning", "ignore::hddm_sbi.analysis.calibration.ReplicaWarning"
 )
 #: mutated folders of each kind in the default suite, and in `make validate`.
-FEW, MANY = 12, 500
+FEW, MANY = 12, 200
 FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
 
 
