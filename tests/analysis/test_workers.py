@@ -71,7 +71,7 @@ def killed_when(there) -> threading.Thread:
 
 
 def sbc(model, folder, n_jobs):
-    return hs.run_sbc(model, 12, draws=200, tune=200, chains=1, folder=folder, n_jobs=n_jobs, progress=False)
+    return hs.run_sbc(model, 6, draws=200, tune=200, chains=1, folder=folder, n_jobs=n_jobs, progress=False)
 
 
 def fits(model, folder, n_jobs):
