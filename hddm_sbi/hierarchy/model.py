@@ -157,9 +157,7 @@ class HierarchicalModel:
         coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct, "congruent": congruent}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding)
         self.priors = priors
-        known = isinstance(lapse_seconds, int | float | np.number) and not isinstance(lapse_seconds, bool)
-        if not known or not 0 < lapse_seconds < np.inf:
-            raise InputError(f"lapse_seconds must be a positive number of seconds; got {lapse_seconds!r}.")
+        _check_seconds(lapse_seconds)
         cells = self.trials.cells
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells),
@@ -590,3 +588,10 @@ class HierarchicalModel:
             f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, "
             f"{len(self.trials)} trials in {n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
         )
+
+
+def _check_seconds(lapse_seconds: float) -> None:
+    """Refuse what is no positive number."""
+    known = isinstance(lapse_seconds, int | float | np.number) and not isinstance(lapse_seconds, bool)
+    if not known or not 0 < lapse_seconds < np.inf:
+        raise InputError(f"lapse_seconds must be a positive number of seconds; got {lapse_seconds!r}.")
