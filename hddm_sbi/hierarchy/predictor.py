@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pyro
@@ -187,7 +188,25 @@ class Predictor:
         return eta.expand(*eta.shape[:-1], self.n_cells)
 
     def _on_cells(self, values: Values, deviations: list[Tensor]) -> Tensor:
-        return onto_box(self.linear(values, deviations), self.link, self.low, self.high)
+        if self._distinct is None:
+            return onto_box(self.linear(values, deviations), self.link, self.low, self.high)
+        fewer, row = self._distinct
+        x = fewer._on_cells(values, deviations)
+        return x.expand(*x.shape[:-1], self.n_cells) if fewer.n_cells == 1 else x[..., row]
+
+    @cached_property
+    def _distinct(self) -> tuple[Predictor, Tensor] | None:
+        """The same on cells that differ in this parameter, and which of them every cell is; None if most differ."""
+        columns = [c.matrix.expand(self.n_cells, -1) for c in self.common]
+        columns += [x for g in self.groups for x in (g.index.unsqueeze(-1), g.matrix)]
+        rows = torch.cat(columns, 1).numpy()
+        _, first, row = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        if 2 * len(first) > self.n_cells:
+            return None
+        common = tuple(replace(c, matrix=c.matrix if len(c.matrix) == 1 else c.matrix[first]) for c in self.common)
+        groups = tuple(replace(g, index=g.index[first], matrix=g.matrix[first]) for g in self.groups)
+        fewer = replace(self, n_cells=len(first), common=common, groups=groups)
+        return fewer, torch.from_numpy(row.reshape(-1))
 
     @property
     def coefficient_names(self) -> list[str]:
