@@ -20,7 +20,7 @@ from hddm_sbi.inference.compiler import machine
 from hddm_sbi.numerics import operators
 from hddm_sbi.numerics.operators import Kernel, address
 
-#: source -> function, for as long as the process lives: programs have only its address.
+#: name -> function, for as long as the process lives: programs have only its address.
 _ENTRIES: dict[str, Any] = {}
 
 
@@ -57,26 +57,27 @@ def kernel_entry(kernel: Kernel, given: Sequence[Any]) -> tuple[int, int]:
     signature = types.void(*kinds)
     names["kernel"] = types.FunctionType(signature)
     call = f"function_at(arguments[0], kernel)({', '.join(texts)})"
-    source = f"# {signature}\ndef enter(memory, wholes, arguments):\n    {call}\n"
-    if source not in _ENTRIES:
-        _ENTRIES[source] = _compiled(source, names)
-    return address(_ENTRIES[source], machine.ENTRY.signature), address(kernel.function, signature)
+    body = f"# {signature}\n    {call}\n"
+    # Machine code is found by the function's name: two processes that fill one cache must not give it to two functions.
+    name = f"enter_{hashlib.sha256(body.encode()).hexdigest()[:32]}"
+    if name not in _ENTRIES:
+        _ENTRIES[name] = _compiled(name, f"def {name}(memory, wholes, arguments):\n    {body}", names)
+    return address(_ENTRIES[name], machine.ENTRY.signature), address(kernel.function, signature)
 
 
-def _compiled(source: str, types_by_name: dict[str, types.Type]) -> Any:
+def _compiled(name: str, source: str, types_by_name: dict[str, types.Type]) -> Any:
     """The source as a Numba function; the cache has the machine code of equal source."""
-    path = _file(source)
+    path = _file(name, source)
     # Numba resolves a cached function's globals in the module called `__name__`.
     namespace: dict[str, Any] = {"__name__": __name__, "function_at": operators.function_at, "plus": machine.plus}
     namespace |= {"carray": nb.carray, **types_by_name}  # type: ignore[attr-defined]
     exec(compile(source, str(path or "<kernel entry>"), "exec"), namespace)
-    function = namespace["enter"]
-    return nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)(function)
+    compiled = nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)
+    return compiled(namespace[name])
 
 
-def _file(source: str) -> Path | None:
+def _file(name: str, source: str) -> Path | None:
     """A file with this source, beside which Numba keeps the machine code; None where no folder can be written."""
-    name = hashlib.sha256(source.encode()).hexdigest()[:32]
     folder = Path(config.CACHE_DIR or user_cache_dir("hddm_sbi")) / "kernels"  # type: ignore[attr-defined]
     path = folder / f"{name}.py"
     try:

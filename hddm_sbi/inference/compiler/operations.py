@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hddm_sbi.inference.compiler import machine as on
 from hddm_sbi.inference.compiler.functions import FUNCTIONS, function_address
-from hddm_sbi.inference.compiler.program import Program
+from hddm_sbi.inference.compiler.program import Program, layout
 
 Rule = Callable[..., Any]
 aten = torch.ops.aten
@@ -103,8 +103,20 @@ def _function(name: str) -> Rule:
     return rule
 
 
+def _total(p: Program, x: Any, y: Any, alpha: float = 1) -> Tensor:
+    """A sum; what one operand replaces in zeros is added to its own places in a copy of the other."""
+    for whole, other in ((x, y), (y, x)):
+        found = p.mostly_zero.get(layout(other)) if isinstance(other, Tensor) and other.is_meta else None
+        if found and alpha == 1 and isinstance(whole, Tensor) and whole.shape == other.shape:
+            to = p.copy(whole)
+            place, part = found(to)
+            p.instruct(on.ADD, place, place, part.expand(place.shape))
+            return to
+    return p.apply(on.ADD, x, _scaled(p, y, alpha))
+
+
 POINTWISE: dict[str, Rule] = {
-    "add": lambda p, x, y, alpha=1: p.apply(on.ADD, x, _scaled(p, y, alpha)),
+    "add": _total,
     "sub": lambda p, x, y, alpha=1: p.apply(on.SUB, x, _scaled(p, y, alpha)),
     "rsub": lambda p, x, y, alpha=1: p.apply(on.SUB, y, _scaled(p, x, alpha)),
     "mul": _pointwise(on.MUL),
@@ -280,7 +292,7 @@ def _into(view: Callable[..., Tensor]) -> Rule:
 
     def rule(p: Program, x: Any, part: Any, *place: Any, **named: Any) -> Tensor:
         if view(x, *place, **named).numel() == x.numel():
-            return p.tensor(part).reshape(x.shape)
+            return p.contiguous(p.tensor(part)).view(x.shape)
         to = p.copy(x)
         p.write(view(to, *place, **named), part)
         return to
@@ -290,7 +302,15 @@ def _into(view: Callable[..., Tensor]) -> Rule:
 
 def _into_zeros(view: Callable[..., Tensor]) -> Rule:
     """Zeros of which one view is replaced: the gradient of a view."""
-    return lambda p, part, shape, *place: _into(view)(p, p.tensor(0.0).expand(shape), part, *place)
+
+    def rule(p: Program, part: Any, shape: Sequence[int], *place: Any) -> Tensor:
+        zeros = p.tensor(0.0).expand(shape)
+        to = _into(view)(p, zeros, part, *place)
+        if view(zeros, *place).numel() < to.numel():
+            p.mostly_zero[layout(to)] = lambda whole: (view(whole, *place), p.tensor(part))
+        return to
+
+    return rule
 
 
 def _pad(p: Program, x: Any, padding: Sequence[int], value: float = 0.0) -> Tensor:

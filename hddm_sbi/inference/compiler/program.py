@@ -123,6 +123,8 @@ class Program:
         self._known: dict[tuple[Any, ...], Tensor] = {}
         self._applied: dict[tuple[Any, ...], Tensor] = {}
         self._wholes: list[NDArray[np.int64]] = []
+        #: layout of a tensor that is zero but for one view -> that view of a tensor like it, and what is there.
+        self.mostly_zero: dict[tuple[Any, ...], Callable[[Tensor], tuple[Tensor, Tensor]]] = {}
 
     # Tensors.
 
@@ -190,7 +192,7 @@ class Program:
                 return tensors[1 - position].expand(shape)
         if operation == machine.WHERE and self._is(tensors[1], 1.0) and self._is(tensors[2], 0.0):
             return tensors[0].expand(shape)
-        key = operation, function, *((x.storage_offset(), x.shape, x.stride()) for x in tensors)
+        key = operation, function, *map(layout, tensors)
         if key not in self._applied:
             self._applied[key] = self.allocate(shape)
             self.instruct(operation, self._applied[key], *(x.expand(shape) for x in tensors), function=function)
@@ -305,6 +307,17 @@ class Program:
         else:
             yield from (self._buffer(first) for first, _ in instruction.operands)
 
+    def _copied(self, instruction: _Instruction | _Call) -> tuple[int, int] | None:
+        """From which buffer to which an instruction copies all elements; None if it does anything else."""
+        if isinstance(instruction, _Call) or instruction.operation != machine.COPY:
+            return None
+        (to, steps), (of, same) = instruction.operands
+        result, source = self._buffer(to), self._buffer(of)
+        n = math.prod(instruction.lengths)
+        begins = to == self._starts[result] and of == self._starts[source]
+        whole = begins and n == self._sizes[result] == self._sizes[source] and list(steps) == list(same)
+        return (source, result) if whole else None
+
     def _drop_unused(self, results: Sequence[Tensor]) -> None:
         """Leave out instructions whose result nothing reads."""
         needed, kept = {self._buffer(_first(t)) for t in results}, []
@@ -325,9 +338,17 @@ class Program:
         base = [0] * len(self._starts)
         for buffer in sorted(always):
             base[buffer] = room.take(self._sizes[buffer])
-        placed = set(always)
-        for at, instruction in enumerate(self._instructions):
+        placed, instructions = set(always), self._instructions
+        self._instructions = []
+        for at, instruction in enumerate(instructions):
             touched = set(self._touched(instruction)) - always
+            copied = self._copied(instruction)
+            if copied is not None and {*copied} <= touched and last[copied[0]] == at and copied[1] not in placed:
+                # Nothing else wants the elements where they are, so they become the copy.
+                base[copied[1]] = base[copied[0]]
+                placed.add(copied[1])
+                continue
+            self._instructions.append(instruction)
             for buffer in sorted(touched - placed):
                 base[buffer] = room.take(self._sizes[buffer])
             placed |= touched
@@ -335,6 +356,11 @@ class Program:
                 if last[buffer] == at:
                     room.free(base[buffer], self._sizes[buffer])
         return base, room.size
+
+
+def layout(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
+    """Where the elements of a tensor lie."""
+    return _first(tensor), tensor.shape, tensor.stride()
 
 
 def _first(tensor: Tensor) -> int:
