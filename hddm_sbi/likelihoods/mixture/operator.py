@@ -24,7 +24,7 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
 )
 from hddm_sbi.likelihoods.mixture.records import WAY, Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law, total_of
+from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched.
@@ -98,13 +98,13 @@ def _memory(net: _Networks, n_choices: int) -> _Memory:
 @inner()
 def _scored(x: _Features, net: Perceptron, memory: _Memory) -> None:
     """Choice probabilities of a block, and their logs."""
-    (n, n_choices, n_x), views, inputs, (h, slope), log_p = x.score.shape, x.views, x.score, memory.score, memory.log_p
+    (n, n_choices, n_x), views, inputs, h, log_p = x.score.shape, x.views, x.score, memory.score.h, memory.log_p
     score, log_total = np.zeros((n_choices, BLOCK)), np.empty(BLOCK)
     for c in range(n_choices):
         for b in range(BLOCK):
             for j in range(n_x):
                 h[c, 0, j, b] = inputs[min(b, n - 1), c, j]
-        forward(net, Activations(h[c], slope[c]))
+        forward(net, memory.score, c)
         for b in range(n):
             score[c, b] = h[c, -1, 0, b]
             for j in range(views.shape[2]):
@@ -119,16 +119,19 @@ def _scored(x: _Features, net: Perceptron, memory: _Memory) -> None:
 def _scored_back(x: _Features, net: Perceptron, memory: _Memory, to: _Features) -> None:
     """Gradients of a block by views and inputs of the score, from those by the log choice probabilities."""
     (n, n_choices, n_x), views, g_views, g_inputs = x.score.shape, x.views, to.views, to.score
-    (h, slope), probability, by_log_p = memory.score, memory.probability, memory.g_log_p
+    h, probability, by_log_p, together = memory.score.h, memory.probability, memory.g_log_p, np.zeros(n)
+    for b in range(n):
+        for c in range(n_choices):
+            together[b] += by_log_p[b, c]
     for c in range(n_choices):
         out = h[c, -1]
         for b in range(n):
-            by_score = by_log_p[b, c] - probability[c, b] * total_of(by_log_p[b], n_choices)
+            by_score = by_log_p[b, c] - probability[c, b] * together[b]
             out[0, b] = by_score
             for j in range(views.shape[2]):
                 g_views[b, c, j] = by_score * out[1 + j, b]
                 out[1 + j, b] = by_score * views[b, c, j]
-        backward(net, Activations(h[c], slope[c]))
+        backward(net, memory.score, c)
         for b in range(n):
             for j in range(n_x):
                 g_inputs[b, c, j] = h[c, 0, j, b]
@@ -158,7 +161,7 @@ def _mixed(x: Array, rows: Rows, net: _Networks, memory: _Memory) -> None:
             row = min(first + b, last)
             for j in range(x.shape[2]):
                 h[0, j, b] = x[cell[row], choice[row], j]
-        forward(net.density, Activations(h, memory.density.slope[part]))
+        forward(net.density, memory.density, part)
         _shares(out, k, share, log_total)
         for b in range(BLOCK):
             row = min(first + b, last)
@@ -188,7 +191,7 @@ def _mixed_back(rows: Rows, net: _Networks, memory: _Memory, to: Array) -> None:
                 out[i, b] = g_mixture[0, i, b] - share[i, b] * together[b]
                 out[k + i, b] = spread * g_mixture[1, i, b]
                 out[2 * k + i, b] = g_mixture[2, i, b] if free else 0.0
-        backward(net.density, Activations(h, memory.density.slope[part]))
+        backward(net.density, memory.density, part)
         for row in range(first, min(first + BLOCK, len(cell))):
             by_log_p[cell[row], choice[row]] = together[row - first]
             for j in range(to.shape[2]):
