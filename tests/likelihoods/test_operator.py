@@ -1,5 +1,8 @@
 """The kernel of learned likelihoods against its definition in torch, however trials fall into cells."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -62,3 +65,25 @@ def test_operator_is_registered_as_torch_expects(name, monkeypatch):
     torch.library.opcheck(
         neural_cells, (), leaves, test_utils=("test_schema", "test_faketensor", "test_autograd_registration")
     )
+
+
+SCRIPT = """
+import numpy as np, torch
+import hddm_sbi as hs
+from hddm_sbi.likelihoods import exact
+from hddm_sbi.likelihoods.decision import SortedTrials
+from hddm_sbi.likelihoods.mixture import operator
+likelihood, lapse = hs.load_likelihood("ddm", kind="neural"), torch.tensor(0.05).double()
+def compiled(): return [name for name, way in operator._WAYS.items() if way.overloads]
+for n_cells in (1, 60):
+    theta = torch.tensor([[1.0, 1.0, 0.5, 0.3]]).double().repeat(n_cells, 1)
+    rt, choice, cell = np.linspace(0.4, 1.5, 60), np.arange(60) % 2, np.arange(60) % n_cells
+    likelihood.log_prob_by_cell(SortedTrials.sort(rt, choice, cell, n_cells, 2), theta, lapse)
+    print(*compiled(), len(exact._cells.overloads))
+"""
+
+
+def test_only_what_a_table_needs_is_compiled():
+    """60 trials of one cell, then one of each of 60 cells; the closed form is not needed."""
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n")[:2] == ["cells 0", "cells rows 0"]
