@@ -92,3 +92,18 @@ def test_recovery_counts_the_truth_inside(fitted):
     assert [title.split(":")[0] for title in titles] == ["v (1/s)", "log a", "logit z", "log t0"]
     with pytest.raises(hs.InputError, match="the posterior has not"):
         plots.plot_recovery(model, posterior, {"w_Intercept": 1.0})
+
+
+def test_a_full_disk_leaves_no_part_of_a_figure(fitted, tmp_path, monkeypatch):
+    experiment, model, posterior = fitted
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    paths = hs.report.write_figures(model, posterior, experiment.true_values, tmp_path)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        hs.report.write_figures(model, posterior, experiment.true_values, tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
