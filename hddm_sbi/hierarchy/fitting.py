@@ -114,6 +114,9 @@ class Fitting:
                 sampling_seconds=drawn.seconds,
             )
             return self._writer.write(self.density.constrain(drawn.x), drawn.stats, record.attributes())
+        except KeyboardInterrupt:
+            # To name the draws takes a moment, to make them took longer.
+            return self._written(drawn, settings)
         except Exception as failure:
             plain = inference_data.build({"posterior": {"unconstrained": drawn.x}}, {}, {}, {"stopped": "incomplete"})
             message = (

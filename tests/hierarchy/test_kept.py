@@ -281,6 +281,27 @@ def broken(*_, **__):
     raise ArithmeticError("no such thing")
 
 
+def test_an_interrupt_while_draws_are_named_loses_none(monkeypatch):
+    from hddm_sbi.hierarchy import posterior
+
+    named, interrupts = posterior.variables, iter([KeyboardInterrupt()])
+
+    def variables(*given):
+        for interrupt in interrupts:
+            raise interrupt
+        return named(*given)
+
+    data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=40, seed=1)
+    model = hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
+    with pytest.warns(hs.ConvergenceWarning):
+        expected = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
+    monkeypatch.setattr(posterior, "variables", variables)
+    with pytest.warns(hs.ConvergenceWarning):
+        kept = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
+    assert next(interrupts, None) is None
+    np.testing.assert_array_equal(kept.posterior["v_Intercept"], expected.posterior["v_Intercept"])
+
+
 AFTER = {
     "naming": ("hddm_sbi.hierarchy.posterior.variables", hs.FitFileWarning, "could not be named .*no such thing"),
     "checking": ("hddm_sbi.hierarchy.posterior.edge_problems", hs.ConvergenceWarning, "could not be checked: no such"),
