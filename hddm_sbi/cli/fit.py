@@ -13,6 +13,7 @@ from hddm_sbi.inference import SAMPLERS
 
 #: options that say how to sample, not what.
 _SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick")
+_PROBABILITY = click.FloatRange(0.0, 1.0, max_open=True)
 
 
 @click.command()
@@ -37,7 +38,7 @@ _SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "fol
 @click.option("--congruent", default=None, help="The label of congruent trials in the column congruency, if not +1.")
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
-@click.option("--lapse", type=float, default=None, help="Probability of a lapse trial. [default: 0.05]")
+@click.option("--lapse", type=_PROBABILITY, default=None, help="Probability of a lapse trial. [default: 0.05]")
 @click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")

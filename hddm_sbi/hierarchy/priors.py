@@ -69,8 +69,7 @@ def parameter_priors(simulator: Simulator, priors: PriorChoice) -> dict[str, Par
         if priors not in known:
             raise InputError(
                 f"priors={priors!r} is not a prior set of {simulator.name!r}{did_you_mean(priors, list(known))} "
-                f"Expected one of {sorted(known)}, None for the defaults, or a dict of coefficient name -> Pyro "
-                "distribution."
+                f"Its sets: {', '.join(known) or 'none'}; leave out priors= for its default priors."
             )
         table.update(known[priors])
     return table
@@ -212,7 +211,7 @@ def check_lapse(lapse: float | TorchDistribution | None, simulator: Simulator) -
     if not simulator.is_decision_model and lapse != 0:
         raise InputError(
             f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
-            f"{simulator.outcomes[0].name!r} know none: leave lapse out, or let the simulator lapse."
+            f"{simulator.outcomes[0].name!r} know none: leave out lapse=, or let the simulator lapse."
         )
     if isinstance(lapse, TorchDistributionMixin):
         low, high = (getattr(lapse.support, f"{end}_bound", None) for end in ("lower", "upper"))

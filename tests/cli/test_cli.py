@@ -191,6 +191,8 @@ def test_named_responses_on_the_command_line_and_in_predictions(tmp_path: Path):
             "--method 'svi' takes a fixed number of draws: leave out --ess and --minut",
         ),
         (["--upper", "x"], "--upper 'x' does not occur"),
+        (["--lapse", "1"], "Invalid value for '--lapse': 1.0 is not in the range 0.0<=x<1.0."),
+        (["--priors", "hdm"], "Its sets: hddm; leave out --priors for its default priors."),
     ],
 )
 def test_refusals_speak_of_flags(trials, tmp_path: Path, arguments, said):
