@@ -1,5 +1,6 @@
-"""Pages that describe the code agree with it."""
+"""Pages and docstrings that describe the code agree with it."""
 
+import ast
 import re
 import subprocess
 
@@ -36,6 +37,35 @@ def test_every_public_name_is_in_the_api():
     pages = {name: api_page(name, public) for name, public in by_wing().items()}
     headings = re.findall(r"^hs\.(\w+)\n-", "\n".join(pages.values()), re.MULTILINE)
     assert sorted(headings) == sorted(hs.__all__)
+
+
+def test_every_argument_has_a_paragraph_of_its_own():
+    """`Parameters` of a docstring: the arguments one by one, in their order. `Attributes`: one name a paragraph."""
+    nodes = [(module, node) for module, path in modules().items() for node in ast.walk(ast.parse(path.read_text()))]
+    described = [(module, node) for module, node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    n_paragraphs = 0
+    for module, node in described:
+        docstring = ast.get_docstring(node) or ""
+        for section, body in re.findall(r"^(Parameters|Attributes)\n-+\n((?:.+\n?)+)", docstring, re.MULTILINE):
+            named = [line.partition(" : ")[0] for line in body.splitlines() if not line.startswith(" ")]
+            where = f"{section} of {module}.{node.name}"
+            assert all(name.isidentifier() for name in named), f"{where}: one a paragraph; got {named}"
+            assert section == "Attributes" or named == _arguments(node), where
+            n_paragraphs += len(named)
+    assert n_paragraphs > 300
+
+
+def _arguments(node: ast.ClassDef | ast.FunctionDef) -> list[str]:
+    """The arguments of a function or constructor, or the fields of a dataclass, in their order."""
+    if isinstance(node, ast.FunctionDef):
+        given, others = node.args, [arg for arg in (node.args.vararg, node.args.kwarg) if arg]
+        names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs, *others)]
+        return [name for name in names if name not in ("self", "cls")]
+    for method in node.body:
+        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+            return _arguments(method)
+    fields = [line for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
+    return [line.target.id for line in fields if not ast.unparse(line.annotation).startswith("ClassVar")]
 
 
 def test_every_model_is_listed_with_its_parameters():

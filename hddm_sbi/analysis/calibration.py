@@ -72,13 +72,24 @@ def run_sbc(
     model
         Its design, priors and likelihood are checked; its outcomes are not used. Responses slower than `lapse_seconds`
         make lapses of the simulation and of the fit slightly different: with lapse=0 the check is exact.
-    n_tables, seed
-        Number of simulated tables (for its power see `report.sbc_summary`); same seed, same numbers, on any number of
-        processes.
-    draws, tune, chains, method
-        How every table is fitted, as in `model.fit`.
-    folder, n_jobs, progress
-        As in `fit_models`: the folder keeps every fitted table, and a run goes on from there, also with more tables.
+    n_tables
+        Number of simulated tables; for its power see `report.sbc_summary`.
+    seed
+        Same seed, same numbers, on any number of processes.
+    draws
+        Number of draws per chain that are kept of each fit; draws x chains must be at least 99.
+    tune
+        Number of tuning steps per chain before the draws.
+    chains
+        Number of chains of each fit.
+    method
+        How each table is fitted: a name in `hs.SAMPLERS`, as in `model.fit`.
+    folder
+        Keeps every fitted table; the same call goes on from there, also with more tables. By default a temporary one.
+    n_jobs
+        Number of tables that are fitted at a time; None for as many as `joblib.parallel_config` says, or one.
+    progress
+        Show a progress bar.
 
     Returns
     -------
@@ -141,8 +152,24 @@ def recover_parameters(
         Where tables are simulated. What `model.fit` returned: evenly spaced draws of it, which says whether this
         experiment recovers the effects it seems to have found. A dict from posterior name to value: the same for every
         table. None: draws of the prior.
-    n_tables, seed, draws, tune, chains, method, folder, n_jobs, progress
-        As in `run_sbc`.
+    n_tables
+        Number of simulated tables.
+    seed
+        Same seed, same numbers, on any number of processes.
+    draws
+        Number of draws per chain that are kept of each fit; draws x chains must be at least 99.
+    tune
+        Number of tuning steps per chain before the draws.
+    chains
+        Number of chains of each fit.
+    method
+        How each table is fitted: a name in `hs.SAMPLERS`, as in `model.fit`.
+    folder
+        Keeps every fitted table; the same call goes on from there, also with more tables. By default a temporary one.
+    n_jobs
+        Number of tables that are fitted at a time; None for as many as `joblib.parallel_config` says, or one.
+    progress
+        Show a progress bar.
 
     Returns
     -------

@@ -36,8 +36,16 @@ def fit_models(
     ----------
     models
         Models by names that can be file names.
-    draws, tune, chains, seed, method
-        How every model is fitted, as in `model.fit`.
+    draws
+        Number of draws per chain that are kept of each fit.
+    tune
+        Number of tuning steps per chain before the draws.
+    chains
+        Number of chains of each fit.
+    seed
+        Same seed, same draws.
+    method
+        How each model is fitted: a name in `hs.SAMPLERS`, as in `model.fit`.
     folder
         Gets NAME.nc as each fit ends; a run that was stopped goes on with the fits that are missing.
     n_jobs

@@ -102,9 +102,11 @@ class HierarchicalModel:
     centered
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
-    rt, response
-        Names of those columns, for a decision model. Times are in seconds; of a table in milliseconds, give
-        `data.assign(rt=data["rt"] / 1000)`.
+    rt
+        Name of the column of response times, for a decision model. Times are in seconds; of a table in milliseconds,
+        give `data.assign(rt=data["rt"] / 1000)`.
+    response
+        Name of the column of responses, for a decision model.
 
     Raises
     ------
@@ -348,9 +350,10 @@ class HierarchicalModel:
 
         Parameters
         ----------
-        draws, tune
-            Draws that are kept, and tuning steps before them, per chain. By default 1000 draws; with `ess` the most,
-            by default 10000.
+        draws
+            Number of draws per chain that are kept; by default 1000. With `ess` the most of them, by default 10000.
+        tune
+            Number of tuning steps per chain before the draws; they are not kept.
         chains
             Number of chains, each in a thread of its own.
         seed

@@ -31,8 +31,10 @@ class Settings:
 
     Parameters
     ----------
-    draws, tune : int
-        Draws of each chain that are kept, and steps before them that are not.
+    draws : int
+        Number of draws of each chain that are kept.
+    tune : int
+        Number of steps of each chain before the draws; they are not kept.
     chains : int
         Number of chains.
     seed : int
@@ -191,8 +193,10 @@ def sample(
     ----------
     density : FlatDensity
         What `flatten` made of a Pyro model.
-    draws, tune : int
-        Draws of each chain that are kept, and steps before them that are not.
+    draws : int
+        Number of draws of each chain that are kept.
+    tune : int
+        Number of steps of each chain before the draws; they are not kept.
     chains : int
         Number of chains; those of "nuts" run in threads.
     seed : int

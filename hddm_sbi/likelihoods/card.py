@@ -36,22 +36,32 @@ class Card:
 
     Attributes
     ----------
-    model, parameters
-        The model, and its parameters in order.
+    model
+        Name of the model.
     network
         What the weights are of: the mixture network of a decision model, or an estimator of sbi.
+    parameters
+        Names of its parameters, in the order of the columns of theta.
     box
         (low, high) of each parameter, where the network was trained.
     architecture
         Sizes of the network, as plain numbers.
-    simulations, recipe
-        How many, and what decides the weights, seed included.
-    versions, created
-        Of the libraries that made it, and the day.
-    sha256, bytes
-        Seal of the weights and of all else on this card; size of the weights file.
-    scores, scored_by
-        How good the likelihood is, and the command that prints it.
+    simulations
+        Number of simulations that it was trained on.
+    recipe
+        What decides the weights, seed included.
+    versions
+        Library -> the version of it that trained the network.
+    created
+        The day of the training, such as "2026-11-28".
+    sha256
+        Seal of the weights and of all else on this card.
+    bytes
+        Size of the weights file, in bytes.
+    scores
+        How good the likelihood is; None before it is scored.
+    scored_by
+        The command that prints the scores; "" where there is none.
     declaration
         A simulator that the package does not ship, without its function.
     validation

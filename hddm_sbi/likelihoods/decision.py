@@ -55,10 +55,18 @@ class DecisionLikelihood(Likelihood):
         observed: NDArray[np.bool_] | None = None,
         deadline: Array | float = np.inf,
     ) -> SortedTrials:
-        """Arrange the trials of a table once, for `log_prob_by_cell`; arguments as in `Likelihood.group_by_cell`.
+        """Arrange the trials of a table once, for `log_prob_by_cell`.
 
         Parameters
         ----------
+        values
+            Outcomes (n, 2), as in `log_prob_rows`.
+        cell
+            (n,) the cell of each trial, 0 ... n_cells - 1; trials of a cell share theta.
+        n_cells
+            Number of cells.
+        lapse_seconds
+            Lapses are uniform over the responses and over this many seconds, or up to the longest rt.
         observed
             (n, 2) mask of the rt and responses that were observed; None: all.
         deadline
@@ -206,8 +214,10 @@ class DecisionLikelihood(Likelihood):
         ----------
         probability
             (n,) in (0, 1).
-        response, theta
-            As in `log_prob`.
+        response
+            (n,) codes of `simulator.choices`.
+        theta
+            Parameter name -> scalar or (n,).
 
         Returns
         -------

@@ -12,20 +12,28 @@ class AccuracyScores:
 
     Attributes
     ----------
-    KL, KL_se
-        KL divergence per trial, in nats, and its standard error.
+    KL
+        KL divergence per trial, in nats.
+    KL_se
+        Standard error of `KL`, in nats.
     mean_abs_error
         Of log p per trial.
     posterior_bias
         The largest of `posterior_bias_mean`.
-    posterior_bias_mean, posterior_bias_largest
-        Bias of the posterior mode in posterior sds, by parameter, over the parameter sets.
+    posterior_bias_mean
+        Parameter name -> how far the posterior mode is off, in posterior sds: the mean over the parameter sets.
+    posterior_bias_largest
+        Parameter name -> the largest of the same over the parameter sets.
     reference
         The kind of likelihood that is the reference, "exact" or "numerical"; "simulated" without one.
-    trials, thetas
-        Number of simulated trials, and of their parameter sets, for the errors per trial.
-    parameter_sets, trials_per_set
-        For the posterior bias.
+    trials
+        Number of simulated trials for the errors per trial.
+    thetas
+        Number of parameter sets at which these are simulated.
+    parameter_sets
+        Number of parameter sets for the posterior bias.
+    trials_per_set
+        Number of trials at each of those, for the posterior bias.
     seed
         Same seed, same scores.
     """
@@ -62,8 +70,10 @@ class ReferenceScores(AccuracyScores):
         Of log p per trial.
     score_error
         Error of d log p / d theta relative to its size, by parameter.
-    KL_whole_box, mean_abs_error_whole_box
-        The same over the whole box.
+    KL_whole_box
+        `KL` over the whole box.
+    mean_abs_error_whole_box
+        `mean_abs_error` over the whole box.
     tails
         Mean absolute error of log p where data are scarce, by tail.
     """
@@ -103,15 +113,20 @@ class HeldOutScores:
         Mean log density per outcome.
     information
         The log score minus that of a baseline without parameters, in nats.
-    p_value, where, distance
-        The smallest p-value of many tests of ranks, corrected for their number; what that test was of; the largest
-        difference between distribution functions in it.
+    p_value
+        The smallest p-value of many tests of ranks, corrected for their number.
+    where
+        That test in words: its outcome, and which simulations it took.
+    distance
+        The largest difference between distribution functions in that test.
     mass
         The total mass furthest from 1; None where there are several continuous outcomes.
     ranked
         Number of ranked simulations.
-    passed, verdict
-        Whether ranks and mass are as they should be, and all of this in words.
+    passed
+        Whether ranks and mass are as they should be.
+    verdict
+        All of this in words.
     """
 
     kind: ClassVar[str] = "held out"

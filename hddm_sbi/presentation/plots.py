@@ -44,14 +44,18 @@ def plot_predictive(
 
     Parameters
     ----------
-    model, posterior
-        The fitted model, and what `model.fit` returned.
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
     by
         Column of the table, one that a formula names.
-    n_draws, seed
-        Number of simulated copies of the table, each at one posterior draw; same seed, same copies.
+    n_draws
+        Number of simulated copies of the table, each at a posterior draw of its own; no more than there are draws.
     bins
         Number of bins of each histogram.
+    seed
+        Same seed, same copies.
 
     Returns
     -------
@@ -163,10 +167,14 @@ def plot_shrinkage(
 
     Parameters
     ----------
-    model, posterior
-        The fitted model, and what `model.fit` returned.
-    parameter, group
-        Name of the parameter, and a column of the table: the parameter's formula has the term `(1|group)`.
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
+    parameter
+        Name of a parameter whose formula has the terms `1 + (1|group)`.
+    group
+        Name of the column of the groups.
     ax
         Where to draw; by default a new figure.
 
@@ -211,8 +219,10 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, true_values: Mapping
 
     Parameters
     ----------
-    model, posterior
-        The fitted model, and what `model.fit` returned.
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
     true_values
         Posterior name -> true value, with the shape of that variable.
 
@@ -311,13 +321,20 @@ def plot_tables(tables: xr.Dataset, coefficients: Sequence[str] | None = None) -
 
     Parameters
     ----------
-    tables, coefficients
-        What `hs.recover_parameters` returned, and which coefficients to show; all else as in `plot_sbc`.
+    tables
+        What `hs.recover_parameters` returned.
+    coefficients
+        Which to show; by default those of the population.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
         One panel per coefficient.
+
+    Raises
+    ------
+    InputError
+        A coefficient is not there.
 
     Examples
     --------

@@ -20,8 +20,10 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
 
     Parameters
     ----------
-    model, posterior
-        The fitted model, and what `model.fit` returned.
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
 
     Returns
     -------
@@ -195,10 +197,14 @@ def write_figures(
 
     Parameters
     ----------
-    model, posterior
-        The fitted model, whose table has the columns condition and subject, and what `model.fit` returned.
-    true_values, folder
-        Posterior name -> true value, and an existing folder.
+    model
+        The fitted model, whose table has the columns condition and subject.
+    posterior
+        What `model.fit` returned.
+    true_values
+        Posterior name -> true value, with the shape of that variable.
+    folder
+        An existing folder, which gets the files.
 
     Returns
     -------

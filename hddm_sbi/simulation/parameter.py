@@ -88,8 +88,10 @@ class Parameter:
     ----------
     name
         Its name in formulas and in every theta.
-    low, high
-        The box: where simulators are tested and networks trained.
+    low
+        Lower end of the box, in `unit`. The box is where simulators are tested and networks trained.
+    high
+        Upper end of the box, in `unit`.
     description
         What it means, in a few words.
     unit
@@ -144,8 +146,16 @@ def parameter(
 
     Parameters
     ----------
-    name, low, high, description, unit
-        As in `Parameter`. The box (low, high) is where the simulator is run and the likelihood will hold.
+    name
+        Its name in formulas and in every theta.
+    low
+        Lower end of the box, in `unit`. The box is where the simulator is run and the likelihood will hold.
+    high
+        Upper end of the box, in `unit`.
+    description
+        What it means, in a few words; by default its name.
+    unit
+        Its unit; by default "1", a pure number.
     link
         By default logit where the box lies in [0, 1], log where it is positive, else identity.
     prior

@@ -35,12 +35,16 @@ class Symmetries:
     scale
         Parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1) with
         theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) for a parameter in `tangents`.
-    time_power, scale_powers
-        Powers of b, as above. A power is a number, or a function of the other parameters by name (tensors).
+    time_power
+        Time is divided by b to this power, as above: a number, or a function of the other parameters by name (tensors).
+    scale_powers
+        Parameter name -> the power of b by which it is multiplied, as above: a number, or such a function.
     tangents
         Parameters that are angles, in radians.
-    negated, complemented
-        Parameters that turn into -x and 1 - x when the two choices are swapped.
+    negated
+        Parameters that change their sign, x into -x, when the two choices are swapped.
+    complemented
+        Parameters that turn from x into 1 - x when the two choices are swapped.
     even_given_choice
         Parameters whose sign does not matter for the decision time once the choice is known. For constant drift and
         bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice) stays the same.
@@ -111,8 +115,10 @@ class Simulator(ABC):
 
     Parameters
     ----------
-    name, title
-        The name, and what it stands for in a few words.
+    name
+        Short name, such as "ddm".
+    title
+        The model in a few words.
     parameters
         In the order of the columns of every theta.
     outcomes

@@ -77,8 +77,10 @@ def train_likelihood(
     budget
         Seconds that the fit may take, without the simulations. If the budget ends the fit, the seed alone no longer
         decides the result.
-    outcomes, vectorised
-        Outcomes of a plain function, and whether it takes arrays; see `hs.declare`.
+    outcomes
+        Outcomes of a plain function, name -> kind, as `hs.declare` takes them.
+    vectorised
+        Whether a plain function takes columns (n,), one for each parameter, and returns columns.
     shape
         Sizes of the sbi estimator.
     n_jobs

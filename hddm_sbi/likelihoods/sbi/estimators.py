@@ -27,12 +27,16 @@ class EstimatorShape:
 
     Parameters
     ----------
-    hidden, depth
-        Width and number of hidden layers of the perceptron on the parameters.
+    hidden
+        Number of units in each hidden layer.
+    depth
+        Number of hidden layers of the perceptron on the parameters.
     components
-        Of the mixture of normals, for one continuous outcome.
-    transforms, bins
-        Of the spline flow, for several continuous outcomes.
+        Number of normals in the mixture, for one continuous outcome.
+    transforms
+        Number of transforms of the spline flow, for several continuous outcomes.
+    bins
+        Number of bins of each of its splines.
 
     Examples
     --------
