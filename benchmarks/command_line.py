@@ -3,7 +3,6 @@
 Wall and CPU seconds, process start to end. The table is of one more run, step by step, in a process of its own.
 """
 
-import importlib
 import resource
 import subprocess
 import sys
@@ -48,9 +47,6 @@ def steps(table: Path, fitted: Path) -> None:
     from hddm_sbi.presentation.report import summary
 
     clock.lap("import hddm_sbi, Numba and scipy")
-    importlib.import_module("torch._dynamo")
-
-    clock.lap("import torch._dynamo, which torch's recorder asks for")
     model = HierarchicalModel(FORMULAS, read_table(table))
     clock.lap("read the table, build the model")
     model.density  # noqa: B018

@@ -1,8 +1,9 @@
 """What a person waits for: import, construct, start, compile, sample; without caches, with them, and six formulas.
 
 `python -m benchmarks.waiting` measures the working tree, `python -m benchmarks.waiting 00a8975` that revision as well,
-and prints ratios. The table is the demo's. Every measurement is a process of its own. Seconds are those
-of its processor time, which other jobs on the machine disturb less; of sampling, of all threads.
+and prints ratios. The table is the demo's; the last one has a covariate of every trial, 10 subjects x 250. Every
+measurement is a process of its own. Seconds are those of its processor time, which other jobs on the machine disturb
+less; of sampling, of all threads.
 """
 
 import json
@@ -12,9 +13,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 import hddm_sbi as hs
 
 ROOT = Path(__file__).parents[1]
+Run = dict[str, list[float]]
+KINDS = ("exact", "neural")
 PARTS = ("import", "construct", "start", "compile", "sample")
 FORMULAS = (
     ("v ~ condition + (condition|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)"),
@@ -24,6 +29,7 @@ FORMULAS = (
     ("v ~ condition + (condition|subject)", "a ~ condition + (1|subject)", "z = 0.5"),
     ("v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ condition + (1|subject)", "z ~ 1 + (1|subject)"),
 )
+COVARIATE = ("v ~ difficulty + (difficulty|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)")
 #: runs with any revision: prints the seconds of each part, of the formulas one after another.
 CHILD = """
 import json, sys, time, warnings
@@ -64,17 +70,46 @@ def seconds(tree: Path, table: str, kind: str, formulas: tuple[tuple[str, ...], 
     return [row if len(row) == len(PARTS) else [0.0, *row] for row in rows]
 
 
-def compare(title: str, trees: dict[str, Path], run: dict[str, list[float]]) -> None:
-    """Print the parts of every revision, and the ratio of the first to the last."""
-    for name in trees:
-        parts = ", ".join(f"{part} {s:5.2f}" for part, s in zip(PARTS, run[name], strict=True))
-        print(f"  {title:32s} {name:8s} {parts}; in all {sum(run[name]):6.2f}")
-    if len(trees) > 1:
-        old, new = (run[name] for name in trees)
-        ratio = {part: n / o for part, o, n in zip(PARTS, old, new, strict=True) if o > 0}
+def compare(title: str, run: Run) -> None:
+    """Print the parts of every revision, and the ratio of the last to the first."""
+    for name, times in run.items():
+        parts = ", ".join(f"{part} {s:5.2f}" for part, s in zip(PARTS, times, strict=True))
+        print(f"  {title:32s} {name:8s} {parts}; in all {sum(times):6.2f}", flush=True)
+    if len(run) > 1:
+        old, *_, new = run.values()
+        # A part that did not exist has no ratio.
+        ratio = {part: n / o for part, o, n in zip(PARTS, old, new, strict=True) if o > 0.01}
         ready = sum(new[:3]) / sum(old[:3])
         parts = ", ".join(f"{part} {r:.2f}" for part, r in ratio.items())
         print(f"  {'':32s} ratio    {parts}; until there is a start {ready:.2f}; in all {sum(new) / sum(old):.2f}")
+
+
+def demo(trees: dict[str, Path], kind: str, caches: dict[str, str], table: str) -> None:
+    """The demo's table with one likelihood: a first process, further ones, and six formulas in one."""
+    hs.simulate_experiment(n_subjects=10, n_trials=50, seed=1).trials.to_csv(table, index=False)
+    first, second = FORMULAS[:1], FORMULAS[1:2]
+    for title, formulas in (("without caches", first), ("a new formula", second), ("the same again", second)):
+        compare(f"{kind}, {title}", {n: seconds(t, table, kind, formulas, caches[n])[0] for n, t in trees.items()})
+    each = {n: seconds(t, table, kind, FORMULAS, caches[n]) for n, t in trees.items()}
+    compare(f"{kind}, six formulas", {n: [sum(p) for p in zip(*rows, strict=True)] for n, rows in each.items()})
+
+
+def covariate(trees: dict[str, Path], caches: dict[str, dict[str, str]], table: str) -> None:
+    """A table whose every trial is a cell, with both likelihoods; the first process fills the caches."""
+    rng = np.random.default_rng(1)
+    difficulty, subject = rng.normal(size=2_500), np.arange(2_500) % 10
+    theta = {"v": 1.0 - 0.4 * difficulty + rng.normal(scale=0.2, size=10)[subject], "a": 1.2, "z": 0.5, "t0": 0.3}
+    trials = hs.simulate("ddm", theta, n_trials=2_500, seed=1).assign(difficulty=difficulty, subject=subject)
+    trials.to_csv(table, index=False)
+    sampling = {}
+    for kind in caches:
+        for _ in range(2):
+            run = {n: seconds(t, table, kind, (COVARIATE,), caches[kind][n])[0] for n, t in trees.items()}
+        compare(f"{kind}, a covariate per trial", run)
+        sampling[kind] = {name: times[-1] for name, times in run.items()}
+    for name in trees:
+        times = sampling["neural"][name] / sampling["exact"][name]
+        print(f"  learned, times the closed form   {name:8s} sample {times:.2f}")
 
 
 def main(revision: str | None) -> None:
@@ -86,19 +121,12 @@ def main(revision: str | None) -> None:
             trees = {revision: old, "now": ROOT}
         try:
             table = str(Path(folder) / "table.csv")
-            hs.simulate_experiment(n_subjects=10, n_trials=50, seed=1).trials.to_csv(table, index=False)
-            for kind in ("exact", "neural"):
-                caches = {name: str(Path(folder) / f"{name} {kind}") for name in trees}
-                for cache in caches.values():
+            caches = {kind: {name: str(Path(folder) / f"{name} {kind}") for name in trees} for kind in KINDS}
+            for kind in KINDS:
+                for cache in caches[kind].values():
                     Path(cache).mkdir()
-                first, second, six = FORMULAS[:1], FORMULAS[1:2], FORMULAS
-                turns = ("without caches", first), ("a new formula", second), ("the same again", second)
-                for title, formulas in turns:
-                    run = {n: seconds(t, table, kind, formulas, caches[n])[0] for n, t in trees.items()}
-                    compare(f"{kind}, {title}", trees, run)
-                each = {n: seconds(t, table, kind, six, caches[n]) for n, t in trees.items()}
-                run = {n: [sum(part) for part in zip(*rows, strict=True)] for n, rows in each.items()}
-                compare(f"{kind}, six formulas", trees, run)
+                demo(trees, kind, caches[kind], table)
+            covariate(trees, caches, table)
         finally:
             if revision is not None:
                 subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=ROOT, check=True)
