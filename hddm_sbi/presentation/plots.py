@@ -193,7 +193,7 @@ def plot_shrinkage(
     >>> import hddm_sbi as hs
     >>> trials = hs.simulate_experiment().trials
     >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = model.fit(draws=500, tune=500, chains=2, seed=1, progress=False)
+    >>> posterior = model.fit(draws=1000, tune=500, chains=2, seed=1, progress=False)
     >>> [ax.get_ylabel() for ax in hs.plots.plot_shrinkage(model, posterior, "v", group="subject")]
     ['v (1/s)']
     """

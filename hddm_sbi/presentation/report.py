@@ -216,7 +216,7 @@ def write_figures(
     >>> import tempfile, hddm_sbi as hs
     >>> trials = hs.simulate_experiment().trials
     >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = model.fit(draws=500, tune=500, chains=2, seed=2, progress=False)
+    >>> posterior = model.fit(draws=1000, tune=500, chains=2, seed=2, progress=False)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     paths = hs.report.write_figures(model, posterior, {"v_Intercept": 1.8}, Path(folder))
     >>> [path.stem for path in paths]
