@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -70,6 +72,8 @@ class Chain:
         self.draws, self.n_done = np.empty((settings.tune + settings.draws, density.size)), 0
         self.failure: Exception | None = None
         self.trace: Any = None
+        self._stopped = threading.Event()
+        self._collected: Future[Any] | None = None
         self._n_sound = len(self.draws)
         evaluate, folder = whitened(density.evaluate, whitening), settings.folder
         self.files = None if folder is None else ChainFiles(folder / f"chain-{number}", density.size, evaluate)
@@ -103,16 +107,34 @@ class Chain:
             blocking=False,
             low_rank_modified_mass_matrix=size <= _LOW_RANK_SIZE,
         )
+        collector = ThreadPoolExecutor(1)
+        self._collected = collector.submit(self._collect)
+        collector.shutdown(wait=False)
+
+    def _collect(self) -> Any:
+        """The trace of a chain that came to its end; None of one that was stopped.
+
+        nutpie gives a trace once, and Ctrl-C ends the main thread between any two steps: this is a thread of its own.
+        """
+        while not self._stopped.is_set():
+            with suppress(TimeoutError):
+                return self._sampler.wait(timeout=_LOOK)
+        return None
 
     def wait(self, seconds: float) -> None:
         """Wait for the end of the chain, at most so long. Raises RuntimeError where it, or its density, failed."""
+        assert self._collected is not None
         with suppress(TimeoutError):
-            self.trace = self._sampler.wait(timeout=seconds)
+            self.trace = self._collected.result(seconds)
         if self.failure is not None:
             raise RuntimeError(f"{type(self.failure).__name__}: {self.failure}") from self.failure
 
     def stop(self) -> None:
         """End the chain where it is, and close its files."""
+        self._stopped.set()
+        if self.trace is None and self._collected is not None:
+            with suppress(RuntimeError):
+                self.trace = self._collected.result()
         if self.trace is None and self._sampler is not None:
             with warnings.catch_warnings(), suppress(RuntimeError):
                 # ArviZ warns about a chain that is still tuning, and so has no draws.
