@@ -15,10 +15,7 @@ def main() -> None:
         simulator = hs.load_simulator(name)
         rng = np.random.default_rng(1)
         theta = np.column_stack(
-            [
-                rng.choice([p.low, p.high], N) if p.from_data else rng.uniform(p.low, p.high, N)
-                for p in simulator.parameters
-            ]
+            [rng.choice(p.codes, N) if p.from_data else rng.uniform(p.low, p.high, N) for p in simulator.parameters]
         )
         simulator.simulate(theta[:10], 1)
         began = time.perf_counter()

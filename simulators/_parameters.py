@@ -67,7 +67,7 @@ _CONGRUENCY = "+1 congruent: what is to be ignored helps; -1 incongruent: it mis
 CONGRUENCY = replace(
     parameter("congruency", -1.0, 1.0, _CONGRUENCY, typical=(-1.0, 1.0), prior=plain_normal(0.0, 1.0, 1.0, 1.0)),
     support=(-1.0, 1.0),
-    from_data=True,
+    codes=(-1.0, 1.0),
 )
 
 

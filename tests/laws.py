@@ -21,12 +21,12 @@ LIKELIHOODS += [(name, "neural") for name in names() if weights_of(name) is not 
 
 
 def random_thetas(simulator: Simulator, n: int, seed: int, margin: float = 0.0) -> np.ndarray:
-    """(n, p), uniform in the box or this share of its width inside; a condition has either of its codes."""
+    """(n, p), uniform in the box or this share of its width inside; a condition has any of its codes."""
     rng = np.random.default_rng(seed)
     theta = np.empty((n, len(simulator.parameters)))
     for column, p in enumerate(simulator.parameters):
         by = margin * (p.high - p.low)
-        theta[:, column] = rng.choice([p.low, p.high], n) if p.from_data else rng.uniform(p.low + by, p.high - by, n)
+        theta[:, column] = rng.choice(p.codes, n) if p.from_data else rng.uniform(p.low + by, p.high - by, n)
     return theta
 
 

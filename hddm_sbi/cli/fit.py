@@ -36,6 +36,7 @@ _PROBABILITY = click.FloatRange(0.0, 1.0, max_open=True)
 @click.option("--choices", default=None, help="The responses in the order of its choices: left,right,none.")
 @click.option("--correct", default=None, help="Column of the correct responses: a response is correct, or error.")
 @click.option("--congruent", default=None, help="The label of congruent trials in the column congruency, if not +1.")
+@click.option("--neutral", default=None, help="The label of neutral trials in the column congruency, if not 0.")
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", type=_PROBABILITY, default=None, help="Probability of a lapse trial. [default: 0.05]")
@@ -56,7 +57,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     options["upper"] = _as_in(data, options["response"], options["upper"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]
-    options["congruent"] = _as_in(data, CONGRUENCY, options["congruent"])
+    for label in ("congruent", "neutral"):
+        options[label] = _as_in(data, CONGRUENCY, options[label])
     with warnings_shown(TableWarning):
         model = HierarchicalModel([formula, *more], data, **options)
     click.echo(repr(model))

@@ -41,9 +41,11 @@ _FEW_LEVELS = 20
 
 
 def parse_formulas(
-    formulas: str | Sequence[str] | Mapping[str, str | float], parameters: Sequence[str]
+    formulas: str | Sequence[str] | Mapping[str, str | float],
+    parameters: Sequence[str],
+    fixed: Mapping[str, float] | None = None,
 ) -> dict[str, Formula | float]:
-    """Parsed formula, or fixed number, of every parameter, in the order of `parameters`; `~ 1` where not mentioned.
+    """Parsed formula, or number, of every parameter, in the order of `parameters`; where not given, `fixed` or `~ 1`.
 
     formulas: "v ~ condition + (1|subject)", "z = 0.5", a list of these, or a dict parameter -> right side or number.
     Raises InputError for an unknown parameter, one given twice, and whatever is not a formula (shows where).
@@ -62,6 +64,7 @@ def parse_formulas(
         if name in given:
             raise InputError(f"parameter {name!r} has two formulas; give it one.")
         given[name] = parse(name, value) if isinstance(value, str) else value
+    given = {**(fixed or {}), **given}
     return {name: given[name] if name in given else parse(name, "1") for name in parameters}
 
 

@@ -51,16 +51,22 @@ def _foreign(correct: str, column: pd.Series[Any], rows: Index, other: pd.Series
     )
 
 
-def by_congruency(data: pd.DataFrame, congruent: object) -> pd.DataFrame:
-    """A table whose column `congruency` has +1 for trials with this label, and -1 for those with the other.
+def by_congruency(data: pd.DataFrame, congruent: object, neutral: object = None) -> pd.DataFrame:
+    """A table whose column `congruency` has +1 for trials with this label, 0 for neutral ones and -1 for all others.
 
-    >>> by_congruency(pd.DataFrame({"congruency": ["comp", "incomp"]}), "comp")["congruency"].tolist()
-    [1, -1]
+    Raises InputError where these labels do not occur, or there is not one label more, or none.
+
+    >>> by_congruency(pd.DataFrame({"congruency": ["comp", "incomp", "neut"]}), "comp", "neut")["congruency"].tolist()
+    [1, -1, 0]
     """
     labels = check_columns(data, [CONGRUENCY])[CONGRUENCY].astype(object)
-    if not is_hashable(congruent) or congruent not in labels.tolist() or labels.nunique() != 2:
+    named = {"congruent": congruent} | ({} if neutral is None else {"neutral": neutral})
+    unknown = [name for name, label in named.items() if not is_hashable(label) or label not in labels.tolist()]
+    others = labels.nunique() - len(named)
+    if unknown or congruent == neutral or others > 1 or (others == 0 and neutral is None):
+        said = " and ".join(f"{name}={label!r}" for name, label in named.items())
         raise InputError(
-            f"congruent={congruent!r} must be the label of congruent trials, and column {CONGRUENCY!r} hold it and one "
-            f"other; it holds {listed(occurring_in(labels))}. Neutral trials cannot be fitted yet: leave them out."
+            f"{said} must say which trials are congruent, and which neutral if some are; the one label that is left is "
+            f"incongruent. Column {CONGRUENCY!r} holds {listed(occurring_in(labels))}."
         )
-    return data.assign(**{CONGRUENCY: np.where(labels == congruent, 1, -1)})
+    return data.assign(**{CONGRUENCY: np.select([labels == congruent, labels == neutral], [1, 0], -1)})

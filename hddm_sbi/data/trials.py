@@ -86,14 +86,15 @@ def check_table(
     choices: Sequence[object] | None = None,
     correct: str | None = None,
     congruent: object = None,
+    neutral: object = None,
 ) -> Trials:
     """Check a table of what a simulator produces; rows are never removed.
 
     data: one row per trial, a column for each outcome. predictors: further columns that must be complete. rt, response:
     names of these columns. choices: the responses there, in the order of the model's choices, if they are not its
     codes. upper: of two, which is the upper bound. correct: the column that has the correct response of each trial;
-    responses become "correct" and "error". congruent: the label of congruent trials; the column `congruency` becomes +1
-    and -1.
+    responses become "correct" and "error". congruent, neutral: the labels of such trials; the column `congruency`
+    becomes +1, 0 and -1.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
     >>> from hddm_sbi.simulation import declare
@@ -104,7 +105,7 @@ def check_table(
     """
     outcomes = simulator.outcomes
     names = (rt, response) if simulator.is_decision_model else tuple(outcome.name for outcome in outcomes)
-    data = _recoded(data, simulator, response, correct, congruent)
+    data = _recoded(data, simulator, response, correct, congruent, neutral)
     if not (is_hashable(rt) and is_hashable(response)):
         raise InputError(f"the data have no column {rt if not is_hashable(rt) else response!r}; give the name of one.")
     explained = [column for column in names if column in predictors]
@@ -128,7 +129,7 @@ def check_table(
 
 
 def _recoded(
-    data: pd.DataFrame, simulator: Simulator, response: str, correct: str | None, congruent: object
+    data: pd.DataFrame, simulator: Simulator, response: str, correct: str | None, congruent: object, neutral: object
 ) -> pd.DataFrame:
     """The table with accuracy and congruency as `check_table` is told."""
     if correct is not None and len(simulator.choices) != 2:
@@ -136,12 +137,15 @@ def _recoded(
             f"correct={correct!r} is for models of two responses, correct and error; {simulator.name!r} is none: leave "
             "it out."
         )
-    if congruent is not None and CONGRUENCY not in simulator.names:
-        raise InputError(
-            f"congruent={congruent!r} is for models of conflict tasks; {simulator.name!r} has no {CONGRUENCY!r}: leave "
-            "it out."
-        )
-    data = data if congruent is None else by_congruency(data, congruent)
+    for name, label in {"congruent": congruent, "neutral": neutral}.items():
+        if label is not None and CONGRUENCY not in simulator.names:
+            raise InputError(
+                f"{name}={label!r} is for models of conflict tasks; {simulator.name!r} has no {CONGRUENCY!r}: leave it "
+                "out."
+            )
+    if neutral is not None and congruent is None:
+        raise InputError(f"neutral={neutral!r} needs congruent=, the label of congruent trials.")
+    data = data if congruent is None else by_congruency(data, congruent, neutral)
     return data if correct is None else by_accuracy(data, response, correct)
 
 

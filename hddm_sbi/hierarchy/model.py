@@ -67,7 +67,8 @@ class HierarchicalModel:
     ----------
     formulas
         "v ~ condition + (1|subject)", a list of such strings, or a dict parameter -> right-hand side or number.
-        Parameters that are not mentioned get `~ 1`; `z = 0.5` holds one at a number.
+        Parameters that are not mentioned get `~ 1`, or the number at which their model holds them (`Parameter.fixed`);
+        `z = 0.5` holds one at a number.
     data
         One row per trial, with columns `rt` (seconds) and `response`, or the simulator's own outcomes, and every
         predictor.
@@ -97,8 +98,10 @@ class HierarchicalModel:
         towards the correct response has no meaning.
     congruent
         Of a conflict task: the label of congruent trials in the column `congruency`, where it does not hold +1
-        (congruent: what is to be ignored helps) and -1 (incongruent); labels become these. Responses must be correct
-        (upper bound) and error.
+        (congruent: what is to be ignored helps), 0 (neutral) and -1 (incongruent); labels become these. Responses must
+        be correct (upper bound) and error.
+    neutral
+        The label of neutral trials there, if some are; the one label that is left is that of incongruent trials.
     centered
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
@@ -148,16 +151,20 @@ class HierarchicalModel:
         choices: Sequence[object] | None = None,
         correct: str | None = None,
         congruent: object = None,
+        neutral: object = None,
         centered: Centring = "auto",
         rt: str = "rt",
         response: str = "response",
     ) -> None:
         self.simulator, self.likelihood = catalogue.choose(simulator, likelihood)
-        codes = {p.name: (p.low, p.high) for p in self.simulator.parameters if p.from_data}
-        self.formulas = parse_formulas(formulas, [name for name in self.simulator.names if name not in codes])
+        parameters = self.simulator.parameters
+        codes = {p.name: p.codes for p in parameters if p.from_data}
+        held = {p.name: p.fixed for p in parameters if p.fixed is not None}
+        self.formulas = parse_formulas(formulas, [p.name for p in parameters if not p.from_data], held)
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *codes]))
-        coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct, "congruent": congruent}
-        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding)
+        coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct}
+        conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
+        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding, **conflict)
         self.priors = priors
         _check_seconds(lapse_seconds)
         cells = self.trials.cells
@@ -184,15 +191,15 @@ class HierarchicalModel:
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
-    def _fixed(self, codes: Mapping[str, tuple[float, float]]) -> dict[str, float | Tensor]:
+    def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
         fixed: dict[str, float | Tensor] = {name: f for name, f in self.formulas.items() if isinstance(f, float)}
         for name, value in fixed.items():
             low, high = self.likelihood.box[name]
             if not low <= value <= high:
                 raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
-        for name, ends in codes.items():
-            condition = check_codes(self.trials, name, ends)
+        for name, known in codes.items():
+            condition = check_codes(self.trials, name, known)
             if name == CONGRUENCY:
                 warn_reversed(self.trials, condition, self.formulas)
             fixed[name] = torch.as_tensor(condition[self.trials.cells.first])

@@ -4,7 +4,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from hddm_sbi.errors import InputError
@@ -136,4 +136,6 @@ def _parameter(raw: Mapping[str, Any]) -> Parameter:
     support = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
     names = ("typical", "accuracy_range", "bias_range")
     ranges = {name: (float(raw[name][0]), float(raw[name][1])) for name in names if raw.get(name) is not None}
-    return Parameter(**{**raw, **ranges, "support": support, "prior": known})
+    of_this_version = {field.name: raw[field.name] for field in fields(Parameter) if field.name in raw}
+    codes = tuple(map(float, raw.get("codes") or ([raw["low"], raw["high"]] if raw.get("from_data") else [])))
+    return Parameter(**{**of_this_version, **ranges, "codes": codes, "support": support, "prior": known})

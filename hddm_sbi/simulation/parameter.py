@@ -102,9 +102,12 @@ class Parameter:
         (low, high): where the model is defined.
     prior
         Default priors of its coefficients.
-    from_data
-        The parameter is not estimated but read from the column of its name in the trial table (a condition of the
-        task), with `low` and `high` as its two codes.
+    codes
+        Of a condition of the task: the parameter is not estimated but read from the column of its name in the trial
+        table, and these are all values that it can have, ascending from `low` to `high`.
+    fixed
+        The number at which it is held where no formula and no theta says otherwise; None: it is estimated, and a theta
+        must say it.
     accuracy_range
         (low, high): where the accuracy per trial of a learned likelihood is scored; None for the whole box.
     bias_range
@@ -126,9 +129,15 @@ class Parameter:
     typical: Range
     support: Range
     prior: ParameterPrior
-    from_data: bool = False
+    codes: tuple[float, ...] = ()
+    fixed: float | None = None
     accuracy_range: Range | None = None
     bias_range: Range | None = None
+
+    @property
+    def from_data(self) -> bool:
+        """Whether it is a condition of the task, a column of the trial table."""
+        return bool(self.codes)
 
 
 def parameter(

@@ -253,6 +253,12 @@ class Simulator(ABC):
         return () if stem is None else tuple(f"{stem}{choice}" for choice in range(len(self.choices)))
 
     @property
+    def stems(self) -> dict[str, tuple[str, ...]]:
+        """Stem -> the parameters that every choice has one of, in the order of the choices: v -> (v0, v1)."""
+        stem = self.symmetries.per_choice
+        return {} if stem is None else {stem: self.per_choice}
+
+    @property
     def box(self) -> dict[str, tuple[float, float]]:
         """(low, high) of every parameter: where simulators are tested and networks trained."""
         return {p.name: (p.low, p.high) for p in self.parameters}
@@ -263,7 +269,7 @@ class Simulator(ABC):
         return {p.name: p.support for p in self.parameters}
 
     def in_order(self, theta: Mapping[str, Any], n: int) -> list[Any]:
-        """The entries of a theta by name, in the order of `parameters`.
+        """The entries of a theta by name, in the order of `parameters`; what is not said is at its `fixed` value.
 
         Raises InputError for names that are missing or unknown, and entries that are neither a number nor have one
         value per trial (n,).
@@ -272,6 +278,7 @@ class Simulator(ABC):
             if name not in self.names:
                 hint = did_you_mean(name, self.names)
                 raise InputError(f"{self.name!r} has no parameter {name!r}{hint} Parameters: {', '.join(self.names)}.")
+        theta = {p.name: p.fixed for p in self.parameters if p.fixed is not None} | dict(theta)
         missing = [name for name in self.names if name not in theta]
         if missing:
             raise InputError(

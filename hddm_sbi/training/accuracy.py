@@ -19,6 +19,7 @@ from hddm_sbi.likelihoods.decision import (
 )
 from hddm_sbi.likelihoods.scores import ReferenceScores
 from hddm_sbi.simulation import Simulator
+from hddm_sbi.training.proposal import among_codes
 from hddm_sbi.types import Array
 
 Region = dict[str, tuple[float, float]]
@@ -222,12 +223,14 @@ def inner_region(likelihood: DecisionLikelihood) -> Region:
 
 
 def uniform_thetas(simulator: Simulator, region: Region, n: int, seed: int, n_thetas: int | None = None) -> Array:
-    """n rows uniform in the region, with n_thetas distinct ones; a condition has either of its codes."""
+    """n rows uniform in the region, with n_thetas distinct ones; a condition has any of its codes."""
     low, high = np.array(list(region.values())).T
     points = np.random.default_rng(seed).random((n_thetas or n, len(low)))
-    from_data = [p.from_data for p in simulator.parameters]
-    points[:, from_data] = np.round(points[:, from_data])
-    return np.repeat(low + (high - low) * points, n // len(points), axis=0)
+    theta = low + (high - low) * points
+    for column, p in enumerate(simulator.parameters):
+        if p.from_data:
+            theta[:, column] = among_codes(p, points[:, column])
+    return np.repeat(theta, n // len(theta), axis=0)
 
 
 def _loss(
@@ -258,7 +261,7 @@ def _loss(
 def conditions(simulator: Simulator, theta: Array) -> Array:
     """theta (p,) once for every combination of the codes of its conditions, (n_cells, p)."""
     columns = [column for column, p in enumerate(simulator.parameters) if p.from_data]
-    codes = list(itertools.product(*((p.low, p.high) for p in simulator.parameters if p.from_data)))
+    codes = list(itertools.product(*(p.codes for p in simulator.parameters if p.from_data)))
     cells = np.tile(theta, (len(codes), 1))
     cells[:, columns] = codes
     return cells

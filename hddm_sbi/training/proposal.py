@@ -95,8 +95,16 @@ def _sobol(dimensions: int, n: int, rng: np.random.Generator) -> Array:
 def _in_boxes(parameters: Sequence[Parameter], points: Array) -> Array:
     """Points (n, p) of the unit cube in the boxes of the parameters; a condition from the data has one of its codes."""
     low, high = np.array([(p.low, p.high) for p in parameters]).T
-    from_data = np.array([p.from_data for p in parameters])
-    return np.where(from_data, np.where(points < 0.5, low, high), low + (high - low) * points)
+    theta = low + (high - low) * points
+    for column, p in enumerate(parameters):
+        if p.from_data:
+            theta[:, column] = among_codes(p, points[:, column])
+    return theta
+
+
+def among_codes(condition: Parameter, points: Array) -> Array:
+    """Points (n,) of [0, 1) as codes of a condition, all of them alike in number."""
+    return np.asarray(condition.codes)[(len(condition.codes) * points).astype(np.int64)]
 
 
 def _widened(p: Parameter) -> Parameter:

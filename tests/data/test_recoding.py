@@ -18,8 +18,10 @@ def accuracy(table, correct="S", simulator=DDM, **options):
     return check_table(table.assign(rt=0.5), simulator, response="key", correct=correct, **options)
 
 
-def congruency(table, congruent, simulator=DMC):
-    trials = check_table(table.assign(rt=0.5, response=1), simulator, ["congruency"], congruent=congruent)
+def congruency(table, congruent, simulator=DMC, neutral=None):
+    trials = check_table(
+        table.assign(rt=0.5, response=1), simulator, ["congruency"], congruent=congruent, neutral=neutral
+    )
     return trials.frame["congruency"].tolist()
 
 
@@ -90,14 +92,20 @@ def test_labels_of_congruency(labels, congruent, codes):
 @pytest.mark.parametrize("congruent", ["congruent", 1, ["comp"], np.ones(4)])
 def test_labels_that_do_not_occur(congruent):
     message = refusal(congruency, CONFLICT, congruent)
-    assert "must be the label of congruent trials" in message
+    assert "must say which trials are congruent" in message
     assert "holds 'comp', 'incomp'" in message
 
 
 def test_neutral_trials_and_other_models():
-    neutral = CONFLICT.assign(congruency=["comp", "incomp", "neutral", "comp"])
-    assert "Neutral trials cannot be fitted yet" in refusal(congruency, neutral, "comp")
+    three = CONFLICT.assign(congruency=["comp", "incomp", "neutral", "comp"])
+    assert congruency(three, "comp", neutral="neutral") == [1, -1, 0, 1]
+    without_incongruent = three.assign(congruency=["comp", "neutral", "neutral", "comp"])
+    assert congruency(without_incongruent, "comp", neutral="neutral") == [1, 0, 0, 1]
+    for neutral in (None, "comp", "neutrals"):
+        assert "holds 'comp', 'incomp', 'neutral'" in refusal(congruency, three, "comp", neutral=neutral)
+    assert "needs congruent=" in refusal(congruency, three, None, neutral="neutral")
     assert "'ddm' has no 'congruency': leave it out" in refusal(congruency, CONFLICT, "comp", DDM)
+    assert "'ddm' has no 'congruency': leave it out" in refusal(congruency, CONFLICT, None, DDM, neutral="comp")
 
 
 def conflict_table(sign, subjects=3, seed=1):
@@ -119,9 +127,8 @@ def test_labels_in_a_model_are_the_codes():
     message = refusal(hs.HierarchicalModel, "v ~ 1", labelled, "dmc")
     assert "must be +1 (congruent) or -1 (incongruent); got 'comp'" in message
     assert "say which is congruent: congruent='comp' or congruent='incomp'" in message
-    neutral = trials.assign(congruency=trials["congruency"].where(trials.index != 7, 0))
-    message = refusal(hs.HierarchicalModel, "v ~ 1", neutral, "dmc")
-    assert "got 0 in row 7 (0 = first); neutral trials cannot be fitted yet: leave them out" in message
+    unknown = trials.assign(congruency=trials["congruency"].where(trials.index != 7, 2))
+    assert "got 2 in row 7 (0 = first); say which is" in refusal(hs.HierarchicalModel, "v ~ 1", unknown, "dmc")
 
 
 @pytest.mark.parametrize("formula", ["v ~ 1", "v ~ 1 + (1|subject)"])
