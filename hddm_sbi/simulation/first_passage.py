@@ -28,13 +28,17 @@ _VANISHED = 1e-100
 
 @dataclass(frozen=True)
 class Diffusion:
-    """dx = (drift(t) - leak x) dt + dW from x(0) = start, until |x| = bound(t); slope is the derivative of bound."""
+    """dx = (drift(t) - leak x) dt + dW from x(0) = start, until |x| = bound(t); slope is the derivative of bound.
 
-    start: float
+    A start that varies between trials: start (k,) and weight (k,), the nodes and weights of a quadrature.
+    """
+
+    start: float | Array
     drift: Curve
     bound: Curve
     slope: Curve
     leak: float = 0.0
+    weight: float | Array = 1.0
 
 
 def constant(value: float) -> Curve:
@@ -101,7 +105,7 @@ def _mean(diffusion: Diffusion, t: Array) -> Array:
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _solve(start: float, leak: float, t: Array, height: Array, slope: Array, panel: Array) -> Array:
+def _solve(start: Array, weight: Array, leak: float, t: Array, height: Array, slope: Array, panel: Array) -> Array:
     """The density on the grid, by forward substitution in the Volterra equation; height, slope: (2, n + 1).
 
     Psi of a bound at height s, seen from y an elapsed time ago, everything relative to the mean, is half the transition
@@ -111,6 +115,7 @@ def _solve(start: float, leak: float, t: Array, height: Array, slope: Array, pan
     g = np.zeros((2, n))
     source = np.zeros(2)
     for i in range(1, n):
+        source[:] = 0.0
         total = np.zeros(2)
         last = np.zeros(2)
         for u in range(i):
@@ -124,8 +129,10 @@ def _solve(start: float, leak: float, t: Array, height: Array, slope: Array, pan
                 s = height[j, i]
                 fixed = slope[j, i] - s * forth / variance
                 if u == 0:
-                    gap = s - start * kept
-                    source[j] = constant * math.exp(-0.5 * gap * gap / variance) * (fixed + start * back)
+                    for k in range(len(start)):
+                        x = start[k]
+                        gap = s - x * kept
+                        source[j] += weight[k] * constant * math.exp(-0.5 * gap * gap / variance) * (fixed + x * back)
                     continue
                 for k in range(2):
                     y = height[k, u]
@@ -159,4 +166,8 @@ def first_passage(diffusion: Diffusion, t_max: float, n: int = 1_000) -> Passage
     heights = np.stack([-bound - mean, bound - mean])
     slopes = np.stack([-slope - mean_slope, slope - mean_slope])
     panel = 2.0 * t_max * np.arange(n + 1) / n**2
-    return Passage(t, _solve(diffusion.start, diffusion.leak, t, heights, slopes, panel))
+    start, weight = (
+        np.atleast_1d(np.asarray(diffusion.start, float)),
+        np.atleast_1d(np.asarray(diffusion.weight, float)),
+    )
+    return Passage(t, _solve(start, weight, diffusion.leak, t, heights, slopes, panel))
