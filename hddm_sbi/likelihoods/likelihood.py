@@ -232,17 +232,20 @@ class Likelihood(ABC):
         return LikelihoodDistribution(self, theta, index, lapse)
 
     def _theta(self, theta: ByName, n: int) -> Tensor:
-        """theta by name as a matrix (n, p), inside the box."""
+        """theta by name as a matrix (n, p), inside the box, and conditions at one of their codes."""
         columns = []
-        for name, value in zip(self.simulator.names, self.simulator.in_order(theta, n), strict=True):
+        for p, value in zip(self.simulator.parameters, self.simulator.in_order(theta, n), strict=True):
             column = value.double() if isinstance(value, Tensor) else torch.tensor(np.asarray(value, dtype=np.float64))
-            low, high = self.box[name]
-            outside = torch.nonzero(~((column >= low) & (column <= high)).reshape(-1)).reshape(-1)
+            given, (low, high) = column.detach().reshape(-1), self.box[p.name]
+            outside = torch.nonzero(~((given >= low) & (given <= high)))
+            expected = f"lie in [{low:g}, {high:g}], the box of this {self.kind} likelihood"
+            if p.codes:
+                outside = torch.nonzero(~torch.isin(given, given.new_tensor(p.codes)))
+                expected = f"be one of {', '.join(f'{code:g}' for code in p.codes)}, the codes of this condition"
             if len(outside):
-                raise InputError(
-                    f"theta[{name!r}] must lie in [{low:g}, {high:g}], the box of this {self.kind} likelihood; got "
-                    f"{float(column.reshape(-1)[outside[0]]):g} in {name_rows(outside.tolist())} (0 = first)."
-                )
+                rows = outside[:, 0].tolist()
+                got = f"{float(given[rows[0]]):g} in {name_rows(rows)} (0 = first)"
+                raise InputError(f"theta[{p.name!r}] must {expected}; got {got}.")
             columns.append(column.expand(n))
         return torch.stack(columns, -1)
 

@@ -271,12 +271,29 @@ def test_declared_symmetries_hold(likelihood):
 def test_parameters_outside_the_box_are_refused(likelihood):
     theta = by_name(likelihood.simulator, random_thetas(likelihood.simulator, 3, seed=5))
     code = likelihood.simulator.choices[0]
-    for name, (low, high) in likelihood.box.items():
-        for wrong in (np.nan, *(x for x in (low - 0.01, high + 0.01) if math.isfinite(x))):
-            values = theta[name].copy()
+    for p in likelihood.simulator.parameters:
+        low, high = likelihood.box[p.name]
+        between = [0.5 * sum(p.codes[:2])] if p.codes else []
+        expected = "be one of .*, the codes" if p.codes else "lie in .*, the box"
+        for wrong in (np.nan, *between, *(x for x in (low - 0.01, high + 0.01) if math.isfinite(x))):
+            values = theta[p.name].copy()
             values[2] = wrong
-            with pytest.raises(InputError, match=rf"theta\['{name}'\] must lie in .*got .* in row 2 "):
-                likelihood.log_prob([5.0] * 3, [code] * 3, {**theta, name: values})
+            with pytest.raises(InputError, match=rf"theta\['{p.name}'\] must {expected} .*got .* in row 2 "):
+                likelihood.log_prob([5.0] * 3, [code] * 3, {**theta, p.name: values})
+
+
+@pytest.mark.parametrize(("name", "kind"), [("dmc", "neural"), ("dmc", "numerical"), ("ssp", "neural")])
+@pytest.mark.parametrize("law", ["log_prob", "cdf", "survival", "quantile", "choice_probabilities", "sample"])
+def test_a_condition_between_its_codes_is_refused_by_every_law(name, kind, law):
+    likelihood = hs.load_likelihood(name, kind=kind)
+    theta = {p.name: 0.5 if p.codes else sum(p.typical) / 2 for p in likelihood.simulator.parameters}
+    call = {
+        "survival": lambda: likelihood.survival([0.8], theta),
+        "choice_probabilities": lambda: likelihood.choice_probabilities(theta),
+        "sample": lambda: likelihood.sample(theta, 3, seed=1),
+    }.get(law, lambda: getattr(likelihood, law)([0.8], [1], theta))
+    with pytest.raises(InputError, match=r"theta\['congruency'\] must be one of .*; got 0.5 in row"):
+        call()
 
 
 def test_responses_outside_the_coding_are_refused(likelihood):
