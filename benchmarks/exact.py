@@ -1,4 +1,4 @@
-"""Exact likelihood: error against a 60-digit series, and nanoseconds per trial with gradient (40 000 in 80 cells)."""
+"""Exact likelihoods: error of `ddm` against a 60-digit series, ns per trial with gradient (40 000 in 80 cells)."""
 
 import mpmath
 import numpy as np
@@ -8,19 +8,23 @@ import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 
+#: models whose closed form is timed.
+TIMED = ("ddm", "lnr", "rdm", "lba", "lba4")
 
-def forty_thousand_trials(seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
-    """80 cells of 500 simulated trials."""
+
+def forty_thousand_trials(simulator: hs.Simulator, seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
+    """80 cells of 500 simulated trials, each with parameters near the middle of what human data show."""
     rng = np.random.default_rng(seed)
-    theta = np.array([0.8, 0.9, 0.5, 0.3]) + 0.1 * rng.random((80, 4))
+    low, high = np.array([p.typical for p in simulator.parameters]).T
+    theta = low + (high - low) * rng.uniform(0.45, 0.55, (80, len(low)))
     cell = np.repeat(np.arange(80), 500)
-    rt, choice = hs.load_simulator("ddm").simulate(theta[cell], seed)
-    return torch.tensor(theta, requires_grad=True), SortedTrials.sort(rt, choice, cell, 80, 2)
+    rt, choice = simulator.simulate(theta[cell], seed)
+    return torch.tensor(theta, requires_grad=True), SortedTrials.sort(rt, choice, cell, 80, len(simulator.choices))
 
 
 def seconds_per_gradient(likelihood: hs.Likelihood, lapse: float) -> float:
     """Log likelihood and gradient by theta of all 40 000 trials, torch's overhead included."""
-    theta, trials = forty_thousand_trials()
+    theta, trials = forty_thousand_trials(likelihood.simulator)
     probability = torch.tensor(lapse, dtype=torch.float64)
 
     def run() -> None:
@@ -57,8 +61,10 @@ def main() -> None:
     inside = true > -700
     largest = (error / np.maximum(1, abs(true)))[inside].max()
     print(f"largest relative error over {inside.sum()} points with log p > -700: {largest:.1e}")
-    for lapse in (0.0, 0.05):
-        print(f"lapse {lapse}: {seconds_per_gradient(exact, lapse) / 40_000 * 1e9:.1f} ns per trial with gradient")
+    for name in TIMED:
+        likelihood = hs.load_likelihood(name, kind="exact")
+        times = [seconds_per_gradient(likelihood, lapse) / 40_000 * 1e9 for lapse in (0.0, 0.05)]
+        print(f"{name}: {times[0]:.1f} ns per trial with gradient, {times[1]:.1f} with lapses")
 
 
 if __name__ == "__main__":

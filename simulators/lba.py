@@ -8,22 +8,25 @@ import numpy as np
 from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, plain_normal
 
-from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
+from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, exp_negative, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Clock, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
-from hddm_sbi.simulation.accumulators import normal, race_density
+from hddm_sbi.simulation.accumulators import between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
-# reaches b = A + B, rt = t0 + that time. With x = (B - v t) / t, y = (b - v t) / t (Brown & Heathcote 2008):
-#   f = ([phi(x) - v Phi(x)] - [phi(y) - v Phi(y)]) / (A Phi(v))
-#   F = t/A ([phi(x) - x Phi(-x)] - [phi(y) - y Phi(-y)]) / Phi(v),   S = 1 - F
-
-# Late, x and y lie close together and all of this cancels; there the integrals behind it are summed by Gauss-Legendre,
+# reaches b = A + B, rt = t0 + that time. With x = B / t - v, y = b / t - v (Brown & Heathcote 2008) and D = y - x:
+#   f = (phi(x) - phi(y) + v [Phi(y) - Phi(x)]) / (A Phi(v))
+#   S = ([G(y) - G(x)] / D - Phi(-v)) / Phi(v),   G(e) = e Phi(e) + phi(e) = max(e, 0) + phi(e) - |e| Phi(-|e|)
+# All is in units of exp(-top²/2), the largest phi there is, so that nothing underflows.
+#
+# Late, x and y lie close together and this cancels; there the integrals behind it are summed by Gauss-Legendre,
 #   f = 1/A integral from B to b of k phi(k/t - v) / t² dk / Phi(v)
 #   S = 1/A integral from 0 to b/t of min(A, b - u t) phi(u - v) du / Phi(v)
 
-#: on [0, 1]; exact to rounding for phi over an interval no longer than 4.
-_NODES, _WEIGHTS = (0.5 * np.polynomial.legendre.leggauss(24)[0] + 0.5, 0.5 * np.polynomial.legendre.leggauss(24)[1])
+#: late is after this many times b: b / t is below 1/2.
+_LATE = 2.0
+#: nodes on [0, 1] and weights; exact to rounding for phi over an interval of 1/2, up to 30 sds from its middle.
+_GAUSS = tuple((0.5 + 0.5 * x, 0.5 * weight) for x, weight in np.stack(np.polynomial.legendre.leggauss(12), 1).tolist())
 
 
 @nb.njit(cache=True, nogil=True)
@@ -48,96 +51,126 @@ def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
     return t0 + distance / _positive_normal(v, rng)
 
 
-@nb.njit(cache=True, nogil=True)
-def _given_positive(e: float, log_Phi_v: float) -> float:
-    """phi(e) / Phi(v): the density of a drift, e sds from its mean v, given that it is positive."""
-    return PER_SQRT_2PI * math.exp(-0.5 * e * e - log_Phi_v)
+@inner(fastmath=FAST, forceinline=True)
+def _won_early(t: Array, n: int, v: float, A: float, B: float, logp: Array, by: Array) -> None:
+    """`_won` of the first n times, where differences are exact."""
+    b, (log_Phi_v, hazard) = A + B, upper_tail(-v)
+    constant = -math.log(A) - log_Phi_v
+    for i in range(n):
+        u = 1.0 / t[i]
+        value, by_v, by_B, by_b = log_covered(u, v, B, b)
+        logp[i] += value + constant
+        by[0, i] = by_v - hazard
+        by[1, i] = by_b - 1.0 / A
+        by[2, i] = by_B + by_b
+        by[3, i] = -u * (B * by_B + b * by_b)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _late_winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
-    """log f and its derivatives by v, A, B and t, where 4 t > A + B."""
-    log_Phi_v, hazard = upper_tail(-v)
-    f, by_v, by_t = 0.0, 0.0, 0.0
-    for i in range(len(_NODES)):
-        k = B + A * _NODES[i]
-        e = k / t - v
-        g = _WEIGHTS[i] * k * _given_positive(e, log_Phi_v) / (t * t)
-        f += g
-        by_v += g * e
-        by_t += g * (e * k / t - 2.0) / t
-    g_b = (A + B) * _given_positive((A + B) / t - v, log_Phi_v) / (t * t)
-    g_B = B * _given_positive(B / t - v, log_Phi_v) / (t * t)
-    if not f > 0.0:
-        return -math.inf, 0.0, 0.0, 0.0, 0.0
-    return math.log(f), by_v / f - hazard, (g_b / f - 1.0) / A, (g_b - g_B) / (A * f), by_t / f
+@inner(fastmath=FAST, forceinline=True)
+def _won_late(t: Array, first: int, v: float, A: float, B: float, logp: Array, by: Array) -> None:
+    """`_won` of the others, by quadrature."""
+    b, (log_Phi_v, hazard) = A + B, upper_tail(-v)
+    for i in range(first, len(t)):
+        u = 1.0 / t[i]
+        top = min(max(B * u - v, 0.0), b * u - v)
+        f, f_v, f_A, f_B = 0.0, 0.0, 0.0, 0.0
+        for node, weight in _GAUSS:
+            k = B + A * node
+            e = k * u - v
+            p = weight * exp_negative(0.5 * (top - e) * (top + e))
+            slope = (1.0 - k * u * e) * p
+            f += k * p
+            f_v += k * e * p
+            f_A += node * slope
+            f_B += slope
+        logp[i] += log(f * u) + log(u) - 0.5 * top * top - LOG_2PI_HALF - log_Phi_v
+        by[0, i] = f_v / f - hazard
+        by[1, i] = f_A / f
+        by[2, i] = f_B / f
+        by[3, i] = -u * (1.0 + (A * f_A + B * f_B) / f)
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _late_loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
-    """log S and its derivatives by v, A and B, where 4 t > A + B."""
-    log_Phi_v, hazard = upper_tail(-v)
-    S, by_v, below, above = 0.0, 0.0, 0.0, 0.0
-    for i in range(len(_NODES)):
-        u = _NODES[i] * B / t
-        mass = _WEIGHTS[i] * B / t * _given_positive(u - v, log_Phi_v)
-        below += mass
-        S += mass
-        by_v += mass * (u - v)
-        u = (B + _NODES[i] * A) / t
-        mass = _WEIGHTS[i] * A / t * _given_positive(u - v, log_Phi_v)
-        above += mass
-        S += (1.0 - _NODES[i]) * mass
-        by_v += (1.0 - _NODES[i]) * mass * (u - v)
-    return math.log(S), by_v / S - hazard, ((below + above) / S - 1.0) / A, above / (A * S)
+@inner(fastmath=FAST, forceinline=True)
+def _lost_early(t: Array, n: int, v: float, A: float, B: float, logp: Array, by: Array) -> None:
+    """`_lost` of the first n times, where differences are exact."""
+    b, rises, (log_Phi_v, hazard) = A + B, v >= 0.0, upper_tail(-v)
+    for i in range(n):
+        u = 1.0 / t[i]
+        x, y = B * u - v, b * u - v
+        top = min(y, 0.0) if rises else v
+        (phi_v, tail_v), (phi_x, tail_x), (phi_y, tail_y) = (
+            scaled_normal(v, top),
+            scaled_normal(x, top),
+            scaled_normal(y, top),
+        )
+        mass, per_D = between(x, y, tail_x, tail_y), 1.0 / (y - x)
+        # Phi(v), where it is needed, and max(e, 0) averaged over x < e < y less Phi(-v), which is the same where x > 0.
+        Phi_v = 1.0 - tail_v if rises else tail_v
+        flat = Phi_v if x >= 0.0 else max(y, 0.0) * per_D - tail_v
+        S = flat + (phi_y - abs(y) * tail_y - phi_x + abs(x) * tail_x) * per_D
+        # Phi(y) - Phi(-v)
+        moved = Phi_v - tail_y if y >= 0.0 else tail_y - tail_v
+        logp[i] += log(S) - 0.5 * top * top - log_Phi_v
+        by[0, i] = (phi_v - mass * per_D) / S - hazard
+        by[1, i] = (moved / S - 1.0) / A
+        by[2, i] = mass / (A * S)
+        by[3, i] = -u * (A * by[1, i] + B * by[2, i])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
-    """log f and its derivatives by v, A, B and t."""
-    if 4.0 * t > A + B:
-        return _late_winner(t, v, A, B)
-    x, y = B / t - v, (A + B) / t - v
-    if x > 0.0:
-        # Early, everything is in units of phi(x), which may underflow.
-        log_unit = -0.5 * x * x + math.log(PER_SQRT_2PI)
-        phi_x, phi_y = 1.0, math.exp(0.5 * (x - y) * (x + y))
-        between = 1.0 / upper_tail(x)[1] - phi_y / upper_tail(y)[1]
-    else:
-        log_unit = 0.0
-        (phi_x, Phi_x), (phi_y, Phi_y) = normal(x), normal(y)
-        between = Phi_y - Phi_x
-    log_Phi_v, hazard = upper_tail(-v)
-    area = phi_x - phi_y + v * between
-    if not area > 0.0:
-        return -math.inf, 0.0, 0.0, 0.0, 0.0
-    # d/dx [phi(x) - v Phi(x)] = -(v + x) phi(x), and v + x = B / t.
-    slope_x, slope_y = -(B / t) * phi_x, -((A + B) / t) * phi_y
-    by_v = (between - slope_x + slope_y) / area - hazard
-    by_t = (-B * slope_x + (A + B) * slope_y) / (t * t * area)
-    log_f = log_unit + math.log(area / A) - log_Phi_v
-    return log_f, by_v, -slope_y / (t * area) - 1.0 / A, (slope_x - slope_y) / (t * area), by_t
+@inner(fastmath=FAST, forceinline=True)
+def _lost_late(t: Array, first: int, v: float, A: float, B: float, logp: Array, by: Array) -> None:
+    """`_lost` of the others, by quadrature."""
+    b, (log_Phi_v, hazard) = A + B, upper_tail(-v)
+    for i in range(first, len(t)):
+        u = 1.0 / t[i]
+        top = min(max(-v, 0.0), b * u - v)
+        S, S_v, below, above = 0.0, 0.0, 0.0, 0.0
+        for node, weight in _GAUSS:
+            e = B * u * node - v
+            mass = weight * B * exp_negative(0.5 * (top - e) * (top + e))
+            below += mass
+            S_v += mass * e
+            e = (B + A * node) * u - v
+            mass = weight * A * exp_negative(0.5 * (top - e) * (top + e))
+            above += mass
+            S += (1.0 - node) * mass
+            S_v += (1.0 - node) * mass * e
+        S += below
+        logp[i] += log(S) + log(u) - 0.5 * top * top - LOG_2PI_HALF - log_Phi_v
+        by[0, i] = S_v / S - hazard
+        by[1, i] = ((below + above) / S - 1.0) / A
+        by[2, i] = above / (A * S)
+        by[3, i] = -u * (A * by[1, i] + B * by[2, i])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
-    """log S and its derivatives by v, A and B. (By t it is -f / S.)"""
-    if 4.0 * t > A + B:
-        return _late_loser(t, v, A, B)
-    x, y = B / t - v, (A + B) / t - v
-    log_Phi_v, hazard = upper_tail(-v)
-    (log_x, hazard_x), (log_y, hazard_y) = upper_tail(x), upper_tail(y)
-    # Phi(-x) / Phi(v), and with phi(x) - x Phi(-x) the integral of Phi(-x) from x on, without cancellation for v < 0.
-    tail_x, tail_y = math.exp(log_x - log_Phi_v), math.exp(log_y - log_Phi_v)
-    F = t / A * (tail_x * (hazard_x - x) - tail_y * (hazard_y - y))
-    S = 1.0 - F
-    if not S > 0.0:
-        return -math.inf, 0.0, 0.0, 0.0
-    by_v = t / A * (tail_y - tail_x) + F * hazard
-    return math.log(S), by_v / S, (F - tail_y) / (A * S), (tail_x - tail_y) / (A * S)
+@inner()
+def _early(t: Array, A: float, B: float) -> int:
+    """How many of the times are early."""
+    n = len(t)
+    while n > 0 and t[n - 1] > _LATE * (A + B):
+        n -= 1
+    return n
 
 
-_race = race_density(_winner, _loser)
+@inner()
+def _won(t: Array, own: Array, logp: Array, by: Array) -> None:
+    """Add log f to logp; by: its derivatives by v, A, B and t."""
+    v, A, B = own[0], own[1], own[2]
+    n = _early(t, A, B)
+    _won_early(t, n, v, A, B, logp, by)
+    _won_late(t, n, v, A, B, logp, by)
+
+
+@inner()
+def _lost(t: Array, own: Array, logp: Array, by: Array) -> None:
+    """Add log S to logp; by: its derivatives by v, A, B and t."""
+    v, A, B = own[0], own[1], own[2]
+    n = _early(t, A, B)
+    _lost_early(t, n, v, A, B, logp, by)
+    _lost_late(t, n, v, A, B, logp, by)
+
+
+_race = race_density(_won, _lost, 3)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

@@ -7,8 +7,9 @@ import numba as nb
 from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice, log_normal, plain_normal
 
-from hddm_sbi.numerics.vecmath import LOG_2PI_HALF, upper_tail
+from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
+from hddm_sbi.simulation.accumulators import race_density
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
@@ -21,31 +22,40 @@ def accumulator(m: float, s: float, t0: float, rng: Any) -> float:
     return t0 + math.exp(m + s * rng.standard_normal())
 
 
+@inner(fastmath=FAST)
+def _won(t: Array, own: Array, logp: Array, by: Array) -> None:
+    """Add log f to logp; by: its derivatives by m, s and t."""
+    m, s = own[0], own[1]
+    log_s = math.log(s)
+    for i in range(len(t)):
+        log_t = log(t[i])
+        e = (log_t - m) / s
+        logp[i] -= log_t + log_s + LOG_2PI_HALF + 0.5 * e * e
+        by[0, i] = e / s
+        by[1, i] = (e * e - 1.0) / s
+        by[2, i] = -(1.0 + e / s) / t[i]
+
+
+@inner(fastmath=FAST)
+def _lost(t: Array, own: Array, logp: Array, by: Array) -> None:
+    """Add log S to logp; by: its derivatives by m, s and t."""
+    m, s = own[0], own[1]
+    for i in range(len(t)):
+        e = (log(t[i]) - m) / s
+        value, hazard = upper_tail(e)
+        logp[i] += value
+        by[0, i] = hazard / s
+        by[1, i] = hazard * e / s
+        by[2, i] = -hazard / (s * t[i])
+
+
+_race = race_density(_won, _lost, 2)
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
     """Log density and gradient of a run; theta: m0, ..., s, t0."""
-    n_choices = theta.shape[0] - 2
-    s, t0 = theta[n_choices], theta[n_choices + 1]
-    for i in range(rt.shape[0]):
-        grad[:, i] = 0.0
-        d = rt[i] - t0
-        if not d > 0.0:
-            logp[i] = -math.inf
-            continue
-        log_d = math.log(d)
-        logp[i] = -log_d - math.log(s) - LOG_2PI_HALF
-        grad[n_choices, i] = -1.0 / s
-        grad[n_choices + 1, i] = 1.0 / d
-        for j in range(n_choices):
-            e = (log_d - theta[j]) / s
-            if j == choice:
-                value, slope = -0.5 * e * e, e
-            else:
-                value, slope = upper_tail(e)
-            logp[i] += value
-            grad[j, i] = slope / s
-            grad[n_choices, i] += slope * e / s
-            grad[n_choices + 1, i] += slope / (s * d)
+    _race(theta, choice, rt, logp, grad)
 
 
 _LOG_MEAN = "mean of the log finishing time of choice {choice}"

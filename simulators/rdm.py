@@ -8,18 +8,18 @@ import numba as nb
 from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, log_normal
 
-from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
+from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, inner, log, scaled_tail
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
-from hddm_sbi.simulation.accumulators import normal, race_density
+from hddm_sbi.simulation.accumulators import between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array
 
-# dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches B + A, rt = t0 + that time.
-# The distance k to the threshold is uniform on [B, B + A]. With x = (k - v t) / sqrt(t), y = (k + v t) / sqrt(t):
-#   g_k(t) = k t^-3/2 phi(x)                          density of the time to cover k
-#   S_k(t) = Phi(x) - E_k,   E_k = exp(2 v k) Phi(-y)
-#   f = 1/A integral g_k dk = ([v Phi(x) - phi(x) / sqrt(t)] from k = B to B + A) / A
-#   S = 1/A integral S_k dk = ([sqrt(t) (x Phi(x) + phi(x)) - (E_k + Phi(x)) / 2v] from k = B to B + A) / A
-# (Logan et al. 2014; Tillman, Van Zandt & Logan 2020).
+# dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches b = A + B, rt = t0 + that time.
+# The distance k to the threshold is uniform on [B, b]. With u = t^-1/2, w = v t^1/2, x = k u - w and y = k u + w:
+#   g_k(t) = k u³ phi(x)                          density of the time to cover k
+#   S_k(t) = Phi(x) - E_k,   E_k = exp(2 v k) Phi(-y) = phi(x) Phi(-y) / phi(y)
+#   f = 1/A integral g_k dk: see `log_covered`
+#   S = 1/A integral S_k dk = [G(x) - (E_k + Phi(x)) / 2w from k = B to b] / (A u),   G(x) = x Phi(x) + phi(x)
+# (Logan et al. 2014; Tillman, Van Zandt & Logan 2020), S in units of exp(-top²/2).
 
 
 #: a slower drift is taken for this one, as S divides by it; their laws differ by as little.
@@ -39,62 +39,50 @@ def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
     return t0 + x
 
 
-@nb.njit(cache=True, nogil=True)
-def _tilted_tail(v: float, k: float, y: float) -> float:
-    """exp(2 v k) Phi(-y), y = (k + v t) / sqrt(t), without overflow: far out by Mills' continued fraction."""
-    if y < 25.0:
-        return math.exp(2.0 * v * k) * 0.5 * math.erfc(y / math.sqrt(2.0))
-    fraction = y
-    for n in range(20, 0, -1):
-        fraction = y + n / fraction
-    return PER_SQRT_2PI * math.exp(2.0 * v * k - 0.5 * y * y) / fraction
+@inner(fastmath=FAST)
+def _won(t: Array, own: Array, logp: Array, by: Array) -> None:
+    """Add log f to logp; by: its derivatives by v, A, B and t."""
+    v, A, B = max(own[0], _SLOWEST), own[1], own[2]
+    b, log_A = A + B, math.log(A)
+    for i in range(len(t)):
+        root = math.sqrt(t[i])
+        u = 1.0 / root
+        value, by_w, by_B, by_b = log_covered(u, v * root, B, b)
+        logp[i] += value + log(u) - log_A
+        by[0, i] = root * by_w
+        by[1, i] = by_b - 1.0 / A
+        by[2, i] = by_B + by_b
+        by[3, i] = 0.5 * u * (v * by_w - u * (1.0 + B * by_B + b * by_b))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _winner(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float, float]:
-    """log f and its derivatives by v, A, B and t."""
-    v = max(v, _SLOWEST)
-    root = math.sqrt(t)
-    low, high = (B - v * t) / root, (B + A - v * t) / root
-    if low > 0.0:
-        # Early, everything is in units of phi(low), which may underflow.
-        log_unit = -0.5 * low * low + math.log(PER_SQRT_2PI)
-        phi_l, phi_h = 1.0, math.exp(0.5 * (low - high) * (low + high))
-        between = 1.0 / upper_tail(low)[1] - phi_h / upper_tail(high)[1]
-    else:
-        log_unit = 0.0
-        (phi_l, Phi_l), (phi_h, Phi_h) = normal(low), normal(high)
-        between = Phi_h - Phi_l
-    f = (v * between + (phi_l - phi_h) / root) / A
-    if not f > 0.0:
-        return -math.inf, 0.0, 0.0, 0.0, 0.0
-    g_l, g_h = B * phi_l / (t * root), (B + A) * phi_h / (t * root)
-    by_v = (between - v * root * (phi_h - phi_l) + low * phi_l - high * phi_h) / A
-    slope_l, slope_h = -(B + v * t) / (2.0 * t * root), -(B + A + v * t) / (2.0 * t * root)
-    by_t = v * (phi_h * slope_h - phi_l * slope_l) + (high * phi_h * slope_h - low * phi_l * slope_l) / root
-    by_t -= (phi_l - phi_h) / (2.0 * t * root)
-    return log_unit + math.log(f), by_v / f, (g_h / f - 1.0) / A, (g_h - g_l) / (A * f), by_t / (A * f)
+@inner(fastmath=FAST)
+def _lost(t: Array, own: Array, logp: Array, by: Array) -> None:
+    """Add log S to logp; by: its derivatives by v, A, B and t."""
+    v, A, B = max(own[0], _SLOWEST), own[1], own[2]
+    b = A + B
+    for i in range(len(t)):
+        root = math.sqrt(t[i])
+        u, w = 1.0 / root, v * root
+        low, high = B * u - w, b * u - w
+        top = min(high, 0.0)
+        (phi_l, tail_l), (phi_h, tail_h) = scaled_normal(low, top), scaled_normal(high, top)
+        mass = between(low, high, tail_l, tail_h)
+        E_l = phi_l * scaled_tail(low + 2.0 * w) / PER_SQRT_2PI
+        E_h = phi_h * scaled_tail(high + 2.0 * w) / PER_SQRT_2PI
+        S_h = (1.0 - tail_h if high >= 0.0 else tail_h) - E_h
+        # G without its part max(x, 0), whose difference is that of the ends where both are positive.
+        G_l, G_h = phi_l - abs(low) * tail_l, phi_h - abs(high) * tail_h
+        E = (E_h - E_l + mass) / (2.0 * v)
+        S = root * (max(high, 0.0) - max(low, 0.0) + G_h - G_l) - E
+        k_E = (b * E_h - B * E_l - E + v * t[i] * mass - root * (phi_h - phi_l)) / (2.0 * v)
+        logp[i] += log(S / A) - 0.5 * top * top
+        by[0, i] = -2.0 * k_E / S
+        by[1, i] = S_h / S - 1.0 / A
+        by[2, i] = (mass - (E_h - E_l)) / S
+        by[3, i] = (v * by[0, i] - A * by[1, i] - B * by[2, i]) / (2.0 * t[i])
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def _loser(t: float, v: float, A: float, B: float) -> tuple[float, float, float, float]:
-    """log S and its derivatives by v, A and B. (By t it is -f / S.)"""
-    v = max(v, _SLOWEST)
-    root = math.sqrt(t)
-    low, high = (B - v * t) / root, (B + A - v * t) / root
-    phi_l, Phi_l = normal(low)
-    phi_h, Phi_h = normal(high)
-    E_l, E_h = _tilted_tail(v, B, (B + v * t) / root), _tilted_tail(v, B + A, (B + A + v * t) / root)
-    E = ((E_h - E_l) + (Phi_h - Phi_l)) / (2.0 * v)
-    S = (root * (high * Phi_h + phi_h - low * Phi_l - phi_l) - E) / A
-    k_E = ((B + A) * E_h - B * E_l - E + v * t * (Phi_h - Phi_l) - root * (phi_h - phi_l)) / (2.0 * v)
-    S_l, S_h = Phi_l - E_l, Phi_h - E_h
-    if not S > 0.0:
-        return -math.inf, 0.0, 0.0, 0.0
-    return math.log(S), -2.0 * k_E / (A * S), (S_h / S - 1.0) / A, (S_h - S_l) / (A * S)
-
-
-_race = race_density(_winner, _loser)
+_race = race_density(_won, _lost, 3)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")

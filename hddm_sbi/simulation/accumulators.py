@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numba as nb
+import numpy as np
 
-from hddm_sbi.numerics.vecmath import PER_SQRT_2PI
+from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, exp_negative, inner, log, scaled_tail
 from hddm_sbi.types import Array
 
+#: seconds; decisions sooner than this are taken for it.
+_SOONEST = 1e-30
 #: sds of a step that fit between an accumulator and 0, or else between its drifting path and the threshold.
 _TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
 
@@ -17,6 +19,19 @@ _TO_FLOOR, _TO_THRESHOLD = 3.5, 5.5
 def normal(x: float) -> tuple[float, float]:
     """phi(x) and Phi(x), the latter to full relative accuracy."""
     return PER_SQRT_2PI * math.exp(-0.5 * x * x), 0.5 * math.erfc(-x / math.sqrt(2.0))
+
+
+@inner(fastmath=FAST, forceinline=True)
+def scaled_normal(x: float, top: float) -> tuple[float, float]:
+    """exp(top²/2) phi(x) and exp(top²/2) P(Z > |x|), for |top| <= |x|: no underflow where x is near top."""
+    fallen = exp_negative(0.5 * (top - x) * (top + x))
+    return PER_SQRT_2PI * fallen, fallen * scaled_tail(x)
+
+
+@inner(fastmath=FAST, forceinline=True)
+def between(x: float, y: float, tail_x: float, tail_y: float) -> float:
+    """exp(top²/2) P(x < Z < y) from both tails by `scaled_normal`, without cancellation; top is 0 where x < 0 < y."""
+    return (1.0 if x < 0.0 < y else 0.0) + (tail_x if x >= 0.0 else -tail_x) - (tail_y if y >= 0.0 else -tail_y)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -40,37 +55,62 @@ def reflected(x: float, end: float, h: float, log_uniform: float) -> float:
     return end + max(0.0, -lowest)
 
 
-def race_density(winner: Callable[..., Any], loser: Callable[..., Any]) -> Callable[..., None]:
-    """Log density and gradient of a race of accumulators with parameters (v0, ..., A, B, t0), as a Numba function.
+@inner(fastmath=FAST, forceinline=True)
+def log_covered(u: float, w: float, B: float, b: float) -> tuple[float, float, float, float]:
+    """Log of the integral of k u² phi(k u - w) over k from B to b, and its derivatives by w, B and b.
 
-    log p(rt, c) = log f(t; v_c, A, B) + sum over j != c of log S(t; v_j, A, B), t = rt - t0.
+    With x = B u - w and y = b u - w it is phi(x) - phi(y) + w [Phi(y) - Phi(x)], here in units of exp(-top²/2).
+    """
+    x, y = B * u - w, b * u - w
+    top = min(max(x, 0.0), y)
+    (phi_x, tail_x), (phi_y, tail_y) = scaled_normal(x, top), scaled_normal(y, top)
+    mass = between(x, y, tail_x, tail_y)
+    area = phi_x - phi_y + w * mass
+    at_B, at_b = B * u * phi_x / area, b * u * phi_y / area
+    return log(area) - 0.5 * top * top, mass / area + at_B - at_b, -u * at_B, u * at_b
 
-    winner: Numba function of (t, v, A, B), log f and its derivatives by v, A, B and t. loser: likewise log S and its
-    derivatives by v, A and B (by t it is -f / S). To be called from a cached Numba function in the model's file.
+
+def race_density(won: Callable[..., None], lost: Callable[..., None], n_own: int) -> Callable[..., None]:
+    """Log density and gradient of a race of independent accumulators, as a Numba function.
+
+    log p(rt, c) = log f_c(t) + sum over j != c of log S_j(t), t = rt - t0.
+
+    won: Numba function (t, own, logp, by) over decision times t (n,), ascending, of an accumulator with the parameters
+    own (n_own,): adds log f to logp (n,), and fills by (n_own + 1, n) with its derivatives by own and t. lost: likewise
+    log S. To be called from a cached Numba function in the model's file.
     """
 
     @nb.njit(nogil=True, error_model="numpy")
     def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-        n = theta.shape[0] - 3
-        A, B, t0 = theta[n], theta[n + 1], theta[n + 2]
-        for i in range(rt.shape[0]):
-            grad[:, i] = 0.0
-            t = rt[i] - t0
-            logp[i] = 0.0 if t > 0.0 else -math.inf
-            for j in range(n):
-                if not logp[i] > -math.inf:
-                    break
-                value, by_v, by_A, by_B, by_t = winner(t, theta[j], A, B)
-                if j != choice:
-                    log_f = value
-                    value, by_v, by_A, by_B = loser(t, theta[j], A, B)
-                    by_t = -math.exp(log_f - value)
-                logp[i] += value
-                grad[j, i] = by_v
-                grad[n, i] += by_A
-                grad[n + 1, i] += by_B
-                grad[n + 2, i] -= by_t
+        n, t0, first, last = theta.shape[0] - n_own, theta[-1], 0, rt.shape[0]
+        while first < last and not rt[first] > t0:
+            first += 1
+        room, own, after = np.empty((n_own + 2, last - first)), np.empty(n_own), logp[first:last]
+        t, by = room[0], room[1:]
+        for i in range(last):
+            logp[i] = -math.inf if i < first else 0.0
+            for k in range(grad.shape[0]):
+                grad[k, i] = 0.0
+        for i in range(last - first):
+            # Sooner, squares would overflow.
+            t[i] = max(rt[first + i] - t0, _SOONEST)
+        for j in range(n):
+            for k in range(n_own):
+                own[k] = theta[j if k == 0 else n + k - 1]
+            if j == choice:
+                won(t, own, after, by)
+            else:
+                lost(t, own, after, by)
+            for k in range(n_own):
+                row = j if k == 0 else n + k - 1
+                for i in range(last - first):
+                    grad[row, first + i] += by[k, i]
+            for i in range(last - first):
+                grad[-1, first + i] -= by[n_own, i]
+        for i in range(first, last):
             if not logp[i] > -math.inf:
-                grad[:, i] = 0.0
+                logp[i] = -math.inf
+                for k in range(grad.shape[0]):
+                    grad[k, i] = 0.0
 
     return log_density

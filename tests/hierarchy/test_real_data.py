@@ -7,6 +7,7 @@ below 1e-4 for all numbers here together.
 from pathlib import Path
 
 import arviz as az
+import numba as nb
 import numpy as np
 import pandas as pd
 import pytest
@@ -131,7 +132,14 @@ def test_rr98_full_diffusion_optima(published: Path):
 def test_rr98_lba_optima(published: Path):
     """rtdists' stored optima that converged; its LBA has a starting range per accumulator and drifts of sd sv, so the
     density and the survival function of single accumulators are compared, with space in units of sv."""
-    from hddm_sbi.simulators.lba import _loser, _winner
+    from hddm_sbi.simulators.lba import _lost, _won
+
+    @nb.njit
+    def log_race(t, won, lost):
+        log_p, by = np.zeros(1), np.empty((4, 1))
+        _won(np.array([t]), won, log_p, by)
+        _lost(np.array([t]), lost, log_p, by)
+        return log_p[0]
 
     trials = pd.read_csv(published / "rr98.csv")
     trials = trials[~trials["outlier"]]
@@ -145,11 +153,8 @@ def test_rr98_lba_optima(published: Path):
         threshold, starts = max(row.a_1, row.a_2) + row.b, (row.a_1, row.a_2)
         total = 0.0
         for t, v, chosen in zip(trials["rt"][rows] - row.t0, drift, light.astype(int), strict=True):
-            (log_f, *_), (log_S, *_) = (
-                kernel(t, (v, 1 - v)[i] / row.sv, starts[i] / row.sv, (threshold - starts[i]) / row.sv)
-                for kernel, i in ((_winner, chosen), (_loser, 1 - chosen))
-            )
-            total -= log_f + log_S
+            own = [np.array([(v, 1 - v)[i], starts[i], threshold - starts[i]]) / row.sv for i in (chosen, 1 - chosen)]
+            total -= log_race(t, *own)
         assert total == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
 
 
