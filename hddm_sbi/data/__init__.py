@@ -3,10 +3,18 @@
 All is imported from here.
 """
 
+from hddm_sbi.data.accumulators import stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
 from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
-from hddm_sbi.data.formula import LEVELS, TABLE, Formula, build_designs, columns_used, parse_formulas
+from hddm_sbi.data.formula import (
+    LEVELS,
+    TABLE,
+    Formula,
+    build_designs,
+    columns_used,
+    parse_formulas,
+)
 from hddm_sbi.data.recoding import CONGRUENCY
 from hddm_sbi.data.trials import Trials, check_table
 
@@ -30,5 +38,6 @@ __all__ = [
     "ordered_levels",
     "parse_formulas",
     "read_table",
+    "stimulus_column",
     "warn_reversed",
 ]

@@ -1,4 +1,4 @@
-"""One parameter's linear predictor as matrices: terms, group factors, cells, and whether they can be estimated."""
+"""A formula's linear predictor as matrices: terms, group factors, cells, and whether they can be estimated."""
 
 from __future__ import annotations
 
@@ -55,9 +55,14 @@ class GroupTerm:
 
 @dataclass(frozen=True)
 class Design:
-    """One parameter's linear predictor on the cells: eta = sum of common terms + sum of group terms."""
+    """A linear predictor on the cells: eta = sum of common terms + sum of group terms.
+
+    parameters: that it is the predictor of. Where these are several, of the accumulators of a race, it has a row for
+    every cell of the first, then of the second, and so on.
+    """
 
     parameter: str
+    parameters: tuple[str, ...]
     formula: str
     common: tuple[Term, ...]
     groups: tuple[GroupTerm, ...]
@@ -75,6 +80,15 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def repeated(self, n: int) -> Cells:
+        """Cells of n copies of the table, one below the other.
+
+        >>> Cells(np.array([0, 1, 0]), np.array([0, 1])).repeated(2)
+        Cells(of_trial=array([0, 1, 0, 2, 3, 2]), first=array([0, 1, 3, 4]))
+        """
+        copies, n_trials = np.arange(n)[:, np.newaxis], len(self.of_trial)
+        return Cells((copies * len(self) + self.of_trial).ravel(), (copies * n_trials + self.first).ravel())
 
 
 def find_cells(data: pd.DataFrame, columns: Sequence[str]) -> Cells:

@@ -1,4 +1,4 @@
-"""Formulas to designs: one linear predictor per parameter, on the cells."""
+"""Formulas to designs: one linear predictor per parameter, or for those of all accumulators, on the cells."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pandas as pd
 from formulae.environment import Environment
 from numpy.typing import NDArray
 
+from hddm_sbi.data.accumulators import Accumulators
 from hddm_sbi.data.design import (
     Cells,
     Design,
@@ -44,28 +46,60 @@ def parse_formulas(
     formulas: str | Sequence[str] | Mapping[str, str | float],
     parameters: Sequence[str],
     fixed: Mapping[str, float] | None = None,
+    stems: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, Formula | float]:
     """Parsed formula, or number, of every parameter, in the order of `parameters`; where not given, `fixed` or `~ 1`.
 
     formulas: "v ~ condition + (1|subject)", "z = 0.5", a list of these, or a dict parameter -> right side or number.
+    stems: stem -> the parameters of all accumulators of a race, which may have one formula together. Where none is
+    given, accumulators differ in the first stem alone: each has a formula of its own there.
     Raises InputError for an unknown parameter, one given twice, and whatever is not a formula (shows where).
 
     >>> parsed = parse_formulas(["v ~ condition + (1|subject)", "z = 0.5"], ["v", "a", "z"])
     >>> print(parsed["v"], parsed["a"], parsed["z"], sep=", ")
     v ~ condition + (1|subject), a ~ 1, 0.5
     """
-    given: dict[str, Formula | float] = {}
+    stems, fixed, given = stems or {}, fixed or {}, dict[str, Formula | float]()
     for name, value in _pairs(formulas, parameters):
-        if name not in parameters:
+        if name not in parameters and name not in stems:
+            together = [f"{stem} for all of {', '.join(members)}" for stem, members in stems.items()]
             raise InputError(
-                f"unknown parameter {name!r} in a formula{did_you_mean(name, parameters)} On the left of ~ stands a "
-                f"parameter of the model: {', '.join(parameters)}."
+                f"unknown parameter {name!r} in a formula{did_you_mean(name, [*parameters, *stems])} On the left of ~ "
+                f"stands a parameter of the model: {', '.join([*parameters, *together])}."
             )
         if name in given:
             raise InputError(f"parameter {name!r} has two formulas; give it one.")
-        given[name] = parse(name, value) if isinstance(value, str) else value
-    given = {**(fixed or {}), **given}
-    return {name: given[name] if name in given else parse(name, "1") for name in parameters}
+        given[name] = parse(name, value, stems.get(name, ())) if isinstance(value, str) else value
+    shared = dict[str, str]()
+    for stem, members in stems.items():
+        if _together(stem, members, given, fixed, first=stem == next(iter(stems))):
+            shared |= dict.fromkeys(members, stem)
+    found = dict[str, Formula | float]()
+    for parameter in parameters:
+        name = shared.get(parameter, parameter)
+        if name not in found:
+            default = fixed[parameter] if parameter in fixed else parse(name, "1", stems.get(name, ()))
+            found[name] = given.get(name, default)
+    return found
+
+
+def _together(
+    stem: str,
+    members: Sequence[str],
+    given: Mapping[str, Formula | float],
+    fixed: Mapping[str, float],
+    *,
+    first: bool,
+) -> bool:
+    """Whether all accumulators have one formula, or number, for their parameters of a stem."""
+    alone = [member for member in members if member in given]
+    if stem in given and alone:
+        raise InputError(
+            f"parameter {alone[0]!r} has two formulas, its own and that of {stem!r}, which is for all of "
+            f"{', '.join(members)}; keep one."
+        )
+    held = {fixed.get(member) for member in members}
+    return stem in given or (not alone and len(held) == 1 and (held != {None} or not first))
 
 
 def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
@@ -78,10 +112,39 @@ def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for formula in parsed for column in formula.columns))
 
 
-def build_designs(formulas: Mapping[str, Formula | float], data: pd.DataFrame, cells: Cells) -> dict[str, Design]:
-    """Design of every parameter that is not fixed.
+@dataclass(frozen=True)
+class _Rows:
+    """The rows on which a formula is evaluated: the trials, once per accumulator where it is that of all accumulators.
+
+    table: prepared columns. copies: of the trials, one below the other. cells: rows that share every predictor.
+    """
+
+    table: pd.DataFrame
+    copies: int
+    cells: Cells
+
+    @classmethod
+    def of(cls, trials: pd.DataFrame, cells: Cells, own: Accumulators) -> _Rows:
+        """The trials once per accumulator, with the columns of accumulators."""
+        n = len(own.responses)
+        table = pd.concat([trials] * n, ignore_index=True).assign(**own.columns(len(trials)))
+        return cls(table, n, cells.repeated(n))
+
+    def of_trials(self, rows: NDArray[Any]) -> list[int]:
+        """The trials of these rows."""
+        return sorted({int(row) % (len(self.table) // self.copies) for row in rows})
+
+
+def build_designs(
+    formulas: Mapping[str, Formula | float],
+    data: pd.DataFrame,
+    cells: Cells,
+    accumulators: Accumulators | None = None,
+) -> dict[str, Design]:
+    """Design of every formula.
 
     data: the columns that are used, as `check_columns` returns them. cells: trials that share all of them.
+    accumulators: of a race; a formula of all of them is evaluated on the trials once per accumulator.
 
     Transforms such as scale() and poly() see all trials; their columns are then kept once per cell. A string, boolean
     or categorical column is categorical (the levels that occur, in the order of its dtype or else sorted; the first is
@@ -99,8 +162,11 @@ def build_designs(formulas: Mapping[str, Formula | float], data: pd.DataFrame, c
     _check_lengths(formulas, data)
     trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
     once = data[list(columns)].iloc[cells.first]
+    rows = {1: _Rows(trials, 1, cells)}
+    if accumulators is not None:
+        rows[len(accumulators.responses)] = _Rows.of(trials, cells, accumulators)
     return {
-        name: _design(formula, trials, once, cells)
+        name: _design(formula, rows[len(formula.parameters)], once)
         for name, formula in formulas.items()
         if isinstance(formula, Formula)
     }
@@ -174,21 +240,22 @@ def _predictor(column: pd.Series[Any]) -> Any:
     return column.to_numpy(dtype=np.int64 if whole else np.float64)
 
 
-def _design(formula: Formula, trials: pd.DataFrame, once: pd.DataFrame, cells: Cells) -> Design:
-    """One parameter's terms. trials: prepared columns of every trial. once: the caller's columns of every cell."""
-    common = _terms(formula, formula.common, trials, cells)
+def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
+    """The terms of a formula. once: the caller's columns of every cell."""
+    common = _terms(formula, formula.common, rows)
     check_estimable(str(formula), common)
     groups = []
     for bar in formula.bars:
-        effects = _terms(formula, bar.effects, trials, cells)
+        effects = _terms(formula, bar.effects, rows)
         terms = tuple(Term("1", None, t.matrix) if t.name == "Intercept" else t for t in effects)
         if not terms:
             raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
-        groups += [
-            GroupTerm(in_files(":".join(columns)), *group_levels(once, columns), terms, correlated)
-            for columns in bar.factors
-        ]
+        for columns in bar.factors:
+            levels, index = group_levels(once, columns)
+            groups.append(
+                GroupTerm(in_files(":".join(columns)), levels, np.tile(index, rows.copies), terms, correlated)
+            )
     names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -196,22 +263,22 @@ def _design(formula: Formula, trials: pd.DataFrame, once: pd.DataFrame, cells: C
             f"formula '{formula}': the group effect {twice} occurs twice; keep one. A slope without its "
             "intercept is written (0 + x|subject)."
         )
-    return Design(formula.parameter, formula.rhs, common, tuple(groups))
+    return Design(formula.parameter, formula.parameters, formula.rhs, common, tuple(groups))
 
 
-def _terms(formula: Formula, model: Any, trials: pd.DataFrame, cells: Cells) -> tuple[Term, ...]:
-    """Terms of a model, computed on all trials and kept once per cell."""
+def _terms(formula: Formula, model: Any, rows: _Rows) -> tuple[Term, ...]:
+    """Terms of a model, computed on all rows and kept once per cell."""
     model = deepcopy(model)
-    _evaluate(formula, model, trials)
+    _evaluate(formula, model, rows.table)
     terms = []
     for term in model.common_terms:
         _check_levels(formula, term)
-        columns = term.data.reshape(len(trials), -1)
-        _check_values(formula, term.name, columns, cells)
-        matrix = np.ascontiguousarray(columns[cells.first], dtype=np.float64)
+        columns = term.data.reshape(len(rows.table), -1)
+        _check_values(formula, term.name, columns, rows)
+        matrix = np.ascontiguousarray(columns[rows.cells.first], dtype=np.float64)
         # A column may be called as the intercept is.
         name = "Intercept_" if term.name == "Intercept" and not is_intercept(term) else in_files(term.name)
-        terms.append(Term(name, _levels(term, matrix.shape[1], trials), matrix))
+        terms.append(Term(name, _levels(term, matrix.shape[1], rows.table), matrix))
     _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)
 
@@ -259,16 +326,16 @@ def _check_levels(formula: Formula, term: Any) -> None:
             )
 
 
-def _check_values(formula: Formula, name: str, columns: NDArray[Any], cells: Cells) -> None:
-    """columns: (n_trials, k), which must be finite and the same for all trials of a cell."""
+def _check_values(formula: Formula, name: str, columns: NDArray[Any], rows: _Rows) -> None:
+    """columns: (n_rows, k), which must be finite and the same for all rows of a cell."""
     for column in columns.T:
         wrong = np.flatnonzero(~np.isfinite(column))
         if wrong.size:
             raise InputError(
-                f"formula '{formula}': {name} is not a finite number in {name_rows(wrong.tolist())} (0 = first); "
-                "transform the column so that every trial has one."
+                f"formula '{formula}': {name} is not a finite number in {name_rows(rows.of_trials(wrong))} (0 = "
+                "first); transform the column so that every trial has one."
             )
-        if not np.array_equal(column, column[cells.first][cells.of_trial]):
+        if not np.array_equal(column, column[rows.cells.first][rows.cells.of_trial]):
             raise InputError(
                 f"formula '{formula}': {name} differs between trials with equal predictors, so it depends on the "
                 "order of the rows; compute it as a column of the data."

@@ -11,7 +11,7 @@ import pandas as pd
 from hddm_sbi.data.columns import OMISSION, at_rows, is_hashable
 from hddm_sbi.data.design import sort_values
 from hddm_sbi.errors import InputError
-from hddm_sbi.types import Index
+from hddm_sbi.types import Array, Index
 
 #: the responses of accuracy coding, lower bound first.
 ACCURACY = ("error", "correct")
@@ -20,6 +20,28 @@ _VALUES_SHOWN = 8
 
 def positions(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Index:
     """Position of each response among the model's choices, by their names if there are any, or else by their codes."""
+    position = _among(values, codes, responses)
+    wrong = np.flatnonzero(np.isnan(position))
+    if wrong.size:
+        raise InputError(_outside_coding(values, codes, responses, wrong))
+    return position.astype(np.int64)
+
+
+def asked_for(stimuli: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Index:
+    """Position of the response that each stimulus asks for, likewise. Raises InputError for stimuli that are none."""
+    position = _among(stimuli, codes, responses)
+    wrong = np.flatnonzero(np.isnan(position))
+    if wrong.size:
+        raise InputError(
+            f"stimulus={stimuli.name!r} must be the column that has the right response of each trial, "
+            f"{listed(list(responses or codes))}; got {stimuli.tolist()[wrong[0]]!r} in {at_rows(wrong)}: recode it, "
+            "or name the responses in the order of the model's choices, choices=."
+        )
+    return position.astype(np.int64)
+
+
+def _among(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Array:
+    """Position of each value among the choices, by name or by code; nan where it is none."""
     # A boolean is not a code: True would pass for +1 and False for nothing.
     number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
     position = np.full(len(values), np.nan)
@@ -27,10 +49,7 @@ def positions(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[A
         cells = values.astype(object).to_numpy()
         for choice, name in enumerate(responses or codes):
             position[cells == name] = choice
-    wrong = np.flatnonzero(np.isnan(position))
-    if wrong.size:
-        raise InputError(_outside_coding(values, codes, responses, wrong))
-    return position.astype(np.int64)
+    return position
 
 
 def response_names(

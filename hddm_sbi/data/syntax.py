@@ -1,6 +1,6 @@
 """Right-hand side of a formula -> trees of its common terms and its group terms, with errors that show where."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,9 @@ from formulae.token import Token
 from hddm_sbi.data.functions import ROW, check_calls, depends_on
 from hddm_sbi.errors import InputError
 
+#: columns that a formula of all accumulators of a race has beside those of the table.
+MATCH, CHOICE = "match", "choice"
+OWN = (MATCH, CHOICE)
 #: the highest order of the interactions of (a + b)**order.
 _ORDERS = 10
 _HINTS = {
@@ -42,6 +45,8 @@ class Bar:
 class Formula:
     """A parsed formula: formulae's model of its common terms, its group terms, and its data columns, by first use.
 
+    parameters: that it is the formula of; those of all accumulators of a race where `parameter` is their stem.
+    own: the columns that it has of the accumulators, `match` and `choice`.
     scope: what terms depend on, of every column that is not just a grouping factor: LEVELS of a column in C(), TABLE of
     one in scale(); a column that stands by itself depends on its levels where it is a factor.
     """
@@ -51,14 +56,18 @@ class Formula:
     common: Any
     bars: tuple[Bar, ...]
     columns: tuple[str, ...]
+    parameters: tuple[str, ...]
+    own: tuple[str, ...] = ()
     scope: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.parameter} ~ {self.rhs}"
 
 
-def parse(parameter: str, rhs: str) -> Formula:
+def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = ()) -> Formula:
     """Parse and check the right-hand side of one parameter's formula.
+
+    accumulators: the parameters of all accumulators, where `parameter` is their stem.
 
     >>> formula = parse("v", "condition + (x || subject/day)")
     >>> formula.columns, formula.bars[0].factors
@@ -100,7 +109,12 @@ def parse(parameter: str, rhs: str) -> Formula:
     for component in (c for model in effect_models for c in _components(model)):
         for name in columns.keys() & component.var_names:
             scope[name] = max(scope.get(name, ROW), depends_on(component))
-    return Formula(parameter, rhs, models[0], tuple(found), tuple(columns), scope)
+    own = tuple(name for name in OWN if accumulators and name in columns)
+    _check_factors(text, found, own)
+    for name in own:
+        columns.pop(name)
+        scope.pop(name, None)
+    return Formula(parameter, rhs, models[0], tuple(found), tuple(columns), accumulators or (parameter,), own, scope)
 
 
 def _tokens(parameter: str, rhs: str) -> list[Any]:
@@ -168,6 +182,16 @@ def _factors(text: str, model: Any) -> tuple[tuple[str, ...], ...]:
                 "(1|subject), (1|subject:session), (1|subject/session)."
             )
     return tuple(tuple(component.name for component in term.components) for term in model.common_terms)
+
+
+def _check_factors(text: str, bars: Sequence[Bar], own: tuple[str, ...]) -> None:
+    """Refuse accumulators as groups."""
+    columns = {column for bar in bars for factor in bar.factors for column in factor}
+    for name in (name for name in own if name in columns):
+        raise InputError(
+            f"formula '{text}': {name!r} tells accumulators apart, which are no groups; their effects that differ "
+            f"between subjects are written (0 + {name}|subject)."
+        )
 
 
 def is_intercept(term: Any) -> bool:

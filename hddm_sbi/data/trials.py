@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from hddm_sbi.data.accumulators import Accumulators
 from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
 from hddm_sbi.data.design import Cells, Label, find_cells, is_categorical, labels, ordered_levels
 from hddm_sbi.data.recoding import CONGRUENCY, by_accuracy, by_congruency
-from hddm_sbi.data.responses import positions, response_names
+from hddm_sbi.data.responses import asked_for, positions, response_names
 from hddm_sbi.errors import InputError, TableWarning
 from hddm_sbi.simulation import Outcome, Simulator
 from hddm_sbi.types import Array, Index
@@ -60,6 +61,14 @@ class Trials:
     def choice(self) -> Index:
         """Responses of a decision model as positions in its `choices`, (n,)."""
         return self.values[:, 1].astype(np.int64)
+
+    def accumulators(self, choices: tuple[int, ...], stimulus: str | None) -> Accumulators:
+        """The accumulators of these choices; stimulus: the column that has the right response of each trial.
+
+        Raises InputError for a stimulus that is no response.
+        """
+        asked = None if stimulus is None else asked_for(self.frame[stimulus], choices, self.responses)
+        return Accumulators(self.responses or choices, asked)
 
     def labels(self, simulator: Simulator, values: Array) -> dict[str, NDArray[np.generic]]:
         """Outcomes (n, k) of the model as the columns that this table has for them, responses by their names here."""

@@ -119,7 +119,7 @@ def early_end(reason: str, chains: int, draws: int) -> str:
     return f"sampling ended early, {reason}: the {draws} draws made so far (chains: {chains}) are returned"
 
 
-def edge_problems(predictor: Predictor, values: Array, cells: Sequence[str]) -> Iterator[str]:
+def edge_problems(name: str, predictor: Predictor, values: Array, cells: Sequence[str]) -> Iterator[str]:
     """Draws of one parameter that press against the box. values: (draws, n_cells); cells: their descriptions."""
     eta = to_link(torch.as_tensor(values), predictor.link).numpy()
     lower, upper = edges_on_link(predictor.link, predictor.low, predictor.high)
@@ -133,7 +133,7 @@ def edge_problems(predictor: Predictor, values: Array, cells: Sequence[str]) -> 
         more = int((share > _SHARE_AT_EDGE).sum()) - 1
         if share[worst] > _SHARE_AT_EDGE:
             yield (
-                f"{share[worst]:.0%} of the draws of {predictor.name!r} press against the {edge} edge ({value:g}) "
+                f"{share[worst]:.0%} of the draws of {name!r} press against the {edge} edge ({value:g}) "
                 f"of the likelihood's box in {cells[worst]}{f' and {more} other cells' if more else ''}: the posterior "
                 "is cut off there. Check the trials (seconds? outliers?), or use a likelihood with a wider box "
                 "(likelihood='exact')."

@@ -28,6 +28,7 @@ from hddm_sbi.data import (
     columns_used,
     labels,
     parse_formulas,
+    stimulus_column,
     warn_reversed,
 )
 from hddm_sbi.errors import InputError
@@ -68,7 +69,9 @@ class HierarchicalModel:
     formulas
         "v ~ condition + (1|subject)", a list of such strings, or a dict parameter -> right-hand side or number.
         Parameters that are not mentioned get `~ 1`, or the number at which their model holds them (`Parameter.fixed`);
-        `z = 0.5` holds one at a number.
+        `z = 0.5` holds one at a number. "v ~ match + (match|subject)", with the stem of `v0`, `v1`, is one formula for
+        all accumulators of a race: beside the columns of the table it has `match`, 1 where the response of an
+        accumulator is the right one and 0 elsewhere, and `choice`, which response that is.
     data
         One row per trial, with columns `rt` (seconds) and `response`, or the simulator's own outcomes, and every
         predictor.
@@ -96,6 +99,9 @@ class HierarchicalModel:
         Name of the column that has the correct response of each trial, as `response` writes it: responses then become
         "correct" (the upper bound) and "error", in the fit and in what it predicts. `z = 0.5` goes with it, as a bias
         towards the correct response has no meaning.
+    stimulus
+        Of a race: name of the column that has the right response of each trial, as `response` writes it. It says what
+        `match` in formulas is, and is not used without.
     congruent
         Of a conflict task: the label of congruent trials in the column `congruency`, where it does not hold +1
         (congruent: what is to be ignored helps), 0 (neutral) and -1 (incongruent); labels become these. Responses must
@@ -150,6 +156,7 @@ class HierarchicalModel:
         upper: object = None,
         choices: Sequence[object] | None = None,
         correct: str | None = None,
+        stimulus: str | None = None,
         congruent: object = None,
         neutral: object = None,
         centered: Centring = "auto",
@@ -160,16 +167,20 @@ class HierarchicalModel:
         parameters = self.simulator.parameters
         codes = {p.name: p.codes for p in parameters if p.from_data}
         held = {p.name: p.fixed for p in parameters if p.fixed is not None}
-        self.formulas = parse_formulas(formulas, [p.name for p in parameters if not p.from_data], held)
-        predictors = list(dict.fromkeys([*columns_used(self.formulas), *codes]))
+        stems, estimable = self.simulator.stems, [p.name for p in parameters if not p.from_data]
+        self.formulas = parse_formulas(formulas, estimable, held, stems)
+        self._stimulus = stimulus_column(stimulus, self.formulas, stems, data, response)
+        asked = [] if self._stimulus is None else [self._stimulus]
+        predictors = list(dict.fromkeys([*columns_used(self.formulas), *asked, *codes]))
         coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct}
         conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding, **conflict)
         self.priors = priors
         _check_seconds(lapse_seconds)
         cells = self.trials.cells
+        accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(
-            build_designs(self.formulas, self.trials.frame, cells),
+            build_designs(self.formulas, self.trials.frame, cells, accumulators),
             parameter_priors(self.simulator, priors),
             self.likelihood.box,
             np.bincount(cells.of_trial, minlength=len(cells)),
@@ -193,11 +204,13 @@ class HierarchicalModel:
 
     def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
-        fixed: dict[str, float | Tensor] = {name: f for name, f in self.formulas.items() if isinstance(f, float)}
-        for name, value in fixed.items():
-            low, high = self.likelihood.box[name]
+        fixed: dict[str, float | Tensor] = {}
+        for name, value in ((name, f) for name, f in self.formulas.items() if isinstance(f, float)):
+            members = self.simulator.stems.get(name, (name,))
+            low, high = self.likelihood.box[members[0]]
             if not low <= value <= high:
                 raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
+            fixed |= dict.fromkeys(members, value)
         for name, known in codes.items():
             condition = check_codes(self.trials, name, known)
             if name == CONGRUENCY:
@@ -251,6 +264,7 @@ class HierarchicalModel:
             "outcome_columns": self.trials.outcomes,
             "columns": tuple(map(str, self.trials.frame.columns)),
             "responses": labels(self.trials.responses),
+            "stimulus": self._stimulus or "",
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
         }

@@ -102,8 +102,8 @@ class PosteriorWriter:
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         names = self.hierarchy.likelihood.simulator.names
-        for predictor in self.hierarchy.predictors:
-            yield from edge_problems(predictor, theta[:, :, names.index(predictor.name)], cells)
+        for name, predictor in self.hierarchy.estimated:
+            yield from edge_problems(name, predictor, theta[:, :, names.index(name)], cells)
 
 
 def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Array]:

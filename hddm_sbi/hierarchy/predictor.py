@@ -1,4 +1,4 @@
-"""One parameter's linear predictor in Pyro: common coefficients and group effects, centred or not, on the cells."""
+"""A formula's linear predictor in Pyro: common coefficients and group effects, centred or not, on the cells."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Values = Mapping[str, Tensor]
 class Coefficients:
     """Common coefficients of one term.
 
-    levels: labels of the coefficients, None for a single scalar one. matrix: (n_cells, k) columns, or (1, k) where all
-    cells share them. prior: of the coefficients, batch shape () or (k,).
+    levels: labels of the coefficients, None for a single scalar one. matrix: (n_rows, k) columns, or (1, k) where all
+    rows share them. prior: of the coefficients, batch shape () or (k,).
     """
 
     name: str
@@ -153,18 +153,23 @@ class GroupEffects:
 
 @dataclass(frozen=True)
 class Predictor:
-    """One parameter: eta = X b + sum over group terms of Z u[group], then the link onto the likelihood's box."""
+    """One formula: eta = X b + sum over group terms of Z u[group], then the link onto the likelihood's box.
+
+    name: of its parameter, or the stem of its parameters. parameters: one, or those of all accumulators of a race.
+    n_rows: the cells of the first parameter, then those of the second, and so on.
+    """
 
     name: str
+    parameters: tuple[str, ...]
     link: Link
     low: float
     high: float
-    n_cells: int
+    n_rows: int
     common: tuple[Coefficients, ...]
     groups: tuple[GroupEffects, ...]
 
     def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate]) -> Tensor:
-        """Draw every coefficient in Pyro into `values` and return the parameter on the cells, (n_cells,)."""
+        """Draw every coefficient in Pyro into `values` and return the parameters on the cells, (n_rows,)."""
         for coefficients in self.common:
             values[coefficients.name] = coefficients.sample()
         for effects in self.groups:
@@ -172,40 +177,44 @@ class Predictor:
         return self.value(values)
 
     def value(self, values: Values) -> Tensor:
-        """The parameter on the cells, (..., n_cells), from sampled sites."""
-        return self._on_cells(values, [g.deviations(values) for g in self.groups])
+        """The parameters on the cells, (..., n_rows), from sampled sites."""
+        return self._on_rows(values, [g.deviations(values) for g in self.groups])
 
     def reported_value(self, posterior: Values) -> Tensor:
-        """The parameter on the cells, (..., n_cells), from what the posterior reports."""
-        return self._on_cells(posterior, [g.reported_deviations(posterior) for g in self.groups])
+        """The parameters on the cells, (..., n_rows), from what the posterior reports."""
+        return self._on_rows(posterior, [g.reported_deviations(posterior) for g in self.groups])
+
+    def by_parameter(self, x: Tensor) -> dict[str, Tensor]:
+        """Numbers on the rows, (..., n_rows), by parameter, (..., n_cells)."""
+        return dict(zip(self.parameters, x.chunk(len(self.parameters), -1), strict=True))
 
     def linear(self, values: Values, deviations: list[Tensor]) -> Tensor:
-        """The linear predictor on the cells, (..., n_cells), from coefficients and deviations of every group term."""
+        """The linear predictor on the cells, (..., n_rows), from coefficients and deviations of every group term."""
         parts = [c.columns(values) @ c.matrix.T for c in self.common]
         for effects, u in zip(self.groups, deviations, strict=True):
             parts.append((u[..., effects.index, :] * effects.matrix).sum(-1))
         eta = sum(parts[1:], start=parts[0])
-        return eta.expand(*eta.shape[:-1], self.n_cells)
+        return eta.expand(*eta.shape[:-1], self.n_rows)
 
-    def _on_cells(self, values: Values, deviations: list[Tensor]) -> Tensor:
+    def _on_rows(self, values: Values, deviations: list[Tensor]) -> Tensor:
         if self._distinct is None:
             return onto_box(self.linear(values, deviations), self.link, self.low, self.high)
         fewer, row = self._distinct
-        x = fewer._on_cells(values, deviations)
-        return x.expand(*x.shape[:-1], self.n_cells) if fewer.n_cells == 1 else x[..., row]
+        x = fewer._on_rows(values, deviations)
+        return x.expand(*x.shape[:-1], self.n_rows) if fewer.n_rows == 1 else x[..., row]
 
     @cached_property
     def _distinct(self) -> tuple[Predictor, Tensor] | None:
-        """The same on cells that differ in this parameter, and which of them every cell is; None if most differ."""
-        columns = [c.matrix.expand(self.n_cells, -1) for c in self.common]
+        """The same on rows that differ, and which of them every row is; None if most differ."""
+        columns = [c.matrix.expand(self.n_rows, -1) for c in self.common]
         columns += [x for g in self.groups for x in (g.index.unsqueeze(-1), g.matrix)]
         rows = torch.cat(columns, 1).numpy()
         _, first, row = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        if 2 * len(first) > self.n_cells:
+        if 2 * len(first) > self.n_rows:
             return None
         common = tuple(replace(c, matrix=c.matrix if len(c.matrix) == 1 else c.matrix[first]) for c in self.common)
         groups = tuple(replace(g, index=g.index[first], matrix=g.matrix[first]) for g in self.groups)
-        fewer = replace(self, n_cells=len(first), common=common, groups=groups)
+        fewer = replace(self, n_rows=len(first), common=common, groups=groups)
         return fewer, torch.from_numpy(row.reshape(-1))
 
     @property
@@ -256,9 +265,12 @@ def build_predictors(
 ) -> tuple[Predictor, ...]:
     """The predictor of every design, with default priors; no group term is centred that need not be.
 
-    priors, box: by parameter.
+    priors, box: by parameter; accumulators of a race have the same.
     """
-    built = tuple(_predictor(d, priors[name], box[name], trials_per_cell) for name, d in designs.items())
+    built = tuple(
+        _predictor(d, priors[d.parameters[0]], box[d.parameters[0]], np.tile(trials_per_cell, len(d.parameters)))
+        for d in designs.values()
+    )
     names = [name for predictor in built for name in predictor.names]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -266,22 +278,22 @@ def build_predictors(
     return built
 
 
-def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: Index) -> Predictor:
+def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_row: Index) -> Predictor:
     if not design.common and not design.groups:
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
         )
-    common = _common(design, prior, trials_per_cell)
+    common = _common(design, prior, trials_per_row)
     groups = [
-        _group_effects(design.parameter, group, terms, prior, common, trials_per_cell)
+        _group_effects(design.parameter, group, terms, prior, common, trials_per_row)
         for group in design.groups
         for terms in ([group.terms] if group.correlated else [(term,) for term in group.terms])
     ]
-    n, groups = len(trials_per_cell), _one_mean_each(groups)
-    return Predictor(design.parameter, prior.link, *box, n, common, tuple(groups))
+    n, groups = len(trials_per_row), _one_mean_each(groups)
+    return Predictor(design.parameter, design.parameters, prior.link, *box, n, common, tuple(groups))
 
 
-def _common(design: Design, prior: ParameterPrior, trials_per_cell: Index) -> tuple[Coefficients, ...]:
+def _common(design: Design, prior: ParameterPrior, trials_per_row: Index) -> tuple[Coefficients, ...]:
     has_intercept = any(term.name == "Intercept" for term in design.common)
     made = []
     for position, term in enumerate(design.common):
@@ -289,7 +301,7 @@ def _common(design: Design, prior: ParameterPrior, trials_per_cell: Index) -> tu
         if term.name == "Intercept" or cell_means:
             distribution = to_pyro(prior.intercept)
         else:
-            distribution = to_pyro(prior.slope, _spread(term, trials_per_cell))
+            distribution = to_pyro(prior.slope, _spread(term, trials_per_row))
         matrix = torch.as_tensor(term.matrix)
         shared = bool((matrix == matrix[0]).all())
         name = f"{design.parameter}_{term.name}"
@@ -303,7 +315,7 @@ def _group_effects(
     terms: tuple[Term, ...],
     prior: ParameterPrior,
     common: tuple[Coefficients, ...],
-    trials_per_cell: Index,
+    trials_per_row: Index,
 ) -> GroupEffects:
     matrix = torch.as_tensor(np.concatenate([term.matrix for term in terms], axis=1))
     return GroupEffects(
@@ -314,7 +326,7 @@ def _group_effects(
         index=torch.as_tensor(group.index),
         matrix=matrix,
         terms=terms,
-        sigma_priors=tuple(to_pyro(prior.group_sd, _spread(term, trials_per_cell)) for term in terms),
+        sigma_priors=tuple(to_pyro(prior.group_sd, _spread(term, trials_per_row)) for term in terms),
         mean_of=tuple(_mean_of(matrix[:, column], common) for column in range(matrix.shape[1])),
         correlated=group.correlated and matrix.shape[1] > 1,
         population=population(prior.population if terms[0].name == "1" and matrix.shape[1] == 1 else "normal"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyro
@@ -20,7 +20,7 @@ from hddm_sbi.types import Index
 class Hierarchy:
     """A hierarchical model of one trial table; calling it runs the Pyro model.
 
-    predictors: one per estimated parameter. fixed: parameters held at a number, or given for every cell (n_cells,).
+    predictors: one per formula. fixed: parameters held at a number, or given for every cell (n_cells,).
     lapse: probability of a lapse trial, a number or its prior. parameter_map: from parameters on the design's cells to
     theta on those of `trials`.
 
@@ -40,7 +40,7 @@ class Hierarchy:
         sizes = {effects.factor: len(effects.levels) for effects in self.groups}
         # A column may be called "cell" or "trials", as our own sites are.
         plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
-        on_cells = {predictor.name: predictor.sample(values, plates) for predictor in self.predictors}
+        sampled = [predictor.sample(values, plates) for predictor in self.predictors]
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)
         lapse = (
@@ -49,11 +49,11 @@ class Hierarchy:
             else pyro.sample("lapse", self.lapse).double()
         )
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
-            pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(on_cells), lapse))
+            pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(sampled), lapse))
 
     def theta(self, values: Values) -> Tensor:
         """Parameters of every cell, (..., n_cells, p), from a posterior's variables with any leading batch of draws."""
-        return self._stack({predictor.name: predictor.reported_value(values) for predictor in self.predictors})
+        return self._stack([predictor.reported_value(values) for predictor in self.predictors])
 
     def named(self, values: Values) -> dict[str, Tensor]:
         """Deviations and correlations of every group term, by their posterior names."""
@@ -72,7 +72,14 @@ class Hierarchy:
     @property
     def n_cells(self) -> int:
         """Number of cells of the design."""
-        return self.predictors[0].n_cells if self.predictors else self.trials.n_cells
+        return (
+            self.predictors[0].n_rows // len(self.predictors[0].parameters) if self.predictors else self.trials.n_cells
+        )
+
+    @property
+    def estimated(self) -> tuple[tuple[str, Predictor], ...]:
+        """Every parameter that is estimated, and its predictor."""
+        return tuple((name, predictor) for predictor in self.predictors for name in predictor.parameters)
 
     @property
     def cell(self) -> Index:
@@ -125,10 +132,14 @@ class Hierarchy:
             lapse=chosen.get("lapse", self.lapse),
         )
 
-    def _stack(self, on_cells: Mapping[str, Tensor]) -> Tensor:
+    def _stack(self, values: Sequence[Tensor]) -> Tensor:
+        """Theta of every cell, (..., n_cells, p), from what every predictor is on its rows, (..., n_rows)."""
+        on_cells: dict[str, Tensor] = {}
+        for predictor, on_rows in zip(self.predictors, values, strict=True):
+            on_cells |= predictor.by_parameter(on_rows)
         some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.n_cells, dtype=torch.float64)
         columns = [
-            on_cells[name] if name in on_cells else torch.as_tensor(self.fixed[name]).to(some).expand_as(some)
+            on_cells[name] if name in on_cells else torch.as_tensor(self.fixed[name], dtype=some.dtype).expand_as(some)
             for name in self.likelihood.simulator.names
         ]
         return self.parameter_map.rows(torch.stack(columns, -1), self.trials)

@@ -20,6 +20,8 @@ _QUICK = 300, 200, 2
 _DRAWS, _MOST = 1_000, 10_000
 #: of the record; a file says the format that it has.
 FORMAT = 3
+#: entries that only some records have; elsewhere they are at their default.
+_OPTIONAL = ("stimulus",)
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -92,7 +94,8 @@ class FitRecord:
     the model was given one; weights_sha256: of its weights. prior_set: name of a set from the literature, or "".
     priors: of every coefficient. links: by parameter. lapse: probability, or its prior; lapse_seconds: they are uniform
     over these. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. responses: the
-    names of the choices there, where they are not the model's codes. levels: of every column that is not a number, in
+    names of the choices there, where they are not the model's codes. stimulus: name of the column of right responses,
+    where a formula has `match`, or "". levels: of every column that is not a number, in
     order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method, quick, ess,
     minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or "";
     interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this record.
@@ -127,6 +130,7 @@ class FitRecord:
     sampling_seconds: float
     ess: int = 0
     minutes: float = 0.0
+    stimulus: str = ""
     versions: Mapping[str, str] = field(default_factory=versions)
     format: int = FORMAT
 
@@ -141,7 +145,8 @@ class FitRecord:
 
     def attributes(self) -> dict[str, str | int | float]:
         """As attributes of a posterior: numbers and text as they are, all else as JSON."""
-        return {f.name: _as_attribute(getattr(self, f.name)) for f in fields(self)}
+        written = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: _as_attribute(value) for name, value in written.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def read(cls, attrs: Mapping[str, Any]) -> FitRecord:
@@ -155,14 +160,15 @@ class FitRecord:
                 f"this fit was written by {age} version of hddm_sbi ({_version(attrs)}; format {attrs['format']}, this "
                 f"version reads {FORMAT}): use that version, or fit again."
             )
-        missing = [f.name for f in fields(cls) if f.name not in attrs]
+        missing = [f.name for f in fields(cls) if f.name not in attrs and f.name not in _OPTIONAL]
         if missing:
             raise InputError(
                 f"the posterior does not say what made it: its attributes lack {', '.join(missing)}. It was written by "
                 "an older version of hddm_sbi, by another program, or edited: fit again."
             )
         try:
-            return cls(**{f.name: _READERS.get(str(f.type), json.loads)(attrs[f.name]) for f in fields(cls)})
+            present = [f for f in fields(cls) if f.name in attrs]
+            return cls(**{f.name: _READERS.get(str(f.type), json.loads)(attrs[f.name]) for f in present})
         except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as reason:
             raise InputError(
                 f"the attributes of the posterior cannot be read ({reason}): they were edited."

@@ -102,6 +102,7 @@ def load_fit(
             priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
             lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
             choices=_responses(posterior, record),
+            stimulus=record.stimulus or None,
             centered=dict(record.centred) or "auto",
             **decided,
         )
@@ -232,9 +233,9 @@ def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:
 def _same(model: HierarchicalModel, record: FitRecord) -> None:
     """Refuse a model that is not the one that was fitted."""
     ours, theirs = record.with_facts(model.facts).attributes(), record.attributes()
-    for name in (name for name in model.facts if name not in _MAY_DIFFER and ours[name] != theirs[name]):
+    for name in (name for name in model.facts if name not in _MAY_DIFFER and ours.get(name) != theirs.get(name)):
         raise InputError(
             f"the model of this fit cannot be made again: its {name.replace('_', ' ')} would be "
-            f"{str(ours[name])[:80]!r}, and was {str(theirs[name])[:80]!r}, with hddm_sbi "
+            f"{str(ours.get(name))[:80]!r}, and was {str(theirs.get(name))[:80]!r}, with hddm_sbi "
             f"{record.versions['hddm_sbi']}. Use that version, or give the likelihood or priors that were fitted."
         )

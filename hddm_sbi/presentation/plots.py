@@ -251,7 +251,7 @@ def plot_recovery(model: HierarchicalModel, posterior: Any, true_values: Mapping
         raise InputError(
             f"true_values names {unknown}, which the posterior has not; it has {sorted(map(str, draws.data_vars))}."
         )
-    known = model.simulator.names
+    known = [p.name for p in model.hierarchy.predictors]
     keys_of = {name: [key for key in true_values if _parameter_of(key, known) == name] for name in known}
     names = [name for name in known if keys_of[name]]
     axes = _panels(len(names), columns=4, share=False)
@@ -406,9 +406,9 @@ def _label_outer(axes: AxesArray, x: str, y: str) -> None:
 
 def _axis_label(model: HierarchicalModel, parameter: str) -> str:
     """Name and unit on the scale of the coefficients: `v (1/s)`, `log a`, `logit z`."""
-    link = next(p.link for p in model.hierarchy.predictors if p.name == parameter)
-    unit = next(p.unit for p in model.simulator.parameters if p.name == parameter)
-    return f"{parameter} ({unit})" if link == "identity" else f"{link} {parameter}"
+    predictor = next(p for p in model.hierarchy.predictors if p.name == parameter)
+    unit = next(p.unit for p in model.simulator.parameters if p.name in predictor.parameters)
+    return f"{parameter} ({unit})" if predictor.link == "identity" else f"{predictor.link} {parameter}"
 
 
 def _parameter_of(coefficient: str, names: Sequence[str]) -> str:

@@ -64,9 +64,9 @@ def test_draws_against_the_box_are_named(value, edge):
     model = hs.HierarchicalModel("v ~ condition", simulate_experiment(3, 10).trials)
     predictor = next(p for p in model.hierarchy.predictors if p.name == "a")
     values = np.full((100, 2), 1.0)
-    assert not list(edge_problems(predictor, values, ["condition=easy", "condition=hard"]))
+    assert not list(edge_problems("a", predictor, values, ["condition=easy", "condition=hard"]))
     values[:, 1] = value
-    (message,) = edge_problems(predictor, values, ["condition=easy", "condition=hard"])
+    (message,) = edge_problems("a", predictor, values, ["condition=easy", "condition=hard"])
     assert message.startswith("100% of the draws of 'a' press against the " + edge)
     assert "condition=hard" in message
 

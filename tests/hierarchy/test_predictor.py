@@ -13,8 +13,8 @@ def test_a_parameter_that_is_the_same_on_many_cells_is_computed_once_for_them():
     formulas = ["v ~ load + (load|subject)", "a ~ 1 + (1|subject)", "z ~ 1"]
     v, a, z, _ = hs.HierarchicalModel(formulas, data, likelihood="exact").hierarchy.predictors
     assert v._distinct is None
-    assert a._distinct[0].n_cells == 3
-    assert z._distinct[0].n_cells == 1
+    assert a._distinct[0].n_rows == 3
+    assert z._distinct[0].n_rows == 1
     generator = np.random.default_rng(2)
     values = {
         "a_Intercept": torch.from_numpy(generator.normal(size=5)),

@@ -19,8 +19,8 @@ from hddm_sbi.types import Array
 
 #: sd of a coefficient whose prior has none.
 _WIDE = 10.0
-#: of a design: position of the predictor, and columns (n_cells or 1, k).
-Columns = list[tuple[int, Tensor]]
+#: of a design: by what every column (K) moves the estimated parameters that it moves, by their positions, on the cells.
+Columns = list[dict[int, Array]]
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,20 @@ def factor_block(hierarchy: Hierarchy, pooled: PooledFit, groups: Sequence[Group
 
 def common_columns(hierarchy: Hierarchy) -> Columns:
     """The columns of all coefficients."""
-    return [(i, c.matrix) for i, p in enumerate(hierarchy.predictors) for c in p.common]
+    return [z for p in hierarchy.predictors for c in p.common for z in _by_position(hierarchy, p, c.matrix)]
 
 
 def group_columns(hierarchy: Hierarchy, groups: Sequence[GroupEffects]) -> Columns:
     """The columns of all effects of a factor."""
-    owner = {p.name: i for i, p in enumerate(hierarchy.predictors)}
-    return [(owner[g.parameter], g.matrix) for g in groups]
+    owner = {p.name: p for p in hierarchy.predictors}
+    return [z for g in groups for z in _by_position(hierarchy, owner[g.parameter], g.matrix)]
+
+
+def _by_position(hierarchy: Hierarchy, predictor: Predictor, matrix: Tensor) -> Columns:
+    """Columns (n_rows or 1, k) of a predictor by the positions of its parameters."""
+    first = [name for name, _ in hierarchy.estimated].index(predictor.parameters[0])
+    parts = [predictor.by_parameter(z) for z in matrix.expand(predictor.n_rows, -1).T]
+    return [{first + i: z.numpy() for i, z in enumerate(part.values())} for part in parts]
 
 
 def gram(
@@ -99,29 +106,31 @@ def gram(
     """Sum over the trials of every level of `by`, or over all trials, of I * z z', (levels, K left, K right)."""
     n = hierarchy.n_cells
     trials = np.bincount(hierarchy.cell, minlength=n)
-    index, levels = (np.zeros(n, np.int64), 1) if by is None else (by.index.numpy(), len(by.levels))
-    sides = [[(i, z) for i, m in side for z in m.expand(n, -1).numpy().T] for side in (left, right)]
-    total = np.empty((levels, len(sides[0]), len(sides[1])))
-    for (j, (owner, z)), (k, (other, w)) in product(enumerate(sides[0]), enumerate(sides[1])):
-        total[:, j, k] = np.bincount(index, trials * z * w, minlength=levels) * pooled.information[owner, other]
+    index, levels = (np.zeros(n, np.int64), 1) if by is None else (by.index.numpy()[:n], len(by.levels))
+    total = np.zeros((levels, len(left), len(right)))
+    for (j, of_left), (k, of_right) in product(enumerate(left), enumerate(right)):
+        for (owner, z), (other, w) in product(of_left.items(), of_right.items()):
+            total[:, j, k] += np.bincount(index, trials * z * w, minlength=levels) * pooled.information[owner, other]
     return total
 
 
 def pooled_level(hierarchy: Hierarchy, pooled: PooledFit) -> Array:
     """Coefficients that put every cell at the pooled fit, (1, K)."""
     theta = dict(zip(hierarchy.likelihood.simulator.names, pooled.theta, strict=True))
-    levels = [to_link(torch.tensor(theta[p.name]), p.link) for p in hierarchy.predictors]
+    levels = [to_link(torch.tensor([theta[name] for name in p.parameters]), p.link) for p in hierarchy.predictors]
     found = [constant_coefficients(p, level) for p, level in zip(hierarchy.predictors, levels, strict=True)]
     return np.concatenate([np.empty(0), *(b.reshape(-1).numpy() for part in found for b in part.values())])[np.newaxis]
 
 
 def constant_coefficients(predictor: Predictor, level: Tensor) -> dict[str, Tensor]:
-    """Common coefficients that put every cell at `level`, as nearly as the design can (least squares)."""
+    """Common coefficients that put every cell at `level`, (), or of every parameter, as nearly as the design can (least
+    squares)."""
     if not predictor.common:
         return {}
-    n = predictor.n_cells
+    n = predictor.n_rows
     design = torch.cat([c.matrix.expand(n, -1) for c in predictor.common], dim=1)
-    solution = torch.linalg.lstsq(design, level.expand(n, 1), driver="gelsd").solution[:, 0]
+    rows = level.expand(len(predictor.parameters)).repeat_interleave(n // len(predictor.parameters))
+    solution = torch.linalg.lstsq(design, rows.unsqueeze(-1), driver="gelsd").solution[:, 0]
     pieces = torch.split(solution, [c.matrix.shape[1] for c in predictor.common])
     return {c.name: b[0] if c.levels is None else b for c, b in zip(predictor.common, pieces, strict=True)}
 

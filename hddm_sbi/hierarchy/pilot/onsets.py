@@ -84,7 +84,7 @@ def _moves(hierarchy: Hierarchy, predictor: Predictor, factors: Sequence[Sequenc
     column = 0
     for p in hierarchy.predictors:
         for c in p.common:
-            for z in c.matrix.expand(p.n_cells, -1).T:
+            for z in c.matrix.expand(p.n_rows, -1).T:
                 if p is predictor and bool(((z == 0) | (z == 1)).all()):
                     moved = np.flatnonzero((z == 1).numpy()[hierarchy.cell])
                     yield _Move(0, column, np.zeros(len(moved), np.int64), moved)

@@ -52,7 +52,7 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
         (gradient,) = torch.autograd.grad(total, eta)
         return float(total.detach()), gradient.numpy()
 
-    first = np.array([_first_eta(p, hierarchy) for p in hierarchy.predictors])
+    first = np.array([_first_eta(name, p, hierarchy) for name, p in hierarchy.estimated])
     middle = torch.tensor(first)
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
     eta = torch.tensor(found.x)
@@ -69,7 +69,7 @@ def _conditions(hierarchy: Hierarchy) -> tuple[Tensor, Index]:
 
 def _theta(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor) -> Tensor:
     """Parameters (..., p) from those of the estimated ones on the scale of their links (..., q), and the fixed ones."""
-    estimated = {p.name: onto_box(eta[..., i], p.link, p.low, p.high) for i, p in enumerate(hierarchy.predictors)}
+    estimated = {name: onto_box(eta[..., i], p.link, p.low, p.high) for i, (name, p) in enumerate(hierarchy.estimated)}
     names = hierarchy.likelihood.simulator.names
     return torch.stack([estimated.get(name, fixed[..., j]) for j, name in enumerate(names)], -1)
 
@@ -89,12 +89,12 @@ def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, cond
     return (score.T @ score / _SIMULATED_TRIALS).numpy()
 
 
-def _first_eta(predictor: Predictor, hierarchy: Hierarchy) -> float:
+def _first_eta(name: str, predictor: Predictor, hierarchy: Hierarchy) -> float:
     """Start of the pooled fit: the middle of the typical range; half the fastest trial for the non-decision time."""
     simulator = hierarchy.likelihood.simulator
-    parameter = simulator.parameters[simulator.names.index(predictor.name)]
+    parameter = simulator.parameters[simulator.names.index(name)]
     value = sum(parameter.typical) / 2
-    if predictor.name == simulator.symmetries.shift:
+    if name == simulator.symmetries.shift:
         value = float(np.clip(0.5 * hierarchy.trials.values[:, 0].min(), 1e-3, parameter.high))
     return float(to_link(torch.tensor(value, dtype=torch.float64), predictor.link))
 
