@@ -72,9 +72,9 @@ class Hierarchy:
     @property
     def n_cells(self) -> int:
         """Number of cells of the design."""
-        return (
-            self.predictors[0].n_rows // len(self.predictors[0].parameters) if self.predictors else self.trials.n_cells
-        )
+        if not self.predictors:
+            return self.trials.n_cells
+        return self.predictors[0].n_rows // len(self.predictors[0].parameters)
 
     @property
     def estimated(self) -> tuple[tuple[str, Predictor], ...]:
