@@ -186,7 +186,8 @@ class Predictor:
 
     def by_parameter(self, x: Tensor) -> dict[str, Tensor]:
         """Numbers on the rows, (..., n_rows), by parameter, (..., n_cells)."""
-        return dict(zip(self.parameters, x.chunk(len(self.parameters), -1), strict=True))
+        n = len(self.parameters)
+        return dict(zip(self.parameters, x.chunk(n, -1) if n > 1 else (x,), strict=True))
 
     def linear(self, values: Values, deviations: list[Tensor]) -> Tensor:
         """The linear predictor on the cells, (..., n_rows), from coefficients and deviations of every group term."""

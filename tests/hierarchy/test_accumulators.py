@@ -116,9 +116,8 @@ def test_one_formula_and_a_formula_for_each_accumulator_are_the_same_model(trial
     assert torch.equal(theta, alone.hierarchy.theta({**at, "v0_S": drift[:2], "v1_S": drift[2:]}))
 
 
-@pytest.mark.parametrize("centered", [True, False])
-def test_the_compiled_density_is_that_of_the_pyro_model(trials, centered):
-    made = model(FORMULA, trials, centered=centered, lapse=0.02)
+def test_the_compiled_density_is_that_of_the_pyro_model(trials):
+    made = model(FORMULA, trials, lapse=0.02)
     eager = hs.flatten(made.hierarchy, made.start, path="eager")
     assert made.density.path == "compiled"
     for seed in range(3):
@@ -271,22 +270,29 @@ def test_stimuli_need_accumulators():
         hs.HierarchicalModel("v ~ 1", data, stimulus="S")
 
 
-def test_responses_may_be_numbers_and_stimuli_fewer():
-    """Codes of the model, or numbers of the table; labels keep their type. `match` says which of three is asked for."""
-    theta = {"v0": 1.0, "v1": 2.0, "v2": 1.5, **AT}
-    table = hs.simulate("lba3", theta, 60, seed=1).assign(S=np.arange(60) % 2)
-    made = model("v ~ match + choice", table, "lba3", choices=None)
-    assert made._uncentred.predictors[0].common[2].levels == (1, 2)
-    at = {
-        name: torch.tensor(value).double()
-        for name, value in {"A_Intercept": 0, "B_Intercept": 0, "t0_Intercept": -1}.items()
-    }
-    theta = made.hierarchy.theta({**at, "v_Intercept": at["A_Intercept"], "v_match": at["A_Intercept"] + 1.0,
-                                  "v_choice": torch.zeros(2).double()})  # fmt: skip
-    np.testing.assert_array_equal(theta[made.cell][:, :3], np.eye(3)[table["S"]])
-    tens = model("v ~ match + choice", table.assign(response=10 * table["response"], S=10 * table["S"]), "lba3",
-                 choices=[0, 10, 20])  # fmt: skip
-    assert tens._uncentred.predictors[0].common[2].levels == (10, 20)
+@pytest.mark.parametrize("simulator", ["lba3", "rdm3", "lnr3", "race3", "lca3"])
+def test_every_race_of_three_choices_with_stimuli_that_are_fewer(simulator):
+    """`match` marks the one of three that is asked for; `choice` has the codes of the model, as numbers."""
+    known = hs.load_simulator(simulator)
+    stem, members = next(iter(known.stems.items()))
+    theta = {p.name: sum(p.typical) / 2 for p in known.parameters}
+    table = hs.simulate(simulator, theta, 60, seed=1).assign(S=np.arange(60) % 2)
+    fixed = {name: value for name, value in theta.items() if name not in members}
+    made = model({stem: "match + choice", **fixed}, table, simulator, choices=None, likelihood="neural")
+    (predictor,) = made._uncentred.predictors
+    assert (predictor.parameters, predictor.common[2].levels) == (members, (1, 2))
+    at = {"Intercept": 0.5, "match": 1.0, "choice": [0.25, -0.25]}
+    found = made.hierarchy.theta({f"{stem}_{name}": torch.tensor(x, dtype=torch.float64) for name, x in at.items()})
+    columns = [known.names.index(name) for name in members]
+    expected = np.eye(3)[table["S"]] + np.array([0.5, 0.75, 0.25])
+    np.testing.assert_allclose(found[torch.as_tensor(made.cell)][:, columns], expected, rtol=1e-12)
+
+
+def test_responses_may_be_numbers_of_the_table():
+    table = hs.simulate("lba", {"v0": 1.0, "v1": 2.0, **AT}, 60, seed=1)
+    tens = table.assign(response=10 * table["response"], S=10 * (np.arange(60) % 2))
+    made = model("v ~ match + choice", tens, choices=[0, 10])
+    assert made._uncentred.predictors[0].common[2].levels == (10,)
 
 
 STEMS = {"m": ("m0", "m1"), "s": ("s0", "s1"), "w": ("w0", "w1")}
