@@ -32,10 +32,14 @@ def asked_for(stimuli: pd.Series[Any], codes: tuple[int, ...], responses: tuple[
     position = _among(stimuli, codes, responses)
     wrong = np.flatnonzero(np.isnan(position))
     if wrong.size:
+        remedy = (
+            "leave out stimulus= and write choice for match, as the response 'correct' always matches."
+            if responses == ACCURACY
+            else "recode it, or name the responses in the order of the model's choices, choices=."
+        )
         raise InputError(
             f"stimulus={stimuli.name!r} must be the column that has the right response of each trial, "
-            f"{listed(list(responses or codes))}; got {stimuli.tolist()[wrong[0]]!r} in {at_rows(wrong)}: recode it, "
-            "or name the responses in the order of the model's choices, choices=."
+            f"{listed(list(responses or codes))}; got {stimuli.tolist()[wrong[0]]!r} in {at_rows(wrong)}: {remedy}"
         )
     return position.astype(np.int64)
 

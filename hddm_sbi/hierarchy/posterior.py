@@ -102,8 +102,9 @@ class PosteriorWriter:
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         names = self.hierarchy.likelihood.simulator.names
-        for name, predictor in self.hierarchy.estimated:
-            yield from edge_problems(name, predictor, theta[:, :, names.index(name)], cells)
+        for together, predictor in self.hierarchy.estimated:
+            name = together[0] if len(together) == 1 else predictor.name
+            yield from edge_problems(name, predictor, theta[:, :, names.index(together[0])], cells)
 
 
 def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Array]:

@@ -189,6 +189,14 @@ class Predictor:
         n = len(self.parameters)
         return dict(zip(self.parameters, x.chunk(n, -1) if n > 1 else (x,), strict=True))
 
+    @cached_property
+    def together(self) -> tuple[tuple[str, ...], ...]:
+        """Its parameters, those in one tuple that are the same on every cell: all, or each by itself."""
+        n = len(self.parameters)
+        columns = [c.matrix for c in self.common if len(c.matrix) > 1] + [g.matrix for g in self.groups]
+        alike = all(torch.equal(part, x[: len(x) // n]) for x in columns for part in x.chunk(n))
+        return (self.parameters,) if alike else tuple((name,) for name in self.parameters)
+
     def linear(self, values: Values, deviations: list[Tensor]) -> Tensor:
         """The linear predictor on the cells, (..., n_rows), from coefficients and deviations of every group term."""
         parts = [c.columns(values) @ c.matrix.T for c in self.common]

@@ -77,9 +77,9 @@ class Hierarchy:
         return self.predictors[0].n_rows // len(self.predictors[0].parameters)
 
     @property
-    def estimated(self) -> tuple[tuple[str, Predictor], ...]:
-        """Every parameter that is estimated, and its predictor."""
-        return tuple((name, predictor) for predictor in self.predictors for name in predictor.parameters)
+    def estimated(self) -> tuple[tuple[tuple[str, ...], Predictor], ...]:
+        """Every number that is estimated on a cell: the parameters that have it, and their predictor."""
+        return tuple((names, predictor) for predictor in self.predictors for names in predictor.together)
 
     @property
     def cell(self) -> Index:

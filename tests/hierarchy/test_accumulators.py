@@ -137,8 +137,8 @@ def test_the_pilot_fit_knows_what_a_coefficient_moves(trials):
     eta = {name: torch.zeros(1 if name == "v_choice" else (), dtype=torch.float64) for name in names}
 
     def links(at):
-        theta = hierarchy.theta(at)
-        return torch.cat([theta[:, :2], theta[:, 2:].log()], 1)
+        theta = dict(zip(made.simulator.names, hierarchy.theta(at).unbind(-1), strict=True))
+        return torch.stack([to_link(theta[name], p.link) for (name, *_), p in hierarchy.estimated], -1)
 
     jacobian = torch.stack([(links({**eta, name: eta[name] + 1e-3}) - links(eta)) / 1e-3 for name in names], -1)
     counts = torch.as_tensor(np.bincount(hierarchy.cell))
@@ -234,11 +234,12 @@ def test_the_command_line(trials, tmp_path):
 REFUSED = {
     "match without stimulus": ("v ~ match", {"stimulus": None}, "'v ~ match': match says whether .* stimulus='S'"),
     "two formulas": (["v ~ match", "v0 ~ 1"], {}, "'v0' has two formulas, its own and that of 'v', .* all of v0, v1"),
-    "an unknown parameter": ("w ~ 1", {}, "unknown parameter 'w' .* v0, v1, A, B, t0, v for all of v0, v1"),
+    "an unknown parameter": ("w ~ 1", {}, "unknown parameter 'w' .* v0, v1, .* t0, v for all of v0, v1"),
     "stimuli that are no responses": ("v ~ match", {"stimulus": "odd"}, r"'left', 'right'; got 'up' in row 2 \(0 = f"),
     "no such column": ("v ~ match", {"stimulus": "Z"}, "the data have no column 'Z'"),
     "no name": ("v ~ match", {"stimulus": ["S"]}, r"stimulus must be the name of a column .* got \['S'\]"),
     "the responses": ("v ~ match", {"stimulus": "response"}, "'response' is what the model explains"),
+    "accuracy coding": ("v ~ match", {"choices": None, "correct": "S"}, "'error', 'correct'; .* write choice for mat"),
     "accumulators as groups": ("v ~ 1 + (1|choice)", {}, r"'choice' tells accumulators apart, .* \(0 \+ choice\|sub"),
     "of one accumulator": ("v0 ~ match", {}, "no column 'match', and v0 is that of one accumulator, .* all of them: v"),
     "a combination": ("v ~ match + choice:S", {}, "is a linear combination of"),

@@ -19,7 +19,7 @@ from hddm_sbi.types import Array
 
 #: sd of a coefficient whose prior has none.
 _WIDE = 10.0
-#: of a design: by what every column (K) moves the estimated parameters that it moves, by their positions, on the cells.
+#: of a design: by what every column (K) moves the estimated numbers that it moves, by their positions, on the cells.
 Columns = list[dict[int, Array]]
 
 
@@ -94,10 +94,10 @@ def group_columns(hierarchy: Hierarchy, groups: Sequence[GroupEffects]) -> Colum
 
 
 def _by_position(hierarchy: Hierarchy, predictor: Predictor, matrix: Tensor) -> Columns:
-    """Columns (n_rows or 1, k) of a predictor by the positions of its parameters."""
-    first = [name for name, _ in hierarchy.estimated].index(predictor.parameters[0])
+    """Columns (n_rows or 1, k) of a predictor by the positions of its numbers."""
+    position = {names[0]: i for i, (names, _) in enumerate(hierarchy.estimated)}
     parts = [predictor.by_parameter(z) for z in matrix.expand(predictor.n_rows, -1).T]
-    return [{first + i: z.numpy() for i, z in enumerate(part.values())} for part in parts]
+    return [{position[name]: z.numpy() for name, z in part.items() if name in position} for part in parts]
 
 
 def gram(

@@ -28,8 +28,8 @@ _SIMULATED_TRIALS = 5_000
 class PooledFit:
     """A pooled fit: one theta for all trials, as if there were no design.
 
-    theta: (p,). information: (q, q) expected information of one trial about the q estimated parameters, on the scale
-    of their links.
+    theta: (p,). information: (q, q) expected information of one trial about the q estimated numbers, on the scale of
+    their links.
     """
 
     theta: Array
@@ -52,7 +52,7 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
         (gradient,) = torch.autograd.grad(total, eta)
         return float(total.detach()), gradient.numpy()
 
-    first = np.array([_first_eta(name, p, hierarchy) for name, p in hierarchy.estimated])
+    first = np.array([_first_eta(names[0], p, hierarchy) for names, p in hierarchy.estimated])
     middle = torch.tensor(first)
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
     eta = torch.tensor(found.x)
@@ -69,7 +69,9 @@ def _conditions(hierarchy: Hierarchy) -> tuple[Tensor, Index]:
 
 def _theta(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor) -> Tensor:
     """Parameters (..., p) from those of the estimated ones on the scale of their links (..., q), and the fixed ones."""
-    estimated = {name: onto_box(eta[..., i], p.link, p.low, p.high) for i, (name, p) in enumerate(hierarchy.estimated)}
+    estimated: dict[str, Tensor] = {}
+    for i, (together, p) in enumerate(hierarchy.estimated):
+        estimated |= dict.fromkeys(together, onto_box(eta[..., i], p.link, p.low, p.high))
     names = hierarchy.likelihood.simulator.names
     return torch.stack([estimated.get(name, fixed[..., j]) for j, name in enumerate(names)], -1)
 
