@@ -323,6 +323,17 @@ def test_operations_are_those_of_torch(function, x0):
         assert_same(compiled(x.numpy()), tuple(y.numpy() for y in weighted(function)(x)))
 
 
+def test_constants_may_be_columns_of_a_table(x0):
+    """Numbers that do not lie side by side, as of `values[:, :1]` in a likelihood of one's own."""
+    table = torch.arange(12, dtype=f64).reshape(6, 2)
+
+    def function(x):
+        return [x.unsqueeze(-1) * table[:, :1] + table[:, 1:]]
+
+    compiled = compile_function(weighted(function), x0)
+    assert_same(compiled(x0.numpy()), tuple(y.numpy() for y in weighted(function)(x0)))
+
+
 def test_every_operation_of_the_table_is_tested(x0, monkeypatch):
     used = set()
     for name, rule in operations.OPERATIONS.items():

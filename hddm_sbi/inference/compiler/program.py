@@ -145,7 +145,7 @@ class Program:
             return value
         # Elements that are repeated along a dimension are kept once.
         once = value.detach()[tuple(slice(0, None if step else 1) for step in value.stride())]
-        flat = once.reshape(-1).to(torch.float64).numpy()
+        flat = np.ascontiguousarray(once.reshape(-1).to(torch.float64).numpy())
         if flat.size and (flat == flat[0]).all():
             return self._number(float(flat[0])).expand(value.shape)
         key = once.shape, blake2b(flat.data).digest()
