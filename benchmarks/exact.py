@@ -1,5 +1,7 @@
 """Exact likelihoods: error of `ddm` against a 60-digit series, ns per trial with gradient (40 000 in 80 cells)."""
 
+import time
+
 import mpmath
 import numpy as np
 import torch
@@ -12,25 +14,26 @@ from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 TIMED = ("ddm", "lnr", "rdm", "lba", "lba4")
 
 
-def forty_thousand_trials(simulator: hs.Simulator, seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
-    """80 cells of 500 simulated trials, each with parameters near the middle of what human data show."""
+def forty_thousand_trials(simulator: hs.Simulator, n_cells: int, seed: int = 3) -> tuple[torch.Tensor, SortedTrials]:
+    """Simulated trials in cells, each with parameters near the middle of what human data show."""
     rng = np.random.default_rng(seed)
     low, high = np.array([p.typical for p in simulator.parameters]).T
-    theta = low + (high - low) * rng.uniform(0.45, 0.55, (80, len(low)))
-    cell = np.repeat(np.arange(80), 500)
+    theta = low + (high - low) * rng.uniform(0.45, 0.55, (n_cells, len(low)))
+    cell = np.repeat(np.arange(n_cells), 40_000 // n_cells)
     rt, choice = simulator.simulate(theta[cell], seed)
-    return torch.tensor(theta, requires_grad=True), SortedTrials.sort(rt, choice, cell, 80, len(simulator.choices))
+    n_choices = len(simulator.choices)
+    return torch.tensor(theta, requires_grad=True), SortedTrials.sort(rt, choice, cell, n_cells, n_choices)
 
 
-def seconds_per_gradient(likelihood: hs.Likelihood, lapse: float) -> float:
-    """Log likelihood and gradient by theta of all 40 000 trials, torch's overhead included."""
-    theta, trials = forty_thousand_trials(likelihood.simulator)
+def seconds_per_gradient(likelihood: hs.Likelihood, lapse: float, n_cells: int = 80) -> float:
+    """Processor time of log likelihood and gradient by theta of all 40 000 trials, torch's overhead included."""
+    theta, trials = forty_thousand_trials(likelihood.simulator, n_cells)
     probability = torch.tensor(lapse, dtype=torch.float64)
 
     def run() -> None:
         torch.autograd.grad(likelihood.log_prob_by_cell(trials, theta, probability).sum(), theta)
 
-    return best_seconds(run)
+    return best_seconds(run, clock=time.process_time)
 
 
 def series(t: float, choice: int, v: float, a: float, z: float) -> mpmath.mpf:

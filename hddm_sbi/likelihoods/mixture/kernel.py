@@ -177,7 +177,7 @@ def _accumulate_each(block: _Block, n: int, per_sd: Array, e: Array, q: Array, t
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _per_sd(log_sd: float) -> float:
+def exp_minus(log_sd: float) -> float:
     """exp(-log_sd)."""
     shrunk = exp_negative(-abs(log_sd))
     return shrunk if log_sd >= 0.0 else 1.0 / shrunk
@@ -279,7 +279,7 @@ def mixture_cells(
         for j in choices:
             own, _ = of_row(mixtures, g, row - winner + j)
             for k in range(n_components):
-                per_sd[j, k] = _per_sd(own.log_sd[k])
+                per_sd[j, k] = exp_minus(own.log_sd[k])
         for i in range(min(last - above, _BLOCK)):
             scale[i] = s[c]
             clocks[0, i], clocks[1, i], clocks[2, i] = clock[c, 0], clock[c, 1], clock[c, 2]
@@ -325,7 +325,7 @@ def _side_by_side(
     slope, by_d, by_clock = block.slope, block.by_d, block.by_clock
     for k in range(n_components):
         for i in range(n):
-            per_sd[k, i] = _per_sd(log_sd[k, i])
+            per_sd[k, i] = exp_minus(log_sd[k, i])
     for i in range(n):
         c, run = cell[i], cell[i] * n_choices + choice[i]
         first[i], last[i] = starts[run], starts[run + 1]
