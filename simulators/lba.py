@@ -70,24 +70,26 @@ def _won_early(t: Array, n: int, v: float, A: float, B: float, logp: Array, by: 
 def _won_late(t: Array, first: int, v: float, A: float, B: float, logp: Array, by: Array) -> None:
     """`_won` of the others, by quadrature."""
     b, (log_Phi_v, hazard) = A + B, upper_tail(-v)
-    for i in range(first, len(t)):
-        u = 1.0 / t[i]
-        top = min(max(B * u - v, 0.0), b * u - v)
-        f, f_v, f_A, f_B = 0.0, 0.0, 0.0, 0.0
-        for node, weight in _GAUSS:
-            k = B + A * node
-            e = k * u - v
+    by[:, first:] = 0.0
+    for node, weight in _GAUSS:
+        k = B + A * node
+        for i in range(first, len(t)):
+            u = 1.0 / t[i]
+            top, e = min(max(B * u - v, 0.0), b * u - v), k * u - v
             p = weight * exp_negative(0.5 * (top - e) * (top + e))
             slope = (1.0 - k * u * e) * p
-            f += k * p
-            f_v += k * e * p
-            f_A += node * slope
-            f_B += slope
+            by[0, i] += k * e * p
+            by[1, i] += node * slope
+            by[2, i] += slope
+            by[3, i] += k * p
+    for i in range(first, len(t)):
+        u, f = 1.0 / t[i], by[3, i]
+        top = min(max(B * u - v, 0.0), b * u - v)
         logp[i] += log(f * u) + log(u) - 0.5 * top * top - LOG_2PI_HALF - log_Phi_v
-        by[0, i] = f_v / f - hazard
-        by[1, i] = f_A / f
-        by[2, i] = f_B / f
-        by[3, i] = -u * (1.0 + (A * f_A + B * f_B) / f)
+        by[0, i] = by[0, i] / f - hazard
+        by[1, i] /= f
+        by[2, i] /= f
+        by[3, i] = -u * (1.0 + A * by[1, i] + B * by[2, i])
 
 
 @inner(fastmath=FAST, forceinline=True)
@@ -121,25 +123,24 @@ def _lost_early(t: Array, n: int, v: float, A: float, B: float, logp: Array, by:
 def _lost_late(t: Array, first: int, v: float, A: float, B: float, logp: Array, by: Array) -> None:
     """`_lost` of the others, by quadrature."""
     b, (log_Phi_v, hazard) = A + B, upper_tail(-v)
+    by[:, first:] = 0.0
+    for node, weight in _GAUSS:
+        for i in range(first, len(t)):
+            u = 1.0 / t[i]
+            top, e, e_above = min(max(-v, 0.0), b * u - v), B * node * u - v, (B + A * node) * u - v
+            below = weight * B * exp_negative(0.5 * (top - e) * (top + e))
+            above = weight * A * exp_negative(0.5 * (top - e_above) * (top + e_above))
+            by[0, i] += below * e + (1.0 - node) * above * e_above
+            by[1, i] += below + above
+            by[2, i] += above
+            by[3, i] += below + (1.0 - node) * above
     for i in range(first, len(t)):
-        u = 1.0 / t[i]
+        u, S = 1.0 / t[i], by[3, i]
         top = min(max(-v, 0.0), b * u - v)
-        S, S_v, below, above = 0.0, 0.0, 0.0, 0.0
-        for node, weight in _GAUSS:
-            e = B * u * node - v
-            mass = weight * B * exp_negative(0.5 * (top - e) * (top + e))
-            below += mass
-            S_v += mass * e
-            e = (B + A * node) * u - v
-            mass = weight * A * exp_negative(0.5 * (top - e) * (top + e))
-            above += mass
-            S += (1.0 - node) * mass
-            S_v += (1.0 - node) * mass * e
-        S += below
         logp[i] += log(S) + log(u) - 0.5 * top * top - LOG_2PI_HALF - log_Phi_v
-        by[0, i] = S_v / S - hazard
-        by[1, i] = ((below + above) / S - 1.0) / A
-        by[2, i] = above / (A * S)
+        by[0, i] = by[0, i] / S - hazard
+        by[1, i] = (by[1, i] / S - 1.0) / A
+        by[2, i] /= A * S
         by[3, i] = -u * (A * by[1, i] + B * by[2, i])
 
 
