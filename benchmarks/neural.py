@@ -13,7 +13,7 @@ TIMED = ("ddm", "full_ddm")
 
 
 def main() -> None:
-    scores = score(catalogue.weights_of("ddm"))
+    scores = score(catalogue.weights_of("ddm"), hs.load_simulator("ddm"))
     print(json.dumps(asdict(scores), indent=1))
     for name, (value, limit, met) in verdicts(scores, targets(hs.load_simulator("ddm"))).items():
         print(f"{'pass' if met else 'FAIL'}  {name} = {value:.3g} (target: at most {limit:g})")

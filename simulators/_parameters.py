@@ -47,10 +47,16 @@ NON_DECISION = replace(
 #: of models whose finishing times are positive in any case.
 RACE_NON_DECISION = replace(NON_DECISION, high=1.0, typical=(0.1, 0.4), prior=log_normal(0.2, 0.6))
 START_RANGE = parameter(
-    "A", 0.1, 2.0, "range of the starting points", "1", typical=(0.2, 1.0), prior=log_normal(0.5, 0.6, group_sd=0.3)
+    "A",
+    0.1,
+    2.0,
+    "range of the starting points of choice {choice}",
+    "1",
+    typical=(0.2, 1.0),
+    prior=log_normal(0.5, 0.6, group_sd=0.3),
 )
-_GAP = "distance from the highest starting point to the threshold"
-START_GAP = parameter("B", 0.1, 2.5, _GAP, "1", typical=(0.2, 1.5), prior=log_normal(0.7, 0.6))
+_GAP = "distance from the highest starting point of choice {choice} to its threshold"
+START_GAP = parameter("B", 0.001, 2.5, _GAP, "1", typical=(0.2, 1.5), prior=log_normal(0.7, 0.6))
 START = replace(
     parameter("z", 0.0, 0.9, "starting point, as a share of the threshold", "1", prior=logit_normal(-1.0, 1.0)),
     typical=(0.0, 0.5),
@@ -79,9 +85,10 @@ def two_bounds(**powers: Power) -> Symmetries:
     return Symmetries("t0", scale="a", scale_powers={"v": 1.0, **powers}, negated=("v",), complemented=("z",))
 
 
-def for_every_choice(parameter: Parameter, n: int) -> tuple[Parameter, ...]:
-    """The parameter once for each of n choices; its name is the stem, and its description says {choice}."""
+def for_every_choice(n: int, *parameters: Parameter) -> tuple[Parameter, ...]:
+    """Each parameter once for each of n choices; its name is the stem, and its description says {choice}."""
     return tuple(
-        replace(parameter, name=f"{parameter.name}{choice}", description=parameter.description.format(choice=choice))
+        replace(p, name=f"{p.name}{choice}", description=p.description.format(choice=choice))
+        for p in parameters
         for choice in range(n)
     )

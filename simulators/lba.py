@@ -1,20 +1,29 @@
 """Linear ballistic accumulators: every choice rises in a straight line, at a speed and from a start that vary."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._elsewhere import each
-from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, plain_normal
+from hddm_sbi.simulators._parameters import (
+    RACE_NON_DECISION,
+    START_GAP,
+    START_RANGE,
+    for_every_choice,
+    log_normal,
+    plain_normal,
+)
 
 from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, exp_negative, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Clock, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array
 
-# x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A], d_i ~ N(v_i, 1) given d_i > 0, response i where x_i first
-# reaches b = A + B, rt = t0 + that time. With x = B / t - v, y = b / t - v (Brown & Heathcote 2008) and D = y - x:
+# x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A_i], d_i ~ N(v_i, sv_i) given d_i > 0, response i where x_i first
+# reaches b_i = A_i + B_i, rt = t0 + that time. Of one of them, with space in units of sv, x = B / t - v, y = b / t - v
+# (Brown & Heathcote 2008) and D = y - x:
 #   f = (phi(x) - phi(y) + v [Phi(y) - Phi(x)]) / (A Phi(v))
 #   S = ([G(y) - G(x)] / D - Phi(-v)) / Phi(v),   G(e) = e Phi(e) + phi(e) = max(e, 0) + phi(e) - |e| Phi(-|e|)
 # All is in units of exp(-top²/2), the largest phi there is, so that nothing underflows.
@@ -45,10 +54,10 @@ def _positive_normal(mean: float, rng: Any) -> float:
 
 
 @nb.njit(cache=True, nogil=True)
-def accumulator(v: float, A: float, B: float, t0: float, rng: Any) -> float:
+def accumulator(v: float, sv: float, A: float, B: float, t0: float, rng: Any) -> float:
     """Finishing time of one choice."""
     distance = B + A * rng.random()
-    return t0 + distance / _positive_normal(v, rng)
+    return t0 + distance / (sv * _positive_normal(v / sv, rng))
 
 
 @inner(fastmath=FAST, forceinline=True)
@@ -155,33 +164,52 @@ def _early(t: Array, A: float, B: float) -> int:
 
 @inner()
 def _won(t: Array, own: Array, logp: Array, by: Array) -> None:
-    """Add log f to logp; by: its derivatives by v, A, B and t."""
-    v, A, B = own[0], own[1], own[2]
+    """Add log f to logp; by: its derivatives by v, sv, A, B and t."""
+    v, A, B = own[0] / own[1], own[2] / own[1], own[3] / own[1]
     n = _early(t, A, B)
-    _won_early(t, n, v, A, B, logp, by)
-    _won_late(t, n, v, A, B, logp, by)
+    _won_early(t, n, v, A, B, logp, by[1:])
+    _won_late(t, n, v, A, B, logp, by[1:])
+    _in_units(own, by)
 
 
 @inner()
 def _lost(t: Array, own: Array, logp: Array, by: Array) -> None:
-    """Add log S to logp; by: its derivatives by v, A, B and t."""
-    v, A, B = own[0], own[1], own[2]
+    """Add log S to logp; by: its derivatives by v, sv, A, B and t."""
+    v, A, B = own[0] / own[1], own[2] / own[1], own[3] / own[1]
     n = _early(t, A, B)
-    _lost_early(t, n, v, A, B, logp, by)
-    _lost_late(t, n, v, A, B, logp, by)
+    _lost_early(t, n, v, A, B, logp, by[1:])
+    _lost_late(t, n, v, A, B, logp, by[1:])
+    _in_units(own, by)
 
 
-_race = race_density(_won, _lost, 3)
+@inner(fastmath=FAST)
+def _in_units(own: Array, by: Array) -> None:
+    """Derivatives by v, sv, A and B in place of nothing and those by v / sv, A / sv and B / sv."""
+    v, sv, A, B = own[0], own[1], own[2], own[3]
+    for i in range(by.shape[1]):
+        by_v, by_A, by_B = by[1, i] / sv, by[2, i] / sv, by[3, i] / sv
+        by[0, i] = by_v
+        by[1, i] = -(v * by_v + A * by_A + B * by_B) / sv
+        by[2, i] = by_A
+        by[3, i] = by_B
+
+
+_race = race_density(_won, _lost, 4)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run; theta: v0, ..., A, B, t0."""
+    """Log density and gradient of a run; theta: v0, ..., sv0, ..., A0, ..., B0, ..., t0."""
     _race(theta, choice, rt, logp, grad)
 
 
-_MEAN = "mean drift rate of choice {choice}; its sd is 1"
+_MEAN = "mean drift rate of choice {choice}"
 _DRIFT = parameter("v", -1.0, 7.0, _MEAN, "1/s", typical=(0.5, 4.0), prior=plain_normal(2.0, 2.0, 1.0, 1.0))
+_SD = "standard deviation of the drift rate of choice {choice}"
+_DRIFT_SD = replace(
+    parameter("sv", 0.25, 3.0, _SD, "1/s", typical=(0.5, 1.5), prior=log_normal(1.0, 0.5, slope=0.3, group_sd=0.2)),
+    fixed=1.0,
+)
 
 
 def _elsewhere(n: int) -> dict[str, Counterpart]:
@@ -210,20 +238,26 @@ def _elsewhere(n: int) -> dict[str, Counterpart]:
     }
 
 
-def _simulator(n: int) -> DecisionModel:
+def of_choices(n: int) -> DecisionModel:
+    """The model of n choices."""
     return DecisionModel(
         name="lba" if n == 2 else f"lba{n}",
         title=f"linear ballistic accumulators, {n} choices",
-        parameters=(*for_every_choice(_DRIFT, n), START_RANGE, START_GAP, RACE_NON_DECISION),
+        parameters=(*for_every_choice(n, _DRIFT, _DRIFT_SD, START_RANGE, START_GAP), RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         clock=Clock(tail="late"),
         log_density=log_density,
-        symmetries=Symmetries(shift="t0", scale="B", time_power=1.0, scale_powers={"A": -1.0}, per_choice="v"),
+        symmetries=Symmetries(
+            shift="t0",
+            per_choice=("v", "sv", "A", "B"),
+            time_unit=lambda at: (at["A"] + at["B"]) / at["sv"],
+            reduced={"v": lambda at: at["v"] / at["sv"], "A": lambda at: at["A"] / (at["A"] + at["B"])},
+        ),
         discretisation=EXACT,
         citation="Brown & Heathcote (2008), Cognitive Psychology 57:153",
         counterparts=_elsewhere(n),
     )
 
 
-SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))
+SIMULATORS = tuple(of_choices(n) for n in (2, 3, 4))

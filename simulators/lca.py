@@ -73,8 +73,9 @@ def _elsewhere(n: int) -> dict[str, Counterpart]:
     return {"ssm-simulators": Counterpart(f"lca_no_bias_{n}", same)} if n > 2 else {}
 
 
-def _simulator(n: int) -> DecisionModel:
-    inputs = for_every_choice(_INPUT, n)
+def of_choices(n: int) -> DecisionModel:
+    """The model of n choices."""
+    inputs = for_every_choice(n, _INPUT)
     return DecisionModel(
         name="lca" if n == 2 else f"lca{n}",
         title=f"leaky competing accumulators, {n} choices",
@@ -83,11 +84,11 @@ def _simulator(n: int) -> DecisionModel:
         trial=trial,
         discretisation="mean decision time off by at most 0.1 % in 1e7 trials (tests/simulation/test_lca.py -m slow)",
         symmetries=Symmetries(
-            shift="t0", scale="a", scale_powers={**{p.name: 1.0 for p in inputs}, "g": 2.0, "b": 2.0}, per_choice="v"
+            shift="t0", scale="a", scale_powers={**{p.name: 1.0 for p in inputs}, "g": 2.0, "b": 2.0}, per_choice=("v",)
         ),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550",
         counterparts=_elsewhere(n),
     )
 
 
-SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))
+SIMULATORS = tuple(of_choices(n) for n in (2, 3, 4))

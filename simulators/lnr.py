@@ -12,8 +12,8 @@ from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, p
 from hddm_sbi.simulation.accumulators import race_density
 from hddm_sbi.types import Array
 
-# t_i = exp(m_i + s e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s:
-#   log p(rt, c) = log phi(e_c) - log s - log(rt - t0) + sum_{j != c} log Phi(-e_j)
+# t_i = exp(m_i + s_i e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s_i:
+#   log p(rt, c) = log phi(e_c) - log s_c - log(rt - t0) + sum_{j != c} log Phi(-e_j)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -54,13 +54,13 @@ _race = race_density(_won, _lost, 2)
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run; theta: m0, ..., s, t0."""
+    """Log density and gradient of a run; theta: m0, ..., s0, ..., t0."""
     _race(theta, choice, rt, logp, grad)
 
 
 _LOG_MEAN = "mean of the log finishing time of choice {choice}"
 _M = parameter("m", -3.0, 1.5, _LOG_MEAN, "log s", typical=(-1.5, 0.5), prior=plain_normal(-0.5, 1.0, 0.5, 0.5))
-_LOG_SD = "standard deviation of log finishing times"
+_LOG_SD = "standard deviation of the log finishing time of choice {choice}"
 _S = parameter("s", 0.1, 1.5, _LOG_SD, "1", typical=(0.2, 0.8), prior=log_normal(0.5, 0.6, group_sd=0.3))
 
 
@@ -74,19 +74,25 @@ def _elsewhere(n: int) -> dict[str, Counterpart]:
     }
 
 
-def _simulator(n: int) -> DecisionModel:
+def of_choices(n: int) -> DecisionModel:
+    """The model of n choices."""
     return DecisionModel(
         name="lnr" if n == 2 else f"lnr{n}",
         title=f"lognormal race, {n} choices",
-        parameters=(*for_every_choice(_M, n), _S, RACE_NON_DECISION),
+        parameters=(*for_every_choice(n, _M, _S), RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,
-        symmetries=Symmetries(shift="t0", per_choice="m"),
+        symmetries=Symmetries(
+            shift="t0",
+            per_choice=("m", "s"),
+            time_unit=lambda at: at["m"].exp(),
+            reduced={"s": lambda at: at["s"]},
+        ),
         discretisation=EXACT,
         citation="Heathcote & Love (2012), Frontiers in Psychology 3:292; Rouder et al. (2015), Psychometrika 80:491",
         counterparts=_elsewhere(n),
     )
 
 
-SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))
+SIMULATORS = tuple(of_choices(n) for n in (2, 3, 4))

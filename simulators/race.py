@@ -117,17 +117,18 @@ def _elsewhere(n: int) -> dict[str, Counterpart]:
     return dict.fromkeys(("HSSM", "ssm-simulators") if n == 4 else ("ssm-simulators",), there)
 
 
-def _simulator(n: int) -> DecisionModel:
+def of_choices(n: int) -> DecisionModel:
+    """The model of n choices."""
     return DecisionModel(
         name="race" if n == 2 else f"race{n}",
         title=f"race with linearly collapsing thresholds, {n} choices",
-        parameters=(*for_every_choice(_DRIFT, n), _A, START, NON_DECISION, COLLAPSE_ANGLE),
+        parameters=(*for_every_choice(n, _DRIFT), _A, START, NON_DECISION, COLLAPSE_ANGLE),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         passage=_passage,
         discretisation="none but for paths that touch 0 and the threshold in one step, whose odds are 3e-7",
         symmetries=Symmetries(
-            shift="t0", scale="a", scale_powers={"v": 1.0, "theta": 1.0}, tangents=("theta",), per_choice="v"
+            shift="t0", scale="a", scale_powers={"v": 1.0, "theta": 1.0}, tangents=("theta",), per_choice=("v",)
         ),
         clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
         citation="Usher & McClelland (2001), Psychol. Rev. 108:550, without inhibition; Fengler et al. (2021)",
@@ -135,4 +136,4 @@ def _simulator(n: int) -> DecisionModel:
     )
 
 
-SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))
+SIMULATORS = tuple(of_choices(n) for n in (2, 3, 4))

@@ -13,8 +13,9 @@ from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, p
 from hddm_sbi.simulation.accumulators import between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array
 
-# dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A], response i where x_i first reaches b = A + B, rt = t0 + that time.
-# The distance k to the threshold is uniform on [B, b]. With u = t^-1/2, w = v t^1/2, x = k u - w and y = k u + w:
+# dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A_i], response i where x_i first reaches b_i = A_i + B_i, rt = t0 + that
+# time. Of one of them, the distance k to the threshold is uniform on [B, b]. With u = t^-1/2, w = v t^1/2, x = k u - w
+# and y = k u + w:
 #   g_k(t) = k u³ phi(x)                          density of the time to cover k
 #   S_k(t) = Phi(x) - E_k,   E_k = exp(2 v k) Phi(-y) = phi(x) Phi(-y) / phi(y)
 #   f = 1/A integral g_k dk: see `log_covered`
@@ -87,7 +88,7 @@ _race = race_density(_won, _lost, 3)
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-    """Log density and gradient of a run; theta: v0, ..., A, B, t0."""
+    """Log density and gradient of a run; theta: v0, ..., A0, ..., B0, ..., t0."""
     _race(theta, choice, rt, logp, grad)
 
 
@@ -95,7 +96,7 @@ _DRIFT = parameter(
     "v", 0.1, 8.0, "drift rate of choice {choice}", "1/s", typical=(0.5, 5.0), prior=log_normal(2.0, 0.7, slope=0.5)
 )
 _A = replace(START_RANGE, low=0.05, high=1.5)
-_B = replace(START_GAP, low=0.3, high=3.0, typical=(0.5, 2.0), prior=log_normal(1.0, 0.6))
+_B = replace(START_GAP, high=3.0, typical=(0.5, 2.0), prior=log_normal(1.0, 0.6))
 
 
 def _elsewhere(n: int) -> dict[str, Counterpart]:
@@ -107,19 +108,25 @@ def _elsewhere(n: int) -> dict[str, Counterpart]:
     }
 
 
-def _simulator(n: int) -> DecisionModel:
+def of_choices(n: int) -> DecisionModel:
+    """The model of n choices."""
     return DecisionModel(
         name="rdm" if n == 2 else f"rdm{n}",
         title=f"racing diffusions, {n} choices",
-        parameters=(*for_every_choice(_DRIFT, n), _A, _B, RACE_NON_DECISION),
+        parameters=(*for_every_choice(n, _DRIFT, _A, _B), RACE_NON_DECISION),
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,
-        symmetries=Symmetries(shift="t0", scale="B", scale_powers={"v": 1.0, "A": -1.0}, per_choice="v"),
+        symmetries=Symmetries(
+            shift="t0",
+            per_choice=("v", "A", "B"),
+            time_unit=lambda at: (at["A"] + at["B"]) ** 2,
+            reduced={"v": lambda at: at["v"] * (at["A"] + at["B"]), "A": lambda at: at["A"] / (at["A"] + at["B"])},
+        ),
         discretisation=EXACT,
         citation="Tillman, Van Zandt & Logan (2020), Psychonomic Bulletin & Review 27:911",
         counterparts=_elsewhere(n),
     )
 
 
-SIMULATORS = tuple(_simulator(n) for n in (2, 3, 4))
+SIMULATORS = tuple(of_choices(n) for n in (2, 3, 4))

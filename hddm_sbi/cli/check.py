@@ -30,9 +30,10 @@ def check(model: str) -> None:
     if card.declaration and isinstance(card.scores, HeldOutScores):
         click.echo(card.scores.verdict)
         sys.exit(0 if card.scores.passed else 1)
-    scores = score(path)
+    simulator = catalogue.load_simulator(card.model if model.endswith(".safetensors") else model)
+    scores = score(path, simulator)
     click.echo(json.dumps(asdict(scores), indent=1))
-    passed = verdicts(scores, targets(catalogue.load_simulator(card.model)))
+    passed = verdicts(scores, targets(simulator))
     for name, (value, limit, ok) in passed.items():
         click.echo(f"{'pass' if ok else 'FAIL'}  {name} = {value:.3g} (target: at most {limit:g})")
     sys.exit(0 if all(ok for _, _, ok in passed.values()) else 1)

@@ -179,7 +179,8 @@ def _likelihood(posterior: Any, record: FitRecord, beside: Path) -> Any:
             file = Path(folder) / "likelihood.safetensors"
             file.write_bytes(inside[LIKELIHOOD].to_numpy().astype(np.uint8).tobytes())
             file.with_suffix(".json").write_text(str(inside[LIKELIHOOD].attrs["card"]))
-            return catalogue.load_likelihood(file)
+            simulator = catalogue.load_simulator(record.model) if catalogue.known(record.model) else None
+            return catalogue.load_likelihood(file, simulator=None if record.declaration else simulator)
     if record.likelihood_path:
         paths = [Path(record.likelihood_path), beside / Path(record.likelihood_path).name]
         found = next((path for path in paths if path.is_file()), None)
@@ -189,7 +190,7 @@ def _likelihood(posterior: Any, record: FitRecord, beside: Path) -> Any:
                 "give its path, load_model(fit, likelihood=...)."
             )
         return found
-    if record.declaration or record.model not in catalogue.names() or record.likelihood not in ("neural", "exact"):
+    if record.declaration or not catalogue.known(record.model) or record.likelihood not in ("neural", "exact"):
         raise InputError(
             f"the likelihood of this fit is an object of your own ({record.likelihood}, of {record.model!r}), which no "
             "file holds; give it, load_model(fit, likelihood=...)."

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,23 +30,42 @@ _WEIGHTS = ".safetensors"
 _DEFAULT = "ddm"
 
 
+#: choices of a race for which there are simulators.
+_MOST_CHOICES = 10
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    """The files of `simulators/`, by name."""
+    package = importlib.import_module("hddm_sbi.simulators")
+    files = sorted(file.name for file in pkgutil.iter_modules(package.__path__))
+    return tuple(importlib.import_module(f"{package.__name__}.{file}") for file in files if not file.startswith("_"))
+
+
 @cache
 def _simulators() -> dict[str, DecisionModel]:
-    """Every model in `simulators/`: a file holds one (SIMULATOR), or one for each number of choices (SIMULATORS)."""
-    package = importlib.import_module("hddm_sbi.simulators")
-    found: dict[str, DecisionModel] = {}
-    for file in sorted(pkgutil.iter_modules(package.__path__), key=lambda file: file.name):
-        if file.name.startswith("_"):
-            continue
-        module = importlib.import_module(f"{package.__name__}.{file.name}")
-        several = getattr(module, "SIMULATORS", None) or (module.SIMULATOR,)
-        found |= {simulator.name: simulator for simulator in several}
-    return found
+    """Every model that is listed: a file holds one (SIMULATOR), or one for each number of choices (SIMULATORS)."""
+    several = (getattr(module, "SIMULATORS", None) or (module.SIMULATOR,) for module in _modules())
+    return {simulator.name: simulator for group in several for simulator in group}
+
+
+@cache
+def _of_choices() -> dict[str, DecisionModel]:
+    """The same models with more choices, by name: `lba5`, ..., `lba10`."""
+    modules = [module for module in _modules() if hasattr(module, "SIMULATORS")]
+    numbers = [range(len(module.SIMULATORS[-1].choices) + 1, _MOST_CHOICES + 1) for module in modules]
+    more = [module.of_choices(n) for module, those in zip(modules, numbers, strict=True) for n in those]
+    return {simulator.name: simulator for simulator in more}
 
 
 def names() -> tuple[str, ...]:
-    """Names of the models, in the order of the files of `simulators/`."""
+    """Names of the models that are listed, in the order of the files of `simulators/`."""
     return tuple(_simulators())
+
+
+def known(name: object) -> bool:
+    """Whether there is a model of that name, listed or with more choices than those that are."""
+    return isinstance(name, str) and (name in _simulators() or name in _of_choices())
 
 
 def load_simulator(name: str) -> DecisionModel:
@@ -54,7 +74,7 @@ def load_simulator(name: str) -> DecisionModel:
     Parameters
     ----------
     name
-        Of the model; `hs.models()` lists them.
+        Of the model; `hs.models()` lists them. Those that end in their number of choices go up to 10 (`lba7`).
 
     Raises
     ------
@@ -67,11 +87,11 @@ def load_simulator(name: str) -> DecisionModel:
     >>> hs.load_simulator("ddm").names
     ('v', 'a', 'z', 't0')
     """
-    if not isinstance(name, str) or name not in names():
+    if not known(name):
         raise InputError(
             f"there is no model called {name!r}{did_you_mean(str(name), names())} Models: {', '.join(names())}."
         )
-    return _simulators()[name]
+    return _simulators().get(name) or _of_choices()[name]
 
 
 def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simulator | None = None) -> Likelihood:
@@ -149,7 +169,7 @@ def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihoo
         chosen = ExactLikelihood(model or load_simulator(_DEFAULT))
     elif likelihood == "neural":
         model = model or load_simulator(_DEFAULT)
-        if not model.compiled or model.name not in names():
+        if not model.compiled or not known(model.name):
             raise InputError(
                 f"{model.name!r} is a simulator of your own: its likelihood must be learned first. Train it once, "
                 "likelihood = hs.train_likelihood(simulator), and give likelihood=likelihood."
@@ -185,7 +205,7 @@ def reference(simulator: DecisionModel) -> ExactLikelihood | NumericalLikelihood
 def declaration(simulator: Simulator) -> dict[str, Any]:
     """A simulator of the user's own without its function, as JSON; {} for a model of the package, whose name says all,
     and for one that a file cannot hold."""
-    if simulator.name in names() and load_simulator(simulator.name) is simulator:
+    if known(simulator.name) and load_simulator(simulator.name) is simulator:
         return {}
     try:
         return as_json(simulator)
@@ -195,7 +215,7 @@ def declaration(simulator: Simulator) -> dict[str, Any]:
 
 def weights_of(name: str) -> Path | None:
     """The pretrained weights of a model, or None."""
-    path = PRETRAINED / f"{name}{_WEIGHTS}"
+    path = PRETRAINED / f"{load_simulator(name).family}{_WEIGHTS}"
     return path if path.exists() else None
 
 

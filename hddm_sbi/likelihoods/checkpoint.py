@@ -68,16 +68,19 @@ def _declared(weights: Path, card: Card) -> Simulator:
 
 def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
     """The content of a weights file that is what its card says, of this model."""
-    if card.model != simulator.name or card.parameters != simulator.names:
+    mixture = card.network == "mixture"
+    model, parameters = (simulator.family, simulator.learned) if mixture else (simulator.name, simulator.parameters)
+    names = tuple(p.name for p in parameters)
+    if card.model != model or card.parameters != names:
         raise InputError(
             f"{str(weights)!r} is a likelihood of {card.model!r} ({' '.join(card.parameters)}); expected "
-            f"{simulator.name!r} ({' '.join(simulator.names)})."
+            f"{model!r} ({' '.join(names)})."
         )
-    for name, (low, high) in card.box.items():
-        if not simulator.support[name][0] <= low < high <= simulator.support[name][1]:
+    for p, (low, high) in zip(parameters, card.box.values(), strict=True):
+        if not p.support[0] <= low < high <= p.support[1]:
             raise InputError(
-                f"the card of {str(weights)!r} says a box of {name!r}, [{low:g}, {high:g}], that does not lie inside "
-                f"{simulator.support[name]}, where {simulator.name!r} is defined; restore the card or train again."
+                f"the card of {str(weights)!r} says a box of {p.name!r}, [{low:g}, {high:g}], that does not lie inside "
+                f"{p.support}, where {simulator.name!r} is defined; restore the card or train again."
             )
     size = weights.stat().st_size
     if size < card.bytes:
@@ -117,7 +120,8 @@ def _mixture(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Mixt
     _check_sizes(architecture.weights_at_least(reduction.racing), state)
     network = MixtureNetwork(reduction, architecture)
     network.load_state_dict(state)
-    return MixtureLikelihood(simulator, network, card.box, card)
+    of_all = {name: stem for stem, members in simulator.stems.items() for name in members} if simulator.races else {}
+    return MixtureLikelihood(simulator, network, {n: card.box[of_all.get(n, n)] for n in simulator.names}, card)
 
 
 def _estimator(card: Card, state: dict[str, Tensor], simulator: Simulator) -> SbiLikelihood | SbiDecisionLikelihood:

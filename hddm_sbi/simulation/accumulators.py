@@ -82,10 +82,10 @@ def race_density(won: Callable[..., None], lost: Callable[..., None], n_own: int
 
     @nb.njit(nogil=True, error_model="numpy")
     def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
-        n, t0, first, last = theta.shape[0] - n_own, theta[-1], 0, rt.shape[0]
+        n, t0, first, last = theta.shape[0] // n_own, theta[-1], 0, rt.shape[0]
         while first < last and not rt[first] > t0:
             first += 1
-        room, own, after = np.empty((n_own + 2, last - first)), np.empty(n_own), logp[first:last]
+        room, after = np.empty((n_own + 2, last - first)), logp[first:last]
         t, by = room[0], room[1:]
         for i in range(last):
             logp[i] = -math.inf if i < first else 0.0
@@ -95,16 +95,14 @@ def race_density(won: Callable[..., None], lost: Callable[..., None], n_own: int
             # Sooner, squares would overflow.
             t[i] = max(rt[first + i] - t0, _SOONEST)
         for j in range(n):
-            for k in range(n_own):
-                own[k] = theta[j if k == 0 else n + k - 1]
+            own = theta[j:-1:n]
             if j == choice:
                 won(t, own, after, by)
             else:
                 lost(t, own, after, by)
             for k in range(n_own):
-                row = j if k == 0 else n + k - 1
                 for i in range(last - first):
-                    grad[row, first + i] += by[k, i]
+                    grad[k * n + j, first + i] = by[k, i]
             for i in range(last - first):
                 grad[-1, first + i] -= by[n_own, i]
         for i in range(first, last):

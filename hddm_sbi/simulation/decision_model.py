@@ -41,7 +41,7 @@ class DecisionModel(Simulator):
         one function serves any number of choices.
     accumulator
         Instead of `trial`, where the choices race without touching each other: the finishing time of one of them, a
-        Numba function of its own parameter (called by the stem), then the other parameters in order, then `rng`.
+        Numba function of its own parameters (called by their stems), then the shared ones in order, then `rng`.
     log_density
         Closed form, or None: a Numba function `log_density(theta, choice, rt, logp, grad)` of a run, which is trials of
         one theta (p,) and one choice with ascending rt (n,). It fills logp (n,) and grad (p, n), or longer: at or below
@@ -55,7 +55,7 @@ class DecisionModel(Simulator):
     >>> import hddm_sbi as hs
     >>> lba = hs.load_simulator("lba")
     >>> lba.races, lba.choices, lba.per_choice
-    (True, (0, 1), ('v0', 'v1'))
+    (True, (0, 1), ('v0', 'v1', 'sv0', 'sv1', 'A0', 'A1', 'B0', 'B1'))
     """
 
     outcomes: tuple[Outcome, ...] = rt_and_response(-1, 1)
@@ -73,10 +73,11 @@ class DecisionModel(Simulator):
         if (self.trial is None) == (self.accumulator is None):
             raise InputError(f"{self.name!r} must have either a trial or an accumulator, which make rt and response.")
         if self.races and not self.per_choice:
-            raise InputError(f"{self.name!r} has an accumulator; name the parameter of each in symmetries: per_choice.")
+            raise InputError(
+                f"{self.name!r} has an accumulator; name the parameters of each in symmetries: per_choice."
+            )
         arguments = tuple(inspect.signature(getattr(self._kernel, "py_func", self._kernel)).parameters)
-        stem = (self.symmetries.per_choice,) if self.per_choice else ()
-        expected = (*stem, *self.names[len(self.per_choice) :], "rng")
+        expected = (*self.stems, *self.names[len(self.per_choice) :], "rng")
         if arguments != expected:
             kind = "accumulator" if self.races else "trial"
             raise InputError(f"{kind} of {self.name!r} must take the arguments {expected}; it takes {arguments}.")
@@ -108,16 +109,16 @@ class DecisionModel(Simulator):
         progress: bool = False,
         folder: Path | None = None,
     ) -> Simulated:
-        n, p = len(self.per_choice), len(self.parameters)
-        loop = _races(n, p - n) if self.races else _trials(n, p - n)
+        n, shared = len(self.choices), len(self.parameters) - len(self.per_choice)
+        loop = _races(n, len(self.stems), shared) if self.races else _trials(n if self.stems else 0, shared)
         rt, choice = self._run(loop, self._checked(theta, self.parameters), seed, n_threads)
         # Transposed, so that rt and choice are contiguous.
         return Simulated(np.stack([rt, choice.astype(np.float64)]).T)
 
     def simulate_accumulator(self, theta: Array, seed: int | Sequence[int], n_threads: int = 1) -> Array:
-        """Finishing times (n,) of one accumulator of a race; theta (n, q): its own parameter, then the shared ones."""
-        parameters = (self.parameters[0], *self.parameters[len(self.per_choice) :])
-        return self._run(_races(1, len(parameters) - 1), self._checked(theta, parameters), seed, n_threads)[0]
+        """Finishing times (n,) of one accumulator of a race; theta (n, q): its own parameters, then the shared ones."""
+        loop = _races(1, len(self.stems), len(self.learned) - len(self.stems))
+        return self._run(loop, self._checked(theta, self.learned), seed, n_threads)[0]
 
     def _run(
         self, loop: Callable[..., None], theta: Array, seed: int | Sequence[int], n_threads: int
@@ -177,15 +178,16 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
 
 
 @cache
-def _races(n: int, shared: int) -> Callable[..., None]:
+def _races(n: int, own: int, shared: int) -> Callable[..., None]:
     """Loop over trials of n accumulators: the first finishing time, and whose it is, per row of theta."""
 
-    @_loop(types.FunctionType(_number(*[_number] * (1 + shared), _generator)))
+    @_loop(types.FunctionType(_number(*[_number] * (own + shared), _generator)))
     def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = np.inf, 0
+            others = to_fixed_tuple(theta[i, n * own :], shared)  # type: ignore
             for c in range(n):
-                t = accumulator(theta[i, c], *to_fixed_tuple(theta[i, n:], shared), rng)  # type: ignore[call-arg]
+                t = accumulator(*to_fixed_tuple(theta[i, c : n * own : n], own), *others, rng)
                 if t < rt[i]:
                     rt[i], choice[i] = t, c
 

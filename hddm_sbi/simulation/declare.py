@@ -86,10 +86,11 @@ def as_json(simulator: Simulator) -> dict[str, Any]:
     """A simulator without its function, as JSON. Raises InputError where other parts of it are functions too."""
     symmetries = asdict(simulator.symmetries)
     powers = [simulator.symmetries.time_power, *simulator.symmetries.scale_powers.values()]
-    if simulator.clock.closing or simulator.clock.collapse or any(callable(power) for power in powers):
+    functions = (simulator.clock.closing, simulator.clock.collapse, simulator.symmetries.time_unit)
+    if any(functions) or simulator.symmetries.reduced or any(callable(power) for power in powers):
         raise InputError(
-            f"{simulator.name!r} declares functions of its parameters (closing, collapse, or a power), which a "
-            "file cannot hold."
+            f"{simulator.name!r} declares functions of its parameters (closing, collapse, time_unit, reduced, or a "
+            "power), which a file cannot hold."
         )
     return {
         "name": simulator.name,

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import digits
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -49,7 +50,12 @@ class Symmetries:
         Parameters whose sign does not matter for the decision time once the choice is known. For constant drift and
         bounds, reversing the drift multiplies p(t, choice) by a constant (Girsanov), so p(t | choice) stays the same.
     per_choice
-        Stem of the parameters that every choice has one of (v for v0, v1, ...): permuting the choices permutes them.
+        Stems of the parameters that every choice has one of (v for v0, v1, ...): permuting the choices permutes them.
+    time_unit
+        Instead of `scale`, where no single parameter sets it: the unit u of decision times, a function of the
+        parameters by name (tensors), with p(t; theta) = p(t / u; reduced) / u.
+    reduced
+        What is left of the parameters in that unit: name -> such a function.
 
     Examples
     --------
@@ -66,7 +72,9 @@ class Symmetries:
     negated: tuple[str, ...] = ()
     complemented: tuple[str, ...] = ()
     even_given_choice: tuple[str, ...] = ()
-    per_choice: str | None = None
+    per_choice: tuple[str, ...] = ()
+    time_unit: Callable[[Mapping[str, Any]], Any] | None = None
+    reduced: Mapping[str, Callable[[Mapping[str, Any]], Any]] = field(default_factory=dict)
 
     @property
     def set_apart(self) -> tuple[str, ...]:
@@ -77,7 +85,7 @@ class Symmetries:
     def mentioned(self) -> set[str]:
         """The names of all parameters that have a part in a symmetry, `per_choice` aside."""
         listed = (self.scale_powers, self.tangents, self.negated, self.complemented, self.even_given_choice)
-        return {*self.set_apart, *(name for names in listed for name in names)}
+        return {*self.set_apart, *self.reduced, *(name for names in listed for name in names)}
 
 
 @dataclass(frozen=True)
@@ -173,15 +181,14 @@ class Simulator(ABC):
                 )
         if not self.outcomes:
             raise InputError(f"{self.name!r} must have at least one outcome, such as rt and response; got none.")
-        stem = {str(self.symmetries.per_choice)} if self.races else set()
-        unknown = self.symmetries.mentioned - {*names, *stem}
-        if unknown:
-            raise InputError(f"the symmetries of {self.name!r} name {sorted(unknown)}, which are no parameters.")
         if names[: len(self.per_choice)] != self.per_choice:
             raise InputError(f"the first parameters of {self.name!r} must be {self.per_choice}; got {names}.")
         if self.is_decision_model:
             _check_codes(self.outcomes[1].categories)
         self._check_function()
+        unknown = self.symmetries.mentioned - {*names, *(self.stems if self.races else ())}
+        if unknown:
+            raise InputError(f"the symmetries of {self.name!r} name {sorted(unknown)}, which are no parameters.")
 
     @abstractmethod
     def _check_function(self) -> None:
@@ -248,15 +255,31 @@ class Simulator(ABC):
 
     @property
     def per_choice(self) -> tuple[str, ...]:
-        """The parameters that every choice has one of, in the order of the choices."""
-        stem = self.symmetries.per_choice
-        return () if stem is None else tuple(f"{stem}{choice}" for choice in range(len(self.choices)))
+        """The parameters that every choice has one of, stem by stem, in the order of the choices."""
+        return tuple(name for members in self.stems.values() for name in members)
 
     @property
     def stems(self) -> dict[str, tuple[str, ...]]:
         """Stem -> the parameters that every choice has one of, in the order of the choices: v -> (v0, v1)."""
-        stem = self.symmetries.per_choice
-        return {} if stem is None else {stem: self.per_choice}
+        choices = range(len(self.choices))
+        return {stem: tuple(f"{stem}{choice}" for choice in choices) for stem in self.symmetries.per_choice}
+
+    @property
+    def family(self) -> str:
+        """What its network is called: that of one accumulator serves a race of any number of choices, which its name
+        ends in."""
+        return self.name.rstrip(digits) if self.races else self.name
+
+    @property
+    def learned(self) -> tuple[Parameter, ...]:
+        """Parameters of what a network learns: the model's, or those of one accumulator of a race, called by their
+        stems, then the shared ones."""
+        if not self.races:
+            return self.parameters
+        first = [
+            replace(p, name=stem) for stem, p in zip(self.stems, self.parameters[:: len(self.choices)], strict=False)
+        ]
+        return (*first, *self.parameters[len(self.per_choice) :])
 
     @property
     def box(self) -> dict[str, tuple[float, float]]:
@@ -271,14 +294,16 @@ class Simulator(ABC):
     def in_order(self, theta: Mapping[str, Any], n: int) -> list[Any]:
         """The entries of a theta by name, in the order of `parameters`; what is not said is at its `fixed` value.
 
-        Raises InputError for names that are missing or unknown, and entries that are neither a number nor have one
-        value per trial (n,).
+        A stem stands for the parameters of all accumulators that are not there by their own names. Raises InputError
+        for names that are missing or unknown, and entries that are neither a number nor have one value per trial (n,).
         """
         for name in theta:
-            if name not in self.names:
-                hint = did_you_mean(name, self.names)
+            if name not in self.names and name not in self.stems:
+                hint = did_you_mean(name, (*self.names, *self.stems))
                 raise InputError(f"{self.name!r} has no parameter {name!r}{hint} Parameters: {', '.join(self.names)}.")
-        theta = {p.name: p.fixed for p in self.parameters if p.fixed is not None} | dict(theta)
+        together = {name: theta[stem] for stem, members in self.stems.items() if stem in theta for name in members}
+        own = {name: value for name, value in theta.items() if name not in self.stems}
+        theta = {p.name: p.fixed for p in self.parameters if p.fixed is not None} | together | own
         missing = [name for name in self.names if name not in theta]
         if missing:
             raise InputError(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator
@@ -30,7 +30,7 @@ def simulate_histograms(simulator: Simulator, recipe: Recipe, folder: Path, mach
     reduction = Reduction(simulator)
     symmetries = simulator.symmetries
     at_zero = (symmetries.shift, symmetries.delay)
-    theta = design_widened(learned_parameters(simulator), at_zero, recipe.n_thetas, recipe.seed)
+    theta = design_widened(simulator.learned, at_zero, recipe.n_thetas, recipe.seed)
     n_threads = machine.n_threads
     shards = {
         f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction, learned_parameters
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.training.fit_state import FitState
@@ -44,7 +44,7 @@ def train_network(
     """
     architecture, machine = architecture or Architecture(), machine or Machine()
     folder.mkdir(parents=True, exist_ok=True)
-    learned = {p.name: [p.low, p.high] for p in learned_parameters(simulator)}
+    learned = {p.name: [p.low, p.high] for p in simulator.learned}
     check_recipe(folder, {"learned": learned, **asdict(recipe), **architecture.as_dict()})
     data = simulate_histograms(simulator, recipe, folder, machine)
     return fit_network(new_network(simulator, recipe, architecture), recipe, data, folder, machine, callback)

@@ -57,11 +57,13 @@ class TrainingRequest:
 
     def card(self, network: Network, architecture: Facts, recipe: Facts, validation: tuple[float, ...]) -> Card:
         """A card without scores."""
+        mixture, simulator = network == "mixture", self.simulator
+        box = {p.name: (p.low, p.high) for p in (simulator.learned if mixture else simulator.parameters)}
         return Card(
-            model=self.simulator.name,
+            model=simulator.family if mixture else simulator.name,
             network=network,
-            parameters=self.simulator.names,
-            box=self.simulator.box,
+            parameters=tuple(box),
+            box=box,
             architecture=architecture,
             simulations=self.n_simulations,
             recipe={"seed": self.seed, "prior": {k: str(v) for k, v in (self.prior or {}).items()}, **recipe},

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.likelihoods.scores import AccuracyScores, ReferenceScores, SimulationScores
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation
 from hddm_sbi.training.mixture import architecture_for, recipe_for, train_network
@@ -25,11 +26,11 @@ class Targets:
 
 
 def targets(simulator: Simulator) -> Targets:
-    """The targets of a model, by the number of its parameters without shift, delay and scale."""
-    inputs = len(set(simulator.names) - set(simulator.symmetries.set_apart))
-    if inputs <= 2:
+    """The targets of a model, by the number of inputs of its network; those of a race add up over accumulators."""
+    inputs = len(Reduction(simulator).names)
+    if inputs <= 2 and not simulator.races:
         return Targets(5e-6, 0.002, 0.1, 25_000)
-    return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
+    return Targets(1e-5, 0.003, 0.15, 10_000) if inputs <= 3 else Targets(5e-5, 0.008, 0.15, 10_000)
 
 
 def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
@@ -54,10 +55,10 @@ def train_likelihood_of(
     recipe = recipe or planned
     network = train_network(simulator, recipe, runs, sizes, machine)
     card = checkpoint.Card(
-        model=name,
+        model=simulator.family,
         network="mixture",
-        parameters=simulator.names,
-        box=simulator.box,
+        parameters=tuple(p.name for p in simulator.learned),
+        box={p.name: (p.low, p.high) for p in simulator.learned},
         architecture=sizes.as_dict(),
         simulations=recipe.n_thetas * recipe.n_trials,
         recipe=asdict(recipe),
@@ -67,12 +68,12 @@ def train_likelihood_of(
     )
     weights.parent.mkdir(parents=True, exist_ok=True)
     card = checkpoint.save_weights(network, card, weights)
-    return checkpoint.write_card(weights, replace(card, scores=score(weights), scored_by=f"hddm-sbi check {name}"))
+    scores = score(weights, simulator)
+    return checkpoint.write_card(weights, replace(card, scores=scores, scored_by=f"hddm-sbi check {name}"))
 
 
-def score(weights: Path) -> ReferenceScores | SimulationScores:
-    """Scores of a weights file: against the closed form of its model, or else its equation, or else its simulator."""
-    simulator = catalogue.load_simulator(checkpoint.read_card(weights).model)
+def score(weights: Path, simulator: DecisionModel) -> ReferenceScores | SimulationScores:
+    """Scores of a model's weights file: against its closed form, or else its equation, or else its simulator."""
     likelihood = checkpoint.load_likelihood(weights, simulator)
     n_trials = targets(simulator).trials_per_set
     reference = catalogue.reference(simulator)

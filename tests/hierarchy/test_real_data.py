@@ -7,7 +7,6 @@ below 1e-4 for all numbers here together.
 from pathlib import Path
 
 import arviz as az
-import numba as nb
 import numpy as np
 import pandas as pd
 import pytest
@@ -130,17 +129,7 @@ def test_rr98_full_diffusion_optima(published: Path):
 
 
 def test_rr98_lba_optima(published: Path):
-    """rtdists' stored optima that converged; its LBA has a starting range per accumulator and drifts of sd sv, so the
-    density and the survival function of single accumulators are compared, with space in units of sv."""
-    from hddm_sbi.simulators.lba import _lost, _won
-
-    @nb.njit
-    def log_race(t, won, lost):
-        log_p, by = np.zeros(1), np.empty((4, 1))
-        _won(np.array([t]), won, log_p, by)
-        _lost(np.array([t]), lost, log_p, by)
-        return log_p[0]
-
+    """rtdists' stored optima that converged, with a starting range of each accumulator and drifts of sd sv."""
     trials = pd.read_csv(published / "rr98.csv")
     trials = trials[~trials["outlier"]]
     bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=False).to_numpy()
@@ -149,13 +138,12 @@ def test_rr98_lba_optima(published: Path):
     for row in stored[stored["convergence"] == 0].itertuples():
         rows = ((trials["id"] == row.id) & (trials["instruction"] == row.instruction)).to_numpy()
         drift = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5])[bins[rows]]
-        light = (trials["response"][rows] == "light").to_numpy()
-        threshold, starts = max(row.a_1, row.a_2) + row.b, (row.a_1, row.a_2)
-        total = 0.0
-        for t, v, chosen in zip(trials["rt"][rows] - row.t0, drift, light.astype(int), strict=True):
-            own = [np.array([(v, 1 - v)[i], starts[i], threshold - starts[i]]) / row.sv for i in (chosen, 1 - chosen)]
-            total -= log_race(t, *own)
-        assert total == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
+        light = (trials["response"][rows] == "light").to_numpy().astype(int)
+        threshold = max(row.a_1, row.a_2) + row.b
+        theta = {"v0": drift, "v1": 1 - drift, "sv": row.sv, "A0": row.a_1, "A1": row.a_2, "t0": row.t0}
+        theta |= {"B0": threshold - row.a_1, "B1": threshold - row.a_2}
+        log_p = hs.load_likelihood("lba", "exact").log_prob(trials["rt"][rows], light, theta)
+        assert -float(log_p.sum()) == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
 
 
 def test_roitman_constant_and_collapsing_bounds(published: Path):

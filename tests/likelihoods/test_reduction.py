@@ -10,25 +10,29 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator
 from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.simulation import Symmetries
 
-LBA3, RDM = load_simulator("lba3"), load_simulator("rdm")
+LBA3 = load_simulator("lba3")
 
 
-def test_an_accumulator_sees_only_itself():
-    theta = torch.tensor([[1.0, 2.0, 3.0, 0.5, 2.0, 0.3]], dtype=torch.float64)
+def test_an_accumulator_sees_only_itself_in_its_own_unit_of_time():
     reduction = Reduction(LBA3)
+    by_name = {"v0": 1.0, "v1": 2.0, "v2": 3.0, "sv": 1.0, "sv2": 2.0, "A": 0.5, "B": 1.5, "B1": 2.0, "t0": 0.3}
+    theta = torch.from_numpy(LBA3.theta_matrix(by_name, 1))
     assert reduction.names == ["v", "A"]
-    assert reduction.views(theta).tolist() == [[[1.0, 0.25], [2.0, 0.25], [3.0, 0.25]]]
+    assert reduction.views(theta).tolist() == [[[1.0, 0.25], [2.0, 0.2], [1.5, 0.25]]]
     assert reduction.shift(theta).tolist() == [0.3]
-    assert float(reduction.log_time_scale(theta)) == pytest.approx(np.log(2.0), rel=1e-15)
-    one = torch.tensor([[3.0, 0.5, 2.0, 0.3]], dtype=torch.float64)
-    assert reduction.by_choice(reduction.reduce(one)).tolist() == [[[3.0, 0.25]]]
-    assert reduction.log_time_scale(one) == reduction.log_time_scale(theta)
+    assert reduction.log_time_scales(theta)[0].tolist() == pytest.approx(np.log([2.0, 2.5, 1.0]), abs=1e-15)
+    one = torch.tensor([[3.0, 2.0, 0.5, 1.5, 0.3]], dtype=torch.float64)
+    assert reduction.by_choice(reduction.reduce(one)).tolist() == [[[1.5, 0.25]]]
+    assert float(reduction.log_time_scale(one)) == 0.0
 
 
 def test_power_of_the_scale():
-    theta = torch.tensor([[1.0, 4.0, 0.5, 2.0, 0.3]], dtype=torch.float64)
-    assert Reduction(RDM).views(theta).tolist() == [[[2.0, 0.25], [8.0, 0.25]]]
+    theta = torch.tensor([[1.5, 2.0, 0.3, 0.25]], dtype=torch.float64)
+    reduction = Reduction(load_simulator("ddm"))
+    assert reduction.reduce(theta).tolist() == [[3.0, 0.3]]
+    assert reduction.log_time_scales(theta)[0].tolist() == pytest.approx([np.log(4.0)] * 2)
 
 
 def test_power_that_is_a_function_of_another_parameter():
@@ -98,6 +102,6 @@ def test_unlike_choices_are_refused():
         Reduction(
             dataclasses.replace(
                 load_simulator("ddm"),
-                symmetries=dataclasses.replace(RDM.symmetries, per_choice=None, scale=None, scale_powers={}),
+                symmetries=Symmetries(shift="t0"),
             )
         )

@@ -59,14 +59,15 @@ class _Block(NamedTuple):
     d: Array
     s: Array
     clock: Array
-    #: z, dz/dy, d log(dz/dy)/dy
+    #: z, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt)
     z: Array
     stretch: Array
     bend: Array
+    log_slope: Array
     #: log p, and the weight of its gradient
     logp: Array
     weight: Array
-    #: gradients by z, d and clock
+    #: gradients by z or y, d and clock
     slope: Array
     by_d: Array
     by_clock: Array
@@ -87,9 +88,9 @@ class _Shares(NamedTuple):
 def _room(n: int) -> _Block:
     """Room for a block of n trials, their weights 1."""
     # One piece of memory: to compile an allocation takes 30 ms.
-    x = np.empty((17, n))
-    x[9] = 1.0
-    return _Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12:15], x[15], x[16])
+    x = np.empty((18, n))
+    x[10] = 1.0
+    return _Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13:16], x[16], x[17])
 
 
 @inner(fastmath=FAST, forceinline=True)
@@ -185,14 +186,12 @@ def exp_minus(log_sd: float) -> float:
 
 @inner(fastmath=FAST, forceinline=True)
 def _by_time(block: _Block, n: int) -> None:
-    """Gradients by d and clock, from that by z, which is left as that by y, and minus s, in `slope`."""
+    """Gradients by d and clock, from that by y in `slope`."""
     d, clock, slope, weight = block.d, block.clock, block.slope, block.weight
-    stretch, bend, by_d, by_clock = block.stretch, block.bend, block.by_d, block.by_clock
+    by_d, by_clock = block.by_d, block.by_clock
     for i in range(n):
-        r = clock[0, i]
+        r, by_y = clock[0, i], slope[i]
         left = 1.0 - r * d[i]
-        by_y = slope[i] * stretch[i] + weight[i] * bend[i]
-        slope[i] = by_y
         by_d[i] = (by_y - weight[i]) / (d[i] * left) + 2.0 * weight[i] * r / left
         by_clock[0, i] = (by_y + weight[i]) * d[i] / left
         by_clock[1, i] = by_clock[2, i] = 0.0
@@ -210,18 +209,18 @@ def _any_positive(x: Array, n: int) -> bool:
 
 @inner(fastmath=FAST, forceinline=True)
 def _coordinate(block: _Block, n: int, tail: int) -> None:
-    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt), with which log p begins."""
-    d, s, clock, z, stretch, bend, logp = block.d, block.s, block.clock, block.z, block.stretch, block.bend, block.logp
+    """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt)."""
+    d, s, clock, z, stretch, bend, log_slope = block[:7]
     for i in range(n):
         log_d = log_positive(d[i])
-        z[i], stretch[i], bend[i], logp[i] = log_d - s[i], 1.0, 0.0, -log_d
+        z[i], stretch[i], bend[i], log_slope[i] = log_d - s[i], 1.0, 0.0, -log_d
     if _any_positive(clock[0], n):
         for i in range(n):
             log_left = log_positive(1.0 - clock[0, i] * d[i])
             z[i] -= log_left
-            logp[i] -= log_left
+            log_slope[i] -= log_left
     if _any_positive(clock[1], n):
-        add_collapse(d, clock[1], clock[2], n, z, logp)
+        add_collapse(d, clock[1], clock[2], n, z, log_slope)
     if tail != 0:
         for i in range(n):
             y = tail * z[i]
@@ -233,7 +232,7 @@ def _coordinate(block: _Block, n: int, tail: int) -> None:
             stretch[i] = 1.0 - rise * (1.0 - 1.0 / root)
             change = -rise * (1.0 - rise) * (1.0 - 1.0 / root) - rise * rise / (root * root * root)
             bend[i] = tail * change / stretch[i]
-            logp[i] += log_positive(stretch[i])
+            log_slope[i] += log_positive(stretch[i])
 
 
 @inner(forceinline=True)
@@ -257,19 +256,47 @@ def with_density(run: int, c: int, cells: Cells, lapse: Lapse, trials: Trials, t
     return first, last
 
 
+@inner(fastmath=FAST, forceinline=True)
+def _add_choice(
+    block: _Block, n: int, won: bool, mixture: Components, per_sd: Array, shares: _Shares, rate: Array
+) -> None:
+    """Add log f or log S of one choice to logp; keeps dz/dy, and d log(dz/dy)/dy of the one that won, in `rate`."""
+    stretch, bend, log_slope, logp, now, change = *block[4:7], block.logp, rate[0], rate[1]
+    for i in range(n):
+        now[i], change[i] = stretch[i], bend[i] if won else 0.0
+        logp[i] += log_slope[i] if won else 0.0
+    if won:
+        _density(block, n, mixture, per_sd, shares.e, shares.q)
+    else:
+        _survival(block, n, mixture, per_sd, shares)
+    block.slope[:n] = 0.0
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _to_log_time(block: _Block, n: int, rate: Array, by_y: Array) -> float:
+    """Add the gradient by y to by_y, and return its sum, from that by z in `slope`, which is left as 0."""
+    slope, weight, now, change, total = block.slope, block.weight, rate[0], rate[1], 0.0
+    for i in range(n):
+        by_own = slope[i] * now[i] + weight[i] * change[i]
+        by_y[i] += by_own
+        total += by_own
+        slope[i] = 0.0
+    return total
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_cells(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
 ) -> None:
     """The way over cells, one after the other, each with a mixture for all its trials of a choice."""
-    n_choices, n_components = (len(trials.starts) - 1) // len(cells.s), mixtures.shape[2]
+    n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
     shape = (n_choices, n_components, _BLOCK)
-    e, q, h = np.empty(shape), np.empty(shape), np.empty(shape)
+    e, q, h, rate = np.empty(shape), np.empty(shape), np.empty(shape), np.empty((n_choices, 2, _BLOCK))
     per_sd, block = np.empty((n_choices, n_components)), _room(e.shape[2])
     # Fields of records are read once: in a loop, Numba would count a reference at every turn.
     (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
     (racing, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
-    d, scale, clocks = block.d, block.s, block.clock
+    d, scale, clocks, logp, by_y = block.d, block.s, block.clock, block.logp, np.empty(_BLOCK)
     for row in range(len(cell)):
         c, winner = cell[row], choice[row]
         above, last = with_density(c * n_choices + winner, c, cells, lapse, trials, to)
@@ -281,28 +308,25 @@ def mixture_cells(
             for k in range(n_components):
                 per_sd[j, k] = exp_minus(own.log_sd[k])
         for i in range(min(last - above, _BLOCK)):
-            scale[i] = s[c]
             clocks[0, i], clocks[1, i], clocks[2, i] = clock[c, 0], clock[c, 1], clock[c, 2]
         for first in range(above, last, _BLOCK):
             n = min(_BLOCK, last - first)
             for i in range(n):
-                d[i] = rt[first + i] - t0[c]
-            _coordinate(block, n, tail)
+                d[i], logp[i], by_y[i] = rt[first + i] - t0[c], 0.0, 0.0
             for j in choices:
                 own, _ = of_row(mixtures, g, row - winner + j)
-                if j == winner:
-                    _density(block, n, own, per_sd[j], e[j], q[j])
-                else:
-                    _survival(block, n, own, per_sd[j], _Shares(e[j], q[j], h[j]))
-            value, by_lapse = mix_lapse(lapse, block.logp, block.weight, n)
+                scale[:n] = s[c * n_choices + j if racing else c]
+                _coordinate(block, n, tail)
+                _add_choice(block, n, j == winner, own, per_sd[j], _Shares(e[j], q[j], h[j]), rate[j])
+            value, by_lapse = mix_lapse(lapse, logp, block.weight, n)
             total[c] += value
             g_lapse[c] += by_lapse
-            block.slope[:n] = 0.0
             for j in choices:
                 _, to_own = of_row(mixtures, g, row - winner + j)
                 _accumulate(block, n, j == winner, per_sd[j], _Shares(e[j], q[j], h[j]), to_own)
+                g_s[c * n_choices + j if racing else c] -= _to_log_time(block, n, rate[j], by_y)
+            block.slope[:n] = by_y[:n]
             _by_time(block, n)
-            g_s[c] -= total_of(block.slope, n)
             g_t0[c] -= total_of(block.by_d, n)
             for part in range(3):
                 g_clock[c, part] += total_of(block.by_clock[part], n)
@@ -317,12 +341,13 @@ def _side_by_side(
     """The first trial of every row, then the second, and so on: mixtures (k, at least rows)."""
     (cell, choice), (n_components, width), (starts, rt) = rows, mixture.log_w.shape, trials
     (s, t0, clock, _), (total, (g_s, g_t0, g_clock, _), g_lapse) = cells, to
-    n, n_choices, most = len(cell), (len(starts) - 1) // len(s), 0
+    n, n_choices, most = len(cell), (len(starts) - 1) // len(t0), 0
     e, q, per_sd = np.empty((n_components, width)), np.empty((n_components, width)), np.empty((n_components, width))
     first, last, inside = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.bool_)
     block = _room(width)
     d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
-    slope, by_d, by_clock = block.slope, block.by_d, block.by_clock
+    (_, _, _, _, stretch, bend, log_slope), slope = block[:7], block.slope
+    by_d, by_clock = block.by_d, block.by_clock
     for k in range(n_components):
         for i in range(n):
             per_sd[k, i] = exp_minus(log_sd[k, i])
@@ -345,6 +370,8 @@ def _side_by_side(
                     total[c] += value
                     g_lapse[c] += by_lapse
         _coordinate(block, n, law.tail)
+        for i in range(n):
+            logp[i] = log_slope[i]
         _density(block, n, mixture, per_sd, e, q)
         if lapse.probability > 0.0:
             relative_to_lapse(lapse, logp, weight, n)
@@ -361,6 +388,8 @@ def _side_by_side(
                 weight[i] = 1.0
             slope[i] = 0.0
         _accumulate_each(block, n, per_sd, e, q, g)
+        for i in range(n):
+            slope[i] = slope[i] * stretch[i] + weight[i] * bend[i]
         _by_time(block, n)
         for i in range(n):
             c = cell[i]

@@ -46,7 +46,7 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
             score_weights=score_weights,
             score_sizes=score_sizes,
             scale=list(network.architecture.scale),
-            s=reduction.log_time_scale(theta),
+            s=reduction.log_time_scales(theta).reshape(-1) if reduction.racing else reduction.log_time_scale(theta),
             t0=reduction.shift(theta),
             clock=reduction.clock(theta),
             delay=reduction.delay(theta),

@@ -150,17 +150,19 @@ class MixtureNetwork(nn.Module):
     def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """log p(rt, choice) per row: rt, choice (n,), theta (n, p), mixture of those rows (n, n_choices, k) -> (n,)."""
         y, log_slope, inside = self._log_time(rt, theta)
-        chosen = mixture.take(torch.arange(len(rt)), choice)
+        rows = torch.arange(len(rt))
+        chosen = mixture.take(rows, choice)
         if self.reduction.delayed:
             delay = self.reduction.delay(theta).clamp(min=SHORTEST)
             before, _, began = self._log_time(rt - delay, theta)
-            log_p = chosen.log_between(torch.where(began, before, _NEVER), y) - torch.log(delay)
+            before = torch.where(began, before[rows, choice], _NEVER)
+            log_p = chosen.log_between(before, y[rows, choice]) - torch.log(delay)
             return torch.where(inside, log_p, -torch.inf)
         z, log_stretch = self.reduction.times.coordinate(y)
-        log_p = chosen.log_prob(z) + log_stretch + log_slope
+        log_p = chosen.log_prob(z[rows, choice]) + log_stretch[rows, choice] + log_slope
         if self.reduction.racing:
-            survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
-            log_p = log_p + survival.sum(-1) - survival[torch.arange(len(rt)), choice]
+            survival = mixture.log_survival(z)
+            log_p = log_p + survival.sum(-1) - survival[rows, choice]
         return torch.where(inside, log_p, -torch.inf)
 
     def log_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
@@ -171,8 +173,7 @@ class MixtureNetwork(nn.Module):
         if self.reduction.delayed:
             return torch.log(self._delayed_survival(t, theta, mixture).sum(-1)).clamp(max=0.0)
         y, _, inside = self._log_time(t, theta)
-        z, _ = self.reduction.times.coordinate(y)
-        survival = mixture.log_survival(z.unsqueeze(-1).expand(-1, self.reduction.n_choices))
+        survival = mixture.log_survival(self.reduction.times.coordinate(y)[0])
         total = (survival.sum(-1) if self.reduction.racing else torch.logsumexp(survival, -1)).clamp(max=0.0)
         return torch.where(inside, total, torch.where(t > self.reduction.shift(theta), -torch.inf, 0.0))
 
@@ -185,7 +186,7 @@ class MixtureNetwork(nn.Module):
         y, _, inside = self._log_time(t, theta)
         z, _ = self.reduction.times.coordinate(y)
         outside = torch.where(t > self.reduction.shift(theta), probability, 0.0)
-        return torch.where(inside, mixture.take(rows, choice).cdf(z), outside).clamp(0.0, 1.0)
+        return torch.where(inside, mixture.take(rows, choice).cdf(z[rows, choice]), outside).clamp(0.0, 1.0)
 
     def _delayed_survival(self, t: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
         """P(choice, rt > t) under a uniform delay, (n, n_choices): the mean of P(choice, T > d) over d in [d - D, d].
@@ -214,27 +215,30 @@ class MixtureNetwork(nn.Module):
             component = torch.multinomial(weight.reshape(-1, k), 1, generator=generator).reshape(n, choices)
             picked = mixture.take(torch.arange(n)[:, None], torch.arange(choices), component)
             normal = torch.randn(n, choices, generator=generator, dtype=theta.dtype)
-            z, choice = (picked.mean + picked.log_sd.exp() * normal).min(-1)
+            z = picked.mean + picked.log_sd.exp() * normal
+            decision, choice = self.reduction.time(self.reduction.times.log_time_at(z), theta).min(-1)
         else:
             flat = torch.multinomial(weight.reshape(n, -1), 1, generator=generator)[:, 0]
             choice = flat // k
             picked = mixture.take(torch.arange(n), choice, flat % k)
             z = picked.mean + picked.log_sd.exp() * torch.randn(n, generator=generator, dtype=theta.dtype)
-        decision = self.reduction.time(self.reduction.times.log_time_at(z), theta)
+            y = self.reduction.times.log_time_at(z).unsqueeze(-1).expand(-1, choices)
+            decision = self.reduction.time(y, theta)[:, 0]
         delay = self.reduction.delay(theta)
         if self.reduction.delayed:
             delay = delay * torch.rand(n, generator=generator, dtype=theta.dtype)
         return decision + delay + self.reduction.shift(theta), choice
 
     def _log_time(self, t: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log reduced time y of t, log dy/dt, and where t lies between the shift and the end of all decisions."""
+        """Log reduced time y of t as each choice sees it (n, n_choices), log dy/dt, and where t lies between the shift
+        and the end of all decisions (n,)."""
         d = t - self.reduction.shift(theta)
         closing = self.reduction.clock(theta)[:, 0]
         inside = (d > 0) & (d * closing < 1.0)
         # The untaken branch must stay finite, or its gradient would be nan.
         d = torch.where(inside, d, torch.where(closing > 0, 1e-3, 1.0)).clamp(max=_FOREVER)
-        y, log_slope = self.reduction.log_time(d.unsqueeze(-1), theta)
-        return y[:, 0], log_slope[:, 0], inside
+        y, log_slope = self.reduction.log_time(d.unsqueeze(-1), theta, self.reduction.log_time_scales(theta))
+        return y, log_slope[:, 0], inside
 
 
 def _log_between(low: Tensor, high: Tensor) -> Tensor:

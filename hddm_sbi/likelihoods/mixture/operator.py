@@ -234,13 +234,15 @@ def _cells(
     n_cells, n_choices = views.shape[:2]
     density, score = perceptron(density_weights, density_sizes), perceptron(score_weights, score_sizes)
     net, lapses = _Networks(density, score, (scale[0], scale[1], scale[2])), lapse_law(lapse, lapse_density)
-    laws, memory = Law(law[0] == 1, law[1]), _memory(net, n_choices)
+    laws, memory, scales = Law(law[0] == 1, law[1]), _memory(net, n_choices), len(s) // n_cells
     for start in range(0, n_cells, BLOCK):
         stop = min(start + BLOCK, n_cells)
         at = slice(start, stop)
         x = _Features(views[at], density_x[at], score_x[at])
         g_x = _Features(g_views[at], g_density_x[at], g_score_x[at])
-        cells, g_cells = Cells(s[at], t0[at], clock[at], delay[at]), Cells(g_s[at], g_t0[at], g_clock[at], g_delay[at])
+        each = slice(start * scales, stop * scales)
+        cells = Cells(s[each], t0[at], clock[at], delay[at])
+        g_cells = Cells(g_s[each], g_t0[at], g_clock[at], g_delay[at])
         trials = Trials(starts[start * n_choices : stop * n_choices + 1], rt)
         to = Totals(total[at], g_cells, g_lapse[at])
         if not laws.racing:
@@ -290,8 +292,9 @@ def _forward(
 
     views (n, choices, r), and their features of the density and of the score, (n, choices, 2 r). Weights: of every
     layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
-    s, t0, delay (n,), clock (n, 3). law: 1 where choices race, and the tail, as in `Law`. way: "cells", "delayed" where
-    a delay follows, or "rows", which is faster where cells have few trials and choices do not race.
+    s, t0, delay (n,), clock (n, 3); in a race, s (n * n_choices,). law: 1 where choices race, and the tail, as in
+    `Law`. way: "cells", "delayed" where a delay follows, or "rows", which is faster where cells have few trials and
+    choices do not race.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
     networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)
@@ -312,7 +315,8 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     *by_choice, g_s, g_t0, g_clock, g_delay, g_lapse = ctx.saved_tensors
     wide = upstream.unsqueeze(-1)
     inputs = [wide.unsqueeze(-1) * g for g in by_choice]
-    by_cell = upstream * g_s, upstream * g_t0, wide * g_clock, upstream * g_delay
+    by_s = (wide * g_s.reshape(len(upstream), -1)).reshape(-1)
+    by_cell = by_s, upstream * g_t0, wide * g_clock, upstream * g_delay
     by_lapse = (upstream * g_lapse).sum()
     return *inputs, *[None] * 5, *by_cell, None, by_lapse, *[None] * 4
 

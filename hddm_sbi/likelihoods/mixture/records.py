@@ -24,6 +24,8 @@ class Law(NamedTuple):
 class Cells(NamedTuple):
     """Log time scale and non-decision time of every cell (n,), its clock (n, 3), and the width of its delay (n,).
 
+    Where choices race, each has a log time scale: s is (n * n_choices,), cell by cell.
+
     The clock is one over the time at which decisions end, or 0, and rate and power of the collapse.
     """
 

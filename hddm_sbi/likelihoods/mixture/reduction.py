@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -23,16 +22,7 @@ def reducible(simulator: Simulator) -> bool:
     """Whether symmetries reduce it to a mixture network: two choices that mirror each other, or ones that permute."""
     symmetries = simulator.symmetries
     mirrored = len(simulator.choices) == 2 and bool(symmetries.negated or symmetries.complemented)
-    return simulator.is_decision_model and (mirrored or symmetries.per_choice is not None)
-
-
-def learned_parameters(simulator: Simulator) -> tuple[Parameter, ...]:
-    """Parameters of what the network learns: the model's, or those of one accumulator of a race (its own, called by the
-    stem, then the shared ones)."""
-    if not simulator.races:
-        return simulator.parameters
-    own = replace(simulator.parameters[0], name=str(simulator.symmetries.per_choice))
-    return (own, *simulator.parameters[len(simulator.per_choice) :])
+    return simulator.is_decision_model and (mirrored or bool(symmetries.per_choice))
 
 
 class Reduction:
@@ -41,7 +31,8 @@ class Reduction:
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
     parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). A view is the reduced
     parameters as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter
-    of its own, that one comes first and the others follow in descending order; an independent accumulator sees its own.
+    of its own, that one comes first and the others follow in descending order; an independent accumulator sees its own,
+    in its own unit of time. A model may instead declare reduced parameters and unit as functions.
 
     times: the map of decision times, by the model's clock.
     """
@@ -64,13 +55,20 @@ class Reduction:
         self.delayed = symmetries.delay is not None
         self.n_choices = len(simulator.choices)
         # Counted from the end, where the shared parameters stand in theta and in that of a single accumulator alike.
-        learned = learned_parameters(simulator)
+        learned = simulator.learned
         self._columns = {p.name: column - len(learned) for column, p in enumerate(learned)}
         self._per_choice = () if self.racing else simulator.per_choice
-        self.parameters = [p for p in learned if p.name not in symmetries.set_apart]
+        self._n_own = len(simulator.stems)
+        kept = symmetries.reduced or {p.name for p in learned} - set(symmetries.set_apart)
+        self.parameters = [p for p in learned if p.name in kept]
         self.names = [p.name for p in self.parameters]
-        scale = next((p for p in learned if p.name == symmetries.scale), None)
-        self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
+        if symmetries.reduced:
+            corners = self.reduce(torch.tensor(list(itertools.product(*((p.low, p.high) for p in learned)))).double())
+            ends = zip(corners.amin(0).tolist(), corners.amax(0).tolist(), strict=True)
+            self._range = dict(zip(self.names, ends, strict=True))
+        else:
+            scale = next((p for p in learned if p.name == symmetries.scale), None)
+            self._range = {p.name: self._reduced_range(p, scale) for p in self.parameters}
 
     def _reduced_range(self, parameter: Parameter, scale: Parameter | None) -> tuple[float, float]:
         if scale is None:
@@ -101,33 +99,51 @@ class Reduction:
         """The clock of every row of theta, (n, 3): see `TimeMap.clock`."""
         return self.times.clock(self._by_name(theta), torch.zeros_like(theta[:, 0]))
 
-    def log_time(self, decision: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """Log reduced time y of decision times (n, m), by the clock of every row of theta (n, p), and log dy/dt."""
-        return self.times.log_time(decision, self.log_time_scale(theta), self.clock(theta))
+    def log_time(self, decision: Tensor, theta: Tensor, log_scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Log reduced time y of decision times (n, m), by the clock of every row of theta (n, p), and log dy/dt.
+
+        log_scale: (n, m), as by `log_time_scales`; by default that of every row.
+        """
+        log_scale = self.log_time_scale(theta).unsqueeze(-1) if log_scale is None else log_scale
+        return self.times.log_time(decision, log_scale, self.clock(theta))
 
     def time(self, y: Tensor, theta: Tensor) -> Tensor:
-        """The decision time whose log reduced time is y, of every row: y (n,), theta (n, p) -> (n,)."""
-        return self.times.time(y, self.log_time_scale(theta), self.clock(theta))
+        """The decision time whose log reduced time is y, as every choice sees it: y (n, n_choices), theta (n, p)."""
+        return self.times.time(y, self.log_time_scales(theta), self.clock(theta))
 
     def log_time_scale(self, theta: Tensor) -> Tensor:
-        """Log of the factor by which reduced time is stretched, (n,): q log b."""
-        power = _at(self.symmetries.time_power, self._by_name(theta))
+        """Log of the factor by which reduced time of what is learned is stretched, (..., p) -> (...): q log b."""
+        by_name = self._by_name(theta)
+        if self.symmetries.time_unit is not None:
+            return torch.log(self.symmetries.time_unit(by_name))
+        power = _at(self.symmetries.time_power, by_name)
         return torch.as_tensor(power * torch.log(self._column(theta, self.symmetries.scale, 1.0)))
+
+    def log_time_scales(self, theta: Tensor) -> Tensor:
+        """The same as each choice sees it, (n, p) -> (n, n_choices)."""
+        if self.racing:
+            return self.log_time_scale(self._accumulators(theta))
+        return self.log_time_scale(theta).unsqueeze(-1).expand(-1, self.n_choices)
 
     def views(self, theta: Tensor) -> Tensor:
         """Reduced parameters as each choice sees them, (n, p) -> (n, n_choices, r)."""
-        if not self.racing:
-            return self.by_choice(self.reduce(theta))
-        shared = theta[:, self.n_choices :]
-        return torch.stack([self.reduce(torch.cat([theta[:, c, None], shared], 1)) for c in range(self.n_choices)], 1)
+        return self.reduce(self._accumulators(theta)) if self.racing else self.by_choice(self.reduce(theta))
 
     def reduce(self, theta: Tensor) -> Tensor:
-        """Reduced parameters of what is learned, in the order of `names`: (n, p) -> (n, r)."""
-        scale = self._column(theta, self.symmetries.scale, 1.0)
+        """Reduced parameters of what is learned, in the order of `names`: (..., p) -> (..., r)."""
         by_name, tangents = self._by_name(theta), self.symmetries.tangents
+        if self.symmetries.reduced:
+            return torch.stack([self.symmetries.reduced[name](by_name) for name in self.names], -1)
+        scale = self._column(theta, self.symmetries.scale, 1.0)
         powers = {name: _at(power, by_name) for name, power in self.symmetries.scale_powers.items()}
         entering = [torch.tan(by_name[n]) if n in tangents else by_name[n] for n in self.names]
         return torch.stack([x * scale ** powers.get(n, 0.0) for n, x in zip(self.names, entering, strict=True)], -1)
+
+    def _accumulators(self, theta: Tensor) -> Tensor:
+        """The parameters of each accumulator of a race, its own and the shared ones: (n, p) -> (n, n_choices, q)."""
+        n_own = self._n_own * self.n_choices
+        own = theta[:, :n_own].unflatten(1, (self._n_own, self.n_choices)).transpose(1, 2)
+        return torch.cat([own, theta[:, None, n_own:].expand(-1, self.n_choices, -1)], -1)
 
     def by_choice(self, reduced: Tensor) -> Tensor:
         """Reduced parameters (n, r) -> the views of what is learned, (n, n_choices, r); (n, 1, r) of an accumulator."""
@@ -195,11 +211,11 @@ class Reduction:
         return parameter.high > last - _NEAR * (last - first)
 
     def _by_name(self, theta: Tensor) -> dict[str, Tensor]:
-        """The columns of theta; where choices race, of the shared parameters."""
-        return {name: theta[:, column] for name, column in self._columns.items()}
+        """The columns of theta (..., p); where choices race, of an accumulator, or of the shared parameters."""
+        return {name: theta[..., column] for name, column in self._columns.items()}
 
     def _column(self, theta: Tensor, name: str | None, default: float) -> Tensor:
-        return torch.full_like(theta[:, 0], default) if name is None else theta[:, self._columns[name]]
+        return torch.full_like(theta[..., 0], default) if name is None else theta[..., self._columns[name]]
 
 
 def _at(power: Power, by_name: dict[str, Tensor]) -> float | Tensor:

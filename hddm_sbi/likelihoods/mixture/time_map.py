@@ -39,10 +39,10 @@ class TimeMap:
         return torch.stack([closing, rate, power], -1)
 
     def log_time(self, decision: Tensor, log_scale: Tensor, clock: Tensor) -> tuple[Tensor, Tensor]:
-        """y of decision times (n, m) before all decisions end, and log dy/dt; log_scale (n,), clock (n, 3)."""
+        """y of decision times (n, m) before all decisions end, and log dy/dt; log_scale (n, m or 1), clock (n, 3)."""
         closing, rate, power = clock.unsqueeze(1).unbind(-1)
         left = 1.0 - decision * closing
-        y = torch.log(decision / left) - log_scale.unsqueeze(-1)
+        y = torch.log(decision / left) - log_scale
         log_slope = -torch.log(decision * left)
         if self._collapse is None:
             return y, log_slope
@@ -50,8 +50,8 @@ class TimeMap:
         return y + later, log_slope + log_stretch
 
     def time(self, y: Tensor, log_scale: Tensor, clock: Tensor) -> Tensor:
-        """The decision time whose log reduced time is y; y, log_scale (n,), clock (n, 3) -> (n,)."""
-        closing, rate, power = clock.unbind(-1)
+        """The decision time whose log reduced time is y; y (n, m), log_scale (n, m or 1), clock (n, 3) -> (n, m)."""
+        closing, rate, power = clock.unsqueeze(1).unbind(-1)
         on_clock = y + log_scale
         if self._collapse is not None:
             return torch.exp(log_time_on(on_clock, rate, power))
