@@ -113,7 +113,9 @@ def _counterparts(simulator: Simulator) -> str:
 
 def _elsewhere(package: str, there: Counterpart) -> dict[str, str]:
     formulas = (name if name == formula else f"{name} = {formula}" for name, formula in there.parameters.items())
-    held = [f"{name} = {value:g} here" for name, value in there.without.items()]
+    held = [
+        f"{name} = {value if isinstance(value, str) else f'{value:g}'} here" for name, value in there.without.items()
+    ]
     return {
         "package": package,
         "model there": there.model,

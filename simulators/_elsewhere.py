@@ -28,5 +28,10 @@ def diffusions(models: Mapping[str, tuple[str, Mapping[str, str]]]) -> dict[str,
 
 
 def each(name: str, ours: str, n: int, first: int = 1) -> dict[str, str]:
-    """The parameter that every one of n choices has: its name there says {}, ours is a stem."""
-    return {name.format(choice + first): ours.format(choice) for choice in range(n)}
+    """The parameter that every one of n choices has: its name there says {}, and so do our stems."""
+    return {name.format(choice + first): ours.format(choice, choice) for choice in range(n)}
+
+
+def shared(n: int, *stems: str) -> dict[str, str]:
+    """Parameters that n choices have one of there: those of the others are that of the first."""
+    return {f"{stem}{choice}": f"{stem}0" for stem in stems for choice in range(1, n)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numba as nb
 import numpy as np
-from hddm_sbi.simulators._elsewhere import each
+from hddm_sbi.simulators._elsewhere import each, shared
 from hddm_sbi.simulators._parameters import (
     RACE_NON_DECISION,
     START_GAP,
@@ -215,25 +215,30 @@ _DRIFT_SD = replace(
 def _elsewhere(n: int) -> dict[str, Counterpart]:
     """Counterparts of the model of n choices."""
     # The networks of HSSM have a standard deviation of 0.1.
+    one = dict.fromkeys((f"sv{choice}" for choice in range(n)), 1.0)
     small = Counterpart(
         f"lba{n}",
-        {**each("v{}", "v{}/10", n, first=0), "A": "A/10", "b": "(A + B)/10"},
-        without={"t0": 0.0},
+        {**each("v{}", "v{}/10", n, first=0), "A": "A0/10", "b": "(A0 + B0)/10"},
+        without={"t0": 0.0, **one, **shared(n, "A", "B")},
         note="sd of drifts 0.1; its likelihood asks for one positive drift, ours for all",
     )
+    own = {**each("A[{}]", "A{}", n), "t0": "t0"}
     return {
         "HSSM": small,
         "ssm-simulators": small,
         "rtdists": Counterpart(
             "dLBA, norm",
-            {**each("mean_v[{}]", "v{}", n), "A": "A", "b": "A + B", "t0": "t0"},
-            note="sd_v = 1, posdrift = TRUE",
+            {**each("mean_v[{}]", "v{}", n), **each("sd_v[{}]", "sv{}", n), **own, **each("b[{}]", "A{} + B{}", n)},
+            note="posdrift = TRUE",
         ),
-        "EMC2": Counterpart("LBA", {**each("v[{}]", "v{}", n), "A": "A", "B": "B", "t0": "t0"}, note="sv = 1"),
+        "EMC2": Counterpart(
+            "LBA", {**each("v[{}]", "v{}", n), **each("sv[{}]", "sv{}", n), **own, **each("B[{}]", "B{}", n)}
+        ),
         "SSM.jl": Counterpart(
             "LBA",
-            {**each("ν[{}]", "v{}", n), "A": "A", "k": "B", "τ": "t0"},
-            note="σ = 1; it asks for one positive drift, ours for all",
+            {**each("ν[{}]", "v{}", n), **each("σ[{}]", "sv{}", n), "A": "A0", "k": "B0", "τ": "t0"},
+            without=shared(n, "A", "B"),
+            note="it asks for one positive drift, ours for all",
         ),
     }
 

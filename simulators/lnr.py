@@ -66,11 +66,11 @@ _S = parameter("s", 0.1, 1.5, _LOG_SD, "1", typical=(0.2, 0.8), prior=log_normal
 
 def _elsewhere(n: int) -> dict[str, Counterpart]:
     """Counterparts of the model of n choices."""
-    means = each("mu{}", "m{}", n, first=0)
+    there = {**each("mu{}", "m{}", n, first=0), **each("sigma{}", "s{}", n, first=0), "t": "t0"}
     return {
-        "ssm-simulators": Counterpart(f"lnr{n}", {**means, **each("sigma{}", "s", n, first=0), "t": "t0"}),
-        "EMC2": Counterpart("LNR", {**each("m[{}]", "m{}", n), "s": "s", "t0": "t0"}),
-        "SSM.jl": Counterpart("LNR", {**each("ν[{}]", "m{}", n), "σ": "s", "τ": "t0"}),
+        "ssm-simulators": Counterpart(f"lnr{n}", there),
+        "EMC2": Counterpart("LNR", {**each("m[{}]", "m{}", n), **each("s[{}]", "s{}", n), "t0": "t0"}),
+        "SSM.jl": Counterpart("LNR", {**each("ν[{}]", "m{}", n), **each("σ[{}]", "s{}", n), "τ": "t0"}),
     }
 
 

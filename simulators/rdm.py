@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numba as nb
-from hddm_sbi.simulators._elsewhere import each
+from hddm_sbi.simulators._elsewhere import each, shared
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, log_normal
 
 from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, inner, log, scaled_tail
@@ -101,10 +101,14 @@ _B = replace(START_GAP, high=3.0, typical=(0.5, 2.0), prior=log_normal(1.0, 0.6)
 
 def _elsewhere(n: int) -> dict[str, Counterpart]:
     """Counterparts of the model of n choices."""
-    three = {**each("v{}", "v{}", n, first=0), "A": "A", "b": "A + B", "t": "t0"}
-    return ({"ssm-simulators": Counterpart("racing_diffusion_3", three)} if n == 3 else {}) | {
-        "EMC2": Counterpart("RDM", {**each("v[{}]", "v{}", n), "A": "A", "B": "B", "t0": "t0"}, note="s = 1"),
-        "SSM.jl": Counterpart("RDM", {**each("ν[{}]", "v{}", n), "A": "A", "k": "B", "τ": "t0"}),
+    drifts = each("v{}", "v{}", n, first=0)
+    three = Counterpart("racing_diffusion_3", {**drifts, "A": "A0", "b": "A0 + B0", "t": "t0"}, shared(n, "A", "B"))
+    own = {name: ours for stem in "vAB" for name, ours in each(f"{stem}[{{}}]", f"{stem}{{}}", n).items()}
+    return ({"ssm-simulators": three} if n == 3 else {}) | {
+        "EMC2": Counterpart("RDM", {**own, "t0": "t0"}, note="s = 1"),
+        "SSM.jl": Counterpart(
+            "RDM", {**each("ν[{}]", "v{}", n), "A": "A0", "k": "B0", "τ": "t0"}, without=shared(n, "A", "B")
+        ),
     }
 
 

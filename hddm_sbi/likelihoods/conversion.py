@@ -87,6 +87,7 @@ def _ours(model: str, source: str, values: dict[str, Any]) -> dict[str, Any]:
 def _theirs(model: str, target: str, values: dict[str, Any]) -> dict[str, Any]:
     """Parameters of ours as those of a package."""
     there, passed = _counterpart(model, target)
+    values = load_simulator(model).spelled_out(values)
     expected = [name for name in load_simulator(model).names if name not in passed]
     _check_names(values, expected, passed, f"{model!r} here")
     return there.to(values) | {name: values[name] for name in passed & values.keys()}

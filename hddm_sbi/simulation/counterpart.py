@@ -41,7 +41,7 @@ class Counterpart:
         Name there -> a formula of our parameters, of `+ - * /`, `min`, `sqrt` and `tan`. Solved in a suitable order,
         each gives one of ours.
     without
-        Our parameters that it lacks, and the values at which the two models are the same.
+        Our parameters that it lacks, and where the two models are the same: at a number, or a formula of the others.
     note
         What else must hold for that, in a few words.
 
@@ -56,7 +56,7 @@ class Counterpart:
 
     model: str
     parameters: Mapping[str, str]
-    without: Mapping[str, float] = field(default_factory=dict)
+    without: Mapping[str, float | str] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -70,8 +70,9 @@ class Counterpart:
         Raises InputError where ours has what it lacks.
         """
         for name, value in self.without.items():
-            if not _same(ours[name], value):
-                raise InputError(f"{self.model!r} has no {name!r}: it can be {value:g} only; got {ours[name]}.")
+            if not _same(ours[name], _value(_tree(str(value)), ours)):
+                only = value if isinstance(value, str) else f"{value:g}"
+                raise InputError(f"{self.model!r} has no {name!r}: it can be {only} only; got {ours[name]}.")
         return {name: _value(_tree(formula), ours) for name, formula in self.parameters.items()}
 
     def back(self, theirs: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,13 +80,14 @@ class Counterpart:
 
         Raises InputError where its parameters are of a law that our model does not have.
         """
-        known: dict[str, Any] = dict(self.without)
+        known: dict[str, Any] = {name: x for name, x in self.without.items() if not isinstance(x, str)}
         left = {name: _tree(formula) for name, formula in self.parameters.items()}
         while left:
             name = next(name for name, tree in left.items() if len(_names(tree) - known.keys()) <= 1)
             tree = left.pop(name)
             for unknown in _names(tree) - known.keys():
                 known[unknown] = _solved(tree, theirs[name], known)
+        known |= {name: _value(_tree(x), known) for name, x in self.without.items() if isinstance(x, str)}
         for name, value in self.to(known).items():
             if not _same(theirs[name], value):
                 raise InputError(

@@ -291,6 +291,13 @@ class Simulator(ABC):
         """(low, high) of every parameter: where the model is defined."""
         return {p.name: p.support for p in self.parameters}
 
+    def spelled_out(self, theta: Mapping[str, Any]) -> dict[str, Any]:
+        """A theta by name with the parameters of all accumulators in place of their stem, unless they are there by
+        their own names, and with those that are held at a number."""
+        together = {name: theta[stem] for stem, members in self.stems.items() if stem in theta for name in members}
+        own = {name: value for name, value in theta.items() if name not in self.stems}
+        return {p.name: p.fixed for p in self.parameters if p.fixed is not None} | together | own
+
     def in_order(self, theta: Mapping[str, Any], n: int) -> list[Any]:
         """The entries of a theta by name, in the order of `parameters`; what is not said is at its `fixed` value.
 
@@ -301,9 +308,7 @@ class Simulator(ABC):
             if name not in self.names and name not in self.stems:
                 hint = did_you_mean(name, (*self.names, *self.stems))
                 raise InputError(f"{self.name!r} has no parameter {name!r}{hint} Parameters: {', '.join(self.names)}.")
-        together = {name: theta[stem] for stem, members in self.stems.items() if stem in theta for name in members}
-        own = {name: value for name, value in theta.items() if name not in self.stems}
-        theta = {p.name: p.fixed for p in self.parameters if p.fixed is not None} | together | own
+        theta = self.spelled_out(theta)
         missing = [name for name in self.names if name not in theta]
         if missing:
             raise InputError(

@@ -32,7 +32,8 @@ def test_there_and_back(name, package):
     simulator, there = MODELS[name], MODELS[name].counterparts[package]
     conditions = {p.name for p in simulator.parameters if p.from_data}
     assert there.ours | conditions == set(simulator.names)
-    ours = inside(simulator, np.random.default_rng(1)) | {k: np.full(50, x) for k, x in there.without.items()}
+    ours = inside(simulator, np.random.default_rng(1))
+    ours |= {k: ours[x] if isinstance(x, str) else np.full(50, x) for k, x in there.without.items()}
     theirs = hs.convert(ours, name, target=package)
     assert set(theirs) - conditions == set(there.parameters)
     again = hs.convert(theirs, name, source=package)
@@ -110,32 +111,38 @@ def race(starts, thresholds, rates):
     return times.argmin(1), times.min(1)
 
 
+def each(**by_accumulator):
+    """Parameters of two accumulators, counted from 1."""
+    return {f"{name}[{i}]": value for name, values in by_accumulator.items() for i, value in enumerate(values, 1)}
+
+
 def test_races_are_those_that_packages_document():
     """20 000 trials by the generative law of each package against 20 000 of ours at the converted parameters."""
     rng, n = np.random.default_rng(1), 20_000
     shape = (n, 2)
     uniform = rng.uniform(size=shape)
-    positive = truncnorm.rvs(-np.array([2.5, 1.5]), np.inf, loc=[2.5, 1.5], size=shape, random_state=rng)
-    ballistic = race(0.4 * uniform, 1.3, positive)
+    mean, sd = np.array([2.5, 1.5]), np.array([1.2, 0.8])
+    positive = truncnorm.rvs(-mean / sd, np.inf, loc=mean, scale=sd, size=shape, random_state=rng)
+    ballistic, alike = race([0.4, 0.3] * uniform, [1.3, 1.1], positive), race(0.4 * uniform, 1.3, positive)
     narrow = rng.normal([0.6, 0.5], 0.1, size=shape)
     distance = 1.3 - 0.4 * uniform
     wald = rng.wald(distance / [2.0, 1.5], distance**2)
-    log_normal = np.exp(rng.normal([-0.8, -0.5], 0.4, size=shape))
+    log_normal = np.exp(rng.normal([-0.8, -0.5], [0.4, 0.6], size=shape))
     races = [
-        ("lba", "rtdists", {"A": 0.4, "b": 1.3, "mean_v[1]": 2.5, "mean_v[2]": 1.5}, ballistic),
-        ("lba", "EMC2", {"A": 0.4, "B": 0.9, "v[1]": 2.5, "v[2]": 1.5}, ballistic),
-        ("lba", "SSM.jl", {"A": 0.4, "k": 0.9, "ν[1]": 2.5, "ν[2]": 1.5}, ballistic),
+        ("lba", "rtdists", each(mean_v=(2.5, 1.5), sd_v=(1.2, 0.8), A=(0.4, 0.3), b=(1.3, 1.1)), ballistic),
+        ("lba", "EMC2", each(v=(2.5, 1.5), sv=(1.2, 0.8), A=(0.4, 0.3), B=(0.9, 0.8)), ballistic),
+        ("lba", "SSM.jl", {"A": 0.4, "k": 0.9} | each(ν=(2.5, 1.5), σ=(1.2, 0.8)), alike),
         ("lba", "HSSM", {"A": 0.04, "b": 0.13, "v0": 0.6, "v1": 0.5}, race(0.04 * uniform, 0.13, narrow)),
-        ("rdm", "EMC2", {"A": 0.4, "B": 0.9, "v[1]": 2.0, "v[2]": 1.5}, (wald.argmin(1), wald.min(1))),
+        ("rdm", "EMC2", each(v=(2.0, 1.5), A=(0.4, 0.4), B=(0.9, 0.9)), (wald.argmin(1), wald.min(1))),
         ("rdm", "SSM.jl", {"A": 0.4, "k": 0.9, "ν[1]": 2.0, "ν[2]": 1.5}, (wald.argmin(1), wald.min(1))),
         (
             "lnr",
             "ssm-simulators",
-            {"mu0": -0.8, "mu1": -0.5, "sigma0": 0.4, "sigma1": 0.4},
+            {"mu0": -0.8, "mu1": -0.5, "sigma0": 0.4, "sigma1": 0.6},
             (log_normal.argmin(1), log_normal.min(1)),
         ),
-        ("lnr", "EMC2", {"m[1]": -0.8, "m[2]": -0.5, "s": 0.4}, (log_normal.argmin(1), log_normal.min(1))),
-        ("lnr", "SSM.jl", {"ν[1]": -0.8, "ν[2]": -0.5, "σ": 0.4}, (log_normal.argmin(1), log_normal.min(1))),
+        ("lnr", "EMC2", each(m=(-0.8, -0.5), s=(0.4, 0.6)), (log_normal.argmin(1), log_normal.min(1))),
+        ("lnr", "SSM.jl", each(ν=(-0.8, -0.5), σ=(0.4, 0.6)), (log_normal.argmin(1), log_normal.min(1))),
     ]
     for name, package, theirs, (winner, time) in races:
         delay = {"SSM.jl": {"τ": 0.2}, "HSSM": {}, "ssm-simulators": {"t": 0.2}}.get(package, {"t0": 0.2})
