@@ -214,9 +214,9 @@ def declaration(simulator: Simulator) -> dict[str, Any]:
 
 
 def weights_of(name: str) -> Path | None:
-    """The pretrained weights of a model, or None."""
-    path = PRETRAINED / f"{load_simulator(name).family}{_WEIGHTS}"
-    return path if path.exists() else None
+    """The pretrained weights of a model, else those of one accumulator of a race, or None."""
+    paths = [PRETRAINED / f"{each}{_WEIGHTS}" for each in (name, load_simulator(name).family)]
+    return next((path for path in paths if path.exists()), None)
 
 
 def models() -> pd.DataFrame:

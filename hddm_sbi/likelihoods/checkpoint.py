@@ -68,14 +68,15 @@ def _declared(weights: Path, card: Card) -> Simulator:
 
 def _verified(weights: Path, card: Card, simulator: Simulator) -> bytes:
     """The content of a weights file that is what its card says, of this model."""
-    mixture = card.network == "mixture"
-    model, parameters = (simulator.family, simulator.learned) if mixture else (simulator.name, simulator.parameters)
-    names = tuple(p.name for p in parameters)
-    if card.model != model or card.parameters != names:
+    # A race has the network of one accumulator, or one that was trained for its number of choices.
+    own, of_family = (simulator.name, simulator.parameters), (simulator.family, simulator.learned)
+    named = {(model, tuple(p.name for p in parameters)): parameters for model, parameters in (own, of_family)}
+    if (card.model, card.parameters) not in named:
         raise InputError(
             f"{str(weights)!r} is a likelihood of {card.model!r} ({' '.join(card.parameters)}); expected "
-            f"{model!r} ({' '.join(names)})."
+            f"{simulator.name!r} ({' '.join(simulator.names)})."
         )
+    parameters = named[card.model, card.parameters]
     for p, (low, high) in zip(parameters, card.box.values(), strict=True):
         if not p.support[0] <= low < high <= p.support[1]:
             raise InputError(
@@ -120,8 +121,8 @@ def _mixture(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Mixt
     _check_sizes(architecture.weights_at_least(reduction.racing), state)
     network = MixtureNetwork(reduction, architecture)
     network.load_state_dict(state)
-    of_all = {name: stem for stem, members in simulator.stems.items() for name in members} if simulator.races else {}
-    return MixtureLikelihood(simulator, network, {n: card.box[of_all.get(n, n)] for n in simulator.names}, card)
+    of_all = {name: card.box[stem] for stem, members in simulator.stems.items() for name in members if stem in card.box}
+    return MixtureLikelihood(simulator, network, {n: {**card.box, **of_all}[n] for n in simulator.names}, card)
 
 
 def _estimator(card: Card, state: dict[str, Tensor], simulator: Simulator) -> SbiLikelihood | SbiDecisionLikelihood:

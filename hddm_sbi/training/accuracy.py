@@ -18,7 +18,7 @@ from hddm_sbi.likelihoods.decision import (
     with_lapses,
 )
 from hddm_sbi.likelihoods.scores import ReferenceScores
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import Parameter, Simulator
 from hddm_sbi.training.proposal import among_codes
 from hddm_sbi.types import Array
 
@@ -123,15 +123,24 @@ def posterior_bias(
 
     n_trials are simulated at each of n_sets thetas. The prior is normal around that theta, with the variance of a
     uniform law over the box: it matters only where the trials leave a parameter open. The sds come from the curvature
-    of the reference at its mode. A condition has either of its codes in half of the trials.
+    of the reference at its mode. A condition has all of its codes equally often, and what the model holds at a number
+    stays there.
     """
     simulator = reference.simulator
-    names = [p.name for p in simulator.parameters if not p.from_data]
+    names = [p.name for p in simulator.parameters if _estimated(p)]
     sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, seed)
+    for column, p in enumerate(simulator.parameters):
+        if p.fixed is not None:
+            sets[:, column] = p.fixed
     bias = np.abs(
         [posterior_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)]
     )
     return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
+
+
+def _estimated(parameter: Parameter) -> bool:
+    """Whether a fit estimates it where nothing is said."""
+    return not parameter.from_data and parameter.fixed is None
 
 
 def posterior_bias_at(
@@ -142,7 +151,7 @@ def posterior_bias_at(
     One number for each estimated parameter.
     """
     simulator = reference.simulator
-    estimated = [column for column, p in enumerate(simulator.parameters) if not p.from_data]
+    estimated = [column for column, p in enumerate(simulator.parameters) if _estimated(p)]
     names = [simulator.names[column] for column in estimated]
     cells = conditions(simulator, theta)
     cell = np.arange(n_trials) % len(cells)

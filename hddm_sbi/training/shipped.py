@@ -6,7 +6,6 @@ from pathlib import Path
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
 from hddm_sbi.likelihoods.mixture.network import Architecture
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.likelihoods.scores import AccuracyScores, ReferenceScores, SimulationScores
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training import accuracy
@@ -26,11 +25,11 @@ class Targets:
 
 
 def targets(simulator: Simulator) -> Targets:
-    """The targets of a model, by the number of inputs of its network; those of a race add up over accumulators."""
-    inputs = len(Reduction(simulator).names)
-    if inputs <= 2 and not simulator.races:
+    """The targets of a model, by the number of parameters of what is learned without shift, delay and scale."""
+    inputs = len({p.name for p in simulator.learned} - set(simulator.symmetries.set_apart))
+    if inputs <= 2:
         return Targets(5e-6, 0.002, 0.1, 25_000)
-    return Targets(1e-5, 0.003, 0.15, 10_000) if inputs <= 3 else Targets(5e-5, 0.008, 0.15, 10_000)
+    return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
 
 
 def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:

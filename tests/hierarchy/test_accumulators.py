@@ -234,7 +234,7 @@ def test_the_command_line(trials, tmp_path):
 REFUSED = {
     "match without stimulus": ("v ~ match", {"stimulus": None}, "'v ~ match': match says whether .* stimulus='S'"),
     "two formulas": (["v ~ match", "v0 ~ 1"], {}, "'v0' has two formulas, its own and that of 'v', .* all of v0, v1"),
-    "an unknown parameter": ("w ~ 1", {}, "unknown parameter 'w' .* v0, v1, sv0, sv1, A0, A1, B0, B1, t0, v for all of v0, v1"),
+    "an unknown parameter": ("w ~ 1", {}, "unknown parameter 'w' .* v0, v1, sv0, .* B1, t0, v for all of v0, v1"),
     "stimuli that are no responses": ("v ~ match", {"stimulus": "odd"}, r"'left', 'right'; got 'up' in row 2 \(0 = f"),
     "no such column": ("v ~ match", {"stimulus": "Z"}, "the data have no column 'Z'"),
     "no name": ("v ~ match", {"stimulus": ["S"]}, r"stimulus must be the name of a column .* got \['S'\]"),

@@ -24,8 +24,9 @@ def test_the_card_names_the_file_beside_it_and_meets_the_targets(name):
     card = checkpoint.read_card(weights)
     assert checkpoint.seal(card, weights.read_bytes()) == card.sha256
     assert card.discretisation == simulator.discretisation
-    assert card.scored_by == f"hddm-sbi check {name}"
-    assert (card.model, card.parameters, card.box) == (name, simulator.names, simulator.box)
+    assert card.scored_by == f"hddm-sbi check {weights.stem}"
+    of_family = (simulator.family, {p.name: (p.low, p.high) for p in simulator.learned})
+    assert (card.model, card.box) in ((name, simulator.box), of_family)
     assert card.scores.trials_per_set == targets(simulator).trials_per_set
     assert [score for score, (*_, passed) in verdicts(card.scores, targets(simulator)).items() if not passed] == []
 
@@ -49,9 +50,10 @@ def test_it_agrees_with_the_equation(name):
 @pytest.mark.parametrize("name", [name for name in PRETRAINED if load_simulator(name).log_density is not None])
 def test_it_agrees_with_the_closed_form(name):
     """20 000 trials, each with a theta of its own, as accurate as the card says: the mean |error| has a standard error
-    below 4 % of its value."""
+    below 4 % of its value. Where a network of one accumulator serves more than two, the errors of all add up."""
     likelihood, exact = load_likelihood(name), ExactLikelihood(load_simulator(name))
     result = accuracy.accuracy(likelihood, exact, likelihood.box, 20_000, seed=21)
     card = checkpoint.read_card(weights_of(name)).scores
-    assert result.mean_abs_error <= 1.2 * card.mean_abs_error_whole_box
-    assert result.kl <= 1.2 * card.KL_whole_box + 5 * result.kl_se
+    more = len(likelihood.simulator.choices) / 2 if weights_of(name).stem != name else 1
+    assert result.mean_abs_error <= 1.2 * more * card.mean_abs_error_whole_box
+    assert result.kl <= 1.2 * more * card.KL_whole_box + 5 * result.kl_se
