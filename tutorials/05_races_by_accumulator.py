@@ -101,6 +101,8 @@ axes = hs.plots.plot_predictive(model, posterior, by="S")
 # - `v ~ 1` gives all accumulators one drift. Without any formula of `v`, each has its own, as with `v0 ~ 1`, `v1 ~ 1`.
 # - `v ~ 0 + choice:S` has a drift for every accumulator and stimulus, as `v0 ~ 0 + S` and `v1 ~ 0 + S` together have.
 # - `v ~ match * instruction` lets speed change how well people tell the stimuli apart.
+# - `B ~ instruction + choice` has the bias in the distance to the threshold, and `sv ~ 0 + match` another standard
+#   deviation of the drift for the matching accumulator; that of the others stays at 1, which sets the scale.
 # - With three responses and more the formulas are the same: `match` marks the right one.
 
 # %%

@@ -146,6 +146,38 @@ def test_rr98_lba_optima(published: Path):
         assert -float(log_p.sum()) == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
 
 
+def test_rr98_lba_optima_by_one_formula_for_both_accumulators(published: Path):
+    """rtdists' stored optima that converged, by one formula for both accumulators: drift, start and gap of each."""
+    trials = pd.read_csv(published / "rr98.csv")
+    trials = trials[~trials["outlier"]]
+    bins = pd.cut(trials["strength"], [-0.5, 10.5, 13.5, 16.5, 19.5, 32.5], labels=list("12345"))
+    trials = trials.assign(bin=bins.astype(str))
+    stored = pd.read_csv(published / "ref_rr98_full_lba_mle.csv")
+    assert (stored["convergence"] == 0).sum() == 5
+    formulas = {"v": "0 + choice:bin", "A": "0 + choice", "B": "0 + choice"}
+    for row in stored[stored["convergence"] == 0].itertuples():
+        table = trials[(trials["id"] == row.id) & (trials["instruction"] == row.instruction)]
+        model = hs.HierarchicalModel(
+            {**formulas, "sv": row.sv, "t0": row.t0},
+            table,
+            "lba",
+            likelihood="exact",
+            lapse=0,
+            choices=["dark", "light"],
+        )
+        drift = np.array([row.v_1, row.v_2, row.v_3, row.v_4, row.v_5])
+        starts = np.array([row.a_1, row.a_2])
+        at = {
+            "v_choice:bin": np.concatenate([drift, 1 - drift]),
+            "A_choice": np.log(starts),
+            "B_choice": np.log(starts.max() + row.b - starts),
+        }
+        theta = model.hierarchy.theta({name: torch.tensor(value) for name, value in at.items()})
+        rows = torch.as_tensor(model.trials.values), theta[torch.as_tensor(model.cell)]
+        total = float(-model.likelihood.log_prob_rows(*rows).sum())
+        assert total == pytest.approx(row.objective, abs=5e-5), (row.id, row.instruction)
+
+
 def test_roitman_constant_and_collapsing_bounds(published: Path):
     """PyDDM's optimum for monkey 1 (2 % lapses over [0, 2] s), and hundreds of nats for a bound that collapses.
 
