@@ -19,7 +19,6 @@ import pyro.distributions as dist
 import torch
 
 import hddm_sbi as hs
-from benchmarks.convergence import DATA_SETS
 
 SHARES = (0.01, 0.05)
 N_TRIALS = 1000

@@ -89,7 +89,8 @@ class HierarchicalModel:
         0.05 with `priors="hddm"`; and 0 for outcomes other than rt and response, which know no lapses.
     lapse_seconds
         Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
-        Default: up to the longest rt; with `priors="hddm"` 5 seconds, which is HDDM's outlier density of 0.1.
+        Default: up to the longest rt, with a posterior up to that of the table that was fitted; with `priors="hddm"` 5
+        seconds, which is HDDM's outlier density of 0.1.
     upper
         Which response value is the upper bound, where responses are not coded +1 and -1; "correct", for instance.
     choices
@@ -197,6 +198,7 @@ class HierarchicalModel:
             )
         )
         self.lapse, self.lapse_seconds = self._uncentred.lapse, grouped.lapse_seconds
+        self._lapses_of_table = lapses.seconds is None
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
@@ -349,7 +351,7 @@ class HierarchicalModel:
     def with_lapses_of(self, posterior: Any) -> HierarchicalModel:
         """The same model with lapses over the seconds of a fit, whose table may have covered another range.
 
-        Every function that takes a model and a posterior does this.
+        Every function that takes a model and a posterior does this, unless the model was given `lapse_seconds`.
 
         Parameters
         ----------
@@ -359,7 +361,7 @@ class HierarchicalModel:
         Returns
         -------
         HierarchicalModel
-            This model, where lapses are the same already.
+            This model, where its lapses are the same already, or it was given `lapse_seconds`.
 
         Examples
         --------
@@ -374,7 +376,7 @@ class HierarchicalModel:
         True
         """
         seconds = opened(posterior)[0].attrs.get("lapse_seconds", self.lapse_seconds)
-        if seconds == self.lapse_seconds:
+        if seconds == self.lapse_seconds or not self._lapses_of_table:
             return self
         return self._of_trials(self._uncentred.trials.with_lapses_of(seconds))
 
