@@ -1,7 +1,7 @@
 """What a law of lapses does to tables that have some: bias and coverage, by share and kind of lapses.
 
     python -m benchmarks.lapses --tables 60 --results lapses.jsonl     # goes on from the file
-    python -m benchmarks.lapses --errors                               # predicted errors of rr98 and of an easy task
+    python -m benchmarks.lapses --errors [--data FOLDER]               # predicted errors of rr98 and of an easy task
 
 Each table is of one person, 2 x 500 trials. Within a seed all tables are the same but for their lapses.
 """
@@ -19,6 +19,8 @@ import pyro.distributions as dist
 import torch
 
 import hddm_sbi as hs
+from benchmarks.convergence import DATA_SETS
+from hddm_sbi.analysis.predictive import predicted_table
 
 SHARES = (0.01, 0.05)
 N_TRIALS = 1000
@@ -107,13 +109,61 @@ def bias_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(index=["kind", "share", "law"])
 
 
+def easy_task() -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """12 000 trials without lapses, of which 1.6 % are errors, trimmed at 1.5 s as lexical decisions are."""
+    trials = hs.simulate("ddm", {"v": 3.0, "a": 0.68, "z": 0.5, "t0": 0.35}, 12_000, seed=1)
+    return trials[trials["rt"] < 1.5].reset_index(drop=True), ["z = 0.5"], {}
+
+
+def brightest(folder: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """rr98, whose errors are told in the darkest and the lightest stimuli."""
+    data_set = DATA_SETS["rr98"]
+    return data_set.table(folder), list(data_set.formulas), data_set.options
+
+
+def wrong(trials: pd.DataFrame) -> pd.Series:
+    """Whether a response is an error, where that can be told; else missing."""
+    if "brightness" not in trials:
+        return (trials["response"] == -1).astype(float)
+    light = trials["brightness"].map({"darkest": "dark", "lightest": "light"})
+    return (trials["response"] != light).astype(float).where(light.notna())
+
+
+def errors_table(folder: Path) -> pd.DataFrame:
+    """The share of errors and their times, in the data and as predicted with the law of before and that of today."""
+    rows = {}
+    for name, (trials, formulas, options) in {"easy": easy_task(), "rr98": brightest(folder)}.items():
+        of_data = trials.assign(wrong=wrong(trials))
+        rows[name, "data"] = _times(of_data)
+        for law in ("0.05, 10 s", "Beta(1, 49), range"):
+            asked = lapse_options(law, float(trials["rt"].max())) | options
+            model = hs.HierarchicalModel(formulas, trials, likelihood="exact", **asked)
+            posterior = model.fit(seed=1, progress=False, draws=300, tune=500, chains=2)
+            predicted = predicted_table(model, posterior, n_draws=20)
+            lapse = posterior["posterior"].get("lapse")
+            share = float(model.lapse if lapse is None else lapse.mean())
+            rows[name, law] = {"lapses": share} | _times(predicted.assign(wrong=wrong(predicted)))
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _times(trials: pd.DataFrame) -> dict[str, float]:
+    errors = trials.loc[trials["wrong"] == 1.0, "rt"]
+    quantiles = {f"{q:.0%} s": errors.quantile(q) for q in (0.1, 0.5, 0.9)}
+    return {"errors": trials["wrong"].mean(), **quantiles, "mean s": errors.mean()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=int, default=60)
     parser.add_argument("--results", type=Path, default=Path("lapses.jsonl"))
+    parser.add_argument("--errors", action="store_true")
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if given.errors:
+        print(errors_table(given.data).to_string(float_format="{:.3f}".format))
+        return
     known = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
     for seed in range(1 + max((row["seed"] for row in known), default=0), given.tables + 1):
         known += (new := list(results(seed)))
