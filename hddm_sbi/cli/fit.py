@@ -55,6 +55,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
 
     data = read_table(trials)
     sampling = {name: options.pop(name) for name in _SAMPLING}
+    if options["lapse_seconds"] is None:
+        options["lapse_seconds"] = "range"
     options["upper"] = _as_in(data, options["response"], options["upper"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]

@@ -44,7 +44,14 @@ from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
 from hddm_sbi.hierarchy.predictor import build_predictors
-from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, check_lapses, parameter_priors, user_priors
+from hddm_sbi.hierarchy.priors import (
+    LapseSeconds,
+    PriorChoice,
+    PriorRecord,
+    check_lapses,
+    parameter_priors,
+    user_priors,
+)
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
@@ -89,7 +96,7 @@ class HierarchicalModel:
         0.05 with `priors="hddm"`; and 0 for outcomes other than rt and response, which know no lapses.
     lapse_seconds
         Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
-        Default: up to the longest rt, with a posterior up to that of the table that was fitted; with `priors="hddm"` 5
+        "range": up to the longest rt, with a posterior up to that of the table that was fitted; with `priors="hddm"` 5
         seconds, which is HDDM's outlier density of 0.1.
     upper
         Which response value is the upper bound, where responses are not coded +1 and -1; "correct", for instance.
@@ -153,7 +160,7 @@ class HierarchicalModel:
         priors: PriorChoice = None,
         lapse: float | TorchDistribution | None = None,
         *,
-        lapse_seconds: float | None = None,
+        lapse_seconds: LapseSeconds = "range",
         upper: object = None,
         choices: Sequence[object] | None = None,
         correct: str | None = None,

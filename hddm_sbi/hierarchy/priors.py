@@ -20,6 +20,7 @@ from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
 PriorChoice = str | Mapping[str, TorchDistribution] | None
+LapseSeconds = float | Literal["range"]
 
 #: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
 LKJ_SHAPE = 2.0
@@ -219,21 +220,21 @@ _LAPSES = {"hddm": Lapses(0.05, 5.0)}
 
 
 def check_lapses(
-    lapse: float | TorchDistribution | None, seconds: float | None, simulator: Simulator, priors: PriorChoice
+    lapse: float | TorchDistribution | None, seconds: LapseSeconds, simulator: Simulator, priors: PriorChoice
 ) -> Lapses:
-    """The law of lapses that a caller asks for; what is None is that of the set of priors, or the default."""
+    """The law of lapses that a caller asks for; what is not said is that of the set of priors, or the default."""
     default = _LAPSES.get(priors, _default_lapses()) if isinstance(priors, str) else _default_lapses()
     if not simulator.is_decision_model:
         default = Lapses(0.0)
+    probability = default.probability if lapse is None else _check_lapse(lapse, simulator)
+    if isinstance(seconds, str) and seconds == "range":
+        return Lapses(probability, default.seconds)
     number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and 0 < seconds < np.inf):
+    if not number or not 0 < seconds < np.inf:
         raise InputError(
-            f"lapse_seconds must be a positive number of seconds, or None for the range of the table; got {seconds!r}."
+            f"lapse_seconds must be a positive number of seconds, or 'range' for that of the table; got {seconds!r}."
         )
-    return Lapses(
-        default.probability if lapse is None else _check_lapse(lapse, simulator),
-        default.seconds if seconds is None else float(seconds),
-    )
+    return Lapses(probability, float(seconds))
 
 
 def _default_lapses() -> Lapses:

@@ -114,7 +114,8 @@ def test_pyro_nuts_agrees_with_nuts(experiment):
 
 
 def plain(experiment):
-    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    formulas = {"v": "1", "a": "1", "z": 0.5, "t0": 0.3}
+    model = hs.HierarchicalModel(formulas, experiment.trials, likelihood="exact", lapse=0.05)
     model.density  # noqa: B018 - compiled before evaluations are counted
     return model
 
