@@ -131,7 +131,12 @@ def posterior_draws(model: HierarchicalModel, posterior: Any, n: int) -> list[Tr
 
 
 def checked_values(model: HierarchicalModel, values: Mapping[str, ArrayLike]) -> TrueValues:
-    """The same as arrays, if they are those of this model. Raises InputError otherwise."""
+    """The same as arrays, if they are those of this model, and its lapses at the mean of their prior if left out.
+
+    Raises InputError otherwise.
+    """
+    if not isinstance(model.lapse, float):
+        values = {"lapse": float(model.lapse.mean), **values}
     expected = prior_draw(model, 0)
     if set(values) != set(expected):
         missing, unknown = sorted(set(expected) - set(values)), sorted(set(values) - set(expected))
