@@ -152,7 +152,7 @@ def recover_parameters(
     true_values
         Where tables are simulated. What `model.fit` returned: evenly spaced draws of it, which says whether this
         experiment recovers the effects it seems to have found. A dict from posterior name to value: the same for every
-        table. None: draws of the prior.
+        table, with `lapse` at the mean of its prior if it is left out. None: draws of the prior.
     n_tables
         Number of simulated tables.
     seed

@@ -135,7 +135,7 @@ def checked_values(model: HierarchicalModel, values: Mapping[str, ArrayLike]) ->
 
     Raises InputError otherwise.
     """
-    if not isinstance(model.lapse, float):
+    if not isinstance(model.lapse, float) and "lapse" not in values:
         values = {"lapse": float(model.lapse.mean), **values}
     expected = prior_draw(model, 0)
     if set(values) != set(expected):
