@@ -1,6 +1,8 @@
 """Full drift-diffusion model: drift, starting point and non-decision time differ between trials."""
 
+import math
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numba as nb
@@ -16,10 +18,12 @@ from hddm_sbi.simulators._parameters import (
     logit_normal,
     two_bounds,
 )
+from scipy.special import logsumexp
 
 from hddm_sbi.simulation import EXACT, DecisionModel, parameter
-from hddm_sbi.simulation.first_passage import Passage, grid
+from hddm_sbi.simulation.first_passage import Passage, Solution, crowded, grid
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.types import Array
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2y - 1) a with y uniform on [z - sz / 2, z + sz / 2], response when
 # |x| >= a, rt = decision time + a time uniform on [t0, t0 + st0]. Starts outside (0, 1) do not count.
@@ -35,16 +39,36 @@ def trial(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: fl
 
 
 def _passage(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, t_max: float) -> Passage:
-    """Density of the decision time: quadrature over the start, an integral over the delay."""
-    t = grid(t_max, 2_000)
-    density, grad = np.zeros((2, len(t))), np.empty((5, len(t)))
-    for node, weight in zip(*np.polynomial.legendre.leggauss(24), strict=True):
-        start = z + 0.5 * sz * node
-        for choice, (w, drift) in enumerate([(start, v), (1.0 - start, -v)]):
-            logp = np.full(len(t), -np.inf)
-            log_density_of_varying_drift(t, 1, 0.0, w, 2.0 * a, drift, sv * sv, logp, grad)
-            density[choice] += 0.5 * weight * np.exp(logp)
-    return Passage(t, density).delayed(st0)
+    """Density of the decision time and the delay: the closed form given the start, by quadrature over the start."""
+    shares, weights = crowded()
+    starts = z + sz * (shares - 0.5)
+
+    def log_density_at(t: Array) -> Array:
+        log_p, grad = np.full((2, len(starts), len(t)), -np.inf), np.empty((5, len(t)))
+        for k, start in enumerate(starts):
+            log_density_of_varying_drift(t, 0, 0.0, start, 2.0 * a, v, sv * sv, log_p[0, k], grad)
+            log_density_of_varying_drift(t, 0, 0.0, 1.0 - start, 2.0 * a, -v, sv * sv, log_p[1, k], grad)
+        return np.asarray(logsumexp(log_p, axis=1, b=weights[:, None]))
+
+    def early(t: Array) -> Array:
+        """log of the integral over a uniform start of the density of one bound, whose exponent is taken for a line."""
+        near, far = (2.0 * a * np.array([[z - s], [1.0 - z - s]]) for s in (0.5 * sz, -0.5 * sz))
+        from_near, from_far = (
+            0.5 * c**2 / t - 0.5 * ((sv * c) ** 2 - 2.0 * c * np.array([[v], [-v]]) - v * v * t) / (1.0 + sv * sv * t)
+            for c in (near, far)
+        )
+        reach = from_far - from_near
+        reach = np.where(reach == 0.0, 1e-300, reach)
+        amount = -np.expm1(-reach) / reach * 0.5 * (far + near)
+        return np.asarray(np.log(amount) - from_near - 0.5 * np.log(2.0 * math.pi * t**3))
+
+    @cache
+    def solution(n: int) -> Solution:
+        t = grid(t_max, n)
+        beyond = log_density_at(t[1:]) - early(t[1:])
+        return Solution(t, np.concatenate([np.zeros((2, 1)), beyond], axis=1), early)
+
+    return Passage(solution, st0)
 
 
 _WIDTH = "full width of the uniform relative starting point"

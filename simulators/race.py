@@ -2,18 +2,19 @@
 
 import math
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numba as nb
 import numpy as np
 from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import make_interp_spline
 
+from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
 from hddm_sbi.simulation import Clock, Counterpart, DecisionModel, Symmetries, rt_and_response
 from hddm_sbi.simulation.accumulators import longest_step, reflected
-from hddm_sbi.simulation.first_passage import Passage, grid
+from hddm_sbi.simulation.first_passage import Passage, Solution, grid, panels
 from hddm_sbi.simulation.moving_bounds import crossing_time
 from hddm_sbi.types import Array
 
@@ -51,59 +52,67 @@ def accumulator(v: float, a: float, z: float, t0: float, theta: float, rng: Any)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _reflected(s: float, slope: float, y: float, e: float, v: float) -> float:
-    """psi, as far as reflection adds to it."""
+def _reflected(s: float, slope: float, y: float, e: float, v: float, unit: float) -> float:
+    """psi over exp(unit), as far as reflection adds to it."""
     root = math.sqrt(e)
     b = (-s - y - v * e) / root
-    phi = math.exp(2.0 * v * s - 0.5 * b * b) / math.sqrt(2.0 * math.pi)
-    tail = math.exp(2.0 * v * s) * 0.5 * math.erfc(-b / math.sqrt(2.0))
+    phi = PER_SQRT_2PI * math.exp(2.0 * v * s - 0.5 * b * b - unit)
+    tail = phi / upper_tail(-b)[1]
     change = 2.0 * v * slope * tail + phi * ((-slope - v) / root - 0.5 * b / e)
     return change + 0.5 * (slope - v) * (phi / root - 2.0 * v * tail)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _substitute(v: float, a: float, x0: float, fall: float, t: Array, panel: Array) -> Array:
-    """The density on the grid t, by forward substitution (trapezoids)."""
-    f = np.zeros(len(t))
+def _substitute(v: float, a: float, x0: float, fall: float, t: Array, panel: Array, early: Array) -> Array:
+    """The density over exp(early) on the grid t, by forward substitution (trapezoids)."""
+    f = np.ones(len(t))
     for i in range(1, len(t)):
         s = a - fall * t[i]
         gap = s - x0 - v * t[i]
-        free = (a - x0) / t[i] * math.exp(-0.5 * gap * gap / t[i]) / math.sqrt(2.0 * math.pi * t[i])
+        free = PER_SQRT_2PI * (a - x0) / t[i] ** 1.5 * math.exp(-0.5 * gap * gap / t[i] - early[i])
         total = 0.0
         for u in range(1, i):
-            total += f[u] * panel[u] * _reflected(s, -fall, a - fall * t[u], t[i] - t[u], v)
-        f[i] = max(free + 2.0 * _reflected(s, -fall, x0, t[i], v) - 2.0 * total, 0.0)
+            unit = early[i] - early[u]
+            total += f[u] * panel[u] * _reflected(s, -fall, a - fall * t[u], t[i] - t[u], v, unit)
+        f[i] = free + 2.0 * _reflected(s, -fall, x0, t[i], v, early[i]) - 2.0 * total
     return f
 
 
-@lru_cache(maxsize=16)
-def _finishing_density(v: float, a: float, x0: float, fall: float, end: float, n: int) -> Array:
-    """Density of one accumulator's finishing time. Cached: when one drift changes, the others are reused."""
-    return _substitute(v, a, x0, fall, grid(end, n), 2.0 * end * np.arange(n + 1) / n**2)
+def _early(v: float, a: float, x0: float, fall: float, t: Array) -> Array:
+    """log density of the first passage of a path without a floor, and of its mirror image."""
+    s = a - fall * t
+    amount = (a - x0) + (a + x0) * np.exp(-2.0 * s * x0 / t)
+    return np.asarray(np.log(PER_SQRT_2PI * amount) - 1.5 * np.log(t) - 0.5 * (s - x0 - v * t) ** 2 / t)
 
 
-def _survival(t: Array, f: Array) -> Array:
-    """P(T > t) on the grid: from the end backwards, where the hazard has settled, to keep small ones accurate."""
-    root = np.sqrt(t)
-    mass = CubicSpline(root, 2.0 * root * f).antiderivative()(root)
-    left = 1.0 - mass[-1]
-    if left < 1e-6:
-        fallen = (f[-2] - f[-1]) / (t[-1] - t[-2])
-        left = f[-1] ** 2 / fallen if fallen > 0.0 else 0.0
-    return np.asarray(left + mass[-1] - mass)
+@lru_cache(maxsize=64)
+def _finishing(v: float, a: float, x0: float, fall: float, end: float, n: int) -> tuple[Array, Array]:
+    """Of one accumulator, on the grid: log density over that of early times, and log of what survives.
+
+    Cached: when one drift changes, the others are reused.
+    """
+    t = grid(end, n)
+    with np.errstate(all="ignore"):
+        early = _early(v, a, x0, fall, t)
+        beyond = np.log(_substitute(v, a, x0, fall, t, panels(end, n), early))
+        root, f = np.sqrt(t), np.nan_to_num(np.exp(early + beyond))
+        return beyond, np.log(1.0 - make_interp_spline(root, 2.0 * root * f, 5).antiderivative()(root))
 
 
 def _passage(*theta: float, t_max: float) -> Passage:
     """Density of the first of the finishing times, by the equation above."""
     *drifts, a, z, _, angle = theta
-    fall = math.tan(angle)
-    end, n = min(t_max, a / fall * (1.0 - 1e-6)) if fall > 0.0 else t_max, 1_000
-    t = grid(end, n)
-    densities = np.stack([_finishing_density(v, a, z * a, fall, end, n) for v in drifts])
-    survivals = [_survival(t, f) for f in densities]
-    for i, f in enumerate(densities):
-        f *= np.prod(survivals[:i] + survivals[i + 1 :], axis=0)
-    return Passage(t, densities)
+    fall, x0 = math.tan(angle), z * a
+    end = min(t_max, a / fall * (1.0 - 1e-6)) if fall > 0.0 else t_max
+
+    @cache
+    def solution(n: int) -> Solution:
+        each = [_finishing(v, a, x0, fall, end, n) for v in drifts]
+        beyond, log_survival = (np.stack(part) for part in zip(*each, strict=True))
+        others = log_survival.sum(0) - log_survival
+        return Solution(grid(end, n), beyond + others, lambda t: np.stack([_early(v, a, x0, fall, t) for v in drifts]))
+
+    return Passage(solution)
 
 
 _DRIFT = replace(DRIFT, low=-1.0, description="drift rate of choice {choice}", accuracy_range=None, bias_range=None)

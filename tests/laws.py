@@ -10,7 +10,7 @@ from scipy import stats
 
 from hddm_sbi.likelihoods.catalogue import load_simulator, names, weights_of
 from hddm_sbi.simulation import Simulator
-from hddm_sbi.simulation.first_passage import Passage
+from hddm_sbi.simulation.first_passage import Passage, grid
 
 #: of every goodness of fit: five standard errors.
 FALSE_ALARM = 5.7e-7
@@ -77,14 +77,14 @@ def goodness_of_fit(
     """
     rows = np.tile(theta, (n, 1))
     rt, choice = simulator.simulate(rows, [seed, 0])
-    passage = reference(theta, 1.05 * rt.max())
-    mass = passage.mass()
-    mean = np.diff(mass.sum(0)) @ (passage.t[1:] + passage.t[:-1]) / 2
+    t = grid(1.05 * rt.max(), 1_000)
+    mass = reference(theta, t[-1]).mass(t)
+    mean = np.diff(mass.sum(0)) @ (t[1:] + t[:-1]) / 2
     p_values = [2 * stats.norm.sf(abs(rt.mean() - mean) / rt.std() * math.sqrt(n))]
     for c, share in enumerate(mass[:, -1]):
         # One trial more or less is no evidence against a share that expects fewer than one.
         deviation = max(abs((choice == c).mean() - share) - 1 / n, 0.0)
         p_values.append(2 * stats.norm.sf(deviation / math.sqrt(max(share * (1 - share), 1e-12) / n)))
     edges = edges_of(*simulator.simulate(rows, [seed, 1]), len(simulator.choices), bins=30)
-    p_values.append(chi_square_p(rt, choice, edges, lambda c, t: np.interp(t, passage.t, mass[c])))
+    p_values.append(chi_square_p(rt, choice, edges, lambda c, at: np.interp(at, t, mass[c])))
     return min(p_values)

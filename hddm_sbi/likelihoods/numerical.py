@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,24 +16,50 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.simulation import DecisionModel
+from hddm_sbi.simulation.first_passage import Law, Passage, Solution
 from hddm_sbi.types import Array, Index
 
-#: step of the differences by which gradients are taken, in widths of the box.
+#: step of the differences by which gradients are taken, in widths of the box; of time, in decision times.
 _STEP = 1e-4
-#: how far, in logs, a density between the points of the grid may lie above all of them.
-_ABOVE = 0.1
-#: what survives is known where it is more than this.
-_KNOWN = 1e-6
-#: how far past the latest decision the equation is solved.
+#: how far past the latest decision its density is solved, unless the bounds meet before.
 _MARGIN = 1.05
+#: all decisions are made by the first of these times, seconds, at which less than this is left on so many points.
+_ENDS, _LEFT, _POINTS = 0.1 * 1.5 ** np.arange(24), 1e-8, 500
+
+
+class _Told(NamedTuple):
+    """A law of decision times t > 0; what it is before, and once the bounds have met (None: what it was then)."""
+
+    law: Law
+    before: float
+    after: float | None
+
+
+_DENSITY = _Told(Solution.log_density, -np.inf, -np.inf)
+_MASS = _Told(Solution.mass, 0.0, None)
+_SURVIVAL = _Told(Solution.log_survival, 0.0, -np.inf)
+
+
+class _Trials(NamedTuple):
+    """Decision times (n,) at one theta, the row of the law for each, up to when its equation is solved, and on how many
+    points (0: until two grids agree)."""
+
+    decision: Array
+    choice: Index
+    end: float
+    points: int = 0
+
+
+@lru_cache(maxsize=32)
+def _solved(passage: Callable[..., Passage], row: tuple[float, ...], end: float) -> Passage:
+    return passage(*row, t_max=end)
 
 
 class NumericalLikelihood(DecisionLikelihood):
-    """The first-passage density that a model declares as its `passage`; gradients are central differences, and by the
-    shift, the slope in time.
+    """The first-passage density that a model declares as its `passage`; gradients are central differences.
 
-    One solution per distinct theta, and two per parameter where a gradient is asked for: 20 to 40 ms each. Raises
-    InputError for a model that declares none.
+    Right to 1e-6, relative, in densities and probabilities; InputError where no grid is. One solution per distinct
+    theta, and two per parameter where a gradient is asked for. Raises InputError for a model that declares none.
     """
 
     kind = "numerical"
@@ -43,68 +74,102 @@ class NumericalLikelihood(DecisionLikelihood):
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        return self._rows(_DENSITY, self._just_after, values[:, 0], values[:, 1], theta)
+
+    @override
+    def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
+        return self._rows(_MASS, self._when_all_are_made, values[:, 0], values[:, 1], theta)
+
+    @override
+    def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
+        return self._rows(_SURVIVAL, self._when_all_are_made, rt, torch.zeros_like(rt), theta)
+
+    def _rows(
+        self, told: _Told, end: Callable[[Array, Array], float], rt: Tensor, choice: Tensor, theta: Tensor
+    ) -> Tensor:
+        """What is told of every row, with its gradient. end: of a theta (p,) and its decision times (n,)."""
         rows, inverse = np.unique(theta.detach().numpy(), axis=0, return_inverse=True)
-        decision = (values[:, 0] - shift_of(self.simulator, theta.detach())).numpy()
-        choice = values[:, 1].long().numpy()
+        decision, which = (rt - shift_of(self.simulator, theta.detach())).numpy(), choice.long().numpy()
         value, gradient = np.empty(len(decision)), np.zeros(tuple(theta.shape))
         for i, row in enumerate(rows):
             here = np.flatnonzero(inverse.reshape(-1) == i)
-            trials = decision[here], choice[here], _MARGIN * float(decision[here].max())
-            value[here], slope = self._log_density(row, *trials)
+            trials = _Trials(decision[here], which[here], end(row, decision[here]))
+            value[here], points = self._at(told, row, trials)
             if theta.requires_grad:
-                gradient[here] = self._differences(row, *trials)
-                if self._shift_column is not None:
-                    gradient[here, self._shift_column] = -slope
+                gradient[here] = self._differences(told, row, trials._replace(points=points))
         constant = torch.from_numpy(value)
         if not theta.requires_grad:
             return constant
         # The value, with a gradient that is already known.
         return constant + ((theta - theta.detach()) * torch.from_numpy(gradient)).sum(-1)
 
-    @override
-    def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """log[1 - P(RT <= rt)]: the equation is solved up to rt only. Raises InputError in the far tail."""
-        survival = 1.0 - self._by_choice(self.cdf_rows, rt, theta).sum(0)
-        unknown = torch.nonzero(~(survival.detach() > _KNOWN))
-        if len(unknown):
-            raise self._refusal(theta[unknown[0, 0]].detach().numpy(), float(rt[unknown[0, 0]]))
-        return torch.log(survival)
-
-    def _log_density(self, row: Array, decision: Array, choice: Index, t_max: float) -> tuple[Array, Array]:
-        """log density of trials at one theta, and its slope in time. decision: (n,) decision times, seconds."""
-        value, slope = np.full(len(decision), -np.inf), np.zeros(len(decision))
-        above = decision > 0
-        if above.any():
-            made = choice[above], np.arange(above.sum())
+    def _at(self, told: _Told, row: Array, trials: _Trials) -> tuple[Array, int]:
+        """What is told of trials at one theta, (n,), and by how many points."""
+        value, points = np.full(len(trials.decision), told.before), trials.points
+        inside = trials.decision > 0.0
+        if told.after is not None:
+            over = trials.decision >= self._longest(row)
+            value[over], inside = told.after, inside & ~over
+        if inside.any():
+            passage = _solved(self._passage, tuple(row), trials.end)
+            if points:
+                passage = replace(passage, grids=(points,))
             try:
-                with np.errstate(all="ignore"):
-                    passage = self._passage(*row, t_max=t_max)
-                    value[above], slope[above] = (part[made] for part in passage.log_density(decision[above]))
-                    highest = np.log(passage.density.max()) + _ABOVE
-            except (ValueError, ArithmeticError, IndexError) as reason:
-                raise self._refusal(row, t_max) from reason
-            if not (np.isfinite(slope).all() and (value <= highest).all()):
-                raise self._refusal(row, t_max)
-        return value, slope
+                by_choice, points = passage.agreed(told.law, trials.decision[inside])
+            except (ValueError, ArithmeticError) as reason:
+                raise self._refusal(row, trials.end, reason) from reason
+            value[inside] = by_choice[trials.choice[inside], np.arange(inside.sum())]
+        return value, points
 
-    def _refusal(self, row: Array, t_max: float) -> InputError:
+    def _differences(self, told: _Told, row: Array, trials: _Trials) -> Array:
+        """Gradient (n, p) of what is told of trials at one theta; by a shift, that of time backwards."""
+        gradient = np.zeros((len(trials.decision), len(row)))
+        for column, p in enumerate(self.simulator.parameters):
+            if p.from_data:
+                continue
+            ends, step = [], _STEP * (p.high - p.low)
+            for sign in (-1.0, 1.0):
+                at, now = row.copy(), trials
+                if column == self._shift_column:
+                    now = trials._replace(decision=trials.decision * (1.0 - sign * _STEP))
+                    way = trials.decision - now.decision
+                else:
+                    at[column] = np.clip(row[column] + sign * step, *p.support)
+                    way = np.asarray(at[column] - row[column])
+                ends.append((self._at(told, at, now)[0], way))
+            (below, down), (above, up) = ends
+            with np.errstate(invalid="ignore"):
+                slope = (above - below) / (up - down)
+            gradient[:, column] = np.where(np.isfinite(slope), slope, 0.0)
+        return gradient
+
+    def _just_after(self, row: Array, decision: Array) -> float:
+        """A little after the latest of the decisions."""
+        longest = self._longest(row)
+        latest = decision[decision < longest].max(initial=0.0)
+        return float(min(_MARGIN * latest, 0.5 * (latest + longest)))
+
+    def _when_all_are_made(self, row: Array, decision: Array) -> float:
+        """When next to nothing is left."""
+        longest = self._longest(row)
+        for time in _ENDS:
+            end = float(time) if time < longest else 0.99 * longest
+            with np.errstate(all="ignore"):
+                left = 1.0 - _solved(self._passage, tuple(row), end).solve(_POINTS).mass(np.array([end])).sum()
+            if abs(left) < _LEFT:
+                return end
+        raise self._refusal(row, end, ArithmeticError(f"{left:.2g} of all decisions are left"))
+
+    def _longest(self, row: Array) -> float:
+        """The decision time at which the bounds meet, or inf."""
+        closing = self.simulator.clock.closing
+        if closing is None:
+            return np.inf
+        return float(1.0 / closing(dict(zip(self.simulator.names, torch.tensor(row), strict=True))))
+
+    def _refusal(self, row: Array, end: float, reason: Exception) -> InputError:
         theta = ", ".join(f"{name}={x:.4g}" for name, x in zip(self.simulator.names, row, strict=True))
         return InputError(
-            f"the equation of {self.simulator.name!r} cannot be solved at {theta} for decisions within {t_max:.4g} s: "
-            "its grid is too coarse there; take kind='exact' or 'neural', or parameters and times nearer to those of "
-            "people."
+            f"the equation of {self.simulator.name!r} cannot be solved to 1e-6 at {theta} for decisions within "
+            f"{end:.4g} s: {reason}; take kind='exact' or 'neural', or parameters and times nearer to those of people."
         )
-
-    def _differences(self, row: Array, decision: Array, choice: Index, t_max: float) -> Array:
-        gradient = np.zeros((len(decision), len(row)))
-        for column, p in enumerate(self.simulator.parameters):
-            if p.from_data or column == self._shift_column:
-                continue
-            step = _STEP * (p.high - p.low)
-            ends = [row.copy(), row.copy()]
-            ends[0][column] -= step
-            ends[1][column] += step
-            below, above = (self._log_density(end, decision, choice, t_max)[0] for end in ends)
-            finite = np.isfinite(below) & np.isfinite(above)
-            gradient[finite, column] = (above[finite] - below[finite]) / (2 * step)
-        return gradient

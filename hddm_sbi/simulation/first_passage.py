@@ -8,22 +8,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 
 import numba as nb
 import numpy as np
-from scipy.interpolate import CubicSpline
+from numpy.typing import NDArray
+from scipy.interpolate import PPoly, make_interp_spline
 
+from hddm_sbi.numerics.vecmath import FAST, exp
 from hddm_sbi.types import Array
 
 Curve = Callable[[Array], Array]
 
-#: trapezoids overestimate the integral of a kernel that vanishes like a root at its end by zeta(-1/2) panels.
-_ROOT_END = 0.2078862249773546
-#: interpolation starts where both densities exceed this; lower values are raised to it.
-_SMALLEST = 1e-280
-#: what is lower at the first of these points, for both, is 0 before it.
-_VANISHED = 1e-100
+#: corrections of the last values of a trapezoid rule whose integrand ends like e^1/2 times a power series in e, by the
+#: conditions sum_j w_j j^(1/2 + k) = zeta(-1/2 - k), k = 0 ... 7; from the one before the last backwards.
+_ROOT_END = np.array(
+    [
+        -1.2486975408694862,
+        2.7660340662416653,
+        -4.3267565684843173,
+        4.5814232751359084,
+        -3.2347082784051076,
+        1.4633307892260733,
+        -0.38462384269022577,
+        0.044758784165365519,
+    ]
+)
+#: log densities farther than this from the law of early times are unknown.
+_FARTHEST = 600.0
+#: of the quadrature over a delay, and of the mean between two points of a grid.
+_DELAY_NODES, _MEAN_NODES = 64, 16
+#: nats below the density at its end at which an integral over a delay begins, at the earliest 20 in log time before it.
+_NOTHING = 40.0
+#: degree of the splines between the points of a grid.
+_DEGREE = 5
+#: numbers of grid points, and by how much the log densities of two grids in turn may differ.
+_GRIDS = (250, 500, 1_000, 2_000, 4_000, 8_000)
+TOLERANCE = 1e-6
+#: grids of up to so many points, or that differ by less, are refined in any case; others as long as they come nearer.
+_SURE, _NEAR = 1_000, 1e-2
+#: a probability of less than this is known absolutely only.
+_RARE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -46,128 +72,305 @@ def constant(value: float) -> Curve:
     return lambda t: np.full_like(t, value)
 
 
-@dataclass(frozen=True)
-class Passage:
-    """A first-passage density on a grid of times.
+def grid(t_max: float, n: int) -> Array:
+    """n + 1 times from 0 to t_max, dense where the first decisions fall: t_max ((1 + 15 (i / n)²)^1/2 - 1) / 3."""
+    return np.asarray(t_max * (np.sqrt(1.0 + 15.0 * (np.arange(n + 1) / n) ** 2) - 1.0) / 3.0)
 
-    t: (n,) times, ascending from 0. density: (n_choices, n), for the lower and upper bound or for every accumulator.
+
+def panels(t_max: float, n: int) -> Array:
+    """Derivative of `grid` by its index."""
+    share = np.arange(n + 1) / n
+    return np.asarray(5.0 * t_max * share / np.sqrt(1.0 + 15.0 * share**2) / n)
+
+
+@cache
+def crowded(step: float = 0.4, last: float = 37.0) -> tuple[Array, Array]:
+    """Nodes and weights of a quadrature on (0, 1), dense at both ends at every scale: (k,) each.
+
+    The trapezoid rule in the log odds. Where a start may lie at a bound, the earliest decisions come from next to it.
+
+    >>> nodes, weights = crowded()
+    >>> print(f"{weights @ nodes**-0.5:.8f}")
+    2.00000000
+    """
+    odds = np.arange(-last, last + step / 2, step)
+    nodes = 1.0 / (1.0 + np.exp(-odds))
+    return nodes, step * nodes / (1.0 + np.exp(odds))
+
+
+@cache
+def _legendre(n: int) -> tuple[Array, Array]:
+    return np.polynomial.legendre.leggauss(n)
+
+
+def _spline(x: Array, y: Array) -> PPoly:
+    return PPoly.from_spline(make_interp_spline(x, y, _DEGREE))
+
+
+@dataclass(frozen=True)
+class Solution:
+    """First-passage densities on one grid.
+
+    t: (n,) times, `grid`. early: what the log densities (n_choices, m), for the lower and upper bound or for every
+    accumulator, tend to at early times, at any times t (m,). beyond: (n_choices, n) log density - early, 0 at first.
     """
 
     t: Array
-    density: Array
+    beyond: Array
+    early: Curve
 
-    def mass(self) -> Array:
-        """P(choice, decision time <= t), (n_choices, n), on the grid of `grid`, which is smooth in the index."""
-        per_index = self.density * 2.0 * np.sqrt(self.t * self.t[-1]) / (len(self.t) - 1)
-        return np.concatenate(
-            [np.zeros((len(self.density), 1)), np.cumsum((per_index[:, 1:] + per_index[:, :-1]) / 2, axis=1)], axis=1
-        )
+    @cached_property
+    def _splines(self) -> list[PPoly]:
+        """What is beyond early in every choice, over the root of time."""
+        return [_spline(np.sqrt(self.t), beyond) for beyond in np.where(self._unknown, 0.0, self.beyond)]
 
-    def log_density(self, t: Array) -> tuple[Array, Array]:
-        """log density and its slope in t, each (n_choices, n), at any times t (n,) in (0, t_max], by cubic splines.
+    @cached_property
+    def _unknown(self) -> NDArray[np.bool_]:
+        return ~(np.abs(self.beyond) < _FARTHEST)
 
-        Raises ValueError where the grid does not tell it: before its first point that is not 0, or where none is.
-        """
-        inner = slice(int(np.searchsorted((self.density > _SMALLEST).all(0), True)), None)
-        spline = CubicSpline(np.sqrt(self.t[inner]), np.log(np.maximum(self.density[:, inner], _SMALLEST)), axis=1)
-        before = t < self.t[inner][0]
-        if before.any() and self.density[:, inner.start].max() > _VANISHED:
-            raise ValueError("the first decisions fall between two points of the grid")
-        root = np.sqrt(t)
-        log_p, slope = spline(root), spline(root, 1) / (2.0 * root)
-        return np.where(before, np.log(_SMALLEST), log_p), np.where(before, 0.0, slope)
+    def _instant(self, t: Array, choice: int) -> Array:
+        """log density of a choice at any times t (m,), without delay: nan where the grid does not tell it."""
+        after, unknown = np.searchsorted(self.t, t).clip(1, len(self.t) - 1), self._unknown[choice]
+        told = (t <= self.t[-1]) & ~unknown[after - 1] & ~unknown[after]
+        return np.asarray(np.where(told, self.early(t)[choice] + self._splines[choice](np.sqrt(t)), np.nan))
+
+    def _late(self, t: Array, choice: int, delay: float) -> Array:
+        """log density of a choice at any times t (m,), with a delay: by Gauss quadrature over log decision time."""
+        nodes, weights = _legendre(_DELAY_NODES)
+        log_t, step = np.log(t), 1e-3
+        rise = (self._instant(t, choice) - self._instant(t * math.exp(-step), choice)) / step
+        first = np.maximum(log_t - _NOTHING / np.maximum(rise, 2.0), np.log(np.maximum(t - delay, 1e-320)))
+        half = 0.5 * (log_t - first)[:, None]
+        u = np.exp(first[:, None] + half * (1.0 + nodes))
+        parts = self._instant(u.reshape(-1), choice).reshape(u.shape)
+        highest = parts.max(-1, keepdims=True)
+        return np.asarray(np.log((np.exp(parts - highest) * u * half * weights).sum(-1) / delay) + highest[:, 0])
+
+    def log_density(self, t: Array, delay: float = 0.0) -> Array:
+        """log density at any times t (m,) in (0, t_max], of the decision time plus a delay uniform on [0, delay]."""
+        choices = range(len(self.beyond))
+        return np.stack([self._late(t, c, delay) if delay else self._instant(t, c) for c in choices])
+
+    @cached_property
+    def _moments(self) -> list[tuple[PPoly, PPoly]]:
+        """Integrals from 0 of the density of every choice and of time times it, over the root of time."""
+        root = np.sqrt(self.t)
+        # Where nothing is known next to nothing is left: else the probabilities of all choices do not add up to 1.
+        with np.errstate(all="ignore"):
+            density = np.where(self._unknown | (self.t == 0.0), 0.0, np.exp(self.early(self.t) + self.beyond))
+        by_root = 2.0 * root * density
+        return [(_spline(root, y).antiderivative(), _spline(root, y * self.t).antiderivative()) for y in by_root]
+
+    def mass(self, t: Array, delay: float = 0.0) -> Array:
+        """P(choice, decision time plus delay <= t) at any times t (m,): (n_choices, m). It ends at t_max."""
+        last, shares = self.t[-1], []
+        t = np.minimum(t, last + delay)
+        now, before = np.minimum(t, last), np.maximum(t - delay, 0.0)
+        for mass, moment in self._moments:
+            share = mass(np.sqrt(now))
+            if delay:
+                earlier = mass(np.sqrt(before))
+                passed = moment(np.sqrt(now)) - moment(np.sqrt(before))
+                share = (t * share - before * earlier - passed) / delay
+            shares.append(share)
+        return np.stack(shares)
+
+    def log_survival(self, t: Array, delay: float = 0.0) -> Array:
+        """log P(decision time plus delay > t) at any times t (m,) up to t_max: (1, m)."""
+        return np.log(np.where(t <= self.t[-1], 1.0 - self.mass(t, delay).sum(0, keepdims=True), np.nan))
+
+
+#: a law of times t (m,), of a solution and a delay.
+Law = Callable[[Solution, Array, float], Array]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """First-passage densities that are solved on finer and finer grids until two of them agree.
+
+    solve: number of points -> solution. delay: full width of a uniform delay that is added to the decision time.
+    grids: numbers of points; of a single one, what it tells goes unchecked.
+    """
+
+    solve: Callable[[int], Solution]
+    delay: float = 0.0
+    grids: tuple[int, ...] = _GRIDS
 
     def delayed(self, width: float) -> Passage:
-        """The density of the decision time plus a delay that is uniform on [0, width]."""
-        if width == 0.0:
-            return self
-        root = np.sqrt(self.t)
-        mass = CubicSpline(root, 2.0 * root * self.density, axis=1).antiderivative()
-        before = np.sqrt(np.clip(self.t - width, 0.0, self.t[-1]))
-        return Passage(self.t, np.asarray((mass(root) - mass(before)) / width))
+        """The same with a delay that is uniform on [0, width]."""
+        return replace(self, delay=width)
+
+    def log_density(self, t: Array) -> Array:
+        """log density (n_choices, m) at any times t (m,) in (0, t_max], right to 1e-6, or ArithmeticError."""
+        return self.agreed(Solution.log_density, t)[0]
+
+    def mass(self, t: Array) -> Array:
+        """P(choice, time <= t) up to t_max, (n_choices, m): right to 1e-6, or ArithmeticError."""
+        return self.agreed(Solution.mass, t)[0]
+
+    def _on(self, n: int, law: Law, t: Array) -> Array:
+        with np.errstate(all="ignore"):
+            return law(self.solve(n), t, self.delay)
+
+    def agreed(self, law: Law, t: Array) -> tuple[Array, int]:
+        """A law on the first grid on which it agrees with that before, and the number of its points."""
+        before, gap = self._on(self.grids[0], law, t), math.inf
+        for n in self.grids[1:]:
+            now, last = self._on(n, law, t), gap
+            scale = np.maximum(now, _RARE) if law is Solution.mass else 1.0
+            gap = float(np.nan_to_num(np.abs(now - before) / scale, nan=np.inf).max(initial=0.0))
+            if gap <= TOLERANCE:
+                return now, n
+            if n > _SURE and not gap < max(0.5 * last, _NEAR):
+                break
+            before = now
+        if len(self.grids) > 1:
+            raise ArithmeticError(f"solutions on {n} and on fewer points differ by {gap:.2g}")
+        return before, self.grids[0]
 
 
-def grid(t_max: float, n: int) -> Array:
-    """n + 1 times from 0 to t_max, dense where the first decisions fall: t_max (i / n)²."""
-    return np.asarray(t_max * (np.arange(n + 1) / n) ** 2)
+def _gained(diffusion: Diffusion, first: Array, last: Array) -> Array:
+    """What the drift adds to the mean between two times, by Gauss quadrature; from 0 on, of a drift like any power."""
+    nodes, weights = _legendre(_MEAN_NODES)
+    q, w = 0.5 * (nodes + 1.0), 0.5 * weights
+    graded = (first == 0.0)[:, None]
+    share, weight = np.where(graded, q**8, q), np.where(graded, 8.0 * q**7 * w, w)
+    way = (last - first)[:, None]
+    u = first[:, None] + way * share
+    return np.asarray((weight * way * diffusion.drift(u) * np.exp(-diffusion.leak * (last[:, None] - u))).sum(1))
 
 
-def _mean(diffusion: Diffusion, t: Array) -> Array:
-    """Mean at t of the process started in 0 without bounds, by eight-point Gauss quadrature between the points."""
-    nodes, weights = np.polynomial.legendre.leggauss(8)
-    h = np.diff(t)
-    u = t[:-1, None] + h[:, None] * (nodes + 1) / 2
-    gained = h / 2 * np.sum(weights * diffusion.drift(u) * np.exp(-diffusion.leak * (t[1:, None] - u)), axis=1)
-    mean = np.zeros(len(t))
-    for i, kept in enumerate(np.exp(-diffusion.leak * h)):
-        mean[i + 1] = mean[i] * kept + gained[i]
+def _mean(diffusion: Diffusion, knots: Array) -> Curve:
+    """Mean of the process started in 0 without bounds, at any times up to the last of the knots, which begin with 0."""
+    at_knots, gained = np.zeros(len(knots)), _gained(diffusion, knots[:-1], knots[1:])
+    for i, kept in enumerate(np.exp(-diffusion.leak * np.diff(knots))):
+        at_knots[i + 1] = at_knots[i] * kept + gained[i]
+
+    def mean(t: Array) -> Array:
+        before = np.clip(np.searchsorted(knots, t) - 1, 0, None)
+        first = knots[before]
+        return np.asarray(at_knots[before] * np.exp(-diffusion.leak * (t - first)) + _gained(diffusion, first, t))
+
     return mean
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def _solve(start: Array, weight: Array, leak: float, t: Array, height: Array, slope: Array, panel: Array) -> Array:
-    """The density on the grid, by forward substitution in the Volterra equation; height, slope: (2, n + 1).
+def _towards(height: Array, kept: Array, variance: Array, start: Array, amount: Array) -> Array:
+    """log sum over starts of amount / variance times the density of a free path at a height: (2, n)."""
+    log_p = np.empty(height.shape)
+    for j in range(2):
+        for i in range(height.shape[1]):
+            nearest = math.inf
+            for k in range(len(start)):
+                gap = height[j, i] - start[k] * kept[i]
+                nearest = min(nearest, gap * gap)
+            total = 0.0
+            for k in range(len(start)):
+                gap = height[j, i] - start[k] * kept[i]
+                total += amount[j, k] * math.exp(0.5 * (nearest - gap * gap) / variance[i])
+            log_p[j, i] = math.log(total) - 0.5 * nearest / variance[i] - 1.5 * math.log(variance[i])
+    return log_p - 0.5 * math.log(2.0 * math.pi)
 
-    Psi of a bound at height s, seen from y an elapsed time ago, everything relative to the mean, is half the transition
-    density times slope - s g coth(g elapsed) + y g / sinh(g elapsed).
+
+def _heights(diffusion: Diffusion, mean: Curve, t: Array) -> Array:
+    """Lower and upper bound relative to the mean, (2, n)."""
+    bound, middle = diffusion.bound(t), mean(t)
+    return np.stack([-bound - middle, bound - middle])
+
+
+def _starts(diffusion: Diffusion) -> tuple[Array, Array]:
+    start = np.atleast_1d(np.asarray(diffusion.start, dtype=np.float64))
+    return start, np.broadcast_to(np.asarray(diffusion.weight, dtype=np.float64), start.shape).copy()
+
+
+def _early(diffusion: Diffusion, mean: Curve, t: Array) -> Array:
+    """log density (2, n) of early decisions: of the way to a bound, divided by time, times the free density there."""
+    (start, weight), leak = _starts(diffusion), diffusion.leak
+    first = float(diffusion.bound(np.zeros(1))[0])
+    amount = weight * np.abs(np.array([[-first], [first]]) - start)
+    variance = -np.expm1(-2.0 * leak * t) / (2.0 * leak) if leak else t
+    return np.asarray(_towards(_heights(diffusion, mean, t), np.exp(-leak * t), variance, start, amount))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+def _arrived(
+    s: float, slope: float, unit: float, y: Array, kept: Array, inverse: Array, amount: Array, log_unit: Array
+) -> float:
+    """Sum over starts y of amount exp(log_unit) times Psi of a bound at height s, relative to the mean, over exp(unit).
+
+    kept, 1 / inverse: what is left of a start after the time since, and the variance. Psi is half the transition
+    density times slope - s g coth(g elapsed) + y g / sinh(g elapsed), with a leak g.
+    """
+    total = 0.0
+    for u in range(len(amount)):
+        gap = s - y[u] * kept[u]
+        turned = slope - inverse[u] * (0.5 * s * (1.0 + kept[u] * kept[u]) - y[u] * kept[u])
+        share = exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
+        total += amount[u] * math.sqrt(inverse[u]) * share * turned
+    return 0.5 / math.sqrt(2.0 * math.pi) * total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _solve(
+    start: Array,
+    weight: Array,
+    leak: float,
+    t: Array,
+    height: Array,
+    slope: Array,
+    panel: Array,
+    early: Array,
+    ends: Array,
+) -> Array:
+    """The density over exp(early) on the grid, by forward substitution in the Volterra equation.
+
+    height, slope of the lower and upper bound, and early: (2, n + 1).
     """
     n = len(t)
-    g = np.zeros((2, n))
-    source = np.zeros(2)
+    g, made = np.ones((2, n)), np.zeros((2, n))
+    kept, inverse = np.ones(n), np.empty(n)
+    kept_start, inverse_start, one = np.ones(len(start)), np.empty(len(start)), np.zeros(len(start))
     for i in range(1, n):
-        source[:] = 0.0
-        total = np.zeros(2)
-        last = np.zeros(2)
         for u in range(i):
             elapsed = t[i] - t[u]
-            lost = -math.expm1(-2.0 * leak * elapsed)
-            kept = math.sqrt(1.0 - lost)
-            variance = lost / (2.0 * leak) if leak != 0.0 else elapsed
-            back, forth = kept / variance, 1.0 - 0.5 * lost
-            constant = 0.5 / math.sqrt(2.0 * math.pi * variance)
-            for j in range(2):
-                s = height[j, i]
-                fixed = slope[j, i] - s * forth / variance
-                if u == 0:
-                    for k in range(len(start)):
-                        x = start[k]
-                        gap = s - x * kept
-                        source[j] += weight[k] * constant * math.exp(-0.5 * gap * gap / variance) * (fixed + x * back)
-                    continue
-                for k in range(2):
-                    y = height[k, u]
-                    gap = s - y * kept
-                    value = g[k, u] * constant * math.exp(-0.5 * gap * gap / variance) * (fixed + y * back)
-                    total[j] += value * panel[u]
-                    if k == j:
-                        last[j] = value
+            inverse[u] = 1.0 / elapsed
+            if leak != 0.0:
+                lost = -math.expm1(-2.0 * leak * elapsed)
+                kept[u], inverse[u] = math.sqrt(1.0 - lost), 2.0 * leak / lost
+        kept_start[:], inverse_start[:] = kept[0], inverse[0]
+        last = slice(max(i - len(ends), 1), i)
         for j in range(2):
-            sign = 1.0 if j == 0 else -1.0
-            g[j, i] = sign * 2.0 * (source[j] - total[j] - _ROOT_END * last[j] * panel[i])
+            s, by, unit = height[j, i], slope[j, i], early[j, i]
+            total = _arrived(s, by, unit, start, kept_start, inverse_start, weight, one)
+            for k in range(2):
+                total -= _arrived(s, by, unit, height[k, 1:i], kept[1:i], inverse[1:i], made[k, 1:i], early[k, 1:i])
+            root = made[j, last] * ends[len(ends) - (i - last.start) :]
+            total += _arrived(s, by, unit, height[j, last], kept[last], inverse[last], root, early[j, last])
+            g[j, i] = (2.0 if j == 0 else -2.0) * total
+        made[:, i] = g[:, i] * panel[i]
     return g
 
 
-def first_passage(diffusion: Diffusion, t_max: float, n: int = 1_000) -> Passage:
-    """Density of the first passage at n + 1 times up to t_max.
-
-    g_1(t) = 2 Psi_1(t | start, 0) - 2 int [g_1(u) Psi_1(t | S_1(u), u) + g_2(u) Psi_1(t | S_2(u), u)] du, and with the
-    opposite sign for g_2: trapezoids on a grid graded towards 0, with the panel at the root corrected.
-
-    >>> wiener = Diffusion(0.0, constant(1.0), constant(1.0), constant(0.0))
-    >>> print(first_passage(wiener, 9.0).mass()[:, -1].round(6))
-    [0.119203 0.880797]
-    """
+def _solution(diffusion: Diffusion, t_max: float, n: int) -> Solution:
+    """g_1(t) = 2 Psi_1(t | start, 0) - 2 int [g_1(u) Psi_1(t | S_1(u), u) + g_2(u) Psi_1(t | S_2(u), u)] du, and with
+    the opposite sign for g_2: trapezoids on a grid graded towards 0, with the panels at the root corrected."""
     t = grid(t_max, n)
     mean = _mean(diffusion, t)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean_slope = diffusion.drift(t) - diffusion.leak * mean
+    early = partial(_early, diffusion, mean)
+    with np.errstate(all="ignore"):
+        mean_slope = diffusion.drift(t) - diffusion.leak * mean(t)
         slope = diffusion.slope(t)
-    bound = diffusion.bound(t)
-    heights = np.stack([-bound - mean, bound - mean])
-    slopes = np.stack([-slope - mean_slope, slope - mean_slope])
-    panel = 2.0 * t_max * np.arange(n + 1) / n**2
-    start, weight = (
-        np.atleast_1d(np.asarray(diffusion.start, float)),
-        np.atleast_1d(np.asarray(diffusion.weight, float)),
-    )
-    return Passage(t, _solve(start, weight, diffusion.leak, t, heights, slopes, panel))
+        slopes = np.stack([-slope - mean_slope, slope - mean_slope])
+        bounds = _heights(diffusion, mean, t), slopes, panels(t_max, n), early(t)
+        beyond = np.log(_solve(*_starts(diffusion), diffusion.leak, t, *bounds, _ROOT_END[::-1].copy()))
+    return Solution(t, beyond, early)
+
+
+def first_passage(diffusion: Diffusion, t_max: float) -> Passage:
+    """Density of the first passage at times up to t_max.
+
+    >>> wiener = Diffusion(0.0, constant(1.0), constant(1.0), constant(0.0))
+    >>> print(first_passage(wiener, 9.0).mass(np.array([9.0]))[:, 0].round(6))
+    [0.119203 0.880797]
+    """
+    return Passage(cache(partial(_solution, diffusion, t_max)))
