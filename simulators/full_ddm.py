@@ -40,7 +40,7 @@ def trial(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: fl
 
 def _passage(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0: float, t_max: float) -> Passage:
     """Density of the decision time and the delay: the closed form given the start, by quadrature over the start."""
-    shares, weights = crowded()
+    shares, weights = crowded(step=0.4)
     starts = z + sz * (shares - 0.5)
 
     def log_density_at(t: Array) -> Array:

@@ -1,6 +1,7 @@
 """The numerical likelihood: the equation behind the one interface, and the scores it gives."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,17 +63,13 @@ def test_without_leak_or_collapse_it_is_the_closed_form():
 
 @pytest.mark.parametrize("name", SOLVED)
 def test_a_finer_grid_changes_nothing(name):
-    """Density at a random theta from a grid twice as fine as the declared one: 2e-5 of the peak."""
+    """What is told at a random theta against a single grid of 2 000 points: 1e-6 at every trial."""
     theta, rt, _ = some_trials(name, 1, 500, seed=2)
     simulator = hs.load_simulator(name)
-    row = theta[0].clone()
-    row[simulator.names.index("t0")] = 0.0
-    decision = float((rt - theta[:, simulator.names.index("t0")]).max())
-    one = simulator.passage(*row.tolist(), t_max=decision)
-    # The first quarter of the time is the first half of the grid.
-    two = simulator.passage(*row.tolist(), t_max=decision / 4)
-    half = len(one.t) // 2
-    assert np.abs(two.density[:, ::2] - one.density[:, : half + 1]).max() < 2e-5 * one.density.max()
+    t = (rt - theta[:, simulator.names.index("t0")]).numpy()
+    passage = simulator.passage(*theta[0].tolist(), t_max=1.05 * t.max())
+    fine = replace(passage, grids=(2_000,))
+    np.testing.assert_allclose(passage.log_density(t), fine.log_density(t), rtol=0, atol=1e-6)
 
 
 #: decision times, seconds: absurdly early, usual, absurdly late; and onsets themselves.
@@ -96,12 +93,12 @@ def asked(likelihood, theta):
                 else:
                     yield likelihood.log_survival_rows(rt, theta.expand(len(rt), -1)), theta
             except InputError as refusal:
-                assert "cannot be solved at" in str(refusal)  # noqa: PT017 - each refusal, not one
+                assert "cannot be solved to 1e-6 at" in str(refusal)  # noqa: PT017 - each refusal, not one
                 yield None
 
 
 @pytest.mark.parametrize("name", SOLVED)
-@pytest.mark.parametrize("n", [1, pytest.param(128, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [1, pytest.param(16, marks=pytest.mark.slow)])
 def test_at_corners_and_absurd_times_it_tells_numbers_or_refuses(name, n):
     """At the middle of the box it tells some; at no corner a NaN, a density above all bounds, or another exception."""
     simulator = hs.load_simulator(name)
@@ -123,14 +120,15 @@ def test_at_corners_and_absurd_times_it_tells_numbers_or_refuses(name, n):
 
 
 @pytest.mark.parametrize("name", SOLVED)
-def test_choice_probabilities_are_right_or_refused(name):
+def test_choice_probabilities_are_right(name):
+    """In the middle of the usual ranges: they sum to 1, and the median by `quantile` has half of them before it."""
     simulator = hs.load_simulator(name)
     theta = {p.name: p.high if p.from_data else sum(p.typical) / 2 for p in simulator.parameters}
-    try:
-        total = NumericalLikelihood(simulator).choice_probabilities(theta).sum()
-    except InputError:
-        return
-    assert abs(total - 1) < 1e-6
+    likelihood, last = NumericalLikelihood(simulator), simulator.choices[-1]
+    probabilities = likelihood.choice_probabilities(theta)
+    assert abs(probabilities.sum() - 1) < 1e-6
+    median = likelihood.quantile([0.5], [last], theta)
+    assert float(likelihood.cdf(median, [last], theta)) == pytest.approx(float(probabilities[0, -1]) / 2, rel=1e-6)
 
 
 def test_cells_are_sums_of_trials():
@@ -167,11 +165,11 @@ def test_unknown_equation_is_refused():
 
 
 def test_survival_is_that_of_the_closed_form():
-    """Up to 2 s; to 1e-5, as the density is solved."""
+    """Up to 2 s; to 1e-6, relative."""
     rt, theta = torch.tensor([0.6, 1.0, 2.0]).double(), torch.tensor([[1.0, 1.0, 0.5, 0.3]] * 3).double()
     simulator = hs.load_simulator("ornstein")
     columns = [simulator.names.index(name) for name in ("v", "a", "z", "t0")]
     at = torch.zeros(3, len(simulator.names)).double().index_copy(1, torch.tensor(columns), theta)
     found = NumericalLikelihood(simulator).log_survival_rows(rt, at)
     expected = ExactLikelihood(hs.load_simulator("ddm")).log_survival_rows(rt, theta)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
