@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -40,7 +40,8 @@ _MASS = _Told(Solution.mass, 0.0, None)
 _SURVIVAL = _Told(Solution.log_survival, 0.0, -np.inf)
 
 
-class _Trials(NamedTuple):
+@dataclass(frozen=True)
+class _Trials:
     """Decision times (n,) at one theta, the row of the law for each, up to when its equation is solved, and on how many
     points (0: until two grids agree)."""
 
@@ -96,7 +97,7 @@ class NumericalLikelihood(DecisionLikelihood):
             trials = _Trials(decision[here], which[here], end(row, decision[here]))
             value[here], points = self._at(told, row, trials)
             if theta.requires_grad:
-                gradient[here] = self._differences(told, row, trials._replace(points=points))
+                gradient[here] = self._differences(told, row, replace(trials, points=points))
         constant = torch.from_numpy(value)
         if not theta.requires_grad:
             return constant
@@ -131,7 +132,7 @@ class NumericalLikelihood(DecisionLikelihood):
             for sign in (-1.0, 1.0):
                 at, now = row.copy(), trials
                 if column == self._shift_column:
-                    now = trials._replace(decision=trials.decision * (1.0 - sign * _STEP))
+                    now = replace(trials, decision=trials.decision * (1.0 - sign * _STEP))
                     way = trials.decision - now.decision
                 else:
                     at[column] = np.clip(row[column] + sign * step, *p.support)
