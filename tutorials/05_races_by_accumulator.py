@@ -21,11 +21,11 @@ import hddm_sbi as hs
 
 DRAWS = int(os.environ.get("TUTORIAL_DRAWS", "500"))
 TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "100"))
-SUBJECTS = 6
+SUBJECTS = 10
 
 # %% [markdown]
 # ## Data
-# Six subjects see a stimulus that asks for the left or the right key (`S`), in blocks that ask for speed or for
+# Ten subjects see a stimulus that asks for the left or the right key (`S`), in blocks that ask for speed or for
 # accuracy. The accumulator that matches the stimulus has a drift of about 3, the other one of 1.5. Under speed `B`, the
 # distance from the highest start to the threshold, is half as large. All subjects like the right key: its accumulator
 # has 0.4 more, whatever the stimulus.
@@ -64,7 +64,7 @@ data.head()
 
 # %%
 model = hs.HierarchicalModel(
-    ["v ~ match + choice + (0 + match|subject)", "B ~ instruction"],
+    ["v ~ match + choice + (0 + match|subject)", "B ~ 0 + instruction"],
     data,
     simulator="lba",
     likelihood="exact",
@@ -87,7 +87,9 @@ print(hs.report.summary(model, posterior).to_string())
 # %% [markdown]
 # `v_Intercept` is the drift of the left accumulator where it does not match. `v_match` is what matching adds: how well
 # people tell the stimuli apart. `v_choice[right]` is the bias to the right key. `v_match|subject_sigma` is how far
-# subjects differ in what matching adds. `B_instruction[speed]` is the change of log `B` under speed: log(1/2) = -0.69.
+# subjects differ in what matching adds. `B_instruction` has log `B` under each instruction: log(0.8) = -0.22 and
+# log(0.4) = -0.92. Range of starts, distance and non-decision time make up for each other; with a level for each
+# instruction (`0 +`) they sample better than with an intercept and a difference.
 
 # %% [markdown]
 # ## Does the model predict the data?
@@ -101,13 +103,13 @@ axes = hs.plots.plot_predictive(model, posterior, by="S")
 # - `v ~ 1` gives all accumulators one drift. Without any formula of `v`, each has its own, as with `v0 ~ 1`, `v1 ~ 1`.
 # - `v ~ 0 + choice:S` has a drift for every accumulator and stimulus, as `v0 ~ 0 + S` and `v1 ~ 0 + S` together have.
 # - `v ~ match * instruction` lets speed change how well people tell the stimuli apart.
-# - `B ~ instruction + choice` has the bias in the distance to the threshold, and `sv ~ 0 + match` another standard
+# - `B ~ 0 + instruction + choice` has the bias in the distance to the threshold, and `sv ~ 0 + match` another standard
 #   deviation of the drift for the matching accumulator; that of the others stays at 1, which sets the scale.
 # - With three responses and more the formulas are the same: `match` marks the right one.
 
 # %%
 apart = hs.HierarchicalModel(
-    ["v0 ~ 0 + S", "v1 ~ 0 + S", "B ~ instruction"],
+    ["v0 ~ 0 + S", "v1 ~ 0 + S", "B ~ 0 + instruction"],
     data,
     simulator="lba",
     likelihood="exact",
