@@ -78,8 +78,8 @@ def parse_formulas(
     for parameter in parameters:
         name = shared.get(parameter, parameter)
         if name not in found:
-            default = fixed[parameter] if parameter in fixed else parse(name, "1", stems.get(name, ()))
-            found[name] = given.get(name, default)
+            known = given[name] if name in given else fixed.get(parameter)
+            found[name] = parse(name, "1", stems.get(name, ())) if known is None else known
     return found
 
 

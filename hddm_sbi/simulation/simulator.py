@@ -181,10 +181,10 @@ class Simulator(ABC):
                 )
         if not self.outcomes:
             raise InputError(f"{self.name!r} must have at least one outcome, such as rt and response; got none.")
-        if names[: len(self.per_choice)] != self.per_choice:
-            raise InputError(f"the first parameters of {self.name!r} must be {self.per_choice}; got {names}.")
         if self.is_decision_model:
             _check_codes(self.outcomes[1].categories)
+        if names[: len(self.per_choice)] != self.per_choice:
+            raise InputError(f"the first parameters of {self.name!r} must be {self.per_choice}; got {names}.")
         self._check_function()
         unknown = self.symmetries.mentioned - {*names, *(self.stems if self.races else ())}
         if unknown:

@@ -127,7 +127,7 @@ def test_bad_arguments_are_refused_with_exit_code_2(trials, tmp_path: Path, argu
 def test_check_prints_scores_and_verdicts(monkeypatch):
     """The scores as the card has them, without their kind, and a line for each target."""
     card = read_card(weights_of("ddm"))
-    monkeypatch.setattr(shipped, "score", lambda weights: card.scores)
+    monkeypatch.setattr(shipped, "score", lambda weights, simulator: card.scores)
     result = run("check", "ddm")
     assert result.exit_code == 0, result.output
     text, end, lines = result.output.partition("\n}\n")
@@ -138,7 +138,7 @@ def test_check_prints_scores_and_verdicts(monkeypatch):
         ["pass", "mean_abs_error"],
         ["pass", "posterior_bias"],
     ]
-    monkeypatch.setattr(shipped, "score", lambda weights: dataclasses.replace(card.scores, KL=6e-6))
+    monkeypatch.setattr(shipped, "score", lambda weights, simulator: dataclasses.replace(card.scores, KL=6e-6))
     result = run("check", "ddm")
     assert result.exit_code == 1
     assert "FAIL  KL = 6e-06" in result.output

@@ -183,7 +183,7 @@ def test_a_short_training_learns(tmp_path):
 
 def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
     scores = dataclasses.replace(read_card(catalogue.weights_of("ddm")).scores, KL=0.5)
-    monkeypatch.setattr(shipped, "score", lambda weights: scores)
+    monkeypatch.setattr(shipped, "score", lambda weights, simulator: scores)
     cards = []
     for name in ("one", "two"):
         path = tmp_path / "new" / f"{name}.safetensors"
