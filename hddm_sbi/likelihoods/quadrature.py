@@ -16,24 +16,28 @@ from hddm_sbi.likelihoods.likelihood import Likelihood, shift_of
 Y_RANGE = (-46.0, 30.0)
 #: rows that are integrated at a time, so that memory does not grow with them.
 _ROWS = 256
-#: nodes of the quadrature of one row.
-_N = 1000
+#: nodes of the quadrature of one row: before its bulk, in either half of it, and after it.
+_PANELS = (100, 700, 700, 100)
+_N = sum(_PANELS)
 #: the nearest node to where survival begins, exp of this on the way to the end: next to nothing is left before it.
 _NEAREST = -36.0
 #: nodes of each of two looks for where the density lies.
-_LOOKS = (305, 64)
-#: nats below the largest density under which nothing counts, and under which little is left behind a time.
-_NOTHING, _LITTLE = 60.0, 20.0
+_LOOKS = (305, 305)
+#: nats below the largest density under which nothing counts, and under which little is left outside the bulk.
+_NOTHING, _LITTLE = 60.0, 16.0
 
 # The limits of the integrals are treated as constants. Their derivative terms vanish because rt is one, and the density
 # is next to nothing at the others.
 
 
 class _Bulk(NamedTuple):
-    """Where a density over log decision time lies, (n,) each: nothing outside low and high, little behind late."""
+    """Where a density over log decision time lies, (n,) each: nothing outside low and high, little outside first and
+    last, little behind late."""
 
     low: Tensor
+    first: Tensor
     late: Tensor
+    last: Tensor
     high: Tensor
 
 
@@ -47,16 +51,26 @@ def _cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
     rt, choice = values.unbind(-1)
     decision = torch.minimum(rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta))
     bulk = _bulk(likelihood, [choice], theta, torch.log(decision.clamp(min=np.exp(Y_RANGE[0]))))
-    half = 0.5 * (bulk.high - bulk.low)
-    nodes, weights = _legendre()
-    y = bulk.low.unsqueeze(-1) + half.unsqueeze(-1) * (1.0 + nodes)
-    return (half * (torch.exp(_log_density(likelihood, y, choice, theta)) * weights).sum(-1)).clamp(max=1.0)
+    y, weights = _nodes(bulk.low, bulk)
+    return (torch.exp(_log_density(likelihood, y, choice, theta)) * weights).sum(-1).clamp(max=1.0)
+
+
+def _nodes(start: Tensor, bulk: _Bulk) -> tuple[Tensor, Tensor]:
+    """Nodes from start (n,) to the end of a density, most of them in its bulk, and weights: (n, nodes) each."""
+    first, last, high = (torch.maximum(start, end) for end in (bulk.first, bulk.last, bulk.high))
+    edges = [start, first, 0.5 * (first + last), last, high]
+    y, weights = [], []
+    for low, high, n in zip(edges[:-1], edges[1:], _PANELS, strict=True):
+        half, (nodes, shares) = 0.5 * (high - low).unsqueeze(-1), _legendre(n)
+        y.append(low.unsqueeze(-1) + half * (1.0 + nodes))
+        weights.append(half * shares)
+    return torch.cat(y, -1), torch.cat(weights, -1)
 
 
 @cache
-def _legendre() -> tuple[Tensor, Tensor]:
-    """Nodes on [-1, 1] and weights of Gauss-Legendre quadrature; they take a second to compute."""
-    nodes, weights = np.polynomial.legendre.leggauss(_N)
+def _legendre(n: int) -> tuple[Tensor, Tensor]:
+    """n nodes on [-1, 1] and weights of Gauss-Legendre quadrature; many take part of a second to compute."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
     return torch.from_numpy(nodes), torch.from_numpy(weights)
 
 
@@ -73,9 +87,8 @@ def _log_survival(likelihood: Likelihood, rt: Tensor, theta: Tensor) -> Tensor:
     inside = (decision > 0) & (decision < longest)
     # The untaken branch must stay finite, or its gradient would be nan.
     start = torch.maximum(torch.log(torch.where(inside, decision, 1.0)), bulk.low)
-    half = 0.5 * (bulk.high - start).clamp(min=0.0).unsqueeze(-1)
-    nodes, weights = _legendre()
-    near = start.unsqueeze(-1) + half * (1.0 + nodes), torch.log(half * weights)
+    y, weights = _nodes(start, bulk)
+    near = y, torch.log(weights)
     far = _far_nodes(start, torch.minimum(torch.log(longest), start.clamp(min=0.0) + Y_RANGE[1]) - start)
     y, log_weight = (torch.where((start < bulk.late).unsqueeze(-1), *both) for both in zip(near, far, strict=True))
     parts = [_log_density(likelihood, y, choice, theta) + log_weight for choice in choices]
@@ -101,18 +114,20 @@ def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 def _bulk(likelihood: Likelihood, choices: list[Tensor], theta: Tensor, end: Tensor) -> _Bulk:
     """Where the density of any of these choices (n,) lies up to an end (n,), by two looks: it may be narrow as 1e-4."""
     low, high = torch.full_like(end, Y_RANGE[0]), end.clamp(max=Y_RANGE[1])
-    late = high
+    early = low
+    late = later = high
     for n in _LOOKS:
         y = low.unsqueeze(-1) + (high - low).unsqueeze(-1) * torch.linspace(0.0, 1.0, n, dtype=theta.dtype)
         log_p = torch.stack([_log_density(likelihood, y, choice, theta) for choice in choices]).amax(0)
         below = log_p.amax(-1, keepdim=True) - log_p
         some, much = below < _NOTHING, below < _LITTLE
-        first = some.int().argmax(-1)
+        first, early_ = (which.int().argmax(-1) for which in (some, much))
         last, late_ = (n - 1 - which.flip(-1).int().argmax(-1) for which in (some, much))
         at = torch.arange(len(theta))
         # One node further: the density may begin anywhere before the first node that sees it.
-        low, late, high = (y[at, (i + by).clamp(0, n - 1)] for i, by in ((first, -1), (late_, 0), (last, 1)))
-    return _Bulk(low, late, high)
+        ends = ((first, -1), (early_, -1), (late_, 0), (late_, 1), (last, 1))
+        low, early, late, later, high = (y[at, (i + by).clamp(0, n - 1)] for i, by in ends)
+    return _Bulk(low, early, late, later, high)
 
 
 def _log_density(likelihood: Likelihood, y: Tensor, choice: Tensor, theta: Tensor) -> Tensor:
