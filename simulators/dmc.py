@@ -9,7 +9,7 @@ import numpy as np
 from hddm_sbi.simulators._parameters import CONGRUENCY, DELAY, DRIFT, NON_DECISION, THRESHOLD, log_normal
 
 from hddm_sbi.simulation import Counterpart, DecisionModel, Symmetries, parameter
-from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
+from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, crowded, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
 
@@ -69,7 +69,10 @@ def _passage(
         automatic = amp * np.exp(-t / tau) * (t * math.e / ((shape - 1.0) * tau)) ** (shape - 1.0)
         return np.asarray(v + congruency * automatic * ((shape - 1.0) / t - 1.0 / tau))
 
-    return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
+    nodes, weights = crowded()
+    weights = weights * (nodes * (1.0 - nodes)) ** (alpha - 1.0)
+    start, weight = a * (2.0 * nodes - 1.0), weights / weights.sum()
+    return first_passage(Diffusion(start, drift, constant(a), constant(0.0), weight=weight), t_max).delayed(st0)
 
 
 _AMP = parameter(

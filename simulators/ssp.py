@@ -18,7 +18,7 @@ from hddm_sbi.simulators._parameters import (
 from scipy.special import ndtr
 
 from hddm_sbi.simulation import Counterpart, DecisionModel, Symmetries, parameter
-from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, first_passage
+from hddm_sbi.simulation.first_passage import Diffusion, Passage, constant, crowded, first_passage
 from hddm_sbi.simulation.moving_bounds import UNSEEN, crossing_of
 from hddm_sbi.types import Array
 
@@ -89,7 +89,9 @@ def _passage(
         attended = 2.0 * ndtr(0.5 / np.maximum(sda * (1.0 - t / ti), 1e-9)) - 1.0
         return np.asarray(p * (attended + congruency * (1.0 - attended)))
 
-    return first_passage(Diffusion(0.0, drift, constant(a), constant(0.0)), t_max)
+    nodes, weight = crowded()
+    start = a * sz * (2.0 * nodes - 1.0)
+    return first_passage(Diffusion(start, drift, constant(a), constant(0.0), weight=weight), t_max).delayed(st0)
 
 
 _STRENGTH = "perceptual strength of an item: drift under full attention"
@@ -146,9 +148,7 @@ SIMULATOR = DecisionModel(
     trial=trial,
     passage=_passage,
     discretisation=UNSEEN,
-    symmetries=Symmetries(
-        shift="t0", delay="st0", scale="a", scale_powers={"p": 1.0, "ti": -2.0}, negated=("p",)
-    ),
+    symmetries=Symmetries(shift="t0", delay="st0", scale="a", scale_powers={"p": 1.0, "ti": -2.0}, negated=("p",)),
     citation="White, Ratcliff & Starns (2011), Cogn. Psychol. 63:210",
     counterparts=_ELSEWHERE,
 )
