@@ -180,12 +180,13 @@ def recipe_for(simulator: Simulator) -> Recipe:
 
 
 def architecture_for(simulator: Simulator) -> Architecture:
-    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs.
+    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs,
+    or of one whose bounds stand long and then fall.
 
     With many inputs the network is wider as well.
     """
     components = 12 if simulator.clock.tail else 8
-    if len(Reduction(simulator).names) <= 4:
+    if len(Reduction(simulator).names) <= 4 and not simulator.clock.collapse:
         return Architecture(components=components)
     if _interacting(simulator):
         return Architecture(components=components, hidden=96, choice_hidden=96)
