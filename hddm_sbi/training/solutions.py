@@ -25,6 +25,8 @@ _TRIALS, _BEYOND = 256, 3.0
 #: nats below its maximum at which the density of a log decision time ends, and points between; at early times it falls
 #: at least like this power.
 _DEPTH, _POINTS, _LEAST_POWER = 14.0, 192, 0.25
+#: the log of a density that is not known, or 0.
+_NOTHING = -600.0
 #: bins hold equal parts of the integral of the density to this power, plus this share of its maximum.
 _POWER, _FLOOR = 0.4, 0.02
 
@@ -88,8 +90,9 @@ def _binned(solution: Solution, bins: int) -> tuple[Array, Array]:
     """Mean log decision times, and probabilities, of bins of log decision time: (n_choices, bins) each."""
     points = np.linspace(*_range(solution), _POINTS)
     with np.errstate(all="ignore"):
-        log_p = np.nan_to_num(solution.log_density(np.exp(points)) + points, nan=-np.inf)
-    p = np.exp(log_p - log_p.max(1, keepdims=True))
+        log_p = _known(solution.log_density(np.exp(points)) + points)
+    highest = log_p.max(1, keepdims=True)
+    p = np.exp(log_p - highest)
     crowding = np.cumsum(p**_POWER + _FLOOR, axis=1)
     of_point = np.minimum((bins * (crowding / crowding[:, -1:] - 1e-9)).astype(np.int64), bins - 1)
     share, mean = np.zeros((len(p), bins)), np.zeros((len(p), bins))
@@ -97,13 +100,18 @@ def _binned(solution: Solution, bins: int) -> tuple[Array, Array]:
         np.add.at(share[c], of, p[c])
         np.add.at(mean[c], of, p[c] * points)
     mean = np.where(share > 0.0, mean / np.where(share > 0.0, share, 1.0), points[0])
-    return mean, share * np.exp(log_p.max(1, keepdims=True)) * (points[1] - points[0])
+    return mean, share * np.exp(highest) * (points[1] - points[0])
+
+
+def _known(log_p: Array) -> Array:
+    """Log densities where the grid tells them, else next to nothing."""
+    return np.maximum(np.nan_to_num(log_p, nan=_NOTHING, posinf=_NOTHING), _NOTHING)
 
 
 def _range(solution: Solution) -> tuple[float, float]:
     """The log decision times between which any choice has a density that counts."""
     log_t = np.log(solution.t[1:])
-    rough = solution.log_p[:, 1:] + log_t
+    rough = _known(solution.log_p[:, 1:] + log_t)
     depth = rough - rough.max(1, keepdims=True) + _DEPTH
     inside = np.flatnonzero((depth > 0.0).any(0))
     low, high = log_t[inside[0]], log_t[inside[-1]]
