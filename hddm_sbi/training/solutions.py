@@ -55,6 +55,7 @@ def _shard(
 ) -> dict[str, Tensor]:
     """Of a theta at which the equation cannot be solved, all shares are 0."""
     seed = derive_seed(recipe.seed, index, bits=64)
+    offset = np.random.default_rng(seed).random(len(theta))
     last = simulator.simulate(np.repeat(theta, _TRIALS, axis=0), seed)[0].reshape(-1, _TRIALS).max(1)
     shape = (len(theta), reduction.n_choices, recipe.bins)
     share, y = np.zeros(shape), np.zeros(shape)
@@ -63,7 +64,7 @@ def _shard(
         solution = _solution(simulator, row, _BEYOND * last[i])
         if solution is None:
             continue
-        log_t, share[i] = _binned(solution, recipe.bins)
+        log_t, share[i] = _binned(solution, recipe.bins, offset[i])
         share[i] /= share[i].sum()
         y[i] = reduction.log_time(torch.from_numpy(np.exp(log_t)), at[[i] * len(log_t)])[0].numpy()
     return {
@@ -86,9 +87,15 @@ def _solution(simulator: DecisionModel, theta: Array, t_max: float) -> Solution 
     return solution if off < _FAR_OFF else None
 
 
-def _binned(solution: Solution, bins: int) -> tuple[Array, Array]:
-    """Mean log decision times, and probabilities, of bins of log decision time: (n_choices, bins) each."""
-    points = np.linspace(*_range(solution), _POINTS)
+def _binned(solution: Solution, bins: int, offset: float) -> tuple[Array, Array]:
+    """Mean log decision times, and probabilities, of bins of log decision time: (n_choices, bins) each.
+
+    offset: where the first point lies in its step, in [0, 1). It must be random, or a network learns where the points
+    lie, and stands up in a spike at each.
+    """
+    low, high = _range(solution)
+    step = (high - low) / _POINTS
+    points = low + step * (np.arange(_POINTS) + offset)
     with np.errstate(all="ignore"):
         log_p = _known(solution.log_density(np.exp(points)) + points)
     highest = log_p.max(1, keepdims=True)
@@ -100,7 +107,7 @@ def _binned(solution: Solution, bins: int) -> tuple[Array, Array]:
         np.add.at(share[c], of, p[c])
         np.add.at(mean[c], of, p[c] * points)
     mean = np.where(share > 0.0, mean / np.where(share > 0.0, share, 1.0), points[0])
-    return mean, share * np.exp(highest) * (points[1] - points[0])
+    return mean, share * np.exp(highest) * step
 
 
 def _known(log_p: Array) -> Array:
