@@ -40,7 +40,7 @@ def solve_histograms(simulator: Simulator, recipe: Recipe, folder: Path, machine
         raise InputError(f"{simulator.name!r} declares no equation between two bounds; learn it from its simulator.")
     reduction = Reduction(simulator)
     at_zero = (simulator.symmetries.shift, simulator.symmetries.delay)
-    theta = design_widened(simulator.parameters, at_zero, recipe.n_thetas, recipe.seed)
+    theta = design_widened(simulator.learned, at_zero, recipe.n_thetas, recipe.seed)
     shards = {
         f"solutions-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index)
         for index, first in enumerate(range(0, recipe.n_thetas, recipe.shard))
@@ -118,7 +118,8 @@ def _known(log_p: Array) -> Array:
 def _range(solution: Solution) -> tuple[float, float]:
     """The log decision times between which any choice has a density that counts."""
     log_t = np.log(solution.t[1:])
-    rough = _known(solution.log_p[:, 1:] + log_t)
+    with np.errstate(all="ignore"):
+        rough = _known(solution.log_density(solution.t[1:]) + log_t)
     depth = rough - rough.max(1, keepdims=True) + _DEPTH
     inside = np.flatnonzero((depth > 0.0).any(0))
     low, high = log_t[inside[0]], log_t[inside[-1]]

@@ -46,8 +46,8 @@ def test_shares_are_those_of_the_closed_form():
 
 @pytest.mark.parametrize("name", ["dmc", "ssp"])
 def test_shares_are_those_of_simulated_trials(name):
-    """Choices of 1e5 trials, and mean log decision times of those made 100 times, at 4 thetas: at most 16 numbers within
-    4.5 standard errors (false alarms 1e-4)."""
+    """Choices of 1e5 trials, and mean log decision times of those made 100 times, at 4 thetas: at most 16 numbers
+    within 4.5 standard errors (false alarms 1e-4)."""
     simulator = hs.load_simulator(name)
     rng, n = np.random.default_rng(3), 100_000
     for code in (-1.0, 0.0, 1.0, -1.0):
