@@ -207,7 +207,7 @@ _MEAN = "mean drift rate of choice {choice}"
 _DRIFT = parameter("v", -1.0, 7.0, _MEAN, "1/s", typical=(0.5, 4.0), prior=plain_normal(2.0, 2.0, 1.0, 1.0))
 _SD = "standard deviation of the drift rate of choice {choice}"
 _DRIFT_SD = replace(
-    parameter("sv", 0.65, 3.0, _SD, "1/s", typical=(0.7, 1.5), prior=log_normal(1.0, 0.5, slope=0.3, group_sd=0.2)),
+    parameter("sv", 0.5, 3.0, _SD, "1/s", typical=(0.5, 1.5), prior=log_normal(1.0, 0.5, slope=0.3, group_sd=0.2)),
     fixed=1.0,
 )
 
