@@ -22,7 +22,7 @@ _N = sum(_PANELS)
 #: the nearest node to where survival begins, exp of this on the way to the end: next to nothing is left before it.
 _NEAREST = -36.0
 #: nodes of each of two looks for where the density lies.
-_LOOKS = (305, 305)
+_LOOKS = (305, 64)
 #: nats below the largest density under which nothing counts, and under which little is left outside the bulk.
 _NOTHING, _LITTLE = 60.0, 16.0
 
