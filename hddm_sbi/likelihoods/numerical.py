@@ -15,8 +15,7 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.likelihoods.likelihood import shift_of
-from hddm_sbi.simulation import DecisionModel
-from hddm_sbi.simulation.first_passage import Law, Passage, Solution
+from hddm_sbi.simulation import DecisionModel, Law, Passage, Solution
 from hddm_sbi.types import Array, Index
 
 #: step of the differences by which gradients are taken, in widths of the box; of time, in decision times.
