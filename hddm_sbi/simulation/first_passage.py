@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PPoly, make_interp_spline
 
-from hddm_sbi.numerics.vecmath import FAST, exp
 from hddm_sbi.types import Array
 
 Curve = Callable[[Array], Array]
@@ -294,7 +293,7 @@ def _early(diffusion: Diffusion, mean: Curve, t: Array) -> Array:
     return np.asarray(_towards(_heights(diffusion, mean, t), np.exp(-leak * t), variance, start, amount))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
 def _arrived(
     s: float, slope: float, unit: float, y: Array, kept: Array, inverse: Array, amount: Array, log_unit: Array
 ) -> float:
@@ -307,7 +306,7 @@ def _arrived(
     for u in range(len(amount)):
         gap = s - y[u] * kept[u]
         turned = slope - inverse[u] * (0.5 * s * (1.0 + kept[u] * kept[u]) - y[u] * kept[u])
-        share = exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
+        share = math.exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
         total += amount[u] * math.sqrt(inverse[u]) * share * turned
     return 0.5 / math.sqrt(2.0 * math.pi) * total
 
