@@ -25,18 +25,11 @@ class Targets:
 
 
 def targets(simulator: Simulator) -> Targets:
-    """The targets of a model, by the number of parameters of what is learned without shift, delay and scale.
-
-    The errors of all accumulators of a race add up.
-    """
+    """The targets of a model, by the number of parameters of what is learned without shift, delay and scale."""
     inputs = len({p.name for p in simulator.learned} - set(simulator.symmetries.set_apart))
     if inputs <= 2:
         return Targets(5e-6, 0.002, 0.1, 25_000)
-    return (
-        Targets(1e-5, 0.003, 0.15, 10_000)
-        if inputs == 3 and not simulator.races
-        else Targets(5e-5, 0.008, 0.15, 10_000)
-    )
+    return Targets(1e-5, 0.003, 0.15, 10_000) if inputs == 3 else Targets(5e-5, 0.008, 0.15, 10_000)
 
 
 def plan(simulator: Simulator) -> tuple[Recipe, Architecture]:
