@@ -34,6 +34,8 @@ _ROOT_END = np.array(
         0.044758784165365519,
     ]
 )
+#: nats by which the early density grows in a panel from where on its growth is a part of the correction.
+_STEEP = 1.5
 #: log densities farther than this from the law of early times are unknown.
 _FARTHEST = 600.0
 #: of the quadrature over a delay, and of the mean between two points of a grid.
@@ -43,10 +45,10 @@ _NOTHING = 40.0
 #: degree of the splines between the points of a grid.
 _DEGREE = 5
 #: numbers of grid points, and by how much the log densities of two grids in turn may differ.
-_GRIDS = (250, 500, 1_000, 2_000, 4_000, 8_000)
+_GRIDS = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
 TOLERANCE = 1e-6
-#: grids of up to so many points, or that differ by less, are refined in any case; others as long as they come nearer.
-_SURE, _NEAR = 1_000, 1e-2
+#: grids of up to so many points are refined in any case; others as long as they come twice as near, or are near.
+_SURE = 2_000
 #: a probability of less than this is known absolutely only.
 _RARE = 1e-6
 
@@ -219,10 +221,11 @@ class Passage:
         for n in self.grids[1:]:
             now, last = self._on(n, law, t), gap
             scale = np.maximum(now, _RARE) if law is Solution.mass else 1.0
-            gap = float(np.nan_to_num(np.abs(now - before) / scale, nan=np.inf).max(initial=0.0))
+            with np.errstate(invalid="ignore"):
+                gap = float(np.nan_to_num(np.abs(now - before) / scale, nan=np.inf).max(initial=0.0))
             if gap <= TOLERANCE:
                 return now, n
-            if n > _SURE and not gap < max(0.5 * last, _NEAR):
+            if n > _SURE and not gap < max(0.5 * last, 10.0 * TOLERANCE):
                 break
             before = now
         if len(self.grids) > 1:
@@ -312,6 +315,15 @@ def _arrived(
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
+def _left_out(x: float) -> float:
+    """int_0^inf e^1/2 exp(-x e) de without the trapezoids of unit width: what they leave out of a steep root."""
+    total = 0.5 * math.sqrt(math.pi) * x**-1.5
+    for j in range(1, int(40.0 / x) + 1):
+        total -= math.sqrt(j) * math.exp(-x * j)
+    return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
 def _solve(
     start: Array,
     weight: Array,
@@ -345,8 +357,14 @@ def _solve(
             total = _arrived(s, by, unit, start, kept_start, inverse_start, weight, one)
             for k in range(2):
                 total -= _arrived(s, by, unit, height[k, 1:i], kept[1:i], inverse[1:i], made[k, 1:i], early[k, 1:i])
-            root = made[j, last] * ends[len(ends) - (i - last.start) :]
-            total += _arrived(s, by, unit, height[j, last], kept[last], inverse[last], root, early[j, last])
+            steepness = unit - early[j, i - 1]
+            if i > 1 and steepness > _STEEP:
+                one_before = slice(i - 1, i)
+                y, root = height[j, one_before], -_left_out(steepness) * made[j, one_before]
+                total += _arrived(s, by, 0.0, y, kept[one_before], inverse[one_before], root, one[:1])
+            else:
+                root = made[j, last] * ends[len(ends) - (i - last.start) :]
+                total += _arrived(s, by, unit, height[j, last], kept[last], inverse[last], root, early[j, last])
             g[j, i] = (2.0 if j == 0 else -2.0) * total
         made[:, i] = g[:, i] * panel[i]
     return g

@@ -25,6 +25,7 @@ from hddm_sbi.simulation.first_passage import (
     Diffusion,
     Passage,
     Solution,
+    _left_out,
     constant,
     crowded,
     first_passage,
@@ -154,6 +155,13 @@ def test_corrections_of_the_last_panels():
     for k in range(8):
         moments = _ROOT_END * np.arange(1.0, 9.0) ** (k + 0.5)
         assert abs(math.fsum(moments) - float(mpmath.zeta(-0.5 - k))) < 1e-13 * np.abs(moments).max()
+
+
+@pytest.mark.parametrize("x", [1.5, 3.0, 20.0, 800.0])
+def test_correction_of_a_steep_root(x):
+    """Gamma(3/2) x^-3/2 - Li_-1/2(e^-x), 1e-12: the latter is the sum of j^1/2 e^-xj (Jonquiere)."""
+    expected = mpmath.gamma(1.5) * mpmath.mpf(x) ** -1.5 - mpmath.polylog(-0.5, mpmath.exp(-x))
+    assert _left_out(x) == pytest.approx(float(mpmath.re(expected)), rel=1e-12)
 
 
 def test_a_grid_that_is_too_coarse_is_refused():
