@@ -27,7 +27,7 @@ from hddm_sbi.numerics.operators import Kernel, operator
 from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law
 from hddm_sbi.types import Array, Index
 
-#: least and largest log sd of a component, before it is stretched: narrower than .02, the nodes of a quadrature miss it.
+#: least and largest log sd of a component, before it is stretched: the nodes of a quadrature miss narrower ones.
 LOG_SDS = (-4.0, 3.0)
 #: the ways over the trials of a block, by name; only those that are called are compiled.
 _WAYS: dict[str, Callable[..., None]] = {"cells": mixture_cells, "rows": mixture_rows, "delayed": delayed_cells}
