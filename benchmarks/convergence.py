@@ -3,6 +3,7 @@
     python -m benchmarks.convergence                              # every data set, 3 seeds each
     python -m benchmarks.convergence fast_edge cavanagh --seeds 10
     python -m benchmarks.convergence --data FOLDER                # of the published tables; default ../shared/data
+    python -m benchmarks.convergence --lapse 0.05 --lapse-seconds 10      # the law of lapses before decision 047
 
 For an older revision: `PYTHONPATH=OTHER_CHECKOUT python benchmarks/convergence.py`. It uses nothing but public names.
 """
@@ -185,11 +186,13 @@ def worst(posterior: Any, population: list[str]) -> dict[str, float | str]:
     }
 
 
-def fits(name: str, likelihood: str, folder: Path, seeds: list[int], say: bool) -> list[dict[str, Any]]:
+def fits(
+    name: str, likelihood: str, folder: Path, seeds: list[int], say: bool, lapses: dict[str, float]
+) -> list[dict[str, Any]]:
     """A row for every seed."""
     data_set, rows = DATA_SETS[name], []
     model = hs.HierarchicalModel(
-        list(data_set.formulas), data_set.table(folder), likelihood=likelihood, **data_set.options
+        list(data_set.formulas), data_set.table(folder), likelihood=likelihood, **data_set.options, **lapses
     )
     _ = model.density
     for seed in seeds:
@@ -231,14 +234,17 @@ def main() -> None:
     parser.add_argument("--likelihood", choices=("exact", "neural"))
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--every-fit", action="store_true", help="a line for every fit as well")
+    parser.add_argument("--lapse", type=float)
+    parser.add_argument("--lapse-seconds", type=float)
     given = parser.parse_args()
+    lapses = {name: getattr(given, name) for name in ("lapse", "lapse_seconds") if getattr(given, name) is not None}
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     rows = []
     for name in given.names or DATA_SETS:
         for likelihood in DATA_SETS[name].likelihoods:
             if given.likelihood in (None, likelihood):
-                rows += fits(name, likelihood, given.data, list(range(1, given.seeds + 1)), given.every_fit)
+                rows += fits(name, likelihood, given.data, list(range(1, given.seeds + 1)), given.every_fit, lapses)
     print(table(rows).to_string(float_format="{:.3f}".format))
 
 

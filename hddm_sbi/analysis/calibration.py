@@ -70,8 +70,9 @@ def run_sbc(
     Parameters
     ----------
     model
-        Its design, priors and likelihood are checked; its outcomes are not used. Responses slower than `lapse_seconds`
-        make lapses of the simulation and of the fit slightly different: with lapse=0 the check is exact.
+        Its design, priors and likelihood are checked; of its outcomes only the range is used, over which lapses are
+        uniform. Slower responses make lapses of the simulation and of the fit slightly different: with lapse=0 the
+        check is exact.
     n_tables
         Number of simulated tables; for its power see `report.sbc_summary`.
     seed
@@ -151,7 +152,7 @@ def recover_parameters(
     true_values
         Where tables are simulated. What `model.fit` returned: evenly spaced draws of it, which says whether this
         experiment recovers the effects it seems to have found. A dict from posterior name to value: the same for every
-        table. None: draws of the prior.
+        table, with `lapse` at the mean of its prior if it is left out. None: draws of the prior.
     n_tables
         Number of simulated tables.
     seed

@@ -52,7 +52,7 @@ def posterior_predictive(
     The model's simulator makes the trials; the likelihood does where the simulator is a Python function (see
     `Likelihood.simulate`). posterior: what `model.fit` returned. Memory is n_draws x n_trials.
     """
-    known = inference_data.dataset(posterior)
+    model, known = model.with_lapses_of(posterior), inference_data.dataset(posterior)
     total = known.sizes["chain"] * known.sizes["draw"]
     theta, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
     return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(theta))]))
@@ -92,7 +92,7 @@ def simulate_table(
     if lapse > 0:
         rng = np.random.default_rng([*seed, 1])
         lapses = rng.random(len(values)) < lapse
-        values[lapses, 0] = rng.uniform(0, 1 / _rate_of_lapses(model), lapses.sum())
+        values[lapses, 0] = rng.uniform(0, model.lapse_seconds, lapses.sum())
         values[lapses, 1] = rng.integers(len(model.simulator.choices), size=lapses.sum())
     return values
 
@@ -108,11 +108,6 @@ def _simulated(model: HierarchicalModel, theta: Array, seed: Sequence[int]) -> A
         f"{model.simulator.name!r} has failed {_ATTEMPTS} times for some trials: it gives no outcome at parameters "
         "that the prior allows; narrow the priors."
     )
-
-
-def _rate_of_lapses(model: HierarchicalModel) -> float:
-    """Density of the time of a lapse, in 1/s."""
-    return model.hierarchy.trials.lapse_density * len(model.simulator.choices)
 
 
 def prior_draw(model: HierarchicalModel, seed: int) -> TrueValues:
@@ -136,7 +131,12 @@ def posterior_draws(model: HierarchicalModel, posterior: Any, n: int) -> list[Tr
 
 
 def checked_values(model: HierarchicalModel, values: Mapping[str, ArrayLike]) -> TrueValues:
-    """The same as arrays, if they are those of this model. Raises InputError otherwise."""
+    """The same as arrays, if they are those of this model, and its lapses at the mean of their prior if left out.
+
+    Raises InputError otherwise.
+    """
+    if not isinstance(model.lapse, float) and "lapse" not in values:
+        values = {"lapse": float(model.lapse.mean), **values}
     expected = prior_draw(model, 0)
     if set(values) != set(expected):
         missing, unknown = sorted(set(expected) - set(values)), sorted(set(values) - set(expected))

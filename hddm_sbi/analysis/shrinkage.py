@@ -40,7 +40,7 @@ def group_levels(model: HierarchicalModel, posterior: Any, parameter: str, group
     if effects is None:
         raise InputError(f"this model has no term `1 + (1|{group})` for {parameter!r}; it is {model!r}.")
     name = effects.effect_names[0]
-    known = model.matched(posterior)
+    model, known = model.with_lapses_of(posterior), model.matched(posterior)
     draws = inference_data.draws(known)
     level = (draws[f"{parameter}_Intercept"] + draws[name]).to_numpy()
     population = float(draws[f"{parameter}_Intercept"].mean())

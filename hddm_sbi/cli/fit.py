@@ -40,8 +40,8 @@ _PROBABILITY = click.FloatRange(0.0, 1.0, max_open=True)
 @click.option("--neutral", default=None, help="The label of neutral trials in the column congruency, if not 0.")
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
-@click.option("--lapse", type=_PROBABILITY, default=None, help="Probability of a lapse trial. [default: 0.05]")
-@click.option("--lapse-seconds", type=float, default=10.0, show_default=True, help="Lapses are uniform over these.")
+@click.option("--lapse", type=_PROBABILITY, default=None, help="Probability of a lapse. [default: estimated]")
+@click.option("--lapse-seconds", type=float, help="Lapses are uniform over these. [default: up to the longest rt]")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
@@ -55,6 +55,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
 
     data = read_table(trials)
     sampling = {name: options.pop(name) for name in _SAMPLING}
+    if options["lapse_seconds"] is None:
+        options["lapse_seconds"] = "range"
     options["upper"] = _as_in(data, options["response"], options["upper"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]

@@ -42,14 +42,21 @@ from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
-from hddm_sbi.hierarchy.posterior import PosteriorWriter
+from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
 from hddm_sbi.hierarchy.predictor import build_predictors
-from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, check_lapse, parameter_priors, user_priors
+from hddm_sbi.hierarchy.priors import (
+    LapseSeconds,
+    PriorChoice,
+    PriorRecord,
+    check_lapses,
+    parameter_priors,
+    user_priors,
+)
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, Likelihood
+from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
 
@@ -85,11 +92,12 @@ class HierarchicalModel:
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
         parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit.
     lapse
-        Probability that a trial is a lapse, 0 for none, or its prior. Default: 0.05, and 0 for outcomes other than rt
-        and response, which know no lapses.
+        Probability that a trial is a lapse, 0 for none, or its prior. Default: the prior Beta(1, 49), of mean 0.02;
+        0.05 with `priors="hddm"`; and 0 for outcomes other than rt and response, which know no lapses.
     lapse_seconds
-        Lapses are uniform over the responses and over this many seconds (or up to the longest rt). HDDM's outlier
-        density 0.1 is 5 seconds.
+        Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
+        "range": up to the longest rt, with a posterior up to that of the table that was fitted; with `priors="hddm"` 5
+        seconds, which is HDDM's outlier density of 0.1.
     upper
         Which response value is the upper bound, where responses are not coded +1 and -1; "correct", for instance.
     choices
@@ -152,7 +160,7 @@ class HierarchicalModel:
         priors: PriorChoice = None,
         lapse: float | TorchDistribution | None = None,
         *,
-        lapse_seconds: float = LAPSE_SECONDS,
+        lapse_seconds: LapseSeconds = "range",
         upper: object = None,
         choices: Sequence[object] | None = None,
         correct: str | None = None,
@@ -176,7 +184,7 @@ class HierarchicalModel:
         conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding, **conflict)
         self.priors = priors
-        _check_seconds(lapse_seconds)
+        lapses = check_lapses(lapse, lapse_seconds, self.simulator, priors)
         cells = self.trials.cells
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(
@@ -185,10 +193,8 @@ class HierarchicalModel:
             self.likelihood.box,
             np.bincount(cells.of_trial, minlength=len(cells)),
         )
-        grouped = self.likelihood.group_by_cell(self.trials.values, cells.of_trial, len(cells), float(lapse_seconds))
-        hierarchy = Hierarchy(
-            self.likelihood, grouped, predictors_of, self._fixed(codes), check_lapse(lapse, self.simulator)
-        )
+        grouped = self.likelihood.group_by_cell(self.trials.values, cells.of_trial, len(cells), lapses.seconds)
+        hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, self._fixed(codes), lapses.probability)
         self._uncentred = hierarchy.with_priors(
             user_priors(
                 priors,
@@ -198,7 +204,8 @@ class HierarchicalModel:
                 {p.name: edges_on_link(p.link, p.low, p.high) for p in hierarchy.predictors},
             )
         )
-        self.lapse = self._uncentred.lapse
+        self.lapse, self.lapse_seconds = self._uncentred.lapse, grouped.lapse_seconds
+        self._lapses_of_table = lapses.seconds is None
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
@@ -260,7 +267,7 @@ class HierarchicalModel:
             "priors": self.prior_records,
             "links": {p.name: p.link for p in self._uncentred.predictors},
             "lapse": self.lapse if isinstance(self.lapse, float) else PriorRecord.of(self.lapse),
-            "lapse_seconds": self._uncentred.trials.lapse_seconds,
+            "lapse_seconds": self.lapse_seconds,
             "outcome_columns": self.trials.outcomes,
             "columns": tuple(map(str, self.trials.frame.columns)),
             "responses": labels(self.trials.responses),
@@ -331,7 +338,7 @@ class HierarchicalModel:
         Returns
         -------
         HierarchicalModel
-            With the same law of lapses.
+            With the same law of lapses, whatever the range of the new outcomes.
 
         Examples
         --------
@@ -342,13 +349,50 @@ class HierarchicalModel:
         >>> bool((slower.trials.rt > model.trials.rt).all())
         True
         """
-        other, old = copy(self), self._uncentred.trials
+        table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
+        grouped = self.likelihood.group_by_cell(values, self.cell, self._uncentred.trials.n_cells, self.lapse_seconds)
+        other = self._of_trials(grouped.with_lapses_of(self.lapse_seconds))
+        other.trials = replace(self.trials, values=values, frame=table)
+        return other
+
+    def with_lapses_of(self, posterior: Any) -> HierarchicalModel:
+        """The same model with lapses over the seconds of a fit, whose table may have covered another range.
+
+        Every function that takes a model and a posterior does this, unless the model was given `lapse_seconds`.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned, or what was read from its file.
+
+        Returns
+        -------
+        HierarchicalModel
+            This model, where its lapses are the same already, or it was given `lapse_seconds`.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> import hddm_sbi as hs
+        >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data, likelihood="exact")
+        >>> posterior = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
+        >>> held_out = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data[data["rt"] < 1.0], likelihood="exact")
+        >>> held_out.with_lapses_of(posterior).lapse_seconds == model.lapse_seconds > held_out.lapse_seconds
+        True
+        """
+        seconds = opened(posterior)[0].attrs.get("lapse_seconds", self.lapse_seconds)
+        if seconds == self.lapse_seconds or not self._lapses_of_table:
+            return self
+        return self._of_trials(self._uncentred.trials.with_lapses_of(seconds))
+
+    def _of_trials(self, trials: CellTrials) -> HierarchicalModel:
+        """The same model of other trials, of which nothing is computed yet."""
+        other = copy(self)
         for name in _COMPUTED:
             other.__dict__.pop(name, None)
-        table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
-        other.trials = replace(self.trials, values=values, frame=table)
-        grouped = self.likelihood.group_by_cell(values, self.cell, old.n_cells, old.lapse_seconds)
-        other._uncentred = replace(self._uncentred, trials=grouped)
+        other._uncentred, other.lapse_seconds = replace(self._uncentred, trials=trials), trials.lapse_seconds
         return other
 
     def fit(
@@ -534,7 +578,8 @@ class HierarchicalModel:
         >>> posterior["log_likelihood"]["rt_response"].shape
         (2, 20, 100)
         """
-        return PosteriorWriter(self._uncentred, self.trials).with_log_likelihood(posterior, self.matched(posterior))
+        writer = PosteriorWriter(self.with_lapses_of(posterior)._uncentred, self.trials)
+        return writer.with_log_likelihood(posterior, self.matched(posterior))
 
     def matched(self, posterior: Any) -> xr.Dataset:
         """The variables of a posterior that this model has, matched by their labels.
@@ -612,10 +657,3 @@ class HierarchicalModel:
             f"HierarchicalModel({self.simulator.name}, {self.likelihood.kind} likelihood, "
             f"{len(self.trials)} trials in {n_cells} cell{'s' if n_cells != 1 else ''}: {formulas})"
         )
-
-
-def _check_seconds(lapse_seconds: float) -> None:
-    """Refuse what is no positive number."""
-    known = isinstance(lapse_seconds, int | float | np.number) and not isinstance(lapse_seconds, bool)
-    if not known or not 0 < lapse_seconds < np.inf:
-        raise InputError(f"lapse_seconds must be a positive number of seconds; got {lapse_seconds!r}.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from hddm_sbi.types import Array, Index
 
-#: probability of a lapse where nothing else is said, and in fits that must survive any outlier in the table.
+#: probability of a lapse where fits must survive any outlier in the table, and where a likelihood is checked.
 LAPSE = 0.05
-#: lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
+#: seconds over which lapses are uniform where there is no table, or up to the longest rt if that is longer.
 LAPSE_SECONDS = 10.0
 #: seconds; a shorter time is none, for the density of a decision time there is 0 and its gradient overflows.
 _SHORTEST = 1e-60
@@ -28,9 +29,9 @@ def with_lapses(log_p: Tensor, lapse: Tensor, lapse_density: float | Tensor) -> 
     return torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * lapse_density))
 
 
-def lapse_span(rt: Array, lapse_seconds: float) -> float:
-    """The seconds over which lapses are uniform: lapse_seconds, or up to the longest rt."""
-    return max(lapse_seconds, float(rt.max(initial=0.0)))
+def lapse_span(rt: Array, lapse_seconds: float | None) -> float:
+    """The seconds over which lapses are uniform: up to the longest rt, and at least lapse_seconds."""
+    return max(lapse_seconds or 0.0, float(rt.max(initial=0.0)))
 
 
 def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
@@ -79,6 +80,13 @@ class CellTrials:
     lapse_seconds: float = 0.0
     lapse_density: float = 0.0
     incomplete: IncompleteTrials | None = None
+
+    def with_lapses_of(self, lapse_seconds: float) -> Self:
+        """The same trials with lapses of the density that they have over these seconds, in every trial."""
+        if lapse_seconds == self.lapse_seconds:
+            return self
+        density = self.lapse_density * self.lapse_seconds / lapse_seconds
+        return replace(self, lapse_seconds=lapse_seconds, lapse_density=density)
 
 
 @dataclass(frozen=True, kw_only=True)

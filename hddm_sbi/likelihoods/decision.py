@@ -51,7 +51,7 @@ class DecisionLikelihood(Likelihood):
         values: Array,
         cell: Index,
         n_cells: int,
-        lapse_seconds: float = LAPSE_SECONDS,
+        lapse_seconds: float | None = LAPSE_SECONDS,
         observed: NDArray[np.bool_] | None = None,
         deadline: Array | float = np.inf,
     ) -> SortedTrials:
@@ -66,7 +66,8 @@ class DecisionLikelihood(Likelihood):
         n_cells
             Number of cells.
         lapse_seconds
-            Lapses are uniform over the responses and over this many seconds, or up to the longest rt.
+            Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer;
+            None: up to the longest rt, or deadline.
         observed
             (n, 2) mask of the rt and responses that were observed; None: all.
         deadline
@@ -82,7 +83,8 @@ class DecisionLikelihood(Likelihood):
                 f"a trial without rt and response needs a deadline, in seconds; {name_rows(omitted.tolist())} (0 = "
                 "first) have none."
             )
-        span = lapse_span(values[known[:, 0], 0], lapse_seconds)
+        seen = values[known[:, 0], 0] if lapse_seconds else np.append(values[known[:, 0], 0], end[np.isfinite(end)])
+        span = lapse_span(seen, lapse_seconds)
         rt, choice = values[whole].T
         trials = SortedTrials.sort(rt, choice.astype(np.int64), cell[whole], n_cells, n_choices, span)
         if whole.all():

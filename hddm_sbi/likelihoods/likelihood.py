@@ -95,7 +95,7 @@ class Likelihood(ABC):
         return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).complete(self.simulator.name)
 
     def group_by_cell(
-        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
+        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float | None = LAPSE_SECONDS
     ) -> CellTrials:
         """Arrange the trials of a table once, for `log_prob_by_cell`.
 
@@ -108,7 +108,8 @@ class Likelihood(ABC):
         n_cells
             Number of cells.
         lapse_seconds
-            Lapses are uniform over the responses and over this many seconds, or up to the longest rt.
+            Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer;
+            None: up to the longest rt.
         """
         order = np.argsort(cell, kind="stable")
         return CellTrials(np.ascontiguousarray(values[order]), cell[order], order, n_cells)

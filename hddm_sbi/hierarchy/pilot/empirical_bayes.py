@@ -19,9 +19,9 @@ from hddm_sbi.hierarchy.pilot.blocks import (
     plausible_sds,
     pooled_level,
 )
-from hddm_sbi.hierarchy.pilot.mode import find_mode
+from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
-from hddm_sbi.hierarchy.pilot.pooled import PooledFit
+from hddm_sbi.hierarchy.pilot.pooled import LAPSE, PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.types import Array, Index
@@ -40,6 +40,8 @@ from hddm_sbi.types import Array, Index
 
 #: rounds of effects given sds and sds given effects.
 _ROUNDS = 6
+#: shares of lapses with which onsets are searched, where that share is estimated.
+_SHARES = (LAPSE, 0.1 * LAPSE)
 #: an sd stays within these multiples of the plausible one.
 _SMALLEST, _LARGEST = 0.02, 20.0
 
@@ -85,13 +87,15 @@ class SecondMode:
 class PilotFit:
     """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name.
 
-    covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K). second_modes: of like
-    weight, where the fastest trials leave it open which of them are lapses.
+    covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K). lapse: the share of
+    lapses with which it was found. second_modes: of like weight, where the fastest trials leave it open which of them
+    are lapses.
     """
 
     coefficients: Mapping[str, Tensor]
     covariance: Array
     effects: Mapping[str, GroupPosterior]
+    lapse: float = LAPSE
     second_modes: tuple[SecondMode, ...] = ()
 
 
@@ -104,10 +108,12 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     blocks = [common_block(hierarchy, pooled), *(factor_block(hierarchy, pooled, terms) for terms in factors.values())]
     at = [pooled_level(hierarchy, pooled), *(np.zeros(b.gram.shape[:2]) for b in blocks[1:])]
     rivals: list[Rival] = []
+    assumed = replace(hierarchy, lapse=LAPSE)
     for number in range(_ROUNDS if factors else 1):
-        at = find_mode(hierarchy, blocks, at)
-        if number == 0:
-            at, rivals = find_onsets(hierarchy, blocks, [*factors.values()], at)
+        at = find_mode(assumed, blocks, at)
+        if number == 0 and hierarchy.lapse != 0.0:
+            assumed, at = _with_lapses(hierarchy, blocks, [*factors.values()], at)
+            at, rivals = find_onsets(assumed, blocks, [*factors.values()], at)
         for i, terms in enumerate(factors.values(), start=1):
             _move_means(blocks[0], at[0][0], at[i], terms)
             blocks[i] = replace(blocks[i], sd=_spread(blocks[i], at[i], plausible_sds(terms)))
@@ -119,7 +125,25 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     }
     covariance = _of_coefficients(hierarchy, pooled, blocks[0], [*zip(factors.values(), blocks[1:], strict=True)])
     second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block]) for rival in rivals)
-    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, second)
+    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, float(assumed.lapse), second)
+
+
+def _with_lapses(
+    hierarchy: Hierarchy, blocks: Sequence[Block], factors: Sequence[Sequence[GroupEffects]], at: list[Array]
+) -> tuple[Hierarchy, list[Array]]:
+    """The hierarchy with a number for its share of lapses, and `at`, or onsets that go with that share.
+
+    Many lapses and late onsets may explain the fastest trials as well as few lapses and early ones.
+    """
+    if isinstance(hierarchy.lapse, float):
+        return replace(hierarchy, lapse=LAPSE), at
+    tried = []
+    for share in _SHARES:
+        found, _ = find_onsets(replace(hierarchy, lapse=share), blocks, factors, at)
+        lapse, height = find_lapse(hierarchy, blocks, found)
+        tried.append((height, lapse, found))
+    _, lapse, found = max(tried, key=lambda each: each[0])
+    return replace(hierarchy, lapse=lapse), found
 
 
 def _second_mode(rival: Rival, block: Block, x: Array) -> SecondMode:

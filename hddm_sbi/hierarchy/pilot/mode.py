@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from torch import Tensor
+from torch.distributions import biject_to
 
 from hddm_sbi.hierarchy.pilot.blocks import Block
-from hddm_sbi.hierarchy.pilot.pooled import LAPSE
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.types import Array
 
 #: evaluations of the likelihood in one search.
 _EVALUATIONS = 12
+#: where the share of lapses is searched, on the scale on which it is sampled: from .0003 to .88.
+_LOGITS = (-8.0, 2.0)
 
 
 def find_mode(
@@ -58,9 +61,25 @@ def values_of(blocks: Sequence[Block], x: Sequence[Tensor]) -> dict[str, Tensor]
 
 
 def log_likelihood(hierarchy: Hierarchy, blocks: Sequence[Block], x: Sequence[Tensor]) -> Tensor:
-    """Log likelihood of the trials of every cell, lapses included."""
-    lapse = torch.tensor(LAPSE if hierarchy.trials.lapse_density else 0.0, dtype=torch.float64)
+    """Log likelihood of the trials of every cell, with the hierarchy's share of lapses, a number."""
+    lapse = torch.tensor(hierarchy.lapse if hierarchy.trials.lapse_density else 0.0, dtype=torch.float64)
     return hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, hierarchy.theta(values_of(blocks, x)), lapse)
+
+
+def find_lapse(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array]) -> tuple[float, float]:
+    """The share of lapses, estimated, at its mode on the scale on which it is sampled; and the log posterior there."""
+    assert not isinstance(hierarchy.lapse, float)
+    x, prior, onto = [torch.from_numpy(a) for a in at], hierarchy.lapse, biject_to(hierarchy.lapse.support)
+
+    def height(y: float) -> float:
+        site = torch.tensor(y, dtype=torch.float64)
+        lapse = onto(site)
+        total = log_likelihood(replace(hierarchy, lapse=float(lapse)), blocks, x).sum()
+        return float(total + prior.log_prob(lapse) + onto.log_abs_det_jacobian(site, lapse))
+
+    found = minimize_scalar(lambda y: -height(y), bounds=_LOGITS, method="bounded", options={"xatol": 0.1})
+    priors = sum(float(log_prior(block, part).sum()) for block, part in zip(blocks, x, strict=True))
+    return float(onto(torch.tensor(found.x, dtype=torch.float64))), priors - float(found.fun)
 
 
 def log_prior(block: Block, x: Tensor) -> Tensor:

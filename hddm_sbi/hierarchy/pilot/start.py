@@ -12,7 +12,6 @@ from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.natural import inside
 from hddm_sbi.hierarchy.pilot.blocks import constant_coefficients
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
-from hddm_sbi.hierarchy.pilot.pooled import LAPSE
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.types import Array
@@ -25,7 +24,7 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
     """A value for every sampled site: what the pilot fit found; without lapses, t0 is below the fastest trials."""
     values: dict[str, Tensor] = {}
     if not isinstance(hierarchy.lapse, float):
-        values["lapse"] = torch.tensor(LAPSE, dtype=torch.float64)
+        values["lapse"] = torch.tensor(pilot.lapse, dtype=torch.float64)
     for predictor in hierarchy.predictors:
         coefficients = {c.name: inside(c.prior, pilot.coefficients[c.name]) for c in predictor.common}
         found = [pilot.effects[g.factor] for g in predictor.groups]

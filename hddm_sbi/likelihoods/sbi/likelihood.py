@@ -83,7 +83,7 @@ class SbiLikelihood(_Learned):
 
     @override
     def group_by_cell(
-        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float = LAPSE_SECONDS
+        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float | None = LAPSE_SECONDS
     ) -> CellTrials:
         """Raises InputError for counts beyond those of the simulations."""
         self.encoding.check(values)
