@@ -3,7 +3,7 @@
     python -m benchmarks.convergence                              # every data set, 3 seeds each
     python -m benchmarks.convergence fast_edge cavanagh --seeds 10
     python -m benchmarks.convergence --data FOLDER                # of the published tables; default ../shared/data
-    python -m benchmarks.convergence --lapse 0.05 --lapse-seconds 10      # the law of lapses before decision 047
+    python -m benchmarks.convergence --lapse estimated --lapse-seconds range   # another law of lapses; decision 047
 
 For an older revision: `PYTHONPATH=OTHER_CHECKOUT python benchmarks/convergence.py`. It uses nothing but public names.
 """
@@ -105,9 +105,11 @@ def roitman(folder: Path) -> pd.DataFrame:
     return trials.assign(monkey="m" + trials["monkey"].astype(str))[["monkey", "coh", "rt", "correct"]]
 
 
-#: a race of two accumulators, without and with thresholds that collapse, ballistic accumulators, and a conflict task.
+#: a race of two accumulators, without and with thresholds that collapse, ballistic accumulators of ten people and of
+#: one, and a conflict task.
 RACE = {"v0": 2.0, "v1": 1.4, "a": 1.0, "z": 0.2, "t0": 0.3, "theta": 0.0}
 LBA = {"v0": 3.0, "v1": 2.2, "A": 0.6, "B": 0.8, "t0": 0.25}
+SMALL_LBA = {"v0": 3.0, "v1": 2.0, "A": 0.3, "B": 0.8, "t0": 0.25}
 DMC = {"v": 2.0, "a": 0.8, "t0": 0.3, "amp": 0.15, "tau": 0.06, "shape": 2.0}
 
 DATA_SETS = {
@@ -158,6 +160,9 @@ DATA_SETS = {
         lambda folder: simulated("lba", LBA, ("v0", 1.0)),
         options={"simulator": "lba"},
     ),
+    "lba_small": DataSet(
+        ("v0 ~ 1",), lambda folder: hs.simulate("lba", SMALL_LBA, 200, seed=1), options={"simulator": "lba"}
+    ),
     "dmc": DataSet(
         ("v ~ condition + (1|subject)", "t0 ~ 1 + (1|subject)"),
         lambda folder: simulated("dmc", DMC, ("v", 1.0)),
@@ -187,7 +192,7 @@ def worst(posterior: Any, population: list[str]) -> dict[str, float | str]:
 
 
 def fits(
-    name: str, likelihood: str, folder: Path, seeds: list[int], say: bool, lapses: dict[str, float]
+    name: str, likelihood: str, folder: Path, seeds: list[int], say: bool, lapses: dict[str, float | str]
 ) -> list[dict[str, Any]]:
     """A row for every seed."""
     data_set, rows = DATA_SETS[name], []
@@ -227,6 +232,14 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
+def number_or_word(text: str) -> float | str:
+    """An argument of `HierarchicalModel` as it is written in a shell."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", choices=[*DATA_SETS, []], metavar="data set")
@@ -234,8 +247,8 @@ def main() -> None:
     parser.add_argument("--likelihood", choices=("exact", "neural"))
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--every-fit", action="store_true", help="a line for every fit as well")
-    parser.add_argument("--lapse", type=float)
-    parser.add_argument("--lapse-seconds", type=float)
+    parser.add_argument("--lapse", type=number_or_word)
+    parser.add_argument("--lapse-seconds", type=number_or_word)
     given = parser.parse_args()
     lapses = {name: getattr(given, name) for name in ("lapse", "lapse_seconds") if getattr(given, name) is not None}
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """What a law of lapses does to tables that have some: bias and coverage, by share and kind of lapses.
 
     python -m benchmarks.lapses --tables 60 --results lapses.jsonl     # goes on from the file
-    python -m benchmarks.lapses --errors [--data FOLDER]               # predicted errors of rr98 and of an easy task
+    python -m benchmarks.lapses --errors [--data FOLDER]               # error times, predicted and observed
 
 Each table is of one person, 2 x 500 trials. Within a seed all tables are the same but for their lapses.
 """
@@ -54,10 +54,10 @@ LAWS: dict[str, tuple[Any, bool]] = {
 }
 
 
-def lapse_options(law: str, longest: float) -> dict[str, Any]:
-    """Arguments of `HierarchicalModel` that make this law, for a table whose longest rt is this."""
+def lapse_options(law: str) -> dict[str, Any]:
+    """Arguments of `HierarchicalModel` that make this law."""
     lapse, over_range = LAWS[law]
-    return {"lapse": lapse, "lapse_seconds": longest if over_range else 10.0}
+    return {"lapse": lapse, "lapse_seconds": "range" if over_range else 10.0}
 
 
 def simulated(seed: int, share: float, kind: str) -> tuple[pd.DataFrame, dict[str, float]]:
@@ -75,8 +75,7 @@ def simulated(seed: int, share: float, kind: str) -> tuple[pd.DataFrame, dict[st
 
 def fitted(trials: pd.DataFrame, law: str, seed: int) -> tuple[hs.HierarchicalModel, Any]:
     """The model and its posterior, by the closed form."""
-    options = lapse_options(law, float(trials["rt"].max()))
-    model = hs.HierarchicalModel("v ~ 0 + condition", trials, likelihood="exact", **options)
+    model = hs.HierarchicalModel("v ~ 0 + condition", trials, likelihood="exact", **lapse_options(law))
     return model, model.fit(seed=seed, progress=False, **SAMPLING)
 
 
@@ -115,41 +114,48 @@ def easy_task() -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
     return trials[trials["rt"] < 1.5].reset_index(drop=True), ["z = 0.5"], {}
 
 
-def brightest(folder: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
-    """rr98, whose errors are told in the darkest and the lightest stimuli."""
+def ratcliff_rouder(folder: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+    """rr98, as it is fitted by `benchmarks.convergence`."""
     data_set = DATA_SETS["rr98"]
     return data_set.table(folder), list(data_set.formulas), data_set.options
 
 
-def wrong(trials: pd.DataFrame) -> pd.Series:
-    """Whether a response is an error, where that can be told; else missing."""
+def told(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials with their condition, and whether the response is wrong; without those where that cannot be told."""
     if "brightness" not in trials:
-        return (trials["response"] == -1).astype(float)
-    light = trials["brightness"].map({"darkest": "dark", "lightest": "light"})
-    return (trials["response"] != light).astype(float).where(light.notna())
+        return trials.assign(condition="all", wrong=trials["response"] == -1)
+    kept = trials[trials["brightness"] != "middle"]
+    right = kept["brightness"].map({"darkest": "dark", "dark": "dark", "light": "light", "lightest": "light"})
+    return kept.assign(condition=kept["instruction"] + ", " + kept["brightness"], wrong=kept["response"] != right)
 
 
-def errors_table(folder: Path) -> pd.DataFrame:
-    """The share of errors and their times, in the data and as predicted with the law of before and that of today."""
+def error_times(trials: pd.DataFrame) -> pd.DataFrame:
+    """The share of errors, quantiles of their times and the mean time, by condition."""
     rows = {}
-    for name, (trials, formulas, options) in {"easy": easy_task(), "rr98": brightest(folder)}.items():
-        of_data = trials.assign(wrong=wrong(trials))
-        rows[name, "data"] = _times(of_data)
-        for law in ("0.05, 10 s", "Beta(1, 49), range"):
-            asked = lapse_options(law, float(trials["rt"].max())) | options
-            model = hs.HierarchicalModel(formulas, trials, likelihood="exact", **asked)
-            posterior = model.fit(seed=1, progress=False, draws=300, tune=500, chains=2)
-            predicted = predicted_table(model, posterior, n_draws=20)
-            lapse = posterior["posterior"].get("lapse")
-            share = float(model.lapse if lapse is None else lapse.mean())
-            rows[name, law] = {"lapses": share} | _times(predicted.assign(wrong=wrong(predicted)))
+    for condition, part in told(trials).groupby("condition"):
+        rt = part.loc[part["wrong"], "rt"]
+        quantiles = {f"{q:.0%} s": rt.quantile(q) for q in (0.1, 0.5, 0.9)}
+        rows[condition] = {"errors": part["wrong"].mean(), **quantiles, "mean s": rt.mean()}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _times(trials: pd.DataFrame) -> dict[str, float]:
-    errors = trials.loc[trials["wrong"] == 1.0, "rt"]
-    quantiles = {f"{q:.0%} s": errors.quantile(q) for q in (0.1, 0.5, 0.9)}
-    return {"errors": trials["wrong"].mean(), **quantiles, "mean s": errors.mean()}
+def errors(name: str, trials: pd.DataFrame, formulas: list[str], options: dict[str, Any]) -> pd.DataFrame:
+    """Errors by condition in the data and as predicted with two laws; then how far off the conditions are on average.
+
+    far off: the mean over conditions of |predicted - observed|.
+    """
+    observed = error_times(trials)
+    tables = {"data": observed}
+    for law in ("0.05, 10 s", "Beta(1, 49), range"):
+        model = hs.HierarchicalModel(formulas, trials, likelihood="exact", **lapse_options(law), **options)
+        posterior = model.fit(seed=1, progress=False, draws=300, tune=500, chains=2)
+        predicted = error_times(predicted_table(model, posterior, n_draws=20))
+        tables[law] = predicted
+        tables[f"far off: {law}"] = (predicted - observed).abs().mean().to_frame("mean").T
+        found = posterior["posterior"]
+        share = f"{float(found['lapse'].mean()):.4f}" if "lapse" in found else str(model.lapse)
+        print(f"{name}, {law}: lapses {share} over {model.lapse_seconds:.2f} s")
+    return pd.concat(tables, names=[name, "condition"])
 
 
 def main() -> None:
@@ -162,7 +168,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if given.errors:
-        print(errors_table(given.data).to_string(float_format="{:.3f}".format))
+        for name, table in {"easy": easy_task(), "rr98": ratcliff_rouder(given.data)}.items():
+            print(errors(name, *table).to_string(float_format="{:.3f}".format), flush=True)
         return
     known = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
     for seed in range(1 + max((row["seed"] for row in known), default=0), given.tables + 1):

@@ -70,9 +70,9 @@ def run_sbc(
     Parameters
     ----------
     model
-        Its design, priors and likelihood are checked; of its outcomes only the range is used, over which lapses are
-        uniform. Slower responses make lapses of the simulation and of the fit slightly different: with lapse=0 the
-        check is exact.
+        Its design, priors and likelihood are checked; its outcomes are not used, but for their range with
+        `lapse_seconds="range"`. Responses slower than `lapse_seconds` make lapses of the simulation and of the fit
+        slightly different: with lapse=0 the check is exact.
     n_tables
         Number of simulated tables; for its power see `report.sbc_summary`.
     seed

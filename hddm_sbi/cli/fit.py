@@ -13,7 +13,22 @@ from hddm_sbi.inference import SAMPLERS
 
 #: options that say how to sample, not what.
 _SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick")
-_PROBABILITY = click.FloatRange(0.0, 1.0, max_open=True)
+
+
+class _NumberOr(click.ParamType):
+    """A number, or one word."""
+
+    name = "number"
+
+    def __init__(self, word: str, number: click.ParamType) -> None:
+        self.word, self.number = word, number
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == self.word else self.number.convert(value, param, ctx)
+
+
+_PROBABILITY = _NumberOr("estimated", click.FloatRange(0.0, 1.0, max_open=True))
+_SECONDS = _NumberOr("range", click.FLOAT)
 
 
 @click.command()
@@ -40,8 +55,10 @@ _PROBABILITY = click.FloatRange(0.0, 1.0, max_open=True)
 @click.option("--neutral", default=None, help="The label of neutral trials in the column congruency, if not 0.")
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
-@click.option("--lapse", type=_PROBABILITY, default=None, help="Probability of a lapse. [default: estimated]")
-@click.option("--lapse-seconds", type=float, help="Lapses are uniform over these. [default: up to the longest rt]")
+@click.option("--lapse", type=_PROBABILITY, help="Probability of a lapse, or: estimated. [default: 0.05]")
+@click.option(
+    "--lapse-seconds", type=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]"
+)
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
@@ -56,7 +73,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     data = read_table(trials)
     sampling = {name: options.pop(name) for name in _SAMPLING}
     if options["lapse_seconds"] is None:
-        options["lapse_seconds"] = "range"
+        del options["lapse_seconds"]
     options["upper"] = _as_in(data, options["response"], options["upper"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from hddm_sbi.data import (
@@ -35,6 +34,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
+from hddm_sbi.hierarchy.lapses import Lapse, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.pilot.centring import Centring, choose_centring, forced_centring
@@ -44,14 +44,7 @@ from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
 from hddm_sbi.hierarchy.predictor import build_predictors
-from hddm_sbi.hierarchy.priors import (
-    LapseSeconds,
-    PriorChoice,
-    PriorRecord,
-    check_lapses,
-    parameter_priors,
-    user_priors,
-)
+from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
@@ -92,12 +85,12 @@ class HierarchicalModel:
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
         parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit.
     lapse
-        Probability that a trial is a lapse, 0 for none, or its prior. Default: the prior Beta(1, 49), of mean 0.02;
-        0.05 with `priors="hddm"`; and 0 for outcomes other than rt and response, which know no lapses.
+        Probability that a trial is a lapse, 0 for none, or its prior; "estimated": the prior Beta(1, 49), of mean 0.02.
+        Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses.
     lapse_seconds
         Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
-        "range": up to the longest rt, with a posterior up to that of the table that was fitted; with `priors="hddm"` 5
-        seconds, which is HDDM's outlier density of 0.1.
+        "range": up to the longest rt, or deadline, of the table that is fitted. Default: 10, and 5 with
+        `priors="hddm"`, which is HDDM's outlier density of 0.1.
     upper
         Which response value is the upper bound, where responses are not coded +1 and -1; "correct", for instance.
     choices
@@ -158,9 +151,9 @@ class HierarchicalModel:
         simulator: str | Simulator | None = None,
         likelihood: str | Path | Likelihood = "neural",
         priors: PriorChoice = None,
-        lapse: float | TorchDistribution | None = None,
+        lapse: Lapse = None,
         *,
-        lapse_seconds: LapseSeconds = "range",
+        lapse_seconds: LapseSeconds = "default",
         upper: object = None,
         choices: Sequence[object] | None = None,
         correct: str | None = None,
@@ -184,7 +177,7 @@ class HierarchicalModel:
         conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding, **conflict)
         self.priors = priors
-        lapses = check_lapses(lapse, lapse_seconds, self.simulator, priors)
+        lapses = choose_lapses(lapse, lapse_seconds, self.simulator, priors)
         cells = self.trials.cells
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(

@@ -20,7 +20,6 @@ from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
 PriorChoice = str | Mapping[str, TorchDistribution] | None
-LapseSeconds = float | Literal["range"]
 
 #: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
 LKJ_SHAPE = 2.0
@@ -202,67 +201,6 @@ def _natural(low: float, high: float, link: Link) -> list[float]:
 
 def _range(low: float, high: float) -> str:
     return f"[{low:.4g}, {high:.4g}]"
-
-
-@dataclass(frozen=True)
-class Lapses:
-    """The law of lapses: their probability, or its prior, and the seconds over which they are uniform.
-
-    seconds: None for the range that the table covers.
-    """
-
-    probability: float | TorchDistribution
-    seconds: float | None = None
-
-
-#: of the sets of priors from the literature. HDDM: p_outlier, and w_outlier = 0.1 for each of two responses.
-_LAPSES = {"hddm": Lapses(0.05, 5.0)}
-
-
-def check_lapses(
-    lapse: float | TorchDistribution | None, seconds: LapseSeconds, simulator: Simulator, priors: PriorChoice
-) -> Lapses:
-    """The law of lapses that a caller asks for; what is not said is that of the set of priors, or the default."""
-    default = _LAPSES.get(priors, _default_lapses()) if isinstance(priors, str) else _default_lapses()
-    if not simulator.is_decision_model:
-        default = Lapses(0.0)
-    probability = default.probability if lapse is None else _check_lapse(lapse, simulator)
-    if isinstance(seconds, str) and seconds == "range":
-        return Lapses(probability, default.seconds)
-    number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
-    if not number or not 0 < seconds < np.inf:
-        raise InputError(
-            f"lapse_seconds must be a positive number of seconds, or 'range' for that of the table; got {seconds!r}."
-        )
-    return Lapses(probability, float(seconds))
-
-
-def _default_lapses() -> Lapses:
-    """Estimated: of mean 0.02, 95 % below 0.06; decision 047."""
-    return Lapses(in_double(dist.Beta(1.0, 49.0)))
-
-
-def _check_lapse(lapse: float | TorchDistribution, simulator: Simulator) -> float | TorchDistribution:
-    """Probability of a lapse, or its prior in double precision."""
-    if not simulator.is_decision_model and lapse != 0:
-        raise InputError(
-            f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
-            f"{simulator.outcomes[0].name!r} know none: leave out lapse=, or let the simulator lapse."
-        )
-    if isinstance(lapse, TorchDistributionMixin):
-        low, high = (getattr(lapse.support, f"{end}_bound", None) for end in ("lower", "upper"))
-        if lapse.event_shape or low is None or high is None or low < 0 or high > 1:
-            raise InputError(
-                "the prior of a lapse must be one of a probability, between 0 and 1, for instance "
-                f"pyro.distributions.Beta(1., 19.); got {lapse!r}."
-            )
-        return in_double(lapse)
-    if isinstance(lapse, bool) or not isinstance(lapse, int | float | np.number) or not 0 <= lapse < 1:
-        raise InputError(
-            f"lapse must be a probability in [0, 1) or its prior, for instance pyro.distributions.Beta(1., 19.); "
-            f"got {lapse!r}."
-        )
-    return float(lapse)
 
 
 def in_double(prior: TorchDistribution) -> TorchDistribution:

@@ -87,7 +87,7 @@ def tails(
 
     fastest_of_1000: trials with the shortest decision times. below_5_ms: decision times below 5 ms. choice_below_1e-5,
     choice_below_1e-10: the response that was not given, where its density lies between these two, and below the second.
-    choice_below_1e-5_with_lapse: responses below 1e-5 with 5 % of lapses over 10 s.
+    choice_below_1e-5_with_lapse: responses below 1e-5 with 5 % of lapses, as in every default fit.
     """
     simulator = reference.simulator
     theta = uniform_thetas(simulator, region, n, seed, n_thetas)

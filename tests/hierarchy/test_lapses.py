@@ -1,4 +1,4 @@
-"""The law of lapses: estimated over the range of the table by default, and the same in all that follows a fit."""
+"""The law of lapses: what is asked for, estimated over the range of the table too, and the same after a fit."""
 
 import warnings
 
@@ -15,10 +15,12 @@ from hddm_sbi.inference.nuts import starting_point
 FORMULAS = ["v ~ 1", "z = 0.5"]
 THETA = {"v": 3.5, "a": 0.6, "z": 0.5, "t0": 0.3}
 N_EASY = 4_000
+OVER_RANGE = {"lapse": "estimated", "lapse_seconds": "range"}
 
 
 def model_of(trials, **options):
-    return hs.HierarchicalModel(FORMULAS, trials, likelihood="exact", **options)
+    """With lapses that are estimated over the range of the table, or as the options say."""
+    return hs.HierarchicalModel(FORMULAS, trials, likelihood="exact", **OVER_RANGE | options)
 
 
 def fit(model, **options):
@@ -38,7 +40,7 @@ def fitted(trials):
     return model, fit(model, draws=50, tune=100, chains=2)
 
 
-def test_the_default_is_estimated_over_the_range_of_the_table(trials):
+def test_lapses_that_are_estimated_over_the_range_of_the_table(trials):
     model = model_of(trials)
     record = PriorRecord.of(model.lapse)
     assert record == PriorRecord("Beta", {"concentration1": 1.0, "concentration0": 49.0})
@@ -50,15 +52,18 @@ def test_the_default_is_estimated_over_the_range_of_the_table(trials):
 @pytest.mark.parametrize(
     ("options", "probability", "seconds"),
     [
+        ({}, 0.05, 10.0),
         ({"lapse": 0.05, "lapse_seconds": 10}, 0.05, 10.0),
+        ({"lapse": 0.02, "lapse_seconds": "range"}, 0.02, None),
         ({"priors": "hddm"}, 0.05, 5.0),
+        ({"priors": "hddm", "lapse_seconds": "range"}, 0.05, None),
         ({"priors": "hddm", "lapse": 0.02, "lapse_seconds": 7.0}, 0.02, 7.0),
         ({"lapse": 0.0, "lapse_seconds": 0.1}, 0.0, None),
     ],
 )
 def test_what_is_asked_for(trials, options, probability, seconds):
     """Never shorter than the longest rt, as then a trial would be no lapse."""
-    model = model_of(trials, **options)
+    model = hs.HierarchicalModel(FORMULAS, trials, likelihood="exact", **options)
     assert (model.lapse, model.lapse_seconds) == (probability, seconds or trials["rt"].max())
 
 
@@ -107,7 +112,7 @@ def test_predicted_lapses_are_uniform_up_to_the_longest_rt_of_the_fit(trials, fi
 
 
 def test_a_saved_fit_says_what_its_lapses_were(trials, fitted):
-    """A fit of a fixed share over 10 s, as files from before decision 047 have it, is not read as today's default."""
+    """A fit of a fixed share over 10 s, as files from before decision 047 have it, is read as such."""
     model, posterior = fitted
     again = hs.load_model(posterior)
     assert again.lapse_seconds == model.lapse_seconds
@@ -156,7 +161,7 @@ def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed)
     theta = {"v": np.where(side == "right", 1.5, -1.5), "a": 0.5, "z": 0.5, "t0": 0.34}
     trials = hs.simulate("ddm", theta, seed=seed).assign(side=side)
     trials.loc[np.argsort(trials["rt"].to_numpy())[:24], "rt"] -= 0.03
-    model = hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact")
+    model = hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact", **OVER_RANGE)
     density, t0 = model.density, model.density.positions["t0_Intercept"]
 
     def climbed(x):

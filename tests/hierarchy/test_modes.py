@@ -26,9 +26,7 @@ def with_early_trials(threshold: float, gap: float, seed: int) -> pd.DataFrame:
 
 
 def model_of(trials: pd.DataFrame) -> hs.HierarchicalModel:
-    """With few lapses over a long time, which makes the modes deep."""
-    options = {"lapse": 0.05, "lapse_seconds": 10.0}
-    return hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact", **options)
+    return hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact")
 
 
 def climbed(density, x) -> tuple[float, float]:

@@ -95,7 +95,7 @@ def curvature(density, at):
 def test_coefficients_of_a_model_without_groups_are_nearly_independent_with_sds_near_one():
     """500 trials: what they say differs from what is expected of them by some per cent."""
     trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=500, seed=1)
-    model = hs.HierarchicalModel("v ~ 1", trials, likelihood="exact", lapse=LAPSE)
+    model = hs.HierarchicalModel("v ~ 1", trials, likelihood="exact")
     m, found = dense(model.whitening), curvature(model.density, np.arange(4))
     assert np.linalg.cond(found) > 20.0
     values = np.linalg.eigvalsh(m.T @ found @ m)
@@ -147,7 +147,7 @@ def test_ridges_of_positive_numbers_are_straight_where_they_are_sampled():
     On the log scale this ridge is curved: 370 and 305 effective draws (seeds 1 and 2), here 2 100 (seed 1).
     """
     trials = hs.simulate("lba", {"v0": 3.0, "v1": 2.0, "A": 0.3, "B": 0.8, "t0": 0.25}, n_trials=200, seed=1)
-    model = hs.HierarchicalModel("v0 ~ 1", trials, simulator="lba", lapse=LAPSE, lapse_seconds=10.0)
+    model = hs.HierarchicalModel("v0 ~ 1", trials, simulator="lba")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hs.ConvergenceWarning)
         posterior = model.fit(seed=1, progress=False)

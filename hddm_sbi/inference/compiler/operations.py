@@ -51,6 +51,12 @@ def _sign(p: Program, x: Tensor) -> Tensor:
     return p.apply(on.SUB, p.apply(on.LT, 0.0, x), p.apply(on.LT, x, 0.0))
 
 
+def _xlogy(p: Program, x: Any, y: Any) -> Tensor:
+    """x log y; 0 where x is, but not a number where y is none."""
+    product = p.apply(on.WHERE, p.apply(on.EQ, x, 0.0), 0.0, p.apply(on.MUL, x, p.apply(on.LOG, y)))
+    return p.apply(on.WHERE, p.apply(on.NE, y, y), math.nan, product)
+
+
 def _sigmoid(p: Program, x: Tensor) -> Tensor:
     return p.apply(on.DIV, 1.0, p.apply(on.ADD, 1.0, p.apply(on.EXP, p.apply(on.MUL, x, -1.0))))
 
@@ -138,6 +144,7 @@ POINTWISE: dict[str, Rule] = {
     "rsqrt": lambda p, x: p.apply(on.DIV, 1.0, p.apply(on.SQRT, x)),
     "exp": _pointwise(on.EXP),
     "log": _pointwise(on.LOG),
+    "xlogy": _xlogy,
     "sigmoid": _sigmoid,
     "sigmoid_backward": _sigmoid_backward,
     "tanh_backward": _tanh_backward,
