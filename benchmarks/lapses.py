@@ -1,7 +1,7 @@
 """What a law of lapses does to tables that have some: bias and coverage, by share and kind of lapses.
 
     python -m benchmarks.lapses --tables 60 --results lapses.jsonl     # goes on from the file
-    python -m benchmarks.lapses --errors [--data FOLDER]               # error times, predicted and observed
+    python -m benchmarks.lapses --errors rr98 --data FOLDER          # error times, predicted and observed
 
 Each table is of one person, 2 x 500 trials. Within a seed all tables are the same but for their lapses.
 """
@@ -108,7 +108,7 @@ def bias_table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.rename_axis(index=["kind", "share", "law"])
 
 
-def easy_task() -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
+def easy_task(folder: Path) -> tuple[pd.DataFrame, list[str], dict[str, Any]]:
     """12 000 trials without lapses, of which 1.6 % are errors, trimmed at 1.5 s as lexical decisions are."""
     trials = hs.simulate("ddm", {"v": 3.0, "a": 0.68, "z": 0.5, "t0": 0.35}, 12_000, seed=1)
     return trials[trials["rt"] < 1.5].reset_index(drop=True), ["z = 0.5"], {}
@@ -118,6 +118,9 @@ def ratcliff_rouder(folder: Path) -> tuple[pd.DataFrame, list[str], dict[str, An
     """rr98, as it is fitted by `benchmarks.convergence`."""
     data_set = DATA_SETS["rr98"]
     return data_set.table(folder), list(data_set.formulas), data_set.options
+
+
+TABLES = {"easy": easy_task, "rr98": ratcliff_rouder}
 
 
 def told(trials: pd.DataFrame) -> pd.DataFrame:
@@ -162,14 +165,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=int, default=60)
     parser.add_argument("--results", type=Path, default=Path("lapses.jsonl"))
-    parser.add_argument("--errors", action="store_true")
+    parser.add_argument("--errors", nargs="*", choices=TABLES, help="of these tables; of all where none is named")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    if given.errors:
-        for name, table in {"easy": easy_task(), "rr98": ratcliff_rouder(given.data)}.items():
-            print(errors(name, *table).to_string(float_format="{:.3f}".format), flush=True)
+    if given.errors is not None:
+        for name in given.errors or TABLES:
+            print(errors(name, *TABLES[name](given.data)).to_string(float_format="{:.3f}".format), flush=True)
         return
     known = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
     for seed in range(1 + max((row["seed"] for row in known), default=0), given.tables + 1):

@@ -56,9 +56,7 @@ _SECONDS = _NumberOr("range", click.FLOAT)
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", type=_PROBABILITY, help="Probability of a lapse, or: estimated. [default: 0.05]")
-@click.option(
-    "--lapse-seconds", type=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]"
-)
+@click.option("--lapse-seconds", type=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:

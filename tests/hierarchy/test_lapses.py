@@ -1,5 +1,7 @@
 """The law of lapses: what is asked for, estimated over the range of the table too, and the same after a fit."""
 
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -181,3 +183,19 @@ def test_a_prior_on_a_part_of_the_probabilities(trials):
     model = model_of(trials, lapse=dist.Uniform(0.1, 0.3))
     assert 0.1 < float(model.start["lapse"]) < 0.15
     assert np.isfinite(model.density(model.density.start)[0])
+
+
+SCRIPT = """
+import sys
+import hddm_sbi as hs
+data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=20, seed=1)
+law = {"lapse": "estimated", "lapse_seconds": "range"}
+print(hs.HierarchicalModel("v ~ 1", data, likelihood="exact", **law).density.path)
+print(*{"torch._dynamo", "sympy"} & set(sys.modules))
+"""
+
+
+def test_an_estimated_share_is_compiled_without_the_compiler_of_torch():
+    """The prior's density applies `xlogy`, which torch would take apart with the help of its compiler: > 1 s."""
+    said = subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout
+    assert said.split("\n") == ["compiled", "", ""]
