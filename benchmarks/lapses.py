@@ -142,16 +142,18 @@ def error_times(trials: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def errors(name: str, trials: pd.DataFrame, formulas: list[str], options: dict[str, Any]) -> pd.DataFrame:
-    """Errors by condition in the data and as predicted with two laws; then how far off the conditions are on average.
+def errors(
+    name: str, laws: list[str], trials: pd.DataFrame, formulas: list[str], options: dict[str, Any]
+) -> pd.DataFrame:
+    """Errors by condition in the data and as predicted with each law; then how far off the conditions are on average.
 
     far off: the mean over conditions of |predicted - observed|.
     """
     observed = error_times(trials)
     tables = {"data": observed}
-    for law in ("0.05, 10 s", "Beta(1, 49), range"):
+    for law in laws:
         model = hs.HierarchicalModel(formulas, trials, likelihood="exact", **lapse_options(law), **options)
-        posterior = model.fit(seed=1, progress=False, draws=300, tune=500, chains=2)
+        posterior = model.fit(seed=1, progress=False, draws=200, tune=400, chains=2)
         predicted = error_times(predicted_table(model, posterior, n_draws=20))
         tables[law] = predicted
         tables[f"far off: {law}"] = (predicted - observed).abs().mean().to_frame("mean").T
@@ -166,13 +168,16 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=60)
     parser.add_argument("--results", type=Path, default=Path("lapses.jsonl"))
     parser.add_argument("--errors", nargs="*", choices=TABLES, help="of these tables; of all where none is named")
+    parser.add_argument("--laws", nargs="*", choices=LAWS, default=["0.05, 10 s", "Beta(1, 49), range"])
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if given.errors is not None:
         for name in given.errors or TABLES:
-            print(errors(name, *TABLES[name](given.data)).to_string(float_format="{:.3f}".format), flush=True)
+            print(
+                errors(name, given.laws, *TABLES[name](given.data)).to_string(float_format="{:.3f}".format), flush=True
+            )
         return
     known = [json.loads(line) for line in given.results.read_text().splitlines()] if given.results.exists() else []
     for seed in range(1 + max((row["seed"] for row in known), default=0), given.tables + 1):
