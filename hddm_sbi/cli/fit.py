@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,17 @@ from hddm_sbi.inference import SAMPLERS
 _SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick")
 
 
-class _NumberOr(click.ParamType):
-    """A number, or one word."""
+def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float | str | None]:
+    """What reads an option that is a number, or this word."""
 
-    name = "number"
+    def read(context: click.Context, option: click.Parameter, given: str | None) -> float | str | None:
+        return given if given in (None, word) else convert(given, option, context)
 
-    def __init__(self, word: str, number: click.ParamType) -> None:
-        self.word, self.number = word, number
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if value == self.word else self.number.convert(value, param, ctx)
+    return read
 
 
-_PROBABILITY = _NumberOr("estimated", click.FloatRange(0.0, 1.0, max_open=True))
-_SECONDS = _NumberOr("range", click.FLOAT)
+_LAPSE = _number_or("estimated", click.FloatRange(0.0, 1.0, max_open=True).convert)
+_SECONDS = _number_or("range", click.FLOAT.convert)
 
 
 @click.command()
@@ -55,8 +53,8 @@ _SECONDS = _NumberOr("range", click.FLOAT)
 @click.option("--neutral", default=None, help="The label of neutral trials in the column congruency, if not 0.")
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
-@click.option("--lapse", type=_PROBABILITY, help="Probability of a lapse, or: estimated. [default: 0.05]")
-@click.option("--lapse-seconds", type=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]")
+@click.option("--lapse", callback=_LAPSE, help="Probability of a lapse, or: estimated. [default: 0.05]")
+@click.option("--lapse-seconds", callback=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
