@@ -26,7 +26,7 @@ def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float 
 
 
 _LAPSE = _number_or("estimated", click.FloatRange(0.0, 1.0, max_open=True).convert)
-_SECONDS = _number_or("range", click.FLOAT.convert)
+_SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 
 
 @click.command()

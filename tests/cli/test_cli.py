@@ -193,7 +193,7 @@ def test_named_responses_on_the_command_line_and_in_predictions(tmp_path: Path):
         (["--upper", "x"], "--upper 'x' does not occur"),
         (["--lapse", "1"], "Invalid value for '--lapse': 1.0 is not in the range 0.0<=x<1.0."),
         (["--lapse", "some"], "Invalid value for '--lapse': 'some' is not a valid float range."),
-        (["--lapse-seconds", "-1"], "--lapse-seconds must be a positive number of seconds, or 'range'"),
+        (["--lapse-seconds", "-1"], "Invalid value for '--lapse-seconds': -1.0 is not in the range x>0.0."),
         (["--lapse", "estimated", "--lapse-seconds", "range", "--upper", "x"], "--upper 'x' does not occur"),
         (["--priors", "hdm"], "Its sets: hddm; leave out --priors for its default priors."),
     ],
