@@ -351,7 +351,7 @@ class HierarchicalModel:
     def with_lapses_of(self, posterior: Any) -> HierarchicalModel:
         """The same model with lapses over the seconds of a fit, whose table may have covered another range.
 
-        Every function that takes a model and a posterior does this, unless the model was given `lapse_seconds`.
+        Every function that takes a model and a posterior does this, where the model has `lapse_seconds="range"`.
 
         Parameters
         ----------
@@ -361,7 +361,7 @@ class HierarchicalModel:
         Returns
         -------
         HierarchicalModel
-            This model, where its lapses are the same already, or it was given `lapse_seconds`.
+            This model, where its lapses are the same already, or their seconds a number.
 
         Examples
         --------
@@ -369,9 +369,10 @@ class HierarchicalModel:
         >>> import hddm_sbi as hs
         >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
         >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
-        >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data, likelihood="exact")
+        >>> law = {"likelihood": "exact", "lapse_seconds": "range"}
+        >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data, **law)
         >>> posterior = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
-        >>> held_out = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data[data["rt"] < 1.0], likelihood="exact")
+        >>> held_out = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data[data["rt"] < 1.0], **law)
         >>> held_out.with_lapses_of(posterior).lapse_seconds == model.lapse_seconds > held_out.lapse_seconds
         True
         """
