@@ -16,12 +16,13 @@ from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.parallel import check_recipe, run_folder
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.fit_state import FitState
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.histograms import n_failed, simulate_histograms
 from hddm_sbi.training.recipe import Machine, Recipe
 from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
+from hddm_sbi.training.solutions import solve_histograms
 
 #: sees the mean network during a fit, and ends the fit by returning True.
 Callback = Callable[[MixtureNetwork], bool]
@@ -46,7 +47,8 @@ def train_network(
     folder.mkdir(parents=True, exist_ok=True)
     learned = {p.name: [p.low, p.high] for p in simulator.learned}
     check_recipe(folder, {"learned": learned, **asdict(recipe), **architecture.as_dict()})
-    data = simulate_histograms(simulator, recipe, folder, machine)
+    learn_from = simulate_histograms if recipe.n_trials else solve_histograms
+    data = learn_from(simulator, recipe, folder, machine)
     return fit_network(new_network(simulator, recipe, architecture), recipe, data, folder, machine, callback)
 
 
@@ -164,6 +166,7 @@ def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer
 def recipe_for(simulator: Simulator) -> Recipe:
     """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
 
+    P weights and N trials leave a KL of P / 2N (decision 011); a model whose equation can be solved is spared that.
     With interacting accumulators each trial informs all choices, so fewer trials per theta suffice.
     """
     n = len(simulator.choices)
@@ -171,16 +174,19 @@ def recipe_for(simulator: Simulator) -> Recipe:
         return Recipe()
     if _interacting(simulator):
         return Recipe(n_thetas=200_000, n_trials=2_500 // n, bins=192 // n)
+    if isinstance(simulator, DecisionModel) and simulator.passage and not simulator.races:
+        return Recipe(n_thetas=100_000, n_trials=0)
     return Recipe(n_thetas=200_000, n_trials=2_500)
 
 
 def architecture_for(simulator: Simulator) -> Architecture:
-    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs.
+    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs,
+    or of one whose bounds stand long and then fall.
 
     With many inputs the network is wider as well.
     """
     components = 12 if simulator.clock.tail else 8
-    if len(Reduction(simulator).names) <= 4:
+    if len(Reduction(simulator).names) <= 4 and not simulator.clock.collapse:
         return Architecture(components=components)
     if _interacting(simulator):
         return Architecture(components=components, hidden=96, choice_hidden=96)

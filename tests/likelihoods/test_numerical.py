@@ -27,7 +27,7 @@ class Drifted(NumericalLikelihood):
     """The density of a model whose drift is larger by .05."""
 
     def log_prob_rows(self, values, theta):
-        by = torch.zeros(7, dtype=torch.float64)
+        by = torch.zeros(9, dtype=torch.float64)
         by[0] = 0.05
         return super().log_prob_rows(values, theta + by)
 
