@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PPoly, make_interp_spline
 
+from hddm_sbi.numerics.vecmath import FAST, exp
 from hddm_sbi.types import Array
 
 Curve = Callable[[Array], Array]
@@ -131,47 +132,61 @@ class Solution:
     def _unknown(self) -> NDArray[np.bool_]:
         return ~(np.abs(self.beyond) < _FARTHEST)
 
-    def _instant(self, t: Array, choice: int) -> Array:
-        """log density of a choice at any times t (m,), without delay: nan where the grid does not tell it."""
-        after, unknown = np.searchsorted(self.t, t).clip(1, len(self.t) - 1), self._unknown[choice]
-        told = (t <= self.t[-1]) & ~unknown[after - 1] & ~unknown[after]
-        return np.asarray(np.where(told, self.early(t)[choice] + self._splines[choice](np.sqrt(t)), np.nan))
+    def _instant(self, t: Array) -> Array:
+        """log densities (n_choices, m) at any times t (m,), without delay: nan where the grid does not tell them."""
+        after = np.searchsorted(self.t, t).clip(1, len(self.t) - 1)
+        told = (t <= self.t[-1]) & ~self._unknown[:, after - 1] & ~self._unknown[:, after]
+        beyond = np.stack([spline(np.sqrt(t)) for spline in self._splines])
+        return np.asarray(np.where(told, self.early(t) + beyond, np.nan))
 
-    def _late(self, t: Array, choice: int, delay: float) -> Array:
-        """log density of a choice at any times t (m,), with a delay: by Gauss quadrature over log decision time."""
+    def _late(self, t: Array, delay: float) -> Array:
+        """log densities (n_choices, m) at any times t (m,), with a delay: Gauss quadrature over log decision time."""
         nodes, weights = _legendre(_DELAY_NODES)
         log_t, step = np.log(t), 1e-3
-        rise = (self._instant(t, choice) - self._instant(t * math.exp(-step), choice)) / step
+        rise = (self._instant(t) - self._instant(t * math.exp(-step))) / step
         first = np.maximum(log_t - _NOTHING / np.maximum(rise, 2.0), np.log(np.maximum(t - delay, 1e-320)))
-        half = 0.5 * (log_t - first)[:, None]
-        u = np.exp(first[:, None] + half * (1.0 + nodes))
-        parts = self._instant(u.reshape(-1), choice).reshape(u.shape)
+        half = 0.5 * (log_t - first)[..., None]
+        u = np.exp(first[..., None] + half * (1.0 + nodes))
+        parts = np.stack([self._instant(at.reshape(-1))[c].reshape(at.shape) for c, at in enumerate(u)])
         highest = parts.max(-1, keepdims=True)
-        return np.asarray(np.log((np.exp(parts - highest) * u * half * weights).sum(-1) / delay) + highest[:, 0])
+        return np.asarray(np.log((np.exp(parts - highest) * u * half * weights).sum(-1) / delay) + highest[..., 0])
 
     def log_density(self, t: Array, delay: float = 0.0) -> Array:
         """log density at any times t (m,) in (0, t_max], of the decision time plus a delay uniform on [0, delay]."""
-        choices = range(len(self.beyond))
-        return np.stack([self._late(t, c, delay) if delay else self._instant(t, c) for c in choices])
+        return self._late(t, delay) if delay else self._instant(t)
 
     @cached_property
-    def _moments(self) -> list[tuple[PPoly, PPoly]]:
-        """Integrals from 0 of the density of every choice and of time times it, over the root of time."""
-        root = np.sqrt(self.t)
-        # Where nothing is known next to nothing is left: else the probabilities of all choices do not add up to 1.
+    def log_p(self) -> Array:
+        """log densities on the grid, without delay (n_choices, n): nan where they are not told, -inf at 0."""
         with np.errstate(all="ignore"):
-            density = np.where(self._unknown | (self.t == 0.0), 0.0, np.exp(self.early(self.t) + self.beyond))
-        by_root = 2.0 * root * density
-        return [(_spline(root, y).antiderivative(), _spline(root, y * self.t).antiderivative()) for y in by_root]
+            log_p = np.where(self._unknown, np.nan, self.early(self.t) + self.beyond)
+        return np.where(self.t == 0.0, -np.inf, log_p)
+
+    @cached_property
+    def _masses(self) -> list[PPoly]:
+        """Integrals from 0 of the density of every choice, over the root of time."""
+        return self._integrals(np.ones_like(self.t))
+
+    @cached_property
+    def _moments(self) -> list[PPoly]:
+        """Integrals from 0 of time times the density of every choice, over the root of time."""
+        return self._integrals(self.t)
+
+    def _integrals(self, factor: Array) -> list[PPoly]:
+        # Where nothing is known next to nothing is left: else the probabilities of all choices do not add up to 1.
+        root = np.sqrt(self.t)
+        density = np.exp(np.nan_to_num(self.log_p, nan=-np.inf, neginf=-np.inf))
+        return [_spline(root, y).antiderivative() for y in 2.0 * root * factor * density]
 
     def mass(self, t: Array, delay: float = 0.0) -> Array:
         """P(choice, decision time plus delay <= t) at any times t (m,): (n_choices, m). It ends at t_max."""
         last, shares = self.t[-1], []
         t = np.minimum(t, last + delay)
         now, before = np.minimum(t, last), np.maximum(t - delay, 0.0)
-        for mass, moment in self._moments:
+        for choice, mass in enumerate(self._masses):
             share = mass(np.sqrt(now))
             if delay:
+                moment = self._moments[choice]
                 earlier = mass(np.sqrt(before))
                 passed = moment(np.sqrt(now)) - moment(np.sqrt(before))
                 share = (t * share - before * earlier - passed) / delay
@@ -258,7 +273,7 @@ def _mean(diffusion: Diffusion, knots: Array) -> Curve:
     return mean
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def _towards(height: Array, kept: Array, variance: Array, start: Array, amount: Array) -> Array:
     """log sum over starts of amount / variance times the density of a free path at a height: (2, n)."""
     log_p = np.empty(height.shape)
@@ -271,7 +286,7 @@ def _towards(height: Array, kept: Array, variance: Array, start: Array, amount: 
             total = 0.0
             for k in range(len(start)):
                 gap = height[j, i] - start[k] * kept[i]
-                total += amount[j, k] * math.exp(0.5 * (nearest - gap * gap) / variance[i])
+                total += amount[j, k] * exp(0.5 * (nearest - gap * gap) / variance[i])
             log_p[j, i] = math.log(total) - 0.5 * nearest / variance[i] - 1.5 * math.log(variance[i])
     return log_p - 0.5 * math.log(2.0 * math.pi)
 
@@ -296,7 +311,7 @@ def _early(diffusion: Diffusion, mean: Curve, t: Array) -> Array:
     return np.asarray(_towards(_heights(diffusion, mean, t), np.exp(-leak * t), variance, start, amount))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def _arrived(
     s: float, slope: float, unit: float, y: Array, kept: Array, inverse: Array, amount: Array, log_unit: Array
 ) -> float:
@@ -309,7 +324,7 @@ def _arrived(
     for u in range(len(amount)):
         gap = s - y[u] * kept[u]
         turned = slope - inverse[u] * (0.5 * s * (1.0 + kept[u] * kept[u]) - y[u] * kept[u])
-        share = math.exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
+        share = exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
         total += amount[u] * math.sqrt(inverse[u]) * share * turned
     return 0.5 / math.sqrt(2.0 * math.pi) * total
 

@@ -11,8 +11,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.seeds import derive_seed
-from hddm_sbi.simulation import DecisionModel, Simulator
-from hddm_sbi.simulation.first_passage import Solution
+from hddm_sbi.simulation import DecisionModel, Simulator, Solution
 from hddm_sbi.training.proposal import design_widened
 from hddm_sbi.training.recipe import Machine, Recipe
 from hddm_sbi.types import Array
@@ -119,7 +118,7 @@ def _range(solution: Solution) -> tuple[float, float]:
     """The log decision times between which any choice has a density that counts."""
     log_t = np.log(solution.t[1:])
     with np.errstate(all="ignore"):
-        rough = _known(solution.log_density(solution.t[1:]) + log_t)
+        rough = _known(solution.log_p[:, 1:] + log_t)
     depth = rough - rough.max(1, keepdims=True) + _DEPTH
     inside = np.flatnonzero((depth > 0.0).any(0))
     low, high = log_t[inside[0]], log_t[inside[-1]]
