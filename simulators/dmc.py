@@ -90,7 +90,7 @@ _SHAPE = replace(
 )
 _ALPHA = parameter(
     "alpha",
-    1.5,
+    2.0,
     10.0,
     "shape of the beta law of the starting point between the bounds: the larger, the nearer to the middle",
     "1",

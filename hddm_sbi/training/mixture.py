@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.fit_state import FitState
@@ -22,7 +20,6 @@ from hddm_sbi.training.held_out import check
 from hddm_sbi.training.histograms import n_failed, simulate_histograms
 from hddm_sbi.training.recipe import Machine, Recipe
 from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
-from hddm_sbi.training.solutions import solve_histograms
 
 #: sees the mean network during a fit, and ends the fit by returning True.
 Callback = Callable[[MixtureNetwork], bool]
@@ -47,8 +44,7 @@ def train_network(
     folder.mkdir(parents=True, exist_ok=True)
     learned = {p.name: [p.low, p.high] for p in simulator.learned}
     check_recipe(folder, {"learned": learned, **asdict(recipe), **architecture.as_dict()})
-    learn_from = simulate_histograms if recipe.n_trials else solve_histograms
-    data = learn_from(simulator, recipe, folder, machine)
+    data = simulate_histograms(simulator, recipe, folder, machine)
     return fit_network(new_network(simulator, recipe, architecture), recipe, data, folder, machine, callback)
 
 

@@ -1,19 +1,14 @@
-"""Solved densities of a designed sample of parameters, as histograms of infinitely many trials would have them."""
-
-from pathlib import Path
+"""Solved densities of thetas, as histograms of infinitely many trials would have them."""
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
-from hddm_sbi.parallel import ResultStore, run_tasks
+from hddm_sbi.likelihoods.mixture import Reduction
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator, Solution
-from hddm_sbi.training.proposal import design_widened
-from hddm_sbi.training.recipe import Machine, Recipe
+from hddm_sbi.training.recipe import Recipe
 from hddm_sbi.types import Array
 
 #: points of the grids on which the equation is solved, until the probabilities of all decisions sum to 1 this nearly:
@@ -30,32 +25,19 @@ _NOTHING = -600.0
 _POWER, _FLOOR = 0.4, 0.02
 
 
-def solve_histograms(simulator: Simulator, recipe: Recipe, folder: Path, machine: Machine) -> dict[str, Tensor]:
-    """Solve the equation of every designed theta; arguments and returns as in `simulate_histograms`.
+def solved_shard(
+    simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
+) -> dict[str, Tensor]:
+    """Histograms of these thetas; where the equation cannot be solved, all shares are 0.
 
     Raises InputError for a model that declares no `passage` between two bounds.
     """
     if not isinstance(simulator, DecisionModel) or simulator.passage is None or simulator.races:
         raise InputError(f"{simulator.name!r} declares no equation between two bounds; learn it from its simulator.")
-    reduction = Reduction(simulator)
-    at_zero = (simulator.symmetries.shift, simulator.symmetries.delay)
-    theta = design_widened(simulator.learned, at_zero, recipe.n_thetas, recipe.seed)
-    shards = {
-        f"solutions-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index)
-        for index, first in enumerate(range(0, recipe.n_thetas, recipe.shard))
-    }
-    store: ResultStore[dict[str, Tensor]] = ResultStore(folder, ".safetensors", save_file, load_file)
-    parts = run_tasks(_shard, shards, store, n_jobs=machine.n_jobs, unit="shards", progress=machine.progress)
-    return {name: torch.cat([part[name] for part in parts.values()]) for name in ("theta", "share", "mean")}
-
-
-def _shard(
-    simulator: DecisionModel, reduction: Reduction, theta: Array, recipe: Recipe, index: int
-) -> dict[str, Tensor]:
-    """Of a theta at which the equation cannot be solved, all shares are 0."""
     seed = derive_seed(recipe.seed, index, bits=64)
     offset = np.random.default_rng(seed).random(len(theta))
-    last = simulator.simulate(np.repeat(theta, _TRIALS, axis=0), seed)[0].reshape(-1, _TRIALS).max(1)
+    trials = simulator.simulate(np.repeat(theta, _TRIALS, axis=0), seed, n_threads)
+    last = trials[0].reshape(-1, _TRIALS).max(1)
     shape = (len(theta), reduction.n_choices, recipe.bins)
     share, y = np.zeros(shape), np.zeros(shape)
     at = torch.as_tensor(theta)

@@ -19,9 +19,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import PRETRAINED
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
 
 QUICK = {"draws": 60, "tune": 120, "chains": 2, "progress": False}
 quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")

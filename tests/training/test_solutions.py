@@ -7,10 +7,11 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.likelihoods.decision import outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Reduction
+from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import train_network
 from hddm_sbi.training.recipe import Machine, Recipe
-from hddm_sbi.training.solutions import _shard, solve_histograms
+from hddm_sbi.training.solutions import solved_shard
 
 QUIET = Machine(progress=False)
 #: v, a, z of the Wiener process: in the middle, biased, and of rare errors.
@@ -19,7 +20,7 @@ WIENER = np.array([[1.0, 1.0, 0.5], [-2.0, 0.5, 0.7], [3.0, 1.5, 0.3], [0.0, 2.0
 
 def shares_of(name, theta, bins=96):
     simulator = hs.load_simulator(name)
-    return _shard(simulator, Reduction(simulator), np.asarray(theta), Recipe(n_trials=0, bins=bins), 0)
+    return solved_shard(simulator, Reduction(simulator), np.asarray(theta), Recipe(n_trials=0, bins=bins), 0, 1)
 
 
 def test_shares_are_those_of_the_closed_form():
@@ -72,7 +73,7 @@ def test_where_the_equation_has_no_solution_all_shares_are_zero(monkeypatch):
 @pytest.mark.parametrize("name", ["angle", "race", "levy"])
 def test_models_without_an_equation_between_bounds(name, tmp_path):
     with pytest.raises(hs.InputError, match="declares no equation between two bounds; learn it from its simulator"):
-        solve_histograms(hs.load_simulator(name), Recipe(n_thetas=4, n_trials=0), tmp_path, QUIET)
+        simulate_histograms(hs.load_simulator(name), Recipe(n_thetas=4, n_trials=0), tmp_path, QUIET)
 
 
 def test_a_network_learns_from_solutions(tmp_path):
@@ -80,7 +81,7 @@ def test_a_network_learns_from_solutions(tmp_path):
     recipe = Recipe(n_thetas=40, n_trials=0, steps=30, batch=20, shard=20)
     simulator = hs.load_simulator("ornstein")
     first, again = (train_network(simulator, recipe, tmp_path, machine=QUIET).state_dict() for _ in range(2))
-    assert sorted(path.name for path in tmp_path.glob("solutions-*.safetensors")) == [
-        f"solutions-000{i}.safetensors" for i in (0, 1)
+    assert sorted(path.name for path in tmp_path.glob("histograms-*.safetensors")) == [
+        f"histograms-000{i}.safetensors" for i in (0, 1)
     ]
     assert all(torch.equal(first[name], again[name]) for name in first)
