@@ -72,7 +72,8 @@ def _passage(
     nodes, weights = crowded()
     weights = weights * (nodes * (1.0 - nodes)) ** (alpha - 1.0)
     start, weight = a * (2.0 * nodes - 1.0), weights / weights.sum()
-    return first_passage(Diffusion(start, drift, constant(a), constant(0.0), weight=weight), t_max).delayed(st0)
+    diffusion = Diffusion(start, drift, constant(a), constant(0.0), weight=weight, edge=alpha - 1.0)
+    return first_passage(diffusion, t_max).delayed(st0)
 
 
 _AMP = parameter(

@@ -78,9 +78,8 @@ def score(weights: Path, simulator: DecisionModel) -> ReferenceScores | Simulati
     reference = catalogue.reference(simulator)
     if reference is None:
         return scores_by_simulation(likelihood, n_trials=n_trials)
-    if reference.kind == "numerical":
-        return accuracy.scores(likelihood, reference, n=200_000, n_trials=n_trials, n_thetas=200, n_sets=8)
-    return accuracy.scores(likelihood, reference, n_trials=n_trials)
+    n_thetas = 400 if reference.kind == "numerical" else None
+    return accuracy.scores(likelihood, reference, n_trials=n_trials, n_thetas=n_thetas)
 
 
 def verdicts(scores: AccuracyScores, limits: Targets) -> dict[str, tuple[float, float, bool]]:
