@@ -173,5 +173,6 @@ class NumericalLikelihood(DecisionLikelihood):
         theta = ", ".join(f"{name}={x:.4g}" for name, x in zip(self.simulator.names, row, strict=True))
         return InputError(
             f"the equation of {self.simulator.name!r} cannot be solved to {self._tolerance:g} at {theta} for decisions "
-            f"within {end:.4g} s: {reason}; take kind='exact' or 'neural', or parameters and times nearer to those of people."
+            f"within {end:.4g} s: {reason}; take kind='exact' or 'neural', or parameters and times nearer to those of "
+            "people."
         )
