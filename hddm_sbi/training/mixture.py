@@ -171,7 +171,7 @@ def recipe_for(simulator: Simulator) -> Recipe:
     if _interacting(simulator):
         return Recipe(n_thetas=200_000, n_trials=2_500 // n, bins=192 // n)
     if isinstance(simulator, DecisionModel) and simulator.passage and not simulator.races:
-        return Recipe(n_thetas=100_000, n_trials=0)
+        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000)
     return Recipe(n_thetas=200_000, n_trials=2_500)
 
 

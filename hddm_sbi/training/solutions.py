@@ -16,13 +16,15 @@ from hddm_sbi.types import Array
 _GRIDS, _OFF, _FAR_OFF = (150, 300, 600), 3e-5, 1e-3
 #: trials that say where decisions end, and by which factor the solution goes on beyond the last one: past all but 1e-5.
 _TRIALS, _BEYOND = 256, 3.0
-#: nats below its maximum at which the density of a log decision time ends, and points between; at early times it falls
-#: at least like this power.
-_DEPTH, _POINTS, _LEAST_POWER = 14.0, 192, 0.25
+#: nats below its maximum at which the density of a log decision time ends; at early times it falls at least like this
+#: power.
+_DEPTH, _LEAST_POWER = 14.0, 0.25
 #: the log of a density that is not known, or 0.
 _NOTHING = -600.0
-#: bins hold equal parts of the integral of the density to this power, plus this share of its maximum.
+#: points lie as thick as the density to this power, plus this share of its maximum.
 _POWER, _FLOOR = 0.4, 0.02
+#: a choice of at least this probability has it exactly; the points tell that of others.
+_OFTEN = 1e-4
 
 
 def solved_shard(
@@ -35,7 +37,7 @@ def solved_shard(
     if not isinstance(simulator, DecisionModel) or simulator.passage is None or simulator.races:
         raise InputError(f"{simulator.name!r} declares no equation between two bounds; learn it from its simulator.")
     seed = derive_seed(recipe.seed, index, bits=64)
-    offset = np.random.default_rng(seed).random(len(theta))
+    within = np.random.default_rng(seed).random((len(theta), reduction.n_choices, recipe.bins))
     trials = simulator.simulate(np.repeat(theta, _TRIALS, axis=0), seed, n_threads)
     last = trials[0].reshape(-1, _TRIALS).max(1)
     shape = (len(theta), reduction.n_choices, recipe.bins)
@@ -45,8 +47,7 @@ def solved_shard(
         solution = _solution(simulator, row, _BEYOND * last[i])
         if solution is None:
             continue
-        log_t, share[i] = _binned(solution, recipe.bins, offset[i])
-        share[i] /= share[i].sum()
+        log_t, share[i] = _points(solution, within[i])
         y[i] = reduction.log_time(torch.from_numpy(np.exp(log_t)), at[[i] * len(log_t)])[0].numpy()
     return {
         "theta": reduction.reduce(at).float(),
@@ -68,27 +69,28 @@ def _solution(simulator: DecisionModel, theta: Array, t_max: float) -> Solution 
     return solution if off < _FAR_OFF else None
 
 
-def _binned(solution: Solution, bins: int, offset: float) -> tuple[Array, Array]:
-    """Mean log decision times, and probabilities, of bins of log decision time: (n_choices, bins) each.
+def _points(solution: Solution, within: Array) -> tuple[Array, Array]:
+    """Log decision times, and the probability that each stands for: (n_choices, n) each.
 
-    offset: where the first point lies in its step, in [0, 1). It must be random, or a network learns where the points
-    lie, and stands up in a spike at each.
+    within (n_choices, n): where each point lies in its own n-th of the points, at random in [0, 1). Then the expected
+    within (n_choices, n): where each point lies in its own n-th of the points, at random in [0, 1): the expected loss is
     """
-    low, high = _range(solution)
-    step = (high - low) / _POINTS
-    points = low + step * (np.arange(_POINTS) + offset)
+    edges, height = _thickness(solution)
+    n = within.shape[1]
+    heap = np.concatenate([np.zeros((len(height), 1)), np.cumsum(height * np.diff(edges), axis=1)], axis=1)
+    heap /= heap[:, -1:]
+    share_before = (np.arange(n) + within) / n
+    log_t = np.stack([np.interp(u, of, edges) for u, of in zip(share_before, heap, strict=True)])
+    per_unit = n * np.diff(heap) / np.diff(edges)
+    interval = np.clip(np.searchsorted(edges, log_t, side="right") - 1, 0, len(edges) - 2)
     with np.errstate(all="ignore"):
-        log_p = _known(solution.log_density(np.exp(points)) + points)
-    highest = log_p.max(1, keepdims=True)
-    p = np.exp(log_p - highest)
-    crowding = np.cumsum(p**_POWER + _FLOOR, axis=1)
-    of_point = np.minimum((bins * (crowding / crowding[:, -1:] - 1e-9)).astype(np.int64), bins - 1)
-    share, mean = np.zeros((len(p), bins)), np.zeros((len(p), bins))
-    for c, of in enumerate(of_point):
-        np.add.at(share[c], of, p[c])
-        np.add.at(mean[c], of, p[c] * points)
-    mean = np.where(share > 0.0, mean / np.where(share > 0.0, share, 1.0), points[0])
-    return mean, share * np.exp(highest) * step
+        log_p = _known(solution.log_density(np.exp(log_t.reshape(-1)))).reshape(len(log_t), *log_t.shape)
+    own = np.arange(len(log_t))
+    share = np.exp(log_p[own, own] + log_t) / np.take_along_axis(per_unit, interval, axis=1)
+    mass = solution.mass(solution.t[-1:])[:, 0]
+    often = mass > _OFTEN
+    share[often] *= (mass[often] / share[often].sum(1))[:, None]
+    return log_t, share / share.sum()
 
 
 def _known(log_p: Array) -> Array:
@@ -96,16 +98,22 @@ def _known(log_p: Array) -> Array:
     return np.maximum(np.nan_to_num(log_p, nan=_NOTHING, posinf=_NOTHING), _NOTHING)
 
 
-def _range(solution: Solution) -> tuple[float, float]:
-    """The log decision times between which any choice has a density that counts."""
+def _thickness(solution: Solution) -> tuple[Array, Array]:
+    """Edges (m + 1,) in log decision time between which any choice has a density that counts, and how thick the points
+    of every choice lie between them, (n_choices, m), on any scale."""
     log_t = np.log(solution.t[1:])
     with np.errstate(all="ignore"):
         rough = _known(solution.log_p[:, 1:] + log_t)
-    depth = rough - rough.max(1, keepdims=True) + _DEPTH
+    highest = rough.max(1, keepdims=True)
+    depth = rough - highest + _DEPTH
     inside = np.flatnonzero((depth > 0.0).any(0))
-    low, high = log_t[inside[0]], log_t[inside[-1]]
+    kept = slice(inside[0], inside[-1] + 1)
+    height = np.exp(_POWER * (rough - highest)[:, kept]) + _FLOOR
+    between, edges = 0.5 * (height[:, 1:] + height[:, :-1]), log_t[kept]
     if inside[0] == 0:
         # Before the grid, the density falls like a power of time.
         slope = np.maximum((rough[:, 1] - rough[:, 0]) / (log_t[1] - log_t[0]), _LEAST_POWER)
-        low -= (np.maximum(depth[:, 0], 0.0) / slope).max()
-    return float(low), float(high)
+        first = edges[0] - (np.maximum(depth[:, 0], 0.0) / slope).max()
+        edges = np.concatenate([[first], edges])
+        between = np.concatenate([0.5 * (height[:, :1] + _FLOOR), between], axis=1)
+    return edges, between
