@@ -73,7 +73,7 @@ def _points(solution: Solution, within: Array) -> tuple[Array, Array]:
     """Log decision times, and the probability that each stands for: (n_choices, n) each.
 
     within (n_choices, n): where each point lies in its own n-th of the points, at random in [0, 1). Then the expected
-    within (n_choices, n): where each point lies in its own n-th of the points, at random in [0, 1): the expected loss is
+    loss is the integral. A network learns where points lie that are a function of theta, and stands up in spikes.
     """
     edges, height = _thickness(solution)
     n = within.shape[1]
