@@ -58,19 +58,19 @@ def _solved(passage: Callable[..., Passage], row: tuple[float, ...], end: float)
 class NumericalLikelihood(DecisionLikelihood):
     """The first-passage density that a model declares as its `passage`; gradients are central differences.
 
-    Right to a tolerance, relative, in densities and probabilities; InputError where no grid is. One solution per
-    distinct theta, and two per parameter where a gradient is asked for. Raises InputError for a model that declares
-    none.
+    Right to a tolerance, relative, in densities and probabilities; where no grid is, InputError, or NaN if `refuses` is
+    False. One solution per distinct theta, and two per parameter where a gradient is asked for. Raises InputError for
+    a model that declares none.
     """
 
     kind = "numerical"
 
-    def __init__(self, simulator: DecisionModel, tolerance: float = 1e-6) -> None:
+    def __init__(self, simulator: DecisionModel, tolerance: float = 1e-6, refuses: bool = True) -> None:
         if simulator.passage is None:
             raise InputError(f"{simulator.name!r} declares no `passage`, the density of its decision time.")
         super().__init__(simulator, simulator.support)
         self._passage = simulator.passage
-        self._tolerance = tolerance
+        self._tolerance, self._refuses = tolerance, refuses
         shift = simulator.symmetries.shift
         self._shift_column = None if shift is None else simulator.names.index(shift)
 
@@ -119,7 +119,9 @@ class NumericalLikelihood(DecisionLikelihood):
             try:
                 by_choice, points = passage.agreed(told.law, trials.decision[inside])
             except (ValueError, ArithmeticError) as reason:
-                raise self._refusal(row, trials.end, reason) from reason
+                if self._refuses:
+                    raise self._refusal(row, trials.end, reason) from reason
+                return np.full(len(value), np.nan), points
             value[inside] = by_choice[trials.choice[inside], np.arange(inside.sum())]
         return value, points
 
