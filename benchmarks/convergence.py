@@ -110,7 +110,7 @@ def roitman(folder: Path) -> pd.DataFrame:
 RACE = {"v0": 2.0, "v1": 1.4, "a": 1.0, "z": 0.2, "t0": 0.3, "theta": 0.0}
 LBA = {"v0": 3.0, "v1": 2.2, "A": 0.6, "B": 0.8, "t0": 0.25}
 SMALL_LBA = {"v0": 3.0, "v1": 2.0, "A": 0.3, "B": 0.8, "t0": 0.25}
-DMC = {"v": 2.0, "a": 0.8, "t0": 0.3, "amp": 0.15, "tau": 0.06, "shape": 2.0}
+DMC = {"v": 2.0, "a": 0.8, "t0": 0.3, "amp": 0.15, "tau": 0.06, "alpha": 3.0, "st0": 0.1}
 
 DATA_SETS = {
     "fast_edge": DataSet(

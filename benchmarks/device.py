@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.likelihoods.mixture import Architecture
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import fit_network, new_network
 from hddm_sbi.training.recipe import Machine, Recipe

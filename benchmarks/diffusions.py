@@ -19,8 +19,8 @@ THETAS = {
     "weibull": (1.0, 1.0, 0.5, 0.0, 2.0, 1.5),
     "ddm_exp": (1.0, 1.0, 0.5, 0.0, 1.5),
     "ornstein": (1.0, 1.0, 0.5, 0.0, 0.5),
-    "dmc": (3.0, 0.7, 0.0, 0.15, 0.05, 2.0, -1.0),
-    "ssp": (3.5, 0.7, 0.0, 1.8, 18.0, -1.0),
+    "dmc": (3.0, 0.7, 0.0, 0.15, 0.05, 2.0, 3.0, 0.0, -1.0),
+    "ssp": (3.5, 0.7, 0.0, 0.1, 1.8, 0.0, 0.0, -1.0),
     "levy": (1.0, 1.0, 0.5, 0.0, 1.7),
     "race": (2.0, 1.0, 1.0, 0.2, 0.0, 0.5),
     "lca": (3.0, 2.0, 1.0, 0.2, 0.0, 1.0, 2.0),
@@ -52,12 +52,12 @@ def tables(name: str, theta: tuple[float, ...], t: np.ndarray) -> tuple[np.ndarr
         return a - math.tan(angle) * t, np.full(len(t) - 1, v * DT), 0.0
     curves = importlib.import_module(f"hddm_sbi.simulators.{name}")._curves
     if name == "dmc":
-        v, a, _, amp, tau, shape, congruency = theta
+        v, a, _, amp, tau, shape, _, _, congruency = theta
         arguments = v, a, congruency * amp, tau, shape - 1.0
     elif name == "ssp":
         area = importlib.import_module("hddm_sbi.simulators.ssp")._area
-        p, a, _, sda, rd, congruency = theta
-        arguments = p, a, sda, rd, congruency, area(sda)
+        p, a, _, ti, sda, _, _, congruency = theta
+        arguments = p, a, ti, sda, congruency, area(sda)
     else:
         v, a, _, _, *rest = theta
         arguments = v, a, *rest

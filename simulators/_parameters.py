@@ -69,11 +69,15 @@ COLLAPSE_ANGLE = replace(
     parameter("theta", 0.0, 1.3, _ANGLE, "rad", typical=(0.1, 0.9), prior=log_normal(0.4, 0.6)),
     support=(0.0, math.pi / 2.0),
 )
-_CONGRUENCY = "+1 congruent: what is to be ignored helps; -1 incongruent: it misleads"
+_WIDTH = "full width of the uniform relative starting point"
+START_WIDTH = parameter("sz", 0.0, 0.5, _WIDTH, "1", typical=(0.05, 0.3), prior=logit_normal(-1.5, 0.8))
+_DELAY = "full width of the uniform non-decision time, which begins at t0"
+DELAY = parameter("st0", 0.0, 0.5, _DELAY, "s", typical=(0.05, 0.3), prior=log_normal(0.15, 0.7))
+_CONGRUENCY = "+1 congruent: what is to be ignored helps; 0 neutral; -1 incongruent: it misleads"
 CONGRUENCY = replace(
     parameter("congruency", -1.0, 1.0, _CONGRUENCY, typical=(-1.0, 1.0), prior=plain_normal(0.0, 1.0, 1.0, 1.0)),
     support=(-1.0, 1.0),
-    codes=(-1.0, 1.0),
+    codes=(-1.0, 0.0, 1.0),
 )
 
 

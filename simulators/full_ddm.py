@@ -10,17 +10,17 @@ import numpy as np
 from hddm_sbi.simulators._elsewhere import diffusions
 from hddm_sbi.simulators._parameters import (
     BIAS,
+    DELAY,
     DRIFT,
     DRIFT_SD,
     NON_DECISION,
+    START_WIDTH,
     THRESHOLD,
-    log_normal,
-    logit_normal,
     two_bounds,
 )
 from scipy.special import logsumexp
 
-from hddm_sbi.simulation import EXACT, DecisionModel, parameter
+from hddm_sbi.simulation import EXACT, DecisionModel
 from hddm_sbi.simulation.first_passage import Passage, Solution, crowded, grid
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
 from hddm_sbi.types import Array
@@ -71,11 +71,6 @@ def _passage(v: float, a: float, z: float, t0: float, sv: float, sz: float, st0:
     return Passage(solution, st0)
 
 
-_WIDTH = "full width of the uniform relative starting point"
-_SZ = parameter("sz", 0.0, 0.5, _WIDTH, "1", typical=(0.05, 0.3), prior=logit_normal(-1.5, 0.8))
-_DELAY = "full width of the uniform non-decision time, which begins at t0"
-_ST0 = parameter("st0", 0.0, 0.5, _DELAY, "s", typical=(0.05, 0.3), prior=log_normal(0.15, 0.7))
-
 # Non-decision times begin at t0 here and in R; elsewhere t is their mean. ssm-simulators has half widths, that of the
 # start in evidence.
 _MEAN = "t0 + st0/2"
@@ -95,7 +90,7 @@ SIMULATOR = DecisionModel(
     name="full_ddm",
     title="full drift-diffusion model",
     # Inside the box the whole starting interval lies between the bounds.
-    parameters=(DRIFT, THRESHOLD, replace(BIAS, low=0.3, high=0.7), NON_DECISION, DRIFT_SD, _SZ, _ST0),
+    parameters=(DRIFT, THRESHOLD, replace(BIAS, low=0.3, high=0.7), NON_DECISION, DRIFT_SD, START_WIDTH, DELAY),
     trial=trial,
     passage=_passage,
     symmetries=replace(two_bounds(sv=1.0, st0=-2.0), delay="st0"),

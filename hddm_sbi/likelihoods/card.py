@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import nn
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.scores import KINDS, Scores
+from hddm_sbi.likelihoods.scores import KINDS, Scores, trained_on
 
 Network = Literal["mixture", "sbi"]
 #: bytes of a card; those of this package have three thousand, and a thousand parameters would need a million.
@@ -47,7 +47,7 @@ class Card:
     architecture
         Sizes of the network, as plain numbers.
     simulations
-        Number of simulations that it was trained on.
+        Number of simulations that it was trained on; 0 where the model's equation was solved instead.
     recipe
         What decides the weights, seed included.
     versions
@@ -95,7 +95,7 @@ class Card:
         """Simulations and the first of the scores in a few words."""
         if self.scores:
             return self.scores.summary(self.simulations)
-        return f"{self.simulations:.0e} simulations".replace("e+0", "e")
+        return trained_on(self.simulations)
 
 
 def card_path(weights: Path) -> Path:

@@ -58,17 +58,19 @@ def _solved(passage: Callable[..., Passage], row: tuple[float, ...], end: float)
 class NumericalLikelihood(DecisionLikelihood):
     """The first-passage density that a model declares as its `passage`; gradients are central differences.
 
-    Right to 1e-6, relative, in densities and probabilities; InputError where no grid is. One solution per distinct
-    theta, and two per parameter where a gradient is asked for. Raises InputError for a model that declares none.
+    Right to a tolerance, relative, in densities and probabilities; where no grid is, InputError, or NaN if `refuses` is
+    False. One solution per distinct theta, and two per parameter where a gradient is asked for. Raises InputError for
+    a model that declares none.
     """
 
     kind = "numerical"
 
-    def __init__(self, simulator: DecisionModel) -> None:
+    def __init__(self, simulator: DecisionModel, tolerance: float = 1e-6, refuses: bool = True) -> None:
         if simulator.passage is None:
             raise InputError(f"{simulator.name!r} declares no `passage`, the density of its decision time.")
         super().__init__(simulator, simulator.support)
         self._passage = simulator.passage
+        self._tolerance, self._refuses = tolerance, refuses
         shift = simulator.symmetries.shift
         self._shift_column = None if shift is None else simulator.names.index(shift)
 
@@ -111,13 +113,15 @@ class NumericalLikelihood(DecisionLikelihood):
             over = trials.decision >= self._longest(row)
             value[over], inside = told.after, inside & ~over
         if inside.any():
-            passage = _solved(self._passage, tuple(row), trials.end)
+            passage = replace(_solved(self._passage, tuple(row), trials.end), tolerance=self._tolerance)
             if points:
                 passage = replace(passage, grids=(points,))
             try:
                 by_choice, points = passage.agreed(told.law, trials.decision[inside])
             except (ValueError, ArithmeticError) as reason:
-                raise self._refusal(row, trials.end, reason) from reason
+                if self._refuses:
+                    raise self._refusal(row, trials.end, reason) from reason
+                return np.full(len(value), np.nan), points
             value[inside] = by_choice[trials.choice[inside], np.arange(inside.sum())]
         return value, points
 
@@ -170,6 +174,7 @@ class NumericalLikelihood(DecisionLikelihood):
     def _refusal(self, row: Array, end: float, reason: Exception) -> InputError:
         theta = ", ".join(f"{name}={x:.4g}" for name, x in zip(self.simulator.names, row, strict=True))
         return InputError(
-            f"the equation of {self.simulator.name!r} cannot be solved to 1e-6 at {theta} for decisions within "
-            f"{end:.4g} s: {reason}; take kind='exact' or 'neural', or parameters and times nearer to those of people."
+            f"the equation of {self.simulator.name!r} cannot be solved to {self._tolerance:g} at {theta} for decisions "
+            f"within {end:.4g} s: {reason}; take kind='exact' or 'neural', or parameters and times nearer to those of "
+            "people."
         )

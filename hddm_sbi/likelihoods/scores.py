@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, get_args
 
 
+def trained_on(simulations: int) -> str:
+    """What a likelihood was trained on, in a few words; 0 simulations: solutions of the model's equation."""
+    return f"{simulations:.0e} simulations".replace("e+0", "e") if simulations else "solved equations"
+
+
 @dataclass(frozen=True, kw_only=True)
 class AccuracyScores:
     """Scores of a likelihood whose model has a reference or can be simulated at will.
@@ -57,7 +62,7 @@ class AccuracyScores:
 
     def summary(self, simulations: int) -> str:
         """Simulations and KL in a few words."""
-        return f"{simulations:.0e} simulations, KL {self.KL:.1e}".replace("e+0", "e").replace("e-0", "e-")
+        return f"{trained_on(simulations)}, KL {self.KL:.1e}".replace("e-0", "e-")
 
 
 @dataclass(frozen=True, kw_only=True)

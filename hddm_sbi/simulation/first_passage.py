@@ -15,7 +15,9 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PPoly, make_interp_spline
+from scipy.special import zeta
 
+from hddm_sbi.numerics.vecmath import FAST, exp
 from hddm_sbi.types import Array
 
 Curve = Callable[[Array], Array]
@@ -34,19 +36,22 @@ _ROOT_END = np.array(
         0.044758784165365519,
     ]
 )
+#: first values of a trapezoid rule that are corrected where its integrand begins like a power.
+_FIRST = 6
 #: nats by which the early density grows in a panel from where on its growth is a part of the correction.
 _STEEP = 1.5
 #: log densities farther than this from the law of early times are unknown.
 _FARTHEST = 600.0
 #: of the quadrature over a delay, and of the mean between two points of a grid.
 _DELAY_NODES, _MEAN_NODES = 64, 16
+#: share of the decisions of a choice: fewer during a delay are known too roughly by the differences of probabilities.
+_FEW = 1e-3
 #: nats below the density at its end at which an integral over a delay begins, at the earliest 20 in log time before it.
 _NOTHING = 40.0
 #: degree of the splines between the points of a grid.
 _DEGREE = 5
-#: numbers of grid points, and by how much the log densities of two grids in turn may differ.
+#: numbers of grid points.
 _GRIDS = (250, 500, 1_000, 2_000, 4_000, 8_000, 16_000)
-TOLERANCE = 1e-6
 #: grids of up to so many points are refined in any case; others as long as they come twice as near, or are near.
 _SURE = 2_000
 #: a probability of less than this is known absolutely only.
@@ -57,7 +62,8 @@ _RARE = 1e-6
 class Diffusion:
     """dx = (drift(t) - leak x) dt + dW from x(0) = start, until |x| = bound(t); slope is the derivative of bound.
 
-    A start that varies between trials: start (k,) and weight (k,), the nodes and weights of a quadrature.
+    A start that varies between trials: start (k,) and weight (k,), the nodes and weights of a quadrature. edge: the
+    power of the distance to a bound with which the density of starts begins there; None where it is 0 around it.
     """
 
     start: float | Array
@@ -66,6 +72,7 @@ class Diffusion:
     slope: Curve
     leak: float = 0.0
     weight: float | Array = 1.0
+    edge: float | None = None
 
 
 def constant(value: float) -> Curve:
@@ -102,6 +109,16 @@ def crowded(step: float = 0.2, last: float = 37.0) -> tuple[Array, Array]:
 
 
 @cache
+def _power_beginning(power: float) -> Array:
+    """Corrections of the first values of a trapezoid rule whose integrand begins like s^power times a power series.
+
+    By the conditions sum_j w_j j^(power + k) = -zeta(-power - k).
+    """
+    power_of, points = power + np.arange(_FIRST), np.arange(1.0, _FIRST + 1.0)
+    return np.asarray(np.linalg.solve(points ** power_of[:, None], -zeta(-power_of)))
+
+
+@cache
 def _legendre(n: int) -> tuple[Array, Array]:
     return np.polynomial.legendre.leggauss(n)
 
@@ -116,11 +133,13 @@ class Solution:
 
     t: (n,) times, `grid`. early: what the log densities (n_choices, m), for the lower and upper bound or for every
     accumulator, tend to at early times, at any times t (m,). beyond: (n_choices, n) log density - early, 0 at first.
+    power: probabilities begin like a whole power, from the second on, of t^(power / 2), or like none.
     """
 
     t: Array
     beyond: Array
     early: Curve
+    power: float = 1.0
 
     @cached_property
     def _splines(self) -> list[PPoly]:
@@ -131,52 +150,80 @@ class Solution:
     def _unknown(self) -> NDArray[np.bool_]:
         return ~(np.abs(self.beyond) < _FARTHEST)
 
-    def _instant(self, t: Array, choice: int) -> Array:
-        """log density of a choice at any times t (m,), without delay: nan where the grid does not tell it."""
-        after, unknown = np.searchsorted(self.t, t).clip(1, len(self.t) - 1), self._unknown[choice]
-        told = (t <= self.t[-1]) & ~unknown[after - 1] & ~unknown[after]
-        return np.asarray(np.where(told, self.early(t)[choice] + self._splines[choice](np.sqrt(t)), np.nan))
+    def _instant(self, t: Array) -> Array:
+        """log densities (n_choices, m) at any times t (m,), without delay: nan where the grid does not tell them."""
+        after = np.searchsorted(self.t, t).clip(1, len(self.t) - 1)
+        told = (t <= self.t[-1]) & ~self._unknown[:, after - 1] & ~self._unknown[:, after]
+        beyond = np.stack([spline(np.sqrt(t)) for spline in self._splines])
+        return np.asarray(np.where(told, self.early(t) + beyond, np.nan))
 
-    def _late(self, t: Array, choice: int, delay: float) -> Array:
-        """log density of a choice at any times t (m,), with a delay: by Gauss quadrature over log decision time."""
+    def _late(self, t: Array, delay: float) -> Array:
+        """log densities (n_choices, m) at any times t (m,), with a delay: of the decisions made in the time before."""
+        before, now, all_made = (self._made(at) for at in (np.maximum(t - delay, 0.0), t, self.t[-1:]))
+        log_p = np.log((now - before) / delay)
+        for choice, few in enumerate(~(now - before > _FEW * all_made)):
+            if few.any():
+                log_p[choice, few] = self._few(t[few], choice, delay)
+        return log_p
+
+    def _few(self, t: Array, choice: int, delay: float) -> Array:
+        """The same of a choice, where few decisions were made: by Gauss quadrature over log decision time."""
         nodes, weights = _legendre(_DELAY_NODES)
         log_t, step = np.log(t), 1e-3
-        rise = (self._instant(t, choice) - self._instant(t * math.exp(-step), choice)) / step
+        rise = (self._instant(t)[choice] - self._instant(t * math.exp(-step))[choice]) / step
         first = np.maximum(log_t - _NOTHING / np.maximum(rise, 2.0), np.log(np.maximum(t - delay, 1e-320)))
         half = 0.5 * (log_t - first)[:, None]
         u = np.exp(first[:, None] + half * (1.0 + nodes))
-        parts = self._instant(u.reshape(-1), choice).reshape(u.shape)
+        parts = self._instant(u.reshape(-1))[choice].reshape(u.shape)
         highest = parts.max(-1, keepdims=True)
         return np.asarray(np.log((np.exp(parts - highest) * u * half * weights).sum(-1) / delay) + highest[:, 0])
 
+    def _made(self, t: Array) -> Array:
+        """P(choice, decision time <= t), (n_choices, m), without delay."""
+        return np.stack([mass(self._stretched(t)) for mass in self._masses])
+
     def log_density(self, t: Array, delay: float = 0.0) -> Array:
         """log density at any times t (m,) in (0, t_max], of the decision time plus a delay uniform on [0, delay]."""
-        choices = range(len(self.beyond))
-        return np.stack([self._late(t, c, delay) if delay else self._instant(t, c) for c in choices])
+        return self._late(t, delay) if delay else self._instant(t)
 
     @cached_property
-    def _moments(self) -> list[tuple[PPoly, PPoly]]:
-        """Integrals from 0 of the density of every choice and of time times it, over the root of time."""
-        root = np.sqrt(self.t)
-        # Where nothing is known next to nothing is left: else the probabilities of all choices do not add up to 1.
+    def log_p(self) -> Array:
+        """log densities on the grid, without delay (n_choices, n): nan where they are not told, -inf at 0."""
         with np.errstate(all="ignore"):
-            density = np.where(self._unknown | (self.t == 0.0), 0.0, np.exp(self.early(self.t) + self.beyond))
-        by_root = 2.0 * root * density
-        return [(_spline(root, y).antiderivative(), _spline(root, y * self.t).antiderivative()) for y in by_root]
+            log_p = np.where(self._unknown, np.nan, self.early(self.t) + self.beyond)
+        return np.where(self.t == 0.0, -np.inf, log_p)
+
+    @cached_property
+    def _masses(self) -> list[PPoly]:
+        """Integrals from 0 of the density of every choice, over `_stretched` time."""
+        return self._integrals(np.ones_like(self.t))
+
+    @cached_property
+    def _moments(self) -> list[PPoly]:
+        """Integrals from 0 of time times the density of every choice, over `_stretched` time."""
+        return self._integrals(self.t)
+
+    def _integrals(self, factor: Array) -> list[PPoly]:
+        # Where nothing is known next to nothing is left: else the probabilities of all choices do not add up to 1.
+        density = np.exp(np.nan_to_num(self.log_p, nan=-np.inf, neginf=-np.inf))
+        at = self._stretched(self.t)
+        by_at = 2.0 / self.power * self.t / np.where(self.t == 0.0, 1.0, at)
+        return [_spline(at, y).antiderivative() for y in by_at * factor * density]
+
+    def _stretched(self, t: Array) -> Array:
+        return np.asarray(t ** (0.5 * self.power))
 
     def mass(self, t: Array, delay: float = 0.0) -> Array:
         """P(choice, decision time plus delay <= t) at any times t (m,): (n_choices, m). It ends at t_max."""
-        last, shares = self.t[-1], []
+        last = self.t[-1]
         t = np.minimum(t, last + delay)
         now, before = np.minimum(t, last), np.maximum(t - delay, 0.0)
-        for mass, moment in self._moments:
-            share = mass(np.sqrt(now))
-            if delay:
-                earlier = mass(np.sqrt(before))
-                passed = moment(np.sqrt(now)) - moment(np.sqrt(before))
-                share = (t * share - before * earlier - passed) / delay
-            shares.append(share)
-        return np.clip(shares, 0.0, 1.0)
+        share = self._made(now)
+        if delay:
+            ends = self._stretched(now), self._stretched(before)
+            passed = np.stack([moment(ends[0]) - moment(ends[1]) for moment in self._moments])
+            share = (t * share - before * self._made(before) - passed) / delay
+        return np.clip(share, 0.0, 1.0)
 
     def log_survival(self, t: Array, delay: float = 0.0) -> Array:
         """log P(decision time plus delay > t) at any times t (m,) up to t_max: (1, m)."""
@@ -192,23 +239,25 @@ class Passage:
     """First-passage densities that are solved on finer and finer grids until two of them agree.
 
     solve: number of points -> solution. delay: full width of a uniform delay that is added to the decision time.
-    grids: numbers of points; of a single one, what it tells goes unchecked.
+    grids: numbers of points; of a single one, what it tells goes unchecked. tolerance: by which two in turn may differ,
+    in log densities, and relative in probabilities.
     """
 
     solve: Callable[[int], Solution]
     delay: float = 0.0
     grids: tuple[int, ...] = _GRIDS
+    tolerance: float = 1e-6
 
     def delayed(self, width: float) -> Passage:
         """The same with a delay that is uniform on [0, width]."""
         return replace(self, delay=width)
 
     def log_density(self, t: Array) -> Array:
-        """log density (n_choices, m) at any times t (m,) in (0, t_max], right to 1e-6, or ArithmeticError."""
+        """log density (n_choices, m) at any times t (m,) in (0, t_max], or ArithmeticError."""
         return self.agreed(Solution.log_density, t)[0]
 
     def mass(self, t: Array) -> Array:
-        """P(choice, time <= t) up to t_max, (n_choices, m): right to 1e-6, or ArithmeticError."""
+        """P(choice, time <= t) up to t_max, (n_choices, m), or ArithmeticError."""
         return self.agreed(Solution.mass, t)[0]
 
     def _on(self, n: int, law: Law, t: Array) -> Array:
@@ -223,9 +272,9 @@ class Passage:
             scale = np.maximum(now, _RARE) if law is Solution.mass else 1.0
             with np.errstate(invalid="ignore"):
                 gap = float(np.nan_to_num(np.abs(now - before) / scale, nan=np.inf).max(initial=0.0))
-            if gap <= TOLERANCE:
+            if gap <= self.tolerance:
                 return now, n
-            if n > _SURE and not gap < max(0.5 * last, 10.0 * TOLERANCE):
+            if n > _SURE and not gap < max(0.5 * last, 10.0 * self.tolerance):
                 break
             before = now
         if len(self.grids) > 1:
@@ -258,7 +307,7 @@ def _mean(diffusion: Diffusion, knots: Array) -> Curve:
     return mean
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy")
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def _towards(height: Array, kept: Array, variance: Array, start: Array, amount: Array) -> Array:
     """log sum over starts of amount / variance times the density of a free path at a height: (2, n)."""
     log_p = np.empty(height.shape)
@@ -271,7 +320,7 @@ def _towards(height: Array, kept: Array, variance: Array, start: Array, amount: 
             total = 0.0
             for k in range(len(start)):
                 gap = height[j, i] - start[k] * kept[i]
-                total += amount[j, k] * math.exp(0.5 * (nearest - gap * gap) / variance[i])
+                total += amount[j, k] * exp(0.5 * (nearest - gap * gap) / variance[i])
             log_p[j, i] = math.log(total) - 0.5 * nearest / variance[i] - 1.5 * math.log(variance[i])
     return log_p - 0.5 * math.log(2.0 * math.pi)
 
@@ -296,7 +345,7 @@ def _early(diffusion: Diffusion, mean: Curve, t: Array) -> Array:
     return np.asarray(_towards(_heights(diffusion, mean, t), np.exp(-leak * t), variance, start, amount))
 
 
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz", "reassoc"})
+@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST)
 def _arrived(
     s: float, slope: float, unit: float, y: Array, kept: Array, inverse: Array, amount: Array, log_unit: Array
 ) -> float:
@@ -309,7 +358,7 @@ def _arrived(
     for u in range(len(amount)):
         gap = s - y[u] * kept[u]
         turned = slope - inverse[u] * (0.5 * s * (1.0 + kept[u] * kept[u]) - y[u] * kept[u])
-        share = math.exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
+        share = exp(log_unit[u] - unit - 0.5 * gap * gap * inverse[u])
         total += amount[u] * math.sqrt(inverse[u]) * share * turned
     return 0.5 / math.sqrt(2.0 * math.pi) * total
 
@@ -333,6 +382,7 @@ def _solve(
     slope: Array,
     panel: Array,
     early: Array,
+    beginning: Array,
     ends: Array,
 ) -> Array:
     """The density over exp(early) on the grid, by forward substitution in the Volterra equation.
@@ -340,7 +390,7 @@ def _solve(
     height, slope of the lower and upper bound, and early: (2, n + 1).
     """
     n = len(t)
-    g, made = np.ones((2, n)), np.zeros((2, n))
+    g, part, made = np.ones((2, n)), np.zeros((2, n)), np.zeros((2, n))
     kept, inverse = np.ones(n), np.empty(n)
     kept_start, inverse_start, one = np.ones(len(start)), np.empty(len(start)), np.zeros(len(start))
     for i in range(1, n):
@@ -360,13 +410,14 @@ def _solve(
             steepness = unit - early[j, i - 1]
             if i > 1 and steepness > _STEEP:
                 one_before = slice(i - 1, i)
-                y, root = height[j, one_before], -_left_out(steepness) * made[j, one_before]
+                y, root = height[j, one_before], -_left_out(steepness) * part[j, one_before]
                 total += _arrived(s, by, 0.0, y, kept[one_before], inverse[one_before], root, one[:1])
             else:
-                root = made[j, last] * ends[len(ends) - (i - last.start) :]
+                root = part[j, last] * ends[len(ends) - (i - last.start) :]
                 total += _arrived(s, by, unit, height[j, last], kept[last], inverse[last], root, early[j, last])
             g[j, i] = (2.0 if j == 0 else -2.0) * total
-        made[:, i] = g[:, i] * panel[i]
+        part[:, i] = g[:, i] * panel[i]
+        made[:, i] = part[:, i] * (1.0 + beginning[i - 1] if i <= len(beginning) else 1.0)
     return g
 
 
@@ -381,8 +432,11 @@ def _solution(diffusion: Diffusion, t_max: float, n: int) -> Solution:
         slope = diffusion.slope(t)
         slopes = np.stack([-slope - mean_slope, slope - mean_slope])
         bounds = _heights(diffusion, mean, t), slopes, panels(t_max, n), early(t)
-        beyond = np.log(_solve(*_starts(diffusion), diffusion.leak, t, *bounds, _ROOT_END[::-1].copy()))
-    return Solution(t, beyond, early)
+        edge, power, beginning = diffusion.edge, 1.0, np.zeros(0)
+        if edge is not None:
+            power, beginning = (edge + 1.0) / max(2, round(edge + 1.0)), _power_beginning(edge)
+        beyond = np.log(_solve(*_starts(diffusion), diffusion.leak, t, *bounds, beginning, _ROOT_END[::-1].copy()))
+    return Solution(t, beyond, early, power)
 
 
 def first_passage(diffusion: Diffusion, t_max: float) -> Passage:

@@ -33,6 +33,8 @@ class Symmetries:
     delay
         Parameter w such that a time uniform on [0, w] is added to the decision time, and that does nothing else: the
         density is averaged over the delay in closed form.
+    factors
+        Parameter -> the condition by which it is multiplied, where both enter as that product alone.
     scale
         Parameter b that sets the scale of space: p(t; theta, b) = b**-time_power p(t / b**time_power; theta', 1) with
         theta'_j = theta_j * b**scale_powers[j] (0 where not listed), or tan(theta_j) for a parameter in `tangents`.
@@ -65,6 +67,7 @@ class Symmetries:
 
     shift: str | None = None
     delay: str | None = None
+    factors: Mapping[str, str] = field(default_factory=dict)
     scale: str | None = None
     time_power: Power = 2.0
     scale_powers: Mapping[str, Power] = field(default_factory=dict)
@@ -78,14 +81,14 @@ class Symmetries:
 
     @property
     def set_apart(self) -> tuple[str, ...]:
-        """The parameters that a network never sees: shift, delay and scale."""
-        return tuple(name for name in (self.shift, self.delay, self.scale) if name is not None)
+        """The parameters that a network never sees by themselves: shift, delay, scale, and conditions that multiply."""
+        return tuple(name for name in (self.shift, self.delay, self.scale, *self.factors.values()) if name is not None)
 
     @property
     def mentioned(self) -> set[str]:
         """The names of all parameters that have a part in a symmetry, `per_choice` aside."""
         listed = (self.scale_powers, self.tangents, self.negated, self.complemented, self.even_given_choice)
-        return {*self.set_apart, *self.reduced, *(name for names in listed for name in names)}
+        return {*self.set_apart, *self.factors, *self.reduced, *(name for names in listed for name in names)}
 
 
 @dataclass(frozen=True)

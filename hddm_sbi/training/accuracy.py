@@ -36,7 +36,8 @@ class Accuracy:
     """Accuracy per trial, over theta uniform in a region and trials simulated there.
 
     kl: mean of log p - log q, by the control variate q/p - 1 (zero mean), with its standard error kl_se. score_error:
-    root mean square error of d log p / d theta relative to its root mean square, per parameter.
+    root mean square error of d log p / d theta relative to its root mean square, per parameter. thetas: their number,
+    without those at which the reference has no answer.
     """
 
     kl: float
@@ -44,6 +45,7 @@ class Accuracy:
     mean_abs_error: float
     quantile_999: float
     score_error: dict[str, float]
+    thetas: int
 
 
 def accuracy(
@@ -61,17 +63,20 @@ def accuracy(
     (learned, learned_score), (exact, score) = (
         log_p_and_score(one, theta, rt, choice) for one in (likelihood, reference)
     )
-    error = exact - learned
+    told = ~np.isnan(exact.reshape(n_thetas or n, -1)).any(1)
+    kept = np.repeat(told, n // (n_thetas or n))
+    error = (exact - learned)[kept]
     variate = np.expm1(-error) + error
-    gap, size = np.abs(learned_score - score), np.abs(score)
+    gap, size = np.abs(learned_score - score)[kept], np.abs(score)[kept]
     with np.errstate(invalid="ignore"):
         relative = np.sqrt(np.mean(np.minimum(gap, 1e3) ** 2, 0) / np.mean(np.minimum(size, 1e3) ** 2, 0))
     return Accuracy(
         kl=float(variate.mean()),
-        kl_se=float(variate.reshape(n_thetas or n, -1).mean(1).std() / np.sqrt(n_thetas or n)),
+        kl_se=float(variate.reshape(told.sum(), -1).mean(1).std() / np.sqrt(told.sum())),
         mean_abs_error=float(np.abs(error).mean()),
         quantile_999=float(np.quantile(np.abs(error), 0.999)),
         score_error={p.name: float(r) for p, r in zip(simulator.parameters, relative, strict=True) if not p.from_data},
+        thetas=int(told.sum()),
     )
 
 
@@ -113,7 +118,7 @@ def tails(
         "choice_below_1e-5_with_lapse": np.abs(mixed)[log_other < np.log(1e-5)],
         "choice_below_1e-10": np.abs(other)[log_other < np.log(1e-10)],
     }
-    return {name: float(values.mean()) for name, values in groups.items() if len(values)}
+    return {name: float(np.nanmean(values)) for name, values in groups.items() if len(values)}
 
 
 def posterior_bias(
@@ -213,7 +218,7 @@ def scores(
         tails=tails(likelihood, reference, whole, n, seed + 1, n_thetas),
         reference=reference.kind,
         trials=n,
-        thetas=n_thetas or n,
+        thetas=inside.thetas,
         parameter_sets=n_sets,
         trials_per_set=n_trials,
         seed=seed,

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Reduction
 from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.proposal import design_widened
 from hddm_sbi.training.recipe import Machine, Recipe
+from hddm_sbi.training.solutions import solved_shard
 from hddm_sbi.types import Array
 
 #: simulated trials that are in memory at a time.
@@ -24,9 +25,13 @@ _TOGETHER = 1_000_000
 def simulate_histograms(simulator: Simulator, recipe: Recipe, folder: Path, machine: Machine) -> dict[str, Tensor]:
     """Simulate every designed theta and count its trials in bins of log reduced decision time, one file per shard.
 
+    With a recipe of 0 trials the equation of the model is solved instead, as if trials were infinitely many; raises
+    InputError where it declares none.
+
     Returns theta (n, r) reduced; share (n, n_choices, bins), the share of the trials in a bin; mean (n, n_choices,
     bins), their mean log decision time. A race of independent accumulators has one accumulator instead of n_choices.
     """
+    shard = simulated_shard if recipe.n_trials else solved_shard
     reduction = Reduction(simulator)
     symmetries = simulator.symmetries
     at_zero = (symmetries.shift, symmetries.delay)
@@ -38,7 +43,7 @@ def simulate_histograms(simulator: Simulator, recipe: Recipe, folder: Path, mach
     }
     store: ResultStore[dict[str, Tensor]] = ResultStore(folder, ".safetensors", save_file, load_file)
     n_jobs, progress = machine.n_jobs, machine.progress
-    parts = run_tasks(_histogram_shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress)
+    parts = run_tasks(shard, shards, store, n_jobs=n_jobs, unit="shards", progress=progress)
     return {name: torch.cat([part[name] for part in parts.values()]) for name in ("theta", "share", "mean")}
 
 
@@ -48,9 +53,10 @@ def n_failed(folder: Path, recipe: Recipe) -> int:
     return round(recipe.n_trials * float((1 - torch.cat(shares).double()).sum()))
 
 
-def _histogram_shard(
+def simulated_shard(
     simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
 ) -> dict[str, Tensor]:
+    """Histograms of simulated trials of these thetas."""
     n = len(theta)
     shape = (n, 1 if reduction.racing else reduction.n_choices, recipe.bins)
     share, mean = np.zeros(shape, np.float32), np.zeros(shape, np.float32)

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
 from hddm_sbi.parallel import check_recipe, run_folder
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.fit_state import FitState
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.histograms import n_failed, simulate_histograms
@@ -164,6 +162,7 @@ def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer
 def recipe_for(simulator: Simulator) -> Recipe:
     """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
 
+    P weights and N trials leave a KL of P / 2N (decision 011); a model whose equation can be solved is spared that.
     With interacting accumulators each trial informs all choices, so fewer trials per theta suffice.
     """
     n = len(simulator.choices)
@@ -171,16 +170,19 @@ def recipe_for(simulator: Simulator) -> Recipe:
         return Recipe()
     if _interacting(simulator):
         return Recipe(n_thetas=200_000, n_trials=2_500 // n, bins=192 // n)
+    if isinstance(simulator, DecisionModel) and simulator.passage and not simulator.races:
+        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000)
     return Recipe(n_thetas=200_000, n_trials=2_500)
 
 
 def architecture_for(simulator: Simulator) -> Architecture:
-    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs.
+    """The sizes of a new network: more components for a heavy tail, and for the humps of a diffusion with many inputs,
+    or of one whose bounds stand long and then fall.
 
     With many inputs the network is wider as well.
     """
     components = 12 if simulator.clock.tail else 8
-    if len(Reduction(simulator).names) <= 4:
+    if len(Reduction(simulator).names) <= 4 and not simulator.clock.collapse:
         return Architecture(components=components)
     if _interacting(simulator):
         return Architecture(components=components, hidden=96, choice_hidden=96)

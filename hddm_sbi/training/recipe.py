@@ -11,7 +11,8 @@ from hddm_sbi.errors import InputError
 class Recipe:
     """Everything that decides the weights. The same recipe gives the same weights on the same machine.
 
-    n_thetas, n_trials: parameter sets, and simulated trials of each. bins: of log decision time, per choice. steps,
+    n_thetas, n_trials: parameter sets, and simulated trials of each; 0 trials: the model's equation is solved instead,
+    which gives the shares of infinitely many. bins: of log decision time, per choice. steps,
     batch, learning_rate, optimizer: of the fit; the optimizer is "soap" or "adam". shard: parameter sets in one file
     of simulations.
     """

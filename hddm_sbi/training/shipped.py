@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from hddm_sbi.likelihoods import catalogue, checkpoint
-from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.likelihoods.mixture import Architecture
 from hddm_sbi.likelihoods.scores import AccuracyScores, ReferenceScores, SimulationScores
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training import accuracy

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.reduction import reducible
+from hddm_sbi.likelihoods.mixture import MixtureLikelihood, reducible
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.likelihoods.scores import HeldOutScores

@@ -111,7 +111,7 @@ def test_neutral_trials_and_other_models():
 def conflict_table(sign, subjects=3, seed=1):
     """Trials of dmc; `sign` is that of congruent trials in the table."""
     code = np.tile([1, -1], 60 * subjects)
-    theta = {"v": 4.0, "a": 0.5, "t0": 0.3, "amp": 0.15, "tau": 0.06, "shape": 2.0, "congruency": code}
+    theta = {"v": 4.0, "a": 0.5, "t0": 0.3, "amp": 0.15, "tau": 0.06, "alpha": 3.0, "st0": 0.1, "congruency": code}
     trials = hs.simulate("dmc", theta, seed=seed)
     return trials.assign(congruency=sign * code, subject=np.repeat(np.arange(subjects), 120))
 
@@ -125,7 +125,7 @@ def test_labels_in_a_model_are_the_codes():
     ]
     assert models[0].fingerprint == models[1].fingerprint
     message = refusal(hs.HierarchicalModel, "v ~ 1", labelled, "dmc")
-    assert "must be +1 (congruent) or -1 (incongruent); got 'comp'" in message
+    assert "must be +1 (congruent), +0 (neutral) or -1 (incongruent); got 'comp'" in message
     assert "say which is congruent: congruent='comp' or congruent='incomp'" in message
     unknown = trials.assign(congruency=trials["congruency"].where(trials.index != 7, 2))
     assert "got 2 in row 7 (0 = first); say which is" in refusal(hs.HierarchicalModel, "v ~ 1", unknown, "dmc")

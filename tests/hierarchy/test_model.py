@@ -19,9 +19,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import PRETRAINED
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
 
 QUICK = {"draws": 60, "tune": 120, "chains": 2, "progress": False}
 quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
@@ -403,11 +401,12 @@ def test_conditions_that_the_simulator_receives_come_from_the_table():
         network = MixtureNetwork(Reduction(ssp), Architecture())
     likelihood = MixtureLikelihood(ssp, network, ssp.box)
     code = np.tile([1, -1, -1], 40)
-    theta = {"p": 3.5, "a": 0.7, "t0": 0.3, "sda": 1.8, "rd": 18.0, "congruency": code}
+    theta = {"p": 3.5, "a": 0.7, "t0": 0.3, "ti": 0.1, "sz": 0.1, "st0": 0.1, "congruency": code}
     data = hs.simulate("ssp", theta, seed=1).assign(congruency=code, group=np.repeat(["x", "y"], 60))
     model = hs.HierarchicalModel("p ~ group", data, ssp, likelihood)
     assert model.hierarchy.trials.n_cells == 4
     assert "congruency" not in model.formulas
+    assert model.formulas["sda"] == 1.8
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         posterior = model.fit(draws=10, tune=20, chains=1, seed=1, progress=False)
@@ -417,7 +416,7 @@ def test_conditions_that_the_simulator_receives_come_from_the_table():
     assert np.array_equal(posterior.constant_data["congruency"], code)
     with pytest.raises(
         hs.InputError,
-        match=r"'congruency' is a condition of the model and must be \+1 .* or -1 .*; got 'no'",
+        match=r"'congruency' is a condition of the model and must be \+1 .*, \+0 .* or -1 .*; got 'no'",
     ):
         hs.HierarchicalModel("p ~ group", data.assign(congruency=np.where(code > 0, "no", "1")), ssp, likelihood)
     with pytest.raises(hs.InputError, match="no column 'congruency'"):

@@ -24,9 +24,7 @@ from hddm_sbi.inference.compiler import kernel_entry, machine, operations
 from hddm_sbi.inference.compiler.recorder import compile_function
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
 
 TOLERANCE = 1e-9
 f64 = torch.float64

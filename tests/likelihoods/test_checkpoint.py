@@ -16,8 +16,7 @@ import torch
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import PRETRAINED, load_likelihood, load_simulator, weights_of
-from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, MixtureNetwork, Reduction
 from hddm_sbi.likelihoods.scores import HeldOutScores
 
 DDM = load_simulator("ddm")

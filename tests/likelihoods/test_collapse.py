@@ -8,9 +8,7 @@ from scipy.stats import norm
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator
 from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
 
 NAMES = ("angle", "full_ddm", "weibull", "levy")
 

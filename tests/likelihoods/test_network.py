@@ -13,9 +13,7 @@ from scipy.stats import norm
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
 from hddm_sbi.likelihoods.decision import outcome_rows
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture, Mixture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
 from hddm_sbi.simulation import Symmetries, rt_and_response
 
 DDM = load_simulator("ddm")

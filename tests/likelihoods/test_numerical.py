@@ -27,7 +27,7 @@ class Drifted(NumericalLikelihood):
     """The density of a model whose drift is larger by .05."""
 
     def log_prob_rows(self, values, theta):
-        by = torch.zeros(7, dtype=torch.float64)
+        by = torch.zeros(9, dtype=torch.float64)
         by[0] = 0.05
         return super().log_prob_rows(values, theta + by)
 
@@ -93,7 +93,7 @@ def asked(likelihood, theta):
                 else:
                     yield likelihood.log_survival_rows(rt, theta.expand(len(rt), -1)), theta
             except InputError as refusal:
-                assert "cannot be solved to 1e-6 at" in str(refusal)  # noqa: PT017 - each refusal, not one
+                assert "cannot be solved to 1e-06 at" in str(refusal)  # noqa: PT017 - each refusal, not one
                 yield None
 
 
@@ -145,14 +145,14 @@ def test_cells_are_sums_of_trials():
 def test_accuracy_with_conditions_given():
     result = accuracy.accuracy(DRIFTED, REFERENCE, DMC.box, 400, seed=1, n_thetas=4)
     assert result.kl > 0
-    assert set(result.score_error) == {"v", "a", "t0", "amp", "tau", "shape"}
+    assert set(result.score_error) == {"v", "a", "t0", "amp", "tau", "shape", "alpha", "st0"}
 
 
 @pytest.mark.slow
 def test_a_known_error_is_found():
     """A likelihood whose drift is off by .05 has its mode that much lower, in units of the exact sd; the rest stays."""
     mean, _ = accuracy.posterior_bias(DRIFTED, REFERENCE, 400, 1, seed=4)
-    assert list(mean) == ["v", "a", "t0", "amp", "tau", "shape"]
+    assert list(mean) == ["v", "a", "t0", "amp", "tau", "alpha", "st0"]
     assert mean.pop("v") > 0.05
     assert max(mean.values()) < 0.01
 

@@ -9,8 +9,8 @@ import torch
 
 from hddm_sbi.likelihoods.catalogue import load_likelihood
 from hddm_sbi.likelihoods.decision import SortedTrials
+from hddm_sbi.likelihoods.mixture import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture import likelihood as likelihood_module
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 
 #: plain, collapsing, delayed, with an early heavy tail; three choices that see each other; that race, with a late one.

@@ -8,8 +8,8 @@ import torch
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator
+from hddm_sbi.likelihoods.mixture import Reduction
 from hddm_sbi.likelihoods.mixture.collapse import collapse, log_time_on
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
 from hddm_sbi.simulation import Symmetries
 
 LBA3 = load_simulator("lba3")

@@ -202,17 +202,19 @@ def test_noise_of_the_levy_model():
 
 def test_dmc_in_the_units_of_its_paper():
     """Values of dRiftDM's vignette on units, and 6 000 trials of DMCfun's Euler steps of 1 ms with noise 4."""
-    stored = {"muc": 4.0, "b": 0.6, "non_dec": 0.3, "tau": 0.04, "A": 0.1, "a": 2.0}
+    stored = {"muc": 4.0, "b": 0.6, "non_dec": 0.3, "sd_non_dec": 0.02, "tau": 0.04, "A": 0.1, "a": 2.0, "alpha": 3.0}
     theirs = hs.convert(stored, "dmc", source="dRiftDM", target="DMCfun")
     expected = {"drc": 0.5059644, "bnds": 75.8946638 - 4 * 0.5826, "resMean": 300, "amp": 12.6491106, "tau": 40}
-    assert theirs == pytest.approx(expected | {"aaShape": 2.0}, rel=1e-7)
+    others = {"aaShape": 2.0, "spShape": 3.0, "resSD": 20.0}
+    assert theirs == pytest.approx(expected | others, rel=1e-7)
     rng, n, t = np.random.default_rng(1), 6_000, np.arange(1, 3_001.0)
     for code in (1, -1):
         pulse = code * theirs["amp"] * np.exp(-t / 40) * t * math.e / 40 * (1 / t - 1 / 40)
         steps = (theirs["drc"] + pulse)[:, None] + 4 * rng.standard_normal((len(t), n))
-        x = np.cumsum(steps, 0)
+        x = np.cumsum(steps, 0) + theirs["bnds"] * (2 * rng.beta(3.0, 3.0, n) - 1)
         first = (np.abs(x) >= theirs["bnds"]).argmax(0)
-        correct, rt = x[first, np.arange(n)] > 0, (t[first] - 0.5 + 300) / 1000
+        delay = 300 + 20 * math.sqrt(12) * (rng.random(n) - 0.5)
+        correct, rt = x[first, np.arange(n)] > 0, (t[first] - 0.5 + delay) / 1000
         ours = hs.convert(theirs | {"congruency": code}, "dmc", source="DMCfun")
         trials = hs.simulate("dmc", ours, 20_000, seed=3)
         share, se = correct.mean(), math.sqrt(correct.var() * (1 / n + 1 / len(trials)))
@@ -251,11 +253,14 @@ OUR_EQUATIONS = {
     "ssp": lambda p: process(
         lambda t, x: (
             p["p"]
-            * (p["congruency"] + (1 - p["congruency"]) * math.erf(math.sqrt(0.125) / max(p["sda"] - p["rd"] * t, 1e-3)))
+            * (
+                p["congruency"]
+                + (1 - p["congruency"]) * math.erf(math.sqrt(0.125) / max(p["sda"] * (1 - t / p["ti"]), 1e-3))
+            )
         ),
         lambda t: p["a"],
         0.0,
-        p["t0"],
+        p["t0"] + p["st0"] / 2,
     ),
 }
 #: by the code of PyDDM (BoundCollapsingLinear and -Exponential, DriftLinear, ICPointRatio) and ssm-simulators (boundary
@@ -301,6 +306,7 @@ EQUATIONS |= {(name, "HSSM"): EQUATIONS[name, "ssm-simulators"] for name in ("an
 def test_equations_are_those_that_packages_document(name, package):
     for index in range(10):
         ours = {key: values[index] for key, values in inside(MODELS[name], np.random.default_rng(2)).items()}
+        ours |= MODELS[name].counterparts[package].without
         theirs = hs.convert(ours, name, target=package)
         np.testing.assert_allclose(EQUATIONS[name, package](theirs), OUR_EQUATIONS[name](ours), rtol=1e-9, atol=1e-12)
 

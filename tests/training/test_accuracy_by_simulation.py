@@ -8,7 +8,7 @@ from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, weig
 from hddm_sbi.likelihoods.checkpoint import read_card
 from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
+from hddm_sbi.likelihoods.mixture import MixtureLikelihood
 from hddm_sbi.training.accuracy_by_simulation import bias_at, divergence, scores_by_simulation, shift_bias_at
 
 DDM = load_simulator("ddm")

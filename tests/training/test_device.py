@@ -9,8 +9,7 @@ import hddm_sbi as hs
 from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_simulator, names
-from hddm_sbi.likelihoods.mixture.network import Architecture, MixtureNetwork
-from hddm_sbi.likelihoods.mixture.reduction import Reduction
+from hddm_sbi.likelihoods.mixture import Architecture, MixtureNetwork, Reduction
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import _loss, fit_network, new_network
 from hddm_sbi.training.recipe import Machine, Recipe

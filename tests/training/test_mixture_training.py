@@ -14,8 +14,7 @@ from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.card import read_card
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
-from hddm_sbi.likelihoods.mixture.network import Architecture
+from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training import accuracy, histograms, mixture, shipped
 from hddm_sbi.training.fit_state import FitState
@@ -70,13 +69,13 @@ def test_another_seed_gives_other_weights(tmp_path):
 
 def test_run_stopped_while_simulating_goes_on(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        stop_at(patch, histograms, "_histogram_shard", 2)
+        stop_at(patch, histograms, "simulated_shard", 2)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped")
     kept = sorted(path.name for path in (tmp_path / "stopped").glob("histograms-*.safetensors"))
     assert kept == ["histograms-0000.safetensors", "histograms-0001.safetensors"]
     with monkeypatch.context() as patch:
-        stop_at(patch, histograms, "_histogram_shard", 1)
+        stop_at(patch, histograms, "simulated_shard", 1)
         resumed = run(tmp_path / "stopped")
     assert same(resumed, run(tmp_path / "whole"))
 
@@ -128,7 +127,7 @@ def test_another_optimizer_is_refused_before_anything_is_simulated():
 def test_finished_run_is_not_repeated(tmp_path, monkeypatch):
     first = run(tmp_path)
     stop_at(monkeypatch, mixture, "_loss", 0)
-    stop_at(monkeypatch, histograms, "_histogram_shard", 0)
+    stop_at(monkeypatch, histograms, "simulated_shard", 0)
     assert same(first, run(tmp_path))
 
 

@@ -19,7 +19,7 @@ from scipy import stats
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods import checkpoint
-from hddm_sbi.likelihoods.mixture.likelihood import MixtureLikelihood
+from hddm_sbi.likelihoods.mixture import MixtureLikelihood
 from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
 from hddm_sbi.simulation import as_json
 from hddm_sbi.training import estimator, mixture

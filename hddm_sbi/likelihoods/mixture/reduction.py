@@ -29,10 +29,11 @@ class Reduction:
     """Reduced parameters of a model, and the views of them from each choice.
 
     With b the scale parameter: p(t, c; theta) = b^-q p(t / b^q, c; theta', 1), and the shift is taken off t. Reduced
-    parameters are all but shift, delay and scale, times b^power (of an angle, its tangent). A view is the reduced
-    parameters as one choice sees them: mirrored models look at their mirror image; where every choice has a parameter
-    of its own, that one comes first and the others follow in descending order; an independent accumulator sees its own,
-    in its own unit of time. A model may instead declare reduced parameters and unit as functions.
+    parameters are all but shift, delay and scale, times b^power (of an angle, its tangent; of a parameter that a
+    condition multiplies, the product). A view is the reduced parameters as one choice sees them: mirrored models look
+    at their mirror image; where every choice has a parameter of its own, that one comes first and the others follow in
+    descending order; an independent accumulator sees its own, in its own unit of time. A model may instead declare
+    reduced parameters and unit as functions.
 
     times: the map of decision times, by the model's clock.
     """
@@ -83,7 +84,9 @@ class Reduction:
         return min(ends), max(ends)
 
     def _entering(self, parameter: Parameter) -> tuple[float, float]:
-        """The box of a parameter as it enters the model: of an angle, that of its tangent."""
+        """The box of a parameter as it enters the model: of an angle, its tangent; of a product, from both factors."""
+        if parameter.name in self.symmetries.factors:
+            return -parameter.high, parameter.high
         ends = (parameter.low, parameter.high)
         return (math.tan(ends[0]), math.tan(ends[1])) if parameter.name in self.symmetries.tangents else ends
 
@@ -131,13 +134,14 @@ class Reduction:
 
     def reduce(self, theta: Tensor) -> Tensor:
         """Reduced parameters of what is learned, in the order of `names`: (..., p) -> (..., r)."""
-        by_name, tangents = self._by_name(theta), self.symmetries.tangents
-        if self.symmetries.reduced:
-            return torch.stack([self.symmetries.reduced[name](by_name) for name in self.names], -1)
-        scale = self._column(theta, self.symmetries.scale, 1.0)
-        powers = {name: _at(power, by_name) for name, power in self.symmetries.scale_powers.items()}
-        entering = [torch.tan(by_name[n]) if n in tangents else by_name[n] for n in self.names]
-        return torch.stack([x * scale ** powers.get(n, 0.0) for n, x in zip(self.names, entering, strict=True)], -1)
+        by_name, symmetries = self._by_name(theta), self.symmetries
+        if symmetries.reduced:
+            return torch.stack([symmetries.reduced[name](by_name) for name in self.names], -1)
+        scale = self._column(theta, symmetries.scale, 1.0)
+        entering = by_name | {name: torch.tan(by_name[name]) for name in symmetries.tangents}
+        entering |= {name: by_name[name] * by_name[factor] for name, factor in symmetries.factors.items()}
+        powers = {name: _at(power, by_name) for name, power in symmetries.scale_powers.items()}
+        return torch.stack([entering[name] * scale ** powers.get(name, 0.0) for name in self.names], -1)
 
     def _accumulators(self, theta: Tensor) -> Tensor:
         """The parameters of each accumulator of a race, its own and the shared ones: (n, p) -> (n, n_choices, q)."""
@@ -197,7 +201,7 @@ class Reduction:
                 features += [linear(x, low, high), logarithmic(end - x, end - high, end - low)]
             elif first == 0.0 and low == 0.0:
                 features += [linear(x, low, high), 4.0 * (x / high) ** 2 - 2.0]
-            elif first == 0.0:
+            elif first == 0.0 < low:
                 features += [linear(x, low, high), logarithmic(x, low, high)]
             else:
                 features += unbounded(name, x)
