@@ -189,12 +189,13 @@ def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
 
     theta: (n_draws, n_cells, p). lapse: (n_draws,).
     """
-    trials, out = hierarchy.trials, np.empty((len(theta), len(hierarchy.trials.order)))
     with torch.no_grad():
-        for draw in range(len(theta)):
-            of_draw = torch.as_tensor(theta[draw]), torch.as_tensor(lapse[draw])
-            out[draw, trials.order] = hierarchy.likelihood.log_prob_by_trial(trials, *of_draw)
-    return out
+        return np.stack(
+            [
+                hierarchy.likelihood.log_prob_by_trial(hierarchy.trials, torch.as_tensor(at), torch.as_tensor(share))
+                for at, share in zip(theta, lapse, strict=True)
+            ]
+        )
 
 
 def seals(posterior: Any) -> dict[str, str]:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from hddm_sbi.simulation import Ranges
 from hddm_sbi.types import Array, Index
 
 #: probability of a lapse where fits must survive any outlier in the table, and where a likelihood is checked.
@@ -41,27 +42,57 @@ def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class IncompleteTrials:
-    """Trials without a time, without a response, or without either, with a mask that says so.
+class Events:
+    """What is known of incomplete trials, cell by cell; equal events of a cell are one.
 
-    values: (m, 2), as those of complete trials; an entry that is masked is never read. observed: (m, 2), False where
-    rt or response is missing. deadline: (m,) seconds, inf for none. A missing time lies before the deadline where the
-    response is known, and after it where both are missing. cell, order: (m,), as of complete trials.
+    cell: (m,), ascending. ranges: of time by response, (m, n_choices). weight: (m,), how many trials each is known of;
+    less than 0 for the event that a trial was not removed, by which the others are divided.
     """
 
-    values: Array
-    observed: NDArray[np.bool_]
-    deadline: Array
     cell: Index
-    order: Index
+    ranges: Ranges
+    weight: Array
 
-    def lapse_density(self, n_choices: int, lapse_seconds: float) -> Tensor:
-        """Probability, or density in time, of each of them among lapses, (m,): uniform over responses and seconds."""
-        timed, answered = self.observed.T
-        before = np.minimum(self.deadline / lapse_seconds, 1.0)
-        untimed = np.where(answered, before / n_choices, 1.0 - before)
-        # A lapse may be impossible, but the gradient of its logarithm must be finite.
-        return torch.from_numpy(np.where(timed, 1.0 / lapse_seconds, untimed).clip(min=_LEAST))
+    def one_by_one(self) -> Events:
+        """Each of them once, in a cell of its own."""
+        m = len(self.cell)
+        return Events(np.arange(m), self.ranges, np.ones(m))
+
+    def lapse_mass(self, seconds: float) -> Array:
+        """Probability of each among lapses, (m,), or its density, which are uniform over so many seconds.
+
+        A lapse may be impossible, but the gradient of its logarithm must be finite.
+        """
+        return self.ranges.mass_of_uniform(seconds).clip(min=_LEAST)
+
+
+@dataclass(frozen=True)
+class IncompleteTrials:
+    """What is known of trials from which something is missing, or among which some were removed.
+
+    order, event: (j,) position of each incomplete trial in the caller's table, and its event. kept: (n,), the event
+    that each of all trials was not removed; None where none could be.
+    """
+
+    events: Events
+    order: Index
+    event: Index
+    kept: Index | None
+
+    @classmethod
+    def arrange(cls, cell: Index, ranges: Ranges, incomplete: NDArray[np.bool_], kept: Ranges | None) -> IncompleteTrials:
+        """From the cell of every trial (n,) and what is known of it; incomplete: which of them are, (n,)."""
+        order = np.flatnonzero(incomplete)
+        rows = [np.column_stack([cell[order], ranges.low[order], ranges.high[order]])]
+        if kept is not None:
+            rows.append(np.column_stack([cell, kept.low, kept.high]))
+        distinct, event = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
+        event = event.reshape(-1)
+        signs = np.where(np.arange(len(event)) < len(order), 1.0, -1.0)
+        low, high = np.split(np.ascontiguousarray(distinct[:, 1:]), 2, axis=1)
+        between = Ranges(np.ascontiguousarray(low), np.ascontiguousarray(high))
+        events = Events(distinct[:, 0].astype(np.int64), between, np.bincount(event, signs, len(distinct)))
+        return cls(events, order, event[: len(order)], None if kept is None else event[len(order) :])
 
 
 @dataclass(frozen=True)

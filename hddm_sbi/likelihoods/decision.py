@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from typing_extensions import override
 
@@ -17,6 +17,7 @@ from hddm_sbi.likelihoods.bisection import bisect
 from hddm_sbi.likelihoods.cells import (
     LAPSE,
     LAPSE_SECONDS,
+    Events,
     IncompleteTrials,
     SortedTrials,
     lapse_span,
@@ -24,6 +25,7 @@ from hddm_sbi.likelihoods.cells import (
     with_lapses,
 )
 from hddm_sbi.likelihoods.likelihood import ByName, Likelihood, n_rows, shift_of
+from hddm_sbi.simulation import Ranges
 from hddm_sbi.types import Array, Index
 
 #: by how much the probabilities of all responses may differ from 1.
@@ -52,77 +54,73 @@ class DecisionLikelihood(Likelihood):
         cell: Index,
         n_cells: int,
         lapse_seconds: float | None = LAPSE_SECONDS,
-        observed: NDArray[np.bool_] | None = None,
-        deadline: Array | float = np.inf,
+        ranges: Ranges | None = None,
+        kept: Ranges | None = None,
     ) -> SortedTrials:
         """Arrange the trials of a table once, for `log_prob_by_cell`.
 
         Parameters
         ----------
         values
-            Outcomes (n, 2), as in `log_prob_rows`.
+            Outcomes (n, 2), as in `log_prob_rows`; those of an incomplete trial are not finite.
         cell
             (n,) the cell of each trial, 0 ... n_cells - 1; trials of a cell share theta.
         n_cells
             Number of cells.
         lapse_seconds
             Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer;
-            None: up to the longest rt, or deadline.
-        observed
-            (n, 2) mask of the rt and responses that were observed; None: all.
-        deadline
-            Seconds, one for all or (n,). A missing rt lies before it where the response is known, and after it where
-            both are missing: then it must be finite.
+            None: up to the longest rt, or the end of a range.
+        ranges
+            (n, n_choices) what is known of incomplete trials; the others are not looked up.
+        kept
+            (n, n_choices) where the times of trials lie that were not removed; None where none was.
         """
-        n_choices, order = len(self.simulator.choices), np.arange(len(values))
-        known = np.ones((len(values), 2), dtype=np.bool_) if observed is None else observed
-        whole, end = known.all(1), np.broadcast_to(np.asarray(deadline, dtype=np.float64), (len(values),))
-        omitted = np.flatnonzero(~known.any(1) & ~np.isfinite(end))
-        if omitted.size:
-            raise InputError(
-                f"a trial without rt and response needs a deadline, in seconds; {name_rows(omitted.tolist())} (0 = "
-                "first) have none."
-            )
-        seen = values[known[:, 0], 0] if lapse_seconds else np.append(values[known[:, 0], 0], end[np.isfinite(end)])
-        span = lapse_span(seen, lapse_seconds)
+        n_choices, whole = len(self.simulator.choices), np.isfinite(values).all(1)
+        unknown = np.flatnonzero(~whole) if ranges is None else np.empty(0, np.int64)
+        if unknown.size:
+            raise InputError(f"rt and response must be finite, or ranges say where they lie; {name_rows(unknown.tolist())}"
+                             " (0 = first) are not.")
+        ends = [values[np.isfinite(values[:, 0]), 0]]
+        if lapse_seconds is None and ranges is not None:
+            ends += [end[~whole & np.isfinite(end)] for end in (*ranges.low.T, *ranges.high.T)]
         rt, choice = values[whole].T
+        span = lapse_span(np.concatenate(ends), lapse_seconds)
         trials = SortedTrials.sort(rt, choice.astype(np.int64), cell[whole], n_cells, n_choices, span)
-        if whole.all():
+        if whole.all() and kept is None:
             return trials
-        rest = order[~whole]
-        missing = IncompleteTrials(values[rest], known[rest], end[rest], cell[rest], rest)
-        return replace(trials, order=order[whole][trials.order], incomplete=missing)
+        known = Ranges(*np.empty((2, 0, n_choices))) if ranges is None else ranges
+        incomplete = IncompleteTrials.arrange(cell, known, ~whole, kept)
+        return replace(trials, order=np.flatnonzero(whole)[trials.order], incomplete=incomplete)
 
     @override
-    def incomplete_rows(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
-        """No response by a deadline: P(RT > deadline). A response without its time: P(response, RT <= deadline). A time
-        without its response: the density of all responses."""
-        missing = trials.incomplete
-        assert missing is not None
-        (timed, answered), values = missing.observed.T, torch.from_numpy(missing.values)
-        deadline, log_p = torch.from_numpy(missing.deadline), torch.zeros(len(theta), dtype=theta.dtype)
-        laws = (
-            (timed, lambda i: self._log_density_of_all(values[i, 0], theta[i])),
-            (answered & ~timed, lambda i: self._log_cdf_rows(outcome_rows(deadline[i], values[i, 1]), theta[i])),
-            (~answered & ~timed, lambda i: self.log_survival_rows(deadline[i], theta[i])),
-        )
-        for rows, law in laws:
-            if rows.any():
-                at = torch.from_numpy(np.flatnonzero(rows))
-                log_p = log_p.index_add(0, at, law(at))
-        return with_lapses(log_p, lapse, missing.lapse_density(trials.n_choices, trials.lapse_seconds))
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
+        log_p = self.log_mass_rows(*map(torch.from_numpy, events.ranges), theta[torch.from_numpy(events.cell)])
+        mixed = with_lapses(log_p, lapse, torch.from_numpy(events.lapse_mass(lapse_seconds)))
+        weighted = torch.from_numpy(events.weight) * mixed
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(events.cell), weighted)
 
-    def _log_density_of_all(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """Log density of rt, whatever the response, (n,)."""
-        by_choice = self._by_choice(self.log_prob_rows, rt, theta)
-        possible = (by_choice > -torch.inf).any(0)
+    def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+        """Log probability of `Ranges` of time by response, low and high (n, n_choices), at theta (n, p): (n,).
+
+        Of the density where low = high.
+        """
+        by_choice = torch.stack([self._log_mass_of(c, low[:, c], high[:, c], theta) for c in range(low.shape[1])], 1)
+        possible = (by_choice > -torch.inf).any(1)
         # The untaken branch must stay finite, or its gradient would be nan.
-        return torch.where(possible, torch.logsumexp(torch.where(possible, by_choice, 0.0), 0), -torch.inf)
+        log_p = torch.where(possible, torch.logsumexp(torch.where(possible[:, None], by_choice, 0.0), 1), -torch.inf)
+        return log_p
 
-    def _log_cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
-        """Log of `cdf_rows`, with gradient 0 where that is 0."""
-        p = self.cdf_rows(values, theta)
-        return torch.where(p > 0.0, torch.log(torch.where(p > 0.0, p, 1.0)), -torch.inf)
+    def _log_mass_of(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+        """Log probability of one response with a time in a range, or its log density where low = high: (n,)."""
+        at, within = (torch.nonzero(rows)[:, 0] for rows in (low == high, low < high))
+        log_p = torch.full_like(low, -torch.inf)
+        if len(at):
+            values = outcome_rows(low[at], torch.full_like(low[at], choice))
+            log_p = log_p.index_put((at,), self.log_prob_rows(values, theta[at]))
+        if len(within):
+            mass = quadrature.log_mass(self, [choice], low[within], high[within], theta[within])
+            log_p = log_p.index_put((within,), mass)
+        return log_p
 
     def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """Log density of every trial.
@@ -249,14 +247,22 @@ class DecisionLikelihood(Likelihood):
 
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """P(response, RT <= rt) per row of values (n, 2), as in `log_prob_rows`; rt may be inf."""
-        return quadrature.cdf(self, values, theta)
+        cdf = torch.zeros_like(values[:, 0])
+        for c in range(len(self.simulator.choices)):
+            rows = torch.nonzero(values[:, 1] == c)[:, 0]
+            if len(rows):
+                rt = values[rows, 0]
+                mass = quadrature.log_mass(self, [c], torch.zeros_like(rt), rt, theta[rows])
+                cdf = cdf.index_put((rows,), torch.exp(mass))
+        return cdf
 
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
         """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,), accurate to 1e-9 however little survives.
 
         The integral of the density from rt on: 1 - P(RT <= rt) would be rounding there.
         """
-        return quadrature.log_survival(self, rt, theta)
+        choices = range(len(self.simulator.choices))
+        return quadrature.log_mass(self, choices, rt, torch.full_like(rt, torch.inf), theta)
 
     def _by_choice(self, law: Callable[[Tensor, Tensor], Tensor], rt: Tensor, theta: Tensor) -> Tensor:
         """A law of outcomes (n, 2) and theta (n, p), for every choice with these times: (n_choices, n)."""

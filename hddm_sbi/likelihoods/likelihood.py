@@ -3,7 +3,8 @@
 To write a likelihood of your own, derive from `DecisionLikelihood` (rt and response, `decision.py`) or `Likelihood` and
 write `log_prob_rows`; the rest follows: sums by cell, lapses, distribution functions, the Pyro distribution. A
 likelihood that is not the law of its simulator writes `sample_rows` as well. Faster or closed forms may replace what
-follows: `log_prob_at` (many trials of few thetas), `complete_by_cell`, `cdf_rows`, `log_survival_rows`.
+follows: `log_prob_at` (many trials of few thetas), `complete_by_cell`, `events_by_cell`, `cdf_rows`,
+`log_survival_rows`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, name_rows
-from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellTrials, with_lapses
+from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellTrials, Events, with_lapses
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulator
@@ -134,21 +135,31 @@ class Likelihood(ABC):
         total = self.complete_by_cell(trials, theta, lapse)
         if trials.incomplete is None:
             return total
-        cell = torch.from_numpy(trials.incomplete.cell)
-        return total.index_add(0, cell, self.incomplete_rows(trials, theta[cell], lapse))
+        return total + self.events_by_cell(trials.incomplete.events, theta, lapse, trials.lapse_seconds)
 
     def complete_by_cell(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
         """The part of `log_prob_by_cell` of the trials from which nothing is missing."""
-        each = self.log_prob_by_trial(trials, theta, lapse)
-        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(trials.cell), each)
+        cell = torch.from_numpy(trials.cell)
+        log_p = self.log_prob_at(torch.from_numpy(trials.values), theta, cell)
+        each = with_lapses(log_p, lapse, trials.lapse_density)
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, each)
 
     def log_prob_by_trial(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
-        """What `log_prob_by_cell` sums, for every complete trial: (n,), in the order of `trials.values`."""
+        """What `log_prob_by_cell` sums, for every trial: (n,), in the order of the caller's table."""
         log_p = self.log_prob_at(torch.from_numpy(trials.values), theta, torch.from_numpy(trials.cell))
-        return with_lapses(log_p, lapse, trials.lapse_density)
+        complete, known = with_lapses(log_p, lapse, trials.lapse_density), trials.incomplete
+        if known is None:
+            return torch.empty_like(complete).index_copy(0, torch.from_numpy(trials.order), complete)
+        at, once = theta[torch.from_numpy(known.events.cell)], known.events.one_by_one()
+        each = self.events_by_cell(once, at, lapse, trials.lapse_seconds)
+        order = torch.from_numpy(np.concatenate([trials.order, known.order]))
+        whole = torch.cat([complete, each[torch.from_numpy(known.event)]])
+        whole = torch.empty_like(whole).index_copy(0, order, whole)
+        return whole if known.kept is None else whole - each[torch.from_numpy(known.kept)]
 
-    def incomplete_rows(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
-        """Log probability of every one of `trials.incomplete`, lapses included: theta (m, p) -> (m,)."""
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
+        """Sum over each cell's events of weight * log[(1 - lapse) P(event | theta) + lapse P(event | a lapse)]: theta
+        (n_cells, p) -> (n_cells,)."""
         raise InputError(f"outcomes of {self.simulator.name!r} must be complete; only rt and response may be missing.")
 
     def n_values(self, column: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -41,20 +42,6 @@ class _Bulk(NamedTuple):
     high: Tensor
 
 
-def cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
-    """P(response, RT <= rt) per row of values (n, 2), theta (n, p) -> (n,); rt may be inf. By Gauss-Legendre."""
-    parts = zip(values.split(_ROWS), theta.split(_ROWS), strict=True)
-    return torch.cat([_cdf(likelihood, some, at) for some, at in parts])
-
-
-def _cdf(likelihood: Likelihood, values: Tensor, theta: Tensor) -> Tensor:
-    rt, choice = values.unbind(-1)
-    decision = torch.minimum(rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta))
-    bulk = _bulk(likelihood, [choice], theta, torch.log(decision.clamp(min=np.exp(Y_RANGE[0]))))
-    y, weights = _nodes(bulk.low, bulk)
-    return (torch.exp(_log_density(likelihood, y, choice, theta)) * weights).sum(-1).clamp(max=1.0)
-
-
 def _nodes(start: Tensor, bulk: _Bulk) -> tuple[Tensor, Tensor]:
     """Nodes from start (n,) to the end of a density, most of them in its bulk, and weights: (n, nodes) each."""
     first, last, high = (torch.maximum(start, end) for end in (bulk.first, bulk.last, bulk.high))
@@ -74,26 +61,32 @@ def _legendre(n: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(nodes), torch.from_numpy(weights)
 
 
-def log_survival(likelihood: Likelihood, rt: Tensor, theta: Tensor) -> Tensor:
-    """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,), by Gauss-Legendre, and far out by the trapezoid rule."""
-    parts = zip(rt.split(_ROWS), theta.split(_ROWS), strict=True)
-    return torch.cat([_log_survival(likelihood, some, at) for some, at in parts])
+def log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+    """log P(one of these choices, low < RT <= high) per row: low, high (n,) seconds, theta (n, p) -> (n,).
+
+    By Gauss-Legendre, and far out by the trapezoid rule; high may be inf.
+    """
+    parts = zip(low.split(_ROWS), high.split(_ROWS), theta.split(_ROWS), strict=True)
+    return torch.cat([_log_mass(likelihood, choices, *part) for part in parts])
 
 
-def _log_survival(likelihood: Likelihood, rt: Tensor, theta: Tensor) -> Tensor:
-    decision, longest = rt - shift_of(likelihood.simulator, theta.detach()), _longest(likelihood, theta)
-    choices = [torch.full_like(rt, c) for c in range(len(likelihood.simulator.choices))]
-    bulk = _bulk(likelihood, choices, theta, torch.log(longest))
-    inside = (decision > 0) & (decision < longest)
+def _log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+    shift = shift_of(likelihood.simulator, theta.detach())
+    first, last = (low - shift).clamp(min=0.0), torch.minimum(high - shift, _longest(likelihood, theta))
+    inside = first < last
     # The untaken branch must stay finite, or its gradient would be nan.
-    start = torch.maximum(torch.log(torch.where(inside, decision, 1.0)), bulk.low)
+    end = torch.log(torch.where(inside, last, 1.0))
+    each = [torch.full_like(low, c) for c in choices]
+    bulk = _bulk(likelihood, each, theta, end)
+    start = torch.maximum(torch.log(torch.where(inside, first, 0.5)), bulk.low)
     y, weights = _nodes(start, bulk)
     near = y, torch.log(weights)
-    far = _far_nodes(start, torch.minimum(torch.log(longest), start.clamp(min=0.0) + Y_RANGE[1]) - start)
+    far = _far_nodes(start, torch.minimum(end, start.clamp(min=0.0) + Y_RANGE[1]) - start)
     y, log_weight = (torch.where((start < bulk.late).unsqueeze(-1), *both) for both in zip(near, far, strict=True))
-    parts = [_log_density(likelihood, y, choice, theta) + log_weight for choice in choices]
-    log_s = torch.logsumexp(torch.cat(parts, -1), -1).clamp(max=0.0)
-    return torch.where(inside, log_s, torch.where(decision > 0, -torch.inf, 0.0))
+    parts = [_log_density(likelihood, y, choice, theta) + log_weight for choice in each]
+    possible = torch.stack([part.detach().amax(-1) > -torch.inf for part in parts]).any(0) & inside
+    together = torch.where(possible[:, None], torch.cat(parts, -1), 0.0)
+    return torch.where(possible, torch.logsumexp(together, -1).clamp(max=0.0), -torch.inf)
 
 
 def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
