@@ -103,14 +103,16 @@ def _signed_times(
 ) -> tuple[dict[str, tuple[Array, Array]], Array, str]:
     """Observed and predicted times by what a panel's title says of the response, the edges of bins, and the label."""
     choices = model.simulator.choices
-    longest = float(np.quantile(model.trials.rt, 0.995)) * 1.1
+    rt = model.trials.rt
+    longest = float(np.quantile(rt[np.isfinite(rt)], 0.995)) * 1.1
     if len(choices) == 2:
         sign = np.array([-1.0, 1.0])
-        both = {"": (sign[model.trials.choice] * model.trials.rt, sign[predicted.choice] * predicted.rt)}
+        observed, simulated = np.where(model.trials.choice < 0, np.nan, rt), np.where(predicted.choice < 0, np.nan, predicted.rt)
+        both = {"": (sign[model.trials.choice] * observed, sign[predicted.choice] * simulated)}
         return both, np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
     each = {
         f", response {code}": (
-            np.where(model.trials.choice == c, model.trials.rt, np.inf),
+            np.where(model.trials.choice == c, rt, np.inf),
             np.where(predicted.choice == c, predicted.rt, np.inf),
         )
         for c, code in enumerate(choices)
