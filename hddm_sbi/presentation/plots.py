@@ -91,7 +91,7 @@ def plot_predictive(
         observed, simulated = shown[response]
         _compare(ax, observed[rows], simulated[:, rows], edges)
         ax.axvline(0.0, color="k", lw=0.5)
-        ax.set_title(f"{by} = {level}{response}", fontsize="medium")
+        ax.set_title(f"{by} = {level}{response}{_untimed(observed[rows], simulated[:, rows])}", fontsize="medium")
     _label_outer(axes, x, "density (1/s)")
     two = len(model.simulator.choices) == 2
     axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if two else "upper right")
@@ -118,6 +118,15 @@ def _signed_times(
         for c, code in enumerate(choices)
     }
     return each, np.linspace(0.0, longest, bins + 1), "response time (s)"
+
+
+def _untimed(observed: Array, simulated: Array) -> str:
+    """What a panel's title says of trials without a time: their share, and the central 94 % of those of the draws."""
+    share, predicted = np.isnan(observed).mean(), np.isnan(simulated).mean(1)
+    if share == 0 and not predicted.any():
+        return ""
+    low, high = np.quantile(predicted, CENTRAL)
+    return f"\nno time: {share:.0%} (predicted {low:.0%} to {high:.0%})"
 
 
 def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: str, bins: int) -> AxesArray:
