@@ -15,7 +15,6 @@
 import os
 
 import numpy as np
-import pandas as pd
 
 import hddm_sbi as hs
 
@@ -56,7 +55,7 @@ without = removed.fit(draws=DRAWS, tune=DRAWS, seed=1, progress=False)
 print(hs.report.summary(removed, without).iloc[:4, :2].to_string())
 
 # %% [markdown]
-# What the model predicts has omissions, too, and the titles of the panels compare their shares. Bars end at the deadline.
+# What the model predicts has omissions, too: the titles of the panels compare their shares.
 
 # %%
 axes = hs.plots.plot_predictive(model, posterior, by="subject")

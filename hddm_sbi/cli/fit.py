@@ -94,7 +94,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         del options["lapse_seconds"]
     options["upper"] = _as_in(data, options["response"], options["upper"])
     if options["withheld"] is not None:
-        options["withheld"] = _response(data, options)
+        options["withheld"] = _response(data, options["response"], options["withheld"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]
     for label in ("congruent", "neutral"):
@@ -105,10 +105,9 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     fit_and_write(model, output, progress=not quiet, **sampling)
 
 
-def _response(data: Any, options: dict[str, Any]) -> object:
+def _response(data: Any, column: str, written: str) -> object:
     """The withheld response as the table writes it, or, where it stands for none there, as a code of the model."""
-    written = options["withheld"]
-    found = _as_in(data, options["response"], written)
+    found = _as_in(data, column, written)
     return int(written) if found is written and written.lstrip("+-").isdigit() else found
 
 

@@ -74,8 +74,8 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
     odd = next((row for row, cell in enumerate(cells) if not is_hashable(cell)), None)
     if odd is not None:
         raise InputError(
-            f"column {column.name!r} holds a {type(cells[odd]).__name__} in {at_rows(present.index.to_numpy()[[odd]])}; a cell "
-            "must be a number, a text, or true or false."
+            f"column {column.name!r} holds a {type(cells[odd]).__name__} in "
+            f"{at_rows(present.index.to_numpy()[[odd]])}; a cell must be a number, a text, or true or false."
         )
     whole = len(present) == len(column)
     if all(isinstance(cell, bool | np.bool_) for cell in cells):
@@ -84,7 +84,7 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
         return column
     whole &= all(isinstance(cell, numbers.Integral) and abs(int(cell)) < 2**63 for cell in cells)
     try:
-        return column.astype(np.int64) if whole else pd.to_numeric(column.where(column.notna(), np.nan)).astype(np.float64)
+        return column.astype(np.int64) if whole else column.where(column.notna(), np.nan).astype(np.float64)
     except (TypeError, ValueError, ArithmeticError) as reason:
         raise InputError(f"column {column.name!r} holds numbers that cannot be used ({reason}).") from reason
 
@@ -106,8 +106,8 @@ def _check_complete(values: pd.Series[Any], column: str) -> None:
         raise InputError(f"column {column!r} holds numbers that cannot be used ({reason}).") from reason
     if missing.size:
         raise InputError(
-            f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. Fill them in, or leave "
-            "out those rows."
+            f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. Fill them in, or "
+            "leave out those rows."
         )
     if pd.api.types.is_float_dtype(values.dtype):
         infinite = np.flatnonzero(np.isinf(values.to_numpy(dtype=np.float64)))

@@ -40,9 +40,7 @@ class Missing:
         for name, limit in self._limits():
             number = isinstance(limit, int | float | np.number) and not isinstance(limit, bool)
             if limit is not None and not isinstance(limit, str) and not (number and 0 < float(limit) < np.inf):
-                raise InputError(
-                    f"{name} must be a positive number of seconds, or a column of them; got {limit!r}."
-                )
+                raise InputError(f"{name} must be a positive number of seconds, or a column of them; got {limit!r}.")
 
     @property
     def columns(self) -> list[str]:
@@ -56,7 +54,13 @@ class Missing:
         return {name: _plain(value) for name, value in said.items() if value is not None}
 
     def observe(
-        self, frame: pd.DataFrame, names: tuple[str, str], rt: Array, choice: Array, codes: tuple[int, ...], responses: tuple[Any, ...]
+        self,
+        frame: pd.DataFrame,
+        names: tuple[str, str],
+        rt: Array,
+        choice: Array,
+        codes: tuple[int, ...],
+        responses: tuple[Any, ...],
     ) -> tuple[Array, Observation | None]:
         """Outcomes (n, 2) as `Observation.seen`, and how they were seen; None where each trial was seen whole.
 
@@ -70,7 +74,10 @@ class Missing:
         deadline = self._seconds(frame, "deadline", self.deadline, np.inf)
         censored, truncated = (
             (self._seconds(frame, name, pair[0], 0.0), self._seconds(frame, name, pair[1], np.inf))
-            for name, pair in (("censored", self.censored or (None, None)), ("truncated", self.truncated or (None, None)))
+            for name, pair in (
+                ("censored", self.censored or (None, None)),
+                ("truncated", self.truncated or (None, None)),
+            )
         )
         answered = np.isfinite(choice)
         if withheld is not None:
@@ -110,8 +117,8 @@ class Missing:
         for name, wrong in (("-inf", np.isneginf(rt) & (low <= 0)), ("inf", np.isposinf(rt) & np.isinf(high))):
             _refuse(
                 wrong,
-                f"column {names[0]!r} is {name} in {{rows}}: say beyond which time it is not known, censored=(shortest, "
-                "longest), with None for no limit.",
+                f"column {names[0]!r} is {name} in {{rows}}: say beyond which time it is not known, "
+                "censored=(shortest, longest), with None for no limit.",
             )
         _refuse(
             finite & ((rt < first) | (rt > last)),
@@ -139,7 +146,9 @@ class Missing:
             if is_hashable(self.withheld) and self.withheld in known:
                 return known.index(self.withheld)
         named = [*responses] or [*codes]
-        raise InputError(f"withheld must be one of the responses, {', '.join(map(repr, named))}; got {self.withheld!r}.")
+        raise InputError(
+            f"withheld must be one of the responses, {', '.join(map(repr, named))}; got {self.withheld!r}."
+        )
 
     def _seconds(self, frame: pd.DataFrame, name: str, limit: Limit | None, otherwise: float) -> Array:
         """A limit of every trial; none where a column has no number."""

@@ -39,7 +39,8 @@ def by_accuracy(data: pd.DataFrame, response: str, correct: str) -> pd.DataFrame
     unasked = np.flatnonzero(~given.isin(shown.unique()) & given.notna())
     if unasked.size:
         raise InputError(f"{_foreign(correct, given, unasked, shown)} Recode it. {OMISSION}")
-    coded = np.where(given.isna(), None, np.where(given == shown, *ACCURACY[::-1]))
+    coded = np.where(given == shown, *ACCURACY[::-1]).astype(object)
+    coded[given.isna()] = None
     return data.assign(**{response: coded})
 
 

@@ -26,7 +26,9 @@ _LONGEST_MEDIAN = 60.0
 #: a response time of more medians, or seconds, than this is an outlier; more than this share of them are none.
 _OUTLIER, _MOST_OUTLIERS = 30.0, 0.05
 #: what is said of a number that stands for no time.
-_MARKED = "If {mark:g} marks a missing time, put a missing value there: data[{column!r}].replace({mark:g}, float('nan'))."
+_MARKED = (
+    "If {mark:g} marks a missing time, put a missing value there: data[{column!r}].replace({mark:g}, float('nan'))."
+)
 #: seconds; a shorter one is rounding, or a mark for none.
 _SHORTEST_RT = 1e-9
 #: seconds that nobody waits for: marks for a missing time.
@@ -88,7 +90,10 @@ class Trials:
         if self.responses:
             missing = np.isnan(values[:, 1])
             named = pd.Series(self.responses).to_numpy()[np.where(missing, 0, values[:, 1]).astype(np.int64)]
-            columns[self.outcomes[1]] = np.where(missing, None, named) if missing.any() else named
+            if missing.any():
+                named = named.astype(object)
+                named[missing] = None
+            columns[self.outcomes[1]] = named
         return columns
 
     def __len__(self) -> int:
@@ -110,7 +115,7 @@ def check_table(
     correct: str | None = None,
     congruent: object = None,
     neutral: object = None,
-    missing: Missing = Missing(),
+    missing: Missing | None = None,
 ) -> Trials:
     """Check a table of what a simulator produces; rows are never removed.
 
@@ -135,6 +140,7 @@ def check_table(
     explained = [column for column in names if column in predictors]
     if explained:
         raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
+    missing = missing or Missing()
     decided = simulator.is_decision_model
     used = [*names, *predictors, *(limit for limit in missing.columns if limit not in predictors)]
     frame = check_columns(data, used, (*names, *missing.columns) if decided else ())

@@ -241,8 +241,7 @@ class HierarchicalModel:
     def _grouped(self, values: Array, lapse_seconds: float | None) -> CellTrials:
         """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
         of_trial, n_cells = self.trials.cells.of_trial, len(self.trials.cells)
-        ranges = {} if self.trials.observation is None else dict(zip(("ranges", "kept"), self.trials.ranges(values)))
-        return self.likelihood.group_by_cell(values, of_trial, n_cells, lapse_seconds, **ranges)
+        return self.likelihood.group_by_cell(values, of_trial, n_cells, lapse_seconds, *self.trials.ranges(values))
 
     @property
     def cell(self) -> Index:

@@ -56,7 +56,7 @@ class PosteriorWriter:
         frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values.copy())
         told = dict(zip(self.trials.outcomes, outcomes.values(), strict=True))
         alike = [name for name, labels in told.items() if _cells(frame[name]) == _cells(pd.Series(labels))]
-        others = [name for name in frame if name not in (*self.trials.predictors, *alike)]
+        others = [name for name in map(str, frame) if name not in (*self.trials.predictors, *alike)]
         columns = {in_files(name): plain(frame[name]) for name in (*self.trials.predictors, *others)}
         return {"observed_data": outcomes, "constant_data": columns}
 

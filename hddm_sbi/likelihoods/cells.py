@@ -87,7 +87,9 @@ class IncompleteTrials:
         return replace(self, events=Events(cell[order], ranges, self.events.weight[order] / step))
 
     @classmethod
-    def arrange(cls, cell: Index, ranges: Ranges, incomplete: NDArray[np.bool_], kept: Ranges | None) -> IncompleteTrials:
+    def arrange(
+        cls, cell: Index, ranges: Ranges, incomplete: NDArray[np.bool_], kept: Ranges | None
+    ) -> IncompleteTrials:
         """From the cell of every trial (n,) and what is known of it; incomplete: which of them are, (n,)."""
         order = np.flatnonzero(incomplete)
         rows = [np.column_stack([cell[order], ranges.low[order], ranges.high[order]])]

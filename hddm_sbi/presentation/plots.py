@@ -107,7 +107,10 @@ def _signed_times(
     longest = float(np.quantile(rt[np.isfinite(rt)], 0.995)) * 1.1
     if len(choices) == 2:
         sign = np.array([-1.0, 1.0])
-        observed, simulated = np.where(model.trials.choice < 0, np.nan, rt), np.where(predicted.choice < 0, np.nan, predicted.rt)
+        observed, simulated = (
+            np.where(model.trials.choice < 0, np.nan, rt),
+            np.where(predicted.choice < 0, np.nan, predicted.rt),
+        )
         both = {"": (sign[model.trials.choice] * observed, sign[predicted.choice] * simulated)}
         return both, np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
     each = {

@@ -103,7 +103,11 @@ class Outcome:
         if self.kind == "categorical":
             names, missing = np.array(self.categories), np.isnan(numbers)
             told = names[np.where(missing, 0, numbers).astype(np.int64)]
-            return told if not missing.any() else np.where(missing, np.nan if names.dtype.kind in "iuf" else None, told)
+            if not missing.any():
+                return told
+            told = told.astype(np.float64 if names.dtype.kind in "iuf" else object)
+            told[missing] = np.nan if names.dtype.kind in "iuf" else None
+            return told
         return numbers.astype(np.int64) if self.kind == "count" else numbers
 
 
