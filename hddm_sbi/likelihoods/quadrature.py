@@ -22,6 +22,8 @@ _PANELS = (100, 700, 700, 100)
 _N = sum(_PANELS)
 #: the nearest node to where survival begins, exp of this on the way to the end: next to nothing is left before it.
 _NEAREST = -36.0
+#: intervals of that way.
+_FAR = 8
 #: nodes of each of two looks for where the density lies.
 _LOOKS = (305, 64)
 #: nats below the largest density under which nothing counts, and under which little is left outside the bulk.
@@ -64,7 +66,7 @@ def _legendre(n: int) -> tuple[Tensor, Tensor]:
 def log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
     """log P(one of these choices, low < RT <= high) per row: low, high (n,) seconds, theta (n, p) -> (n,).
 
-    By Gauss-Legendre, and far out by the trapezoid rule; high may be inf.
+    By Gauss-Legendre; high may be inf.
     """
     parts = zip(low.split(_ROWS), high.split(_ROWS), theta.split(_ROWS), strict=True)
     return torch.cat([_log_mass(likelihood, choices, *part) for part in parts])
@@ -92,15 +94,16 @@ def _log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high:
 def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
     """Nodes and log weights (n, nodes) on the way from a start that little survives.
 
-    The density falls like exp(-rate rt): in log time, within 1 / (rate rt). With y = start + w log(1 + exp u) and the
-    trapezoid rule in u, nodes crowd towards the start at every scale.
+    The density falls like exp(-rate rt): in log time, within 1 / (rate rt). With y = start + w log(1 + exp u) and
+    Gauss-Legendre in u, on intervals of one length, nodes crowd towards the start at every scale.
     """
-    w = way.clamp(max=1.0)
-    last = torch.log(torch.expm1(way / w))
-    step = ((last - _NEAREST) / (_N - 1)).unsqueeze(-1)
-    u = _NEAREST + step * torch.arange(_N)
-    y = start.unsqueeze(-1) + w.unsqueeze(-1) * torch.nn.functional.softplus(u)
-    return y, torch.nn.functional.logsigmoid(u) + torch.log(w.unsqueeze(-1) * step)
+    w = way.clamp(max=1.0).unsqueeze(-1)
+    length = (torch.log(torch.expm1(way.unsqueeze(-1) / w)) - _NEAREST) / _FAR
+    nodes, shares = _legendre(_N // _FAR)
+    u = _NEAREST + length.unsqueeze(-1) * (torch.arange(_FAR).unsqueeze(-1) + 0.5 * (1.0 + nodes))
+    log_weight = torch.log(0.5 * length.unsqueeze(-1) * shares).expand_as(u)
+    y = start.unsqueeze(-1) + w * torch.nn.functional.softplus(u.flatten(1))
+    return y, torch.nn.functional.logsigmoid(u.flatten(1)) + torch.log(w) + log_weight.flatten(1)
 
 
 @torch.no_grad()
