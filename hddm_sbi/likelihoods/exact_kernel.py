@@ -110,7 +110,7 @@ _SOONEST, _LATEST = -46.0, 30.0
 _LOOK, _LOOKS = 16, 18
 #: nats below the largest g under which nothing counts.
 _LITTLE = 30.0
-#: by how much of all the two rules may differ on an interval: the better one is off by much less, 1e-10.
+#: by how much of all the two rules may differ on an interval: the better one is off by much less, 1e-12.
 _TOLERANCE = 1e-9
 #: of what survived the beginning of a range, the most that may survive its end, for the difference to be exact.
 _MOST_LEFT = 0.5
