@@ -102,7 +102,8 @@ exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _bac
 # P(choice, low < RT <= high) is the integral of g(y) = t f(t), t = exp(y) a decision time. Looks at g narrow down where
 # it lies, by its largest value; there a Gauss-Kronrod rule is applied, and again to both halves of an interval where it
 # differs from the Gauss rule within it. One pass gives the derivatives, too: those of P are integrals of g times those
-# of log f. The limits are times of responses and have none.
+# of log f. The limits are times of responses and have none: a shift moves decision times between them, and its derivative
+# is f at the first less f at the last, if decision times can be there.
 
 #: log decision times (seconds) before and after which nothing is looked for.
 _SOONEST, _LATEST = -46.0, 30.0
@@ -137,11 +138,12 @@ _NODES, _KRONROD, _GAUSS = (np.ascontiguousarray(column) for column in _RULE.T)
 class _Room(NamedTuple):
     """Memory of an integral, used again for the next.
 
-    theta: (p,) without a shift. y, t, log_g: (nodes,), and derivatives by (p, nodes). ends, value, apart: of every
+    theta: (p,) without a shift. shift: its position, or -1. y, t, log_g: (nodes,), and derivatives by (p, nodes). ends, value, apart: of every
     interval, (parts, 2) and (parts,) twice, and its gradient (parts, p).
     """
 
     theta: Array
+    shift: int
     y: Array
     t: Array
     log_g: Array
@@ -153,11 +155,11 @@ class _Room(NamedTuple):
 
 
 @inner()
-def _room(p: int) -> _Room:
+def _room(p: int, shift: int) -> _Room:
     n = max(_LOOK, len(_NODES))
     x, parts = np.empty((3, n)), np.empty((2, _PARTS))
     ends, gradient = np.empty((_PARTS, 2)), np.empty((_PARTS, p))
-    return _Room(np.empty(p), x[0], x[1], x[2], np.empty((p, n)), ends, parts[0], parts[1], gradient)
+    return _Room(np.empty(p), shift, x[0], x[1], x[2], np.empty((p, n)), ends, parts[0], parts[1], gradient)
 
 
 @inner()
@@ -258,7 +260,21 @@ def _log_mass(density: _Law, choice: int, first: float, last: float, room: _Room
     for part in range(n):
         for j in range(len(gradient)):
             gradient[j] += room.gradient[part, j] / total
-    return min(unit + math.log(total), 0.0)
+    log_p = min(unit + math.log(total), 0.0)
+    if room.shift >= 0:
+        before, after = _log_density(density, choice, first, room), _log_density(density, choice, last, room)
+        gradient[room.shift] = math.exp(before - log_p) - math.exp(after - log_p)
+    return log_p
+
+
+@inner()
+def _log_density(density: _Law, choice: int, t: float, room: _Room) -> float:
+    """log f at a decision time; -inf where it is not in (0, inf)."""
+    if not 0.0 < t < math.inf:
+        return -math.inf
+    room.t[0] = t
+    density(room.theta, choice, room.t[:1], room.log_g, room.by)
+    return room.log_g[0]
 
 
 @inner()
@@ -281,11 +297,10 @@ def _log_share(density: _Law, choice: int, first: float, last: float, room: _Roo
     """log P(choice, first < decision time <= last), or its log density where both are one time; and its gradient."""
     if first != last:
         return _log_mass(density, choice, first, last, room, gradient)
-    room.t[0] = first
-    density(room.theta, choice, room.t[:1], room.log_g, room.by)
+    log_p = _log_density(density, choice, first, room)
     for j in range(len(gradient)):
-        gradient[j] = room.by[j, 0]
-    return room.log_g[0]
+        gradient[j] = room.by[j, 0] if log_p > -math.inf else 0.0
+    return log_p
 
 
 @inner()
@@ -366,7 +381,7 @@ def _events(
 ) -> None:
     """Per cell: sum over events of count * log[(1 - lapse) P + lapse * lapse_mass], gradients by theta and lapse."""
     p, first = theta.shape[1], 0
-    room, own, gradient = _room(p), np.empty(p), np.empty(p)
+    room, own, gradient = _room(p, shift), np.empty(p), np.empty(p)
     rt, logp, by, weight = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((p, _BLOCK)), np.ones(1)
     while first < len(cell):
         c, last = cell[first], first + 1

@@ -29,8 +29,8 @@ _LOOKS = (305, 64)
 #: nats below the largest density under which nothing counts, and under which little is left outside the bulk.
 _NOTHING, _LITTLE = 60.0, 16.0
 
-# The limits of the integrals are treated as constants. Their derivative terms vanish because rt is one, and the density
-# is next to nothing at the others.
+# The limits of the integrals are times of responses, which have no derivatives, or lie where the density is next to
+# nothing. A shift moves decision times between them: its derivative is the density at the first less that at the last.
 
 
 class _Bulk(NamedTuple):
@@ -88,7 +88,24 @@ def _log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high:
     parts = [_log_density(likelihood, y, choice, theta) + log_weight for choice in each]
     possible = torch.stack([part.detach().amax(-1) > -torch.inf for part in parts]).any(0) & inside
     together = torch.where(possible[:, None], torch.cat(parts, -1), 0.0)
-    return torch.where(possible, torch.logsumexp(together, -1).clamp(max=0.0), -torch.inf)
+    mass = torch.where(possible, torch.logsumexp(together, -1).clamp(max=0.0), -torch.inf)
+    return mass + _moved(likelihood, each, mass.detach(), first, high - shift, theta)
+
+
+def _moved(
+    likelihood: Likelihood, choices: list[Tensor], mass: Tensor, first: Tensor, last: Tensor, theta: Tensor
+) -> Tensor:
+    """0, with the derivative by the shift of log masses of decision times after first and up to last; all (n,)."""
+    if not theta.requires_grad:
+        return torch.zeros_like(mass)
+    rate = torch.zeros_like(mass)
+    for sign, t in ((1.0, first), (-1.0, last)):
+        inside = (t > 0.0) & (t < torch.inf) & (mass > -torch.inf)
+        y = torch.log(torch.where(inside, t, 1.0))
+        log_f = torch.stack([_log_density(likelihood, y[:, None], c, theta.detach())[:, 0] for c in choices])
+        rate = rate + sign * torch.where(inside, torch.exp(torch.logsumexp(log_f, 0) - y - mass), 0.0)
+    shift = shift_of(likelihood.simulator, theta)
+    return rate * (shift - shift.detach())
 
 
 def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,12 +151,11 @@ def _log_density(likelihood: Likelihood, y: Tensor, choice: Tensor, theta: Tenso
 
 
 def _without_shift(likelihood: Likelihood, theta: Tensor) -> Tensor:
-    """theta of the decision times: a shift of 0, with its gradient. Added to a short time, a shift would round it."""
+    """theta of the decision times: a shift of 0. Added to a short time, a shift would round it."""
     shift, names = likelihood.simulator.symmetries.shift, likelihood.simulator.names
     if shift is None:
         return theta
-    column = torch.arange(theta.shape[1]) == names.index(shift)
-    return torch.where(column, theta - theta.detach(), theta)
+    return torch.where(torch.arange(theta.shape[1]) == names.index(shift), 0.0, theta)
 
 
 def _longest(likelihood: Likelihood, theta: Tensor) -> Tensor:

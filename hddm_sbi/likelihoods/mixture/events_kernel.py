@@ -67,12 +67,14 @@ def _ends(events: Array, first: int, n: int, c: int, cells: Cells, tail: int, lo
         high.by_d[i] = 1.0 if inside else 0.0
         limited = limited or inside
     coordinate(low, n, tail)
-    coordinate(high, n, tail)
     for i in range(n):
         low.stretch[i] *= low.by_d[i]
-        high.stretch[i] *= high.by_d[i]
         low.z[i] = low.z[i] if low.by_d[i] > 0.0 else -_FAR
-        high.z[i] = high.z[i] if high.by_d[i] > 0.0 else _FAR
+    if limited:
+        coordinate(high, n, tail)
+        for i in range(n):
+            high.stretch[i] *= high.by_d[i]
+            high.z[i] = high.z[i] if high.by_d[i] > 0.0 else _FAR
     return limited
 
 
@@ -117,6 +119,7 @@ def _accumulate(
     low: Block,
     high: Block,
     n: int,
+    limited: bool,
     weight: Array,
     mixture: Components,
     q: Array,
@@ -133,20 +136,27 @@ def _accumulate(
         for i in range(n):
             r = q[k, i] * weight[i]
             point = r * low.weight[i]
-            by_low, by_high = r * at_low[k, i], r * at_high[k, i]
+            by_low = r * at_low[k, i]
             by_w += r
-            by_mean += by_low - by_high
-            by_sd += by_low * (low.z[i] - m) * scale - by_high * (high.z[i] - m) * scale - point
+            by_mean += by_low
+            by_sd += by_low * (low.z[i] - m) * scale - point
             low.slope[i] -= by_low * scale
-            high.slope[i] += by_high * scale
             low.total[i] += point
+        if limited:
+            for i in range(n):
+                by_high = q[k, i] * weight[i] * at_high[k, i]
+                by_mean -= by_high
+                by_sd -= by_high * (high.z[i] - m) * scale
+                high.slope[i] += by_high * scale
         g_w[k] += by_w
         g_mean[k] += by_mean * scale
         g_sd[k] += by_sd
     for i in range(n):
         low.weight[i], high.weight[i] = low.total[i], 0.0
         low.slope[i] = low.slope[i] * low.stretch[i] + low.weight[i] * low.bend[i]
-        high.slope[i] *= high.stretch[i]
+    if limited:
+        for i in range(n):
+            high.slope[i] *= high.stretch[i]
 
 
 @inner(forceinline=True)
@@ -169,6 +179,16 @@ def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n
     return total, by_lapse
 
 
+@inner()
+def _to_cell(end: Block, n: int, c: int, to: Cells) -> None:
+    """Add what n ends contribute to the gradients of their cell, from that by y."""
+    by_time(end, n)
+    to.s[c] -= total_of(end.slope, n)
+    to.t0[c] -= total_of(end.by_d, n)
+    for part in range(3):
+        to.clock[c, part] += total_of(end.by_clock[part], n)
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
@@ -178,7 +198,7 @@ def mixture_events(
     shape = (n_choices * n_components, _BLOCK)
     q, at_low, at_high = np.empty(shape), np.empty(shape), np.empty(shape)
     low, high, weight, logp = room_for(_BLOCK), room_for(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-    (starts, events), (total, (g_s, g_t0, g_clock, _), g_lapse) = trials, to
+    (starts, events), (total, _, g_lapse) = trials, to
     for row in range(0, len(rows.cell), n_choices):
         c = rows.cell[row]
         for above in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS * _BLOCK):
@@ -200,13 +220,10 @@ def mixture_events(
             g_lapse[c] += by_lapse
             for j in range(n_choices):
                 first = above - starts[c * n_choices] + starts[c * n_choices + j]
-                _ends(events, first, n, c, cells, law.tail, low, high)
+                limited = _ends(events, first, n, c, cells, law.tail, low, high)
                 own, to_own = of_row(mixtures, g, row + j)
                 k = slice(j * n_components, (j + 1) * n_components)
-                _accumulate(low, high, n, weight, own, q[k], at_low[k], at_high[k], to_own)
-                for end in (low, high):
-                    by_time(end, n)
-                    g_s[c] -= total_of(end.slope, n)
-                    g_t0[c] -= total_of(end.by_d, n)
-                    for part in range(3):
-                        g_clock[c, part] += total_of(end.by_clock[part], n)
+                _accumulate(low, high, n, limited, weight, own, q[k], at_low[k], at_high[k], to_own)
+                _to_cell(low, n, c, to.cells)
+                if limited:
+                    _to_cell(high, n, c, to.cells)
