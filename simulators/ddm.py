@@ -17,7 +17,7 @@ from hddm_sbi.simulators._parameters import (
 
 from hddm_sbi.numerics.vecmath import FAST
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, ParameterPrior, Prior
-from hddm_sbi.simulation.wiener import first_exit, log_driftless
+from hddm_sbi.simulation.wiener import first_exit, log_driftless, log_survival_between
 from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
@@ -62,6 +62,25 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
     _assemble(rt, first, theta, sign, w, logp, grad)
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_survival(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log probability of a later response, and gradient, of a run; theta: v, a, z, t0.
+
+    It is that of -v and 1 - z as well.
+    """
+    sign = -1.0 if theta[0] < 0.0 else 1.0
+    w = theta[2] if sign > 0.0 else 1.0 - theta[2]
+    v, A, t0 = sign * theta[0], 2.0 * theta[1], theta[3]
+    u = (rt - t0) / (A * A)
+    log_survival_between(u, v * A, w, logp, grad)
+    for i in range(rt.shape[0]):
+        by_V, by_w, by_u = grad[0, i], grad[1, i], grad[2, i]
+        grad[0, i] = sign * A * by_V
+        grad[1, i] = 2.0 * (v * by_V - 2.0 * u[i] / A * by_u)
+        grad[2, i] = sign * by_w
+        grad[3, i] = -by_u / (A * A)
+
+
 # HDDM's informative priors (Wiecki, Sofer & Frank 2013): its a is the full separation, ours half, so its means and
 # standard deviations of a are halved.
 _HDDM = {
@@ -97,6 +116,7 @@ SIMULATOR = DecisionModel(
     trial=trial,
     symmetries=replace(two_bounds(), even_given_choice=("v",)),
     log_density=log_density,
+    log_survival=log_survival,
     discretisation=EXACT,
     citation="Ratcliff & McKoon (2008), Neural Computation 20:873; Navarro & Fuss (2009), J. Math. Psychol. 53:222",
     literature_priors={"hddm": _HDDM},

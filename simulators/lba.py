@@ -18,7 +18,7 @@ from hddm_sbi.simulators._parameters import (
 
 from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, exp_negative, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Clock, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
-from hddm_sbi.simulation.accumulators import between, log_covered, race_density, scaled_normal
+from hddm_sbi.simulation.accumulators import NOBODY, between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array
 
 # x_i(t) = start_i + d_i t, start_i ~ uniform on [0, A_i], d_i ~ N(v_i, sv_i) given d_i > 0, response i where x_i first
@@ -203,6 +203,12 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
     _race(theta, choice, rt, logp, grad)
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_survival(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log probability of a later response, and gradient, of a run; theta: v0, ..., sv0, ..., A0, ..., B0, ..., t0."""
+    _race(theta, NOBODY, rt, logp, grad)
+
+
 _MEAN = "mean drift rate of choice {choice}"
 _DRIFT = parameter("v", -1.0, 7.0, _MEAN, "1/s", typical=(0.5, 4.0), prior=plain_normal(2.0, 2.0, 1.0, 1.0))
 _SD = "standard deviation of the drift rate of choice {choice}"
@@ -253,6 +259,7 @@ def of_choices(n: int) -> DecisionModel:
         accumulator=accumulator,
         clock=Clock(tail="late"),
         log_density=log_density,
+        log_survival=log_survival,
         symmetries=Symmetries(
             shift="t0",
             per_choice=("v", "sv", "A", "B"),

@@ -9,7 +9,7 @@ from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice,
 
 from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
-from hddm_sbi.simulation.accumulators import race_density
+from hddm_sbi.simulation.accumulators import NOBODY, race_density
 from hddm_sbi.types import Array
 
 # t_i = exp(m_i + s_i e_i), e_i ~ N(0, 1), rt = t0 + min t_i. With e_i = (log(rt - t0) - m_i) / s_i:
@@ -58,6 +58,12 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
     _race(theta, choice, rt, logp, grad)
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_survival(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log probability of a later response, and gradient, of a run; theta: m0, ..., s0, ..., t0."""
+    _race(theta, NOBODY, rt, logp, grad)
+
+
 _LOG_MEAN = "mean of the log finishing time of choice {choice}"
 _M = parameter("m", -3.0, 1.5, _LOG_MEAN, "log s", typical=(-1.5, 0.5), prior=plain_normal(-0.5, 1.0, 0.5, 0.5))
 _LOG_SD = "standard deviation of the log finishing time of choice {choice}"
@@ -83,6 +89,7 @@ def of_choices(n: int) -> DecisionModel:
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,
+        log_survival=log_survival,
         symmetries=Symmetries(
             shift="t0",
             per_choice=("m", "s"),

@@ -10,7 +10,7 @@ from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_
 
 from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, inner, log, scaled_tail
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
-from hddm_sbi.simulation.accumulators import between, log_covered, race_density, scaled_normal
+from hddm_sbi.simulation.accumulators import NOBODY, between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array
 
 # dx_i = v_i dt + dW_i, x_i(0) ~ uniform on [0, A_i], response i where x_i first reaches b_i = A_i + B_i, rt = t0 + that
@@ -92,6 +92,12 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
     _race(theta, choice, rt, logp, grad)
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_survival(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log probability of a later response, and gradient, of a run; theta: v0, ..., A0, ..., B0, ..., t0."""
+    _race(theta, NOBODY, rt, logp, grad)
+
+
 _DRIFT = parameter(
     "v", 0.1, 8.0, "drift rate of choice {choice}", "1/s", typical=(0.5, 5.0), prior=log_normal(2.0, 0.7, slope=0.5)
 )
@@ -121,6 +127,7 @@ def of_choices(n: int) -> DecisionModel:
         outcomes=rt_and_response(*range(n)),
         accumulator=accumulator,
         log_density=log_density,
+        log_survival=log_survival,
         symmetries=Symmetries(
             shift="t0",
             per_choice=("v", "A", "B"),

@@ -22,13 +22,15 @@ _PANELS = (100, 700, 700, 100)
 _N = sum(_PANELS)
 #: the nearest node to where survival begins, exp of this on the way to the end: next to nothing is left before it.
 _NEAREST = -36.0
+#: intervals of that way.
+_FAR = 8
 #: nodes of each of two looks for where the density lies.
 _LOOKS = (305, 64)
 #: nats below the largest density under which nothing counts, and under which little is left outside the bulk.
 _NOTHING, _LITTLE = 60.0, 16.0
 
-# The limits of the integrals are treated as constants. Their derivative terms vanish because rt is one, and the density
-# is next to nothing at the others.
+# The limits of the integrals are times of responses, which have no derivatives, or lie where the density is next to
+# nothing. A shift moves decision times between them: its derivative is the density at the first less that at the last.
 
 
 class _Bulk(NamedTuple):
@@ -64,7 +66,7 @@ def _legendre(n: int) -> tuple[Tensor, Tensor]:
 def log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
     """log P(one of these choices, low < RT <= high) per row: low, high (n,) seconds, theta (n, p) -> (n,).
 
-    By Gauss-Legendre, and far out by the trapezoid rule; high may be inf.
+    By Gauss-Legendre; high may be inf.
     """
     parts = zip(low.split(_ROWS), high.split(_ROWS), theta.split(_ROWS), strict=True)
     return torch.cat([_log_mass(likelihood, choices, *part) for part in parts])
@@ -86,21 +88,39 @@ def _log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high:
     parts = [_log_density(likelihood, y, choice, theta) + log_weight for choice in each]
     possible = torch.stack([part.detach().amax(-1) > -torch.inf for part in parts]).any(0) & inside
     together = torch.where(possible[:, None], torch.cat(parts, -1), 0.0)
-    return torch.where(possible, torch.logsumexp(together, -1).clamp(max=0.0), -torch.inf)
+    mass = torch.where(possible, torch.logsumexp(together, -1).clamp(max=0.0), -torch.inf)
+    return mass + _moved(likelihood, each, mass.detach(), first, high - shift, theta)
+
+
+def _moved(
+    likelihood: Likelihood, choices: list[Tensor], mass: Tensor, first: Tensor, last: Tensor, theta: Tensor
+) -> Tensor:
+    """0, with the derivative by the shift of log masses of decision times after first and up to last; all (n,)."""
+    if not theta.requires_grad:
+        return torch.zeros_like(mass)
+    rate = torch.zeros_like(mass)
+    for sign, t in ((1.0, first), (-1.0, last)):
+        inside = (t > 0.0) & (t < torch.inf) & (mass > -torch.inf)
+        y = torch.log(torch.where(inside, t, 1.0))
+        log_f = torch.stack([_log_density(likelihood, y[:, None], c, theta.detach())[:, 0] for c in choices])
+        rate = rate + sign * torch.where(inside, torch.exp(torch.logsumexp(log_f, 0) - y - mass), 0.0)
+    shift = shift_of(likelihood.simulator, theta)
+    return rate * (shift - shift.detach())
 
 
 def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
     """Nodes and log weights (n, nodes) on the way from a start that little survives.
 
-    The density falls like exp(-rate rt): in log time, within 1 / (rate rt). With y = start + w log(1 + exp u) and the
-    trapezoid rule in u, nodes crowd towards the start at every scale.
+    The density falls like exp(-rate rt): in log time, within 1 / (rate rt). With y = start + w log(1 + exp u) and
+    Gauss-Legendre in u, on intervals of one length, nodes crowd towards the start at every scale.
     """
-    w = way.clamp(max=1.0)
-    last = torch.log(torch.expm1(way / w))
-    step = ((last - _NEAREST) / (_N - 1)).unsqueeze(-1)
-    u = _NEAREST + step * torch.arange(_N)
-    y = start.unsqueeze(-1) + w.unsqueeze(-1) * torch.nn.functional.softplus(u)
-    return y, torch.nn.functional.logsigmoid(u) + torch.log(w.unsqueeze(-1) * step)
+    w = way.clamp(max=1.0).unsqueeze(-1)
+    length = (torch.log(torch.expm1(way.unsqueeze(-1) / w)) - _NEAREST) / _FAR
+    nodes, shares = _legendre(_N // _FAR)
+    u = _NEAREST + length.unsqueeze(-1) * (torch.arange(_FAR).unsqueeze(-1) + 0.5 * (1.0 + nodes))
+    log_weight = torch.log(0.5 * length.unsqueeze(-1) * shares).expand_as(u)
+    y = start.unsqueeze(-1) + w * torch.nn.functional.softplus(u.flatten(1))
+    return y, torch.nn.functional.logsigmoid(u.flatten(1)) + torch.log(w) + log_weight.flatten(1)
 
 
 @torch.no_grad()
@@ -131,12 +151,11 @@ def _log_density(likelihood: Likelihood, y: Tensor, choice: Tensor, theta: Tenso
 
 
 def _without_shift(likelihood: Likelihood, theta: Tensor) -> Tensor:
-    """theta of the decision times: a shift of 0, with its gradient. Added to a short time, a shift would round it."""
+    """theta of the decision times: a shift of 0. Added to a short time, a shift would round it."""
     shift, names = likelihood.simulator.symmetries.shift, likelihood.simulator.names
     if shift is None:
         return theta
-    column = torch.arange(theta.shape[1]) == names.index(shift)
-    return torch.where(column, theta - theta.detach(), theta)
+    return torch.where(torch.arange(theta.shape[1]) == names.index(shift), 0.0, theta)
 
 
 def _longest(likelihood: Likelihood, theta: Tensor) -> Tensor:

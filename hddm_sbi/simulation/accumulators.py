@@ -9,6 +9,8 @@ import numpy as np
 from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, exp_negative, inner, log, scaled_tail
 from hddm_sbi.types import Array
 
+#: the choice of a trial in which no accumulator has finished.
+NOBODY = -1
 #: seconds; decisions sooner than this are taken for it.
 _SOONEST = 1e-30
 #: sds of a step that fit between an accumulator and 0, or else between its drifting path and the threshold.
@@ -74,6 +76,8 @@ def race_density(won: Callable[..., None], lost: Callable[..., None], n_own: int
     """Log density and gradient of a race of independent accumulators, as a Numba function.
 
     log p(rt, c) = log f_c(t) + sum over j != c of log S_j(t), t = rt - t0.
+
+    Where choice is NOBODY it is what survives: the sum of all log S_j(t), of rt above t0.
 
     won: Numba function (t, own, logp, by) over decision times t (n,), ascending, of an accumulator with the parameters
     own (n_own,): adds log f to logp (n,), and fills by (n_own + 1, n) with its derivatives by own and t. lost: likewise

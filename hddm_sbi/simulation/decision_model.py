@@ -46,6 +46,9 @@ class DecisionModel(Simulator):
         Closed form, or None: a Numba function `log_density(theta, choice, rt, logp, grad)` of a run, which is trials of
         one theta (p,) and one choice with ascending rt (n,). It fills logp (n,) and grad (p, n), or longer: at or below
         t0, logp is -inf and the gradient 0.
+    log_survival
+        P(RT > rt), or None where it is integrated: a Numba function with the arguments of `log_density` and any choice,
+        of rt above t0, that fills logp with log P(RT > rt).
     passage
         `passage(*theta, t_max)`, an independent density of the decision time (see `first_passage.py`) by which a
         learned likelihood is checked where there is no closed form.
@@ -62,6 +65,7 @@ class DecisionModel(Simulator):
     trial: Callable[..., tuple[float, int]] | None = None
     accumulator: Callable[..., float] | None = None
     log_density: Callable[..., Any] | None = None
+    log_survival: Callable[..., Any] | None = None
     passage: Callable[..., Passage] | None = None
 
     compiled: ClassVar[bool] = True

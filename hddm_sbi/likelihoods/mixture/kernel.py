@@ -52,7 +52,7 @@ def _(parameter, i):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     return lambda parameter, i: parameter
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
     """What is known of a block of trials, each part (trials,), clocks (3, trials)."""
 
     #: decision time, log time scale, clock
@@ -76,7 +76,7 @@ class _Block(NamedTuple):
     total: Array
 
 
-class _Shares(NamedTuple):
+class Shares(NamedTuple):
     """What is known of one choice's components, (k, trials): e_k, the share of component k, and w_k phi(e_k) / S."""
 
     e: Array
@@ -85,12 +85,12 @@ class _Shares(NamedTuple):
 
 
 @inner()
-def _room(n: int) -> _Block:
+def room_for(n: int) -> Block:
     """Room for a block of n trials, their weights 1."""
     # One piece of memory: to compile an allocation takes 30 ms.
     x = np.empty((18, n))
     x[10] = 1.0
-    return _Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13:16], x[16], x[17])
+    return Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13:16], x[16], x[17])
 
 
 @inner(fastmath=FAST, forceinline=True)
@@ -110,7 +110,7 @@ def normalise(q: Array, n: int, largest: Array, total: Array, logp: Array) -> No
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _density(block: _Block, n: int, mixture: Components, per_sd: Array, e: Array, q: Array) -> None:
+def _density(block: Block, n: int, mixture: Components, per_sd: Array, e: Array, q: Array) -> None:
     """Add the log density of z of a block to logp; leaves e_k and the responsibility of component k in e and q.
 
     Components (k,), or of every trial its own (k, trials).
@@ -127,7 +127,7 @@ def _density(block: _Block, n: int, mixture: Components, per_sd: Array, e: Array
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _survival(block: _Block, n: int, mixture: Components, per_sd: Array, shares: _Shares) -> None:
+def _survival(block: Block, n: int, mixture: Components, per_sd: Array, shares: Shares) -> None:
     """Add log S of a block to logp; leaves e_k, the share of component k in S, and w_k phi(e_k) / S."""
     z, largest, (e, q, h), log_w, mean = block.z, block.largest, shares, mixture.log_w, mixture.mean
     largest[:n] = -1e300
@@ -145,7 +145,7 @@ def _survival(block: _Block, n: int, mixture: Components, per_sd: Array, shares:
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _accumulate(block: _Block, n: int, won: bool, per_sd: Array, shares: _Shares, to: Gradients) -> None:
+def accumulate(block: Block, n: int, won: bool, per_sd: Array, shares: Shares, to: Gradients) -> None:
     """Add the block's gradients by one choice's components, and to `slope` that by z."""
     (e, q, h), weight, slope, (g_w, g_mean, g_sd) = shares, block.weight, block.slope, to
     for k in range(len(per_sd)):
@@ -164,7 +164,7 @@ def _accumulate(block: _Block, n: int, won: bool, per_sd: Array, shares: _Shares
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _accumulate_each(block: _Block, n: int, per_sd: Array, e: Array, q: Array, to: Gradients) -> None:
+def _accumulate_each(block: Block, n: int, per_sd: Array, e: Array, q: Array, to: Gradients) -> None:
     """The same of a density whose trials have components of their own: gradients (k, trials)."""
     weight, slope, (g_w, g_mean, g_sd) = block.weight, block.slope, to
     for k in range(len(per_sd)):
@@ -185,7 +185,7 @@ def exp_minus(log_sd: float) -> float:
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _by_time(block: _Block, n: int) -> None:
+def by_time(block: Block, n: int) -> None:
     """Gradients by d and clock, from that by y in `slope`."""
     d, clock, slope, weight = block.d, block.clock, block.slope, block.weight
     by_d, by_clock = block.by_d, block.by_clock
@@ -208,7 +208,7 @@ def _any_positive(x: Array, n: int) -> bool:
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _coordinate(block: _Block, n: int, tail: int) -> None:
+def coordinate(block: Block, n: int, tail: int) -> None:
     """z of a block, dz/dy, d log(dz/dy)/dy, and log(dz/dy) + log(dy/drt)."""
     d, s, clock, z, stretch, bend, log_slope = block[:7]
     for i in range(n):
@@ -257,8 +257,8 @@ def with_density(run: int, c: int, cells: Cells, lapse: Lapse, trials: Trials, t
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _add_choice(
-    block: _Block, n: int, won: bool, mixture: Components, per_sd: Array, shares: _Shares, rate: Array
+def add_choice(
+    block: Block, n: int, won: bool, mixture: Components, per_sd: Array, shares: Shares, rate: Array
 ) -> None:
     """Add log f or log S of one choice to logp; keeps dz/dy, and d log(dz/dy)/dy of the one that won, in `rate`."""
     stretch, bend, log_slope, logp, now, change = *block[4:7], block.logp, rate[0], rate[1]
@@ -273,7 +273,7 @@ def _add_choice(
 
 
 @inner(fastmath=FAST, forceinline=True)
-def _to_log_time(block: _Block, n: int, rate: Array, by_y: Array) -> float:
+def to_log_time(block: Block, n: int, rate: Array, by_y: Array) -> float:
     """Add the gradient by y to by_y, and return its sum, from that by z in `slope`, which is left as 0."""
     slope, weight, now, change, total = block.slope, block.weight, rate[0], rate[1], 0.0
     for i in range(n):
@@ -292,7 +292,7 @@ def mixture_cells(
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
     shape = (n_choices, n_components, _BLOCK)
     e, q, h, rate = np.empty(shape), np.empty(shape), np.empty(shape), np.empty((n_choices, 2, _BLOCK))
-    per_sd, block = np.empty((n_choices, n_components)), _room(e.shape[2])
+    per_sd, block = np.empty((n_choices, n_components)), room_for(e.shape[2])
     # Fields of records are read once: in a loop, Numba would count a reference at every turn.
     (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
     (racing, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
@@ -316,17 +316,17 @@ def mixture_cells(
             for j in choices:
                 own, _ = of_row(mixtures, g, row - winner + j)
                 scale[:n] = s[c * n_choices + j if racing else c]
-                _coordinate(block, n, tail)
-                _add_choice(block, n, j == winner, own, per_sd[j], _Shares(e[j], q[j], h[j]), rate[j])
+                coordinate(block, n, tail)
+                add_choice(block, n, j == winner, own, per_sd[j], Shares(e[j], q[j], h[j]), rate[j])
             value, by_lapse = mix_lapse(lapse, logp, block.weight, n)
             total[c] += value
             g_lapse[c] += by_lapse
             for j in choices:
                 _, to_own = of_row(mixtures, g, row - winner + j)
-                _accumulate(block, n, j == winner, per_sd[j], _Shares(e[j], q[j], h[j]), to_own)
-                g_s[c * n_choices + j if racing else c] -= _to_log_time(block, n, rate[j], by_y)
+                accumulate(block, n, j == winner, per_sd[j], Shares(e[j], q[j], h[j]), to_own)
+                g_s[c * n_choices + j if racing else c] -= to_log_time(block, n, rate[j], by_y)
             block.slope[:n] = by_y[:n]
-            _by_time(block, n)
+            by_time(block, n)
             g_t0[c] -= total_of(block.by_d, n)
             for part in range(3):
                 g_clock[c, part] += total_of(block.by_clock[part], n)
@@ -344,7 +344,7 @@ def _side_by_side(
     n, n_choices, most = len(cell), (len(starts) - 1) // len(t0), 0
     e, q, per_sd = np.empty((n_components, width)), np.empty((n_components, width)), np.empty((n_components, width))
     first, last, inside = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.bool_)
-    block = _room(width)
+    block = room_for(width)
     d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
     (_, _, _, _, stretch, bend, log_slope), slope = block[:7], block.slope
     by_d, by_clock = block.by_d, block.by_clock
@@ -369,7 +369,7 @@ def _side_by_side(
                     value, by_lapse = add_lapse(lapse, 1, 0.0, 0.0)
                     total[c] += value
                     g_lapse[c] += by_lapse
-        _coordinate(block, n, law.tail)
+        coordinate(block, n, law.tail)
         for i in range(n):
             logp[i] = log_slope[i]
         _density(block, n, mixture, per_sd, e, q)
@@ -390,7 +390,7 @@ def _side_by_side(
         _accumulate_each(block, n, per_sd, e, q, g)
         for i in range(n):
             slope[i] = slope[i] * stretch[i] + weight[i] * bend[i]
-        _by_time(block, n)
+        by_time(block, n)
         for i in range(n):
             c = cell[i]
             g_s[c] -= slope[i]

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from hddm_sbi.likelihoods.cells import Events
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
+from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
 from hddm_sbi.likelihoods.mixture.operator import neural_cells
 from hddm_sbi.likelihoods.mixture.perceptron import BLOCK, packed
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 #: rows of theta that go through the network at a time where every trial has its own.
 _CHUNK = 16_384
@@ -33,6 +35,23 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
         """The network runs once per cell, and only for choices made there."""
+        few = not self.network.reduction.racing and _few(trials)
+        way = "delayed" if self.network.reduction.delayed else "rows" if few else "cells"
+        return self._by_cell(theta, lapse, trials.lapse_density, trials.starts, trials.rt, way)
+
+    @override
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
+        """The network runs once per cell that has events."""
+        reduction = self.network.reduction
+        if reduction.racing or reduction.delayed:
+            return super().events_by_cell(events, theta, lapse, lapse_seconds)
+        cells, starts, numbers = _packed(events, lapse_seconds)
+        at = torch.from_numpy(cells)
+        each = self._by_cell(theta[at], lapse, 1.0, starts, numbers, "events")
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, at, each)
+
+    def _by_cell(self, theta: Tensor, lapse: Tensor, density: float, starts: Index, rt: Array, way: str) -> Tensor:
+        """The operator at theta; density: of a lapse."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
         density_weights, density_sizes = packed(network.density)
@@ -52,10 +71,10 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
             delay=reduction.delay(theta),
             law=[int(reduction.racing), reduction.times.tail],
             lapse=lapse,
-            lapse_density=trials.lapse_density,
-            starts=torch.from_numpy(trials.starts),
-            rt=torch.from_numpy(trials.rt),
-            way="delayed" if reduction.delayed else "rows" if _few(trials) and not reduction.racing else "cells",
+            lapse_density=density,
+            starts=torch.from_numpy(starts),
+            rt=torch.from_numpy(rt),
+            way=way,
         )[0]
 
     @override
@@ -116,3 +135,14 @@ def _few(trials: SortedTrials) -> bool:
     counts = np.diff(trials.starts)
     counts = counts[counts > 0]
     return len(counts) > 0 and bool(np.maximum.reduceat(counts, np.arange(0, len(counts), BLOCK)).mean() <= _FEW)
+
+
+def _packed(events: Events, lapse_seconds: float) -> tuple[Index, Index, Array]:
+    """The cells that have events, and starts and numbers of those: see `events_kernel.py`."""
+    cells, of_cell = np.unique(events.cell, return_inverse=True)
+    m, n_choices = events.ranges.low.shape
+    same = (np.repeat(x, n_choices).reshape(m, n_choices) for x in (events.weight, events.lapse_mass(lapse_seconds)))
+    numbers = np.stack([*events.ranges, *same], -1).reshape(m * n_choices, FIELDS)
+    choice = np.tile(np.arange(n_choices), m)
+    starts = np.concatenate([[0], np.cumsum(np.repeat(np.bincount(of_cell.reshape(-1)), n_choices))])
+    return cells, FIELDS * starts, numbers[np.lexsort((choice, np.repeat(events.cell, n_choices)))].reshape(-1)

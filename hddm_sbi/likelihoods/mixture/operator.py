@@ -12,6 +12,7 @@ from numba import types
 from torch import Tensor
 
 from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells
+from hddm_sbi.likelihoods.mixture.events_kernel import mixture_events
 from hddm_sbi.likelihoods.mixture.kernel import mixture_cells, mixture_rows, normalise
 from hddm_sbi.likelihoods.mixture.perceptron import (
     BLOCK,
@@ -30,7 +31,12 @@ from hddm_sbi.types import Array, Index
 #: least and largest log sd of a component, before it is stretched: the nodes of a quadrature miss narrower ones.
 LOG_SDS = (-4.0, 3.0)
 #: the ways over the trials of a block, by name; only those that are called are compiled.
-_WAYS: dict[str, Callable[..., None]] = {"cells": mixture_cells, "rows": mixture_rows, "delayed": delayed_cells}
+_WAYS: dict[str, Callable[..., None]] = {
+    "cells": mixture_cells,
+    "rows": mixture_rows,
+    "delayed": delayed_cells,
+    "events": mixture_events,
+}
 
 # Cells are processed in blocks, so that activations and mixtures are still in the second cache when the backward pass
 # reads them. A row of the density's perceptron is a cell and a choice made in it; in a race, every choice. With its
@@ -294,7 +300,7 @@ def _forward(
     layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
     s, t0, delay (n,), clock (n, 3); in a race, s (n * n_choices,). law: 1 where choices race, and the tail, as in
     `Law`. way: "cells", "delayed" where a delay follows, or "rows", which is faster where cells have few trials and
-    choices do not race.
+    choices do not race; "events" where starts and rt are those of events, see `events_kernel.py`.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
     networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)

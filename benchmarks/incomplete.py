@@ -1,0 +1,80 @@
+"""Incomplete trials: what an omission costs per gradient, as a multiple of a response.
+
+8 000 trials of 40 subjects in two conditions, the slowest 15 % of which passed a deadline. Responses alone and omissions
+alone are compiled and timed in turn, and divided by their number: where trials share cells and a deadline, where each
+has its own theta, where each has its own deadline, and where each has both.
+"""
+
+import time
+
+import numpy as np
+import torch
+
+import hddm_sbi as hs
+from benchmarks.timing import best_seconds
+from hddm_sbi.inference.compiler.recorder import compile_function
+from hddm_sbi.likelihoods.cells import Events
+from hddm_sbi.simulation import Ranges
+
+MODELS = (("ddm", "exact"), ("ddm", "neural"), ("lba", "exact"), ("full_ddm", "neural"))
+N_CELLS, N_TRIALS, OMITTED = 80, 100, 0.15
+LAPSE = 0.05
+
+
+def thetas(simulator: hs.Simulator, n: int, seed: int) -> np.ndarray:
+    """(n, p), near the middle of what human data show."""
+    rng = np.random.default_rng(seed)
+    low, high = np.array([p.typical for p in simulator.parameters]).T
+    return low + (high - low) * rng.uniform(0.4, 0.6, (n, len(low)))
+
+
+def seconds(of_theta, theta: np.ndarray) -> float:
+    """Processor time of the value and gradient of a compiled function of theta."""
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        at = x.detach().requires_grad_()
+        value = of_theta(at.reshape(theta.shape)).sum()
+        return value.detach(), torch.autograd.grad(value, at)[0]
+
+    flat = theta.reshape(-1).copy()
+    compiled = compile_function(function, torch.from_numpy(flat))
+    return best_seconds(lambda: compiled(flat), clock=time.process_time)
+
+
+def ratio(likelihood: hs.Likelihood, own_theta: bool, own_deadline: bool, seed: int = 1) -> tuple[float, float]:
+    """Nanoseconds of a response and of an omission."""
+    n = N_CELLS * N_TRIALS
+    cell = np.arange(n) if own_theta else np.repeat(np.arange(N_CELLS), N_TRIALS)
+    theta = thetas(likelihood.simulator, cell[-1] + 1, seed)
+    values = np.stack(likelihood.simulator.simulate(theta[cell], seed), -1)
+    deadline = np.quantile(values[:, 0], 1 - OMITTED)
+    omitted = np.sort(np.random.default_rng(seed).permutation(n)[: int(OMITTED * n)])
+    late = deadline * np.random.default_rng(seed).uniform(0.9, 1.1, len(omitted)) if own_deadline else deadline
+    low = np.broadcast_to(np.reshape(late, (-1, 1)), (len(omitted), len(likelihood.simulator.choices)))
+    responded = np.setdiff1d(np.arange(n), omitted)
+    lapse = torch.tensor(LAPSE, dtype=torch.float64)
+
+    rows, of_row = np.unique(cell[responded], return_inverse=True)
+    trials = likelihood.group_by_cell(values[responded], of_row, len(rows))
+    complete = seconds(lambda at: likelihood.log_prob_by_cell(trials, at, lapse), theta[rows])
+    rows, of_row = np.unique(cell[omitted], return_inverse=True)
+    blank, infinite = np.full((len(omitted), 2), np.nan), np.full_like(low, np.inf)
+    events: Events = likelihood.group_by_cell(blank, of_row, len(rows), 10.0, Ranges(low, infinite)).incomplete.events
+    incomplete = seconds(lambda at: likelihood.events_by_cell(events, at, lapse, 10.0), theta[rows])
+    return complete / len(responded) * 1e9, incomplete / len(omitted) * 1e9
+
+
+def main() -> None:
+    designs = {"cells": (False, False), "own theta": (True, False), "own deadline": (False, True), "both": (True, True)}
+    for name, kind in MODELS:
+        likelihood = hs.load_likelihood(name, kind=kind)
+        for design, own in designs.items():
+            response, omission = ratio(likelihood, *own)
+            print(
+                f"{name} {kind}, {design}: {response:.0f} ns a response, {omission:.0f} ns an omission, "
+                f"{omission / response:.1f} times as much"
+            )
+
+
+if __name__ == "__main__":
+    main()

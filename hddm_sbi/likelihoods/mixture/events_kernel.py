@@ -1,0 +1,229 @@
+"""Kernel of events of mixtures over log decision time: ranges of time by response, with the analytic gradient."""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+
+from hddm_sbi.likelihoods.mixture.kernel import Block, by_time, coordinate, exp_minus, normalise, room_for
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.numerics.vecmath import (
+    FAST,
+    LOG_2PI_HALF,
+    Lapse,
+    exp_negative,
+    inner,
+    lapse_law,
+    log_positive,
+    mix_lapse,
+    total_of,
+    upper_tail,
+)
+from hddm_sbi.types import Array
+
+# A cell's events take the place of its trials: run cell * n_choices + choice has FIELDS numbers of each of them, the same
+# events in every choice's run. With a = (z(low) - m) / sd, b = (z(high) - m) / sd,
+#   P(event) = sum over choices and components of w [Phi(b) - Phi(a)]
+# as the difference of two tails of the side on which both are small; where low = high, the density there.
+
+#: of an event, for one response: after low and up to high, how many trials it is known of, its probability as a lapse.
+FIELDS = 4
+#: events that are worked on at a time.
+_BLOCK = 32
+#: z before and after all decision times; log weight of what is impossible.
+_FAR, _NEVER = 1e9, -1e300
+
+
+@inner(forceinline=True)
+def _place(block: Block, i: int, time: float, t0: float, s: float, clock: Array) -> bool:
+    """Put a time of an event into a block; whether it is one at which decisions are made."""
+    d = time - t0
+    inside = 0.0 < d < math.inf and clock[0] * d < 1.0
+    # Any decision time will do elsewhere: its weight is 0.
+    block.d[i] = d if inside else 0.5 / clock[0] if clock[0] > 0.0 else 1.0
+    block.s[i], block.clock[0, i], block.clock[1, i], block.clock[2, i] = s, clock[0], clock[1], clock[2]
+    return inside
+
+
+@inner()
+def _ends(events: Array, first: int, n: int, c: int, cells: Cells, tail: int, low: Block, high: Block) -> bool:
+    """Fill in both ends of n events with one response, from a place in their numbers on; says whether any has an end.
+
+    weight of low: 1 where an event is a time; weight of high: 0 where it is impossible, else 1.
+    """
+    (s, t0, clock, _), limited = cells, False
+    for i in range(n):
+        at = first + FIELDS * i
+        begin, end = events[at], events[at + 1]
+        point, possible = begin == end, begin <= end and end > t0[c]
+        inside = _place(low, i, begin, t0[c], s[c], clock[c])
+        low.by_d[i] = 1.0 if inside else 0.0
+        if begin > t0[c] and not inside:
+            possible = False
+        low.weight[i], high.weight[i] = (1.0 if point and possible else 0.0), (1.0 if possible else 0.0)
+        inside = _place(high, i, end, t0[c], s[c], clock[c]) and not point
+        high.by_d[i] = 1.0 if inside else 0.0
+        limited = limited or inside
+    coordinate(low, n, tail)
+    for i in range(n):
+        low.stretch[i] *= low.by_d[i]
+        low.z[i] = low.z[i] if low.by_d[i] > 0.0 else -_FAR
+    if limited:
+        coordinate(high, n, tail)
+        for i in range(n):
+            high.stretch[i] *= high.by_d[i]
+            high.z[i] = high.z[i] if high.by_d[i] > 0.0 else _FAR
+    return limited
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _between(a: float, b: float) -> tuple[float, float, float]:
+    """log[Phi(b) - Phi(a)], a < b, and phi(a) and phi(b) over that difference."""
+    flipped = a + b < 0.0
+    x, y = -b if flipped else a, -a if flipped else b
+    (near, hazard), (far, hazard_far) = upper_tail(x), upper_tail(y)
+    left = exp_negative(min(far - near, 0.0))
+    per = 1.0 / max(1.0 - left, 1e-300)
+    at_x, at_y = hazard * per, hazard_far * left * per
+    return near - log_positive(per), at_y if flipped else at_x, at_x if flipped else at_y
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _masses(
+    low: Block, high: Block, n: int, limited: bool, mixture: Components, q: Array, at_low: Array, at_high: Array
+) -> None:
+    """Log mass of every component of one response in q (k, events), and densities at both ends over it."""
+    log_w, mean, log_sd = mixture
+    for k in range(len(log_w)):
+        w, m, sd, scale = log_w[k], mean[k], log_sd[k], exp_minus(log_sd[k])
+        if limited:
+            for i in range(n):
+                mass, at_low[k, i], at_high[k, i] = _between((low.z[i] - m) * scale, (high.z[i] - m) * scale)
+                q[k, i] = w + mass
+        else:
+            for i in range(n):
+                mass, at_low[k, i] = upper_tail((low.z[i] - m) * scale)
+                q[k, i], at_high[k, i] = w + mass, 0.0
+        for i in range(n):
+            if low.weight[i] > 0.0:
+                e = (low.z[i] - m) * scale
+                q[k, i] = w - sd - LOG_2PI_HALF - 0.5 * e * e + low.log_slope[i]
+                at_low[k, i], at_high[k, i] = e, 0.0
+            q[k, i] = q[k, i] if high.weight[i] > 0.0 else _NEVER
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _accumulate(
+    low: Block,
+    high: Block,
+    n: int,
+    limited: bool,
+    weight: Array,
+    mixture: Components,
+    q: Array,
+    at_low: Array,
+    at_high: Array,
+    to: Gradients,
+) -> None:
+    """Add the gradients of n events by one response's components; leaves those by y at both ends in the slopes."""
+    (_, mean, log_sd), (g_w, g_mean, g_sd) = mixture, to
+    for i in range(n):
+        low.slope[i] = high.slope[i] = low.total[i] = 0.0
+    for k in range(len(mean)):
+        m, scale, by_w, by_mean, by_sd = mean[k], exp_minus(log_sd[k]), 0.0, 0.0, 0.0
+        for i in range(n):
+            r = q[k, i] * weight[i]
+            point = r * low.weight[i]
+            by_low = r * at_low[k, i]
+            by_w += r
+            by_mean += by_low
+            by_sd += by_low * (low.z[i] - m) * scale - point
+            low.slope[i] -= by_low * scale
+            low.total[i] += point
+        if limited:
+            for i in range(n):
+                by_high = q[k, i] * weight[i] * at_high[k, i]
+                by_mean -= by_high
+                by_sd -= by_high * (high.z[i] - m) * scale
+                high.slope[i] += by_high * scale
+        g_w[k] += by_w
+        g_mean[k] += by_mean * scale
+        g_sd[k] += by_sd
+    for i in range(n):
+        low.weight[i], high.weight[i] = low.total[i], 0.0
+        low.slope[i] = low.slope[i] * low.stretch[i] + low.weight[i] * low.bend[i]
+    if limited:
+        for i in range(n):
+            high.slope[i] *= high.stretch[i]
+
+
+@inner(forceinline=True)
+def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n: int) -> tuple[float, float]:
+    """The sum over n events of the law with lapses, and its derivative by their share; fills in the gradients' weights.
+
+    events: their numbers, from `first` on.
+    """
+    total, by_lapse = 0.0, 0.0
+    for i in range(n):
+        count, mass = events[first + FIELDS * i + 2], events[first + FIELDS * i + 3]
+        impossible = logp[i] < 0.5 * _NEVER
+        logp[i], weight[i] = -math.inf if impossible else logp[i], 1.0
+        if count != 0.0:
+            law = lapse_law(lapse.probability, mass)
+            value, by = mix_lapse(law, logp[i : i + 1], weight[i : i + 1], 1)
+            total += count * value
+            by_lapse += count * by
+        weight[i] = 0.0 if impossible else count * weight[i]
+    return total, by_lapse
+
+
+@inner()
+def _to_cell(end: Block, n: int, c: int, to: Cells) -> None:
+    """Add what n ends contribute to the gradients of their cell, from that by y."""
+    by_time(end, n)
+    to.s[c] -= total_of(end.slope, n)
+    to.t0[c] -= total_of(end.by_d, n)
+    for part in range(3):
+        to.clock[c, part] += total_of(end.by_clock[part], n)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def mixture_events(
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+) -> None:
+    """The way over events of cells whose choices do not race; every choice of a cell has a row."""
+    n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
+    shape = (n_choices * n_components, _BLOCK)
+    q, at_low, at_high = np.empty(shape), np.empty(shape), np.empty(shape)
+    low, high, weight, logp = room_for(_BLOCK), room_for(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    (starts, events), (total, _, g_lapse) = trials, to
+    for row in range(0, len(rows.cell), n_choices):
+        c = rows.cell[row]
+        for above in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS * _BLOCK):
+            n = min(_BLOCK, (starts[c * n_choices + 1] - above) // FIELDS)
+            for j in range(n_choices):
+                first = above - starts[c * n_choices] + starts[c * n_choices + j]
+                limited = _ends(events, first, n, c, cells, law.tail, low, high)
+                own, _ = of_row(mixtures, g, row + j)
+                k = slice(j * n_components, (j + 1) * n_components)
+                _masses(low, high, n, limited, own, q[k], at_low[k], at_high[k])
+            largest, logp[:n] = low.largest, 0.0
+            largest[:n] = _NEVER
+            for k in range(len(q)):
+                for i in range(n):
+                    largest[i] = max(largest[i], q[k, i])
+            normalise(q, n, largest, low.total, logp)
+            value, by_lapse = weigh(lapse, events, above, logp, weight, n)
+            total[c] += value
+            g_lapse[c] += by_lapse
+            for j in range(n_choices):
+                first = above - starts[c * n_choices] + starts[c * n_choices + j]
+                limited = _ends(events, first, n, c, cells, law.tail, low, high)
+                own, to_own = of_row(mixtures, g, row + j)
+                k = slice(j * n_components, (j + 1) * n_components)
+                _accumulate(low, high, n, limited, weight, own, q[k], at_low[k], at_high[k], to_own)
+                _to_cell(low, n, c, to.cells)
+                if limited:
+                    _to_cell(high, n, c, to.cells)
