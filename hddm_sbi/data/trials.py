@@ -18,7 +18,7 @@ from hddm_sbi.data.missing import Missing
 from hddm_sbi.data.recoding import CONGRUENCY, by_accuracy, by_congruency
 from hddm_sbi.data.responses import asked_for, positions, response_names
 from hddm_sbi.errors import InputError, TableWarning
-from hddm_sbi.simulation import Observation, Outcome, Ranges, Simulator
+from hddm_sbi.simulation import Observation, Outcome, Simulator
 from hddm_sbi.types import Array, Index
 
 #: seconds; a longer median can only be milliseconds.
@@ -71,10 +71,6 @@ class Trials:
     def choice(self) -> Index:
         """Responses of a decision model as positions in its `choices`, (n,); -1 where missing."""
         return np.where(np.isnan(self.values[:, 1]), -1, self.values[:, 1]).astype(np.int64)
-
-    def ranges(self, values: Array) -> tuple[Ranges | None, Ranges | None]:
-        """What is known of such trials whose outcomes (n, k) are not all finite, and of those that were not removed."""
-        return (None, None) if self.observation is None else (self.observation.ranges(values), self.observation.kept)
 
     def accumulators(self, choices: tuple[int, ...], stimulus: str | None) -> Accumulators:
         """The accumulators of these choices; stimulus: the column that has the right response of each trial.

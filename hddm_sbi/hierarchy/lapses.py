@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,6 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.priors import PriorChoice, in_double
-from hddm_sbi.simulation import Simulator
 
 # The density of a trial is (1 - l) p + l / (n_choices T), T the seconds, and at least the longest rt.
 
@@ -36,21 +36,24 @@ def estimated() -> TorchDistribution:
     return in_double(dist.Beta(1.0, 49.0))
 
 
+#: the outcomes that know lapses: random responses at random times.
+_OF_LAPSES = ("rt", "response")
 #: where nothing is said. Decision 047 has what Lapses(estimated(), None) would be like.
 DEFAULT = Lapses(0.05, 10.0)
 #: of the sets of priors from the literature. HDDM: p_outlier, and w_outlier = 0.1 for each of two responses.
 _OF_SETS = {"hddm": Lapses(0.05, 5.0)}
 
 
-def choose_lapses(lapse: Lapse, seconds: LapseSeconds, simulator: Simulator, priors: PriorChoice) -> Lapses:
+def choose_lapses(lapse: Lapse, seconds: LapseSeconds, outcomes: Sequence[str], priors: PriorChoice) -> Lapses:
     """The law that a caller asks for; what is not said is that of the set of priors, or the default.
 
+    outcomes: of the model, by name; only rt and response know lapses.
     Raises InputError for what is no probability, no prior of one, or no number of seconds.
     """
     default = _OF_SETS.get(priors, DEFAULT) if isinstance(priors, str) else DEFAULT
-    if not simulator.is_decision_model:
+    if tuple(outcomes) != _OF_LAPSES:
         default = Lapses(0.0, default.seconds)
-    probability = default.probability if lapse is None else _checked(lapse, simulator)
+    probability = default.probability if lapse is None else _checked(lapse, outcomes)
     if isinstance(seconds, str) and seconds in ("default", "range"):
         return Lapses(probability, default.seconds if seconds == "default" else None)
     number = isinstance(seconds, int | float | np.number) and not isinstance(seconds, bool)
@@ -61,12 +64,12 @@ def choose_lapses(lapse: Lapse, seconds: LapseSeconds, simulator: Simulator, pri
     return Lapses(probability, float(seconds))
 
 
-def _checked(lapse: Lapse, simulator: Simulator) -> float | TorchDistribution:
+def _checked(lapse: Lapse, outcomes: Sequence[str]) -> float | TorchDistribution:
     """A probability, or its prior in double precision."""
-    if not simulator.is_decision_model and lapse != 0:
+    if tuple(outcomes) != _OF_LAPSES and lapse != 0:
         raise InputError(
             f"lapse={lapse!r}: a lapse is a random response at a random time; outcomes such as "
-            f"{simulator.outcomes[0].name!r} know none: leave out lapse=, or let the simulator lapse."
+            f"{outcomes[0]!r} know none: leave out lapse=, or let the simulator lapse."
         )
     if isinstance(lapse, str) and lapse == "estimated":
         return estimated()

@@ -197,7 +197,7 @@ class HierarchicalModel:
         told = {**coding, **conflict, "missing": self._missing}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
         self.priors = priors
-        lapses = choose_lapses(lapse, lapse_seconds, self.simulator, priors)
+        lapses = choose_lapses(lapse, lapse_seconds, [outcome.name for outcome in self.simulator.outcomes], priors)
         cells = self.trials.cells
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(
@@ -241,7 +241,7 @@ class HierarchicalModel:
     def _grouped(self, values: Array, lapse_seconds: float | None) -> CellTrials:
         """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
         of_trial, n_cells = self.trials.cells.of_trial, len(self.trials.cells)
-        return self.likelihood.group_by_cell(values, of_trial, n_cells, lapse_seconds, *self.trials.ranges(values))
+        return self.likelihood.group_by_cell(values, of_trial, n_cells, lapse_seconds, self.trials.observation)
 
     @property
     def cell(self) -> Index:

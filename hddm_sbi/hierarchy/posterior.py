@@ -130,11 +130,13 @@ def opened(posterior: Any) -> tuple[xr.Dataset, xr.Dataset]:
 
 
 def plain(column: pd.Series[Any]) -> NDArray[Any]:
-    """A column as a file can hold it: numbers in full width, true and false, or text."""
+    """A column as a file can hold it: numbers in full width, true and false, or text, "" where missing."""
     kind = column.dtype.kind
     if kind in "iuf":
         return column.to_numpy(dtype=np.float64 if kind == "f" else np.int64, copy=True)
-    return column.to_numpy(dtype=bool, copy=True) if kind == "b" else column.astype(str).to_numpy(dtype=str)
+    if kind == "b":
+        return column.to_numpy(dtype=bool, copy=True)
+    return np.array(["" if cell is None else str(cell) for cell in _cells(column)], dtype=str)
 
 
 def _cells(column: pd.Series[Any]) -> list[Any]:

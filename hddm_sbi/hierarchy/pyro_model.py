@@ -12,8 +12,10 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
-from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood
+from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood, Observation
 from hddm_sbi.types import Index
+
+__all__ = ["LAPSE", "CellTrials", "Hierarchy", "Observation"]
 
 
 @dataclass(frozen=True)

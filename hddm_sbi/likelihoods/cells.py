@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
-from hddm_sbi.simulation import Ranges
+from hddm_sbi.simulation import Observation as Observation
 from hddm_sbi.types import Array, Index
 
 #: probability of a lapse where fits must survive any outlier in the table, and where a likelihood is checked.
@@ -39,6 +39,23 @@ def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
     """rt (n,) seconds and choice (n,), positions in `simulator.choices`, as the outcomes (n, 2) a likelihood takes."""
     times, choices = (torch.as_tensor(column, dtype=torch.float64) for column in (rt, choice))
     return torch.stack([torch.where(times < _SHORTEST, times.clamp(max=0.0), times), choices], -1)
+
+
+class Ranges(NamedTuple):
+    """Where the times of trials lie, by response, (n, n_choices) seconds each: after low, and up to high.
+
+    Where both are equal the time is known, and an event has a density instead of a probability. Where low > high, the
+    response was not given.
+    """
+
+    low: Array
+    high: Array
+
+    def mass_of_uniform(self, seconds: float) -> Array:
+        """Probability of each, (n,), or its density, under times uniform over these seconds, and over the responses."""
+        low, high = (np.clip(end, 0.0, seconds) for end in self)
+        width = np.where(self.low == self.high, (self.high <= seconds) * 1.0, np.maximum(high - low, 0.0))
+        return np.asarray(width.sum(1) / (seconds * width.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -71,13 +88,16 @@ class IncompleteTrials:
     """What is known of trials from which something is missing, or among which some were removed.
 
     order, event: (j,) position of each incomplete trial in the caller's table, and its event. kept: (n,), the event
-    that each of all trials was not removed; None where none could be.
+    that each of all trials was not removed; None where none could be. cell: (n,) of all trials, in the caller's order.
+    observation: how they were seen.
     """
 
     events: Events
     order: Index
     event: Index
     kept: Index | None
+    cell: Index
+    observation: Observation
 
     def pooled(self, pool: Index, step: int) -> IncompleteTrials:
         """The same events in pools of cells, of each (n_cells,), counted as where one trial of `step` is there."""
@@ -87,21 +107,20 @@ class IncompleteTrials:
         return replace(self, events=Events(cell[order], ranges, self.events.weight[order] / step))
 
     @classmethod
-    def arrange(
-        cls, cell: Index, ranges: Ranges, incomplete: NDArray[np.bool_], kept: Ranges | None
-    ) -> IncompleteTrials:
-        """From the cell of every trial (n,) and what is known of it; incomplete: which of them are, (n,)."""
-        order = np.flatnonzero(incomplete)
-        rows = [np.column_stack([cell[order], ranges.low[order], ranges.high[order]])]
+    def arrange(cls, cell: Index, values: Array, observation: Observation) -> IncompleteTrials:
+        """From the cell of every trial (n,), its outcomes (n, 2), and how they were seen."""
+        order, ranges, kept = np.flatnonzero(~np.isfinite(values).all(1)), observation.ranges(values), observation.kept
+        rows = [np.column_stack([cell[order], *(end[order] for end in ranges)])]
         if kept is not None:
-            rows.append(np.column_stack([cell, kept.low, kept.high]))
+            rows.append(np.column_stack([cell, *kept]))
         distinct, event = np.unique(np.concatenate(rows), axis=0, return_inverse=True)
         event = event.reshape(-1)
         signs = np.where(np.arange(len(event)) < len(order), 1.0, -1.0)
         low, high = np.split(np.ascontiguousarray(distinct[:, 1:]), 2, axis=1)
         between = Ranges(np.ascontiguousarray(low), np.ascontiguousarray(high))
-        events = Events(distinct[:, 0].astype(np.int64), between, np.bincount(event, signs, len(distinct)))
-        return cls(events, order, event[: len(order)], None if kept is None else event[len(order) :])
+        weight = np.bincount(event, signs, len(distinct)).astype(np.float64)
+        events = Events(distinct[:, 0].astype(np.int64), between, weight)
+        return cls(events, order, event[: len(order)], None if kept is None else event[len(order) :], cell, observation)
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from hddm_sbi.likelihoods.cells import (
     LAPSE_SECONDS,
     Events,
     IncompleteTrials,
+    Observation,
     SortedTrials,
     lapse_span,
     outcome_rows,
     with_lapses,
 )
 from hddm_sbi.likelihoods.likelihood import ByName, Likelihood, n_rows, shift_of
-from hddm_sbi.simulation import Ranges
 from hddm_sbi.types import Array, Index
 
 #: by how much the probabilities of all responses may differ from 1.
@@ -54,8 +54,7 @@ class DecisionLikelihood(Likelihood):
         cell: Index,
         n_cells: int,
         lapse_seconds: float | None = LAPSE_SECONDS,
-        ranges: Ranges | None = None,
-        kept: Ranges | None = None,
+        observation: Observation | None = None,
     ) -> SortedTrials:
         """Arrange the trials of a table once, for `log_prob_by_cell`.
 
@@ -70,33 +69,30 @@ class DecisionLikelihood(Likelihood):
         lapse_seconds
             Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer;
             None: up to the longest rt, or the end of a range.
-        ranges
-            (n, n_choices) what is known of incomplete trials; the others are not looked up.
-        kept
-            (n, n_choices) where the times of trials lie that were not removed; None where none was.
+        observation
+            How the trials were seen; None where each was seen whole.
         """
         n_choices, whole = len(self.simulator.choices), np.isfinite(values).all(1)
-        unknown = np.flatnonzero(~whole) if ranges is None else np.empty(0, np.int64)
-        if unknown.size:
+        incomplete = np.flatnonzero(~whole)
+        if incomplete.size and observation is None:
             raise InputError(
-                f"rt and response must be finite, or ranges say where they lie; {name_rows(unknown.tolist())}"
-                " (0 = first) are not."
+                f"rt and response must be finite, or observation= says how trials were seen; "
+                f"{name_rows(incomplete.tolist())} (0 = first) are not finite."
             )
-        ends = [values[np.isfinite(values[:, 0]), 0]]
-        if lapse_seconds is None and ranges is not None:
-            ends += [end[~whole & np.isfinite(end)] for end in (*ranges.low.T, *ranges.high.T)]
-        rt, choice = values[whole].T
-        span = lapse_span(np.concatenate(ends), lapse_seconds)
-        trials = SortedTrials.sort(rt, choice.astype(np.int64), cell[whole], n_cells, n_choices, span)
-        if whole.all() and kept is None:
+        seen = [values[np.isfinite(values[:, 0]), 0]]
+        if lapse_seconds is None and observation is not None:
+            seen.append(observation.ends)
+        span, choice = lapse_span(np.concatenate(seen), lapse_seconds), values[whole, 1].astype(np.int64)
+        trials = SortedTrials.sort(values[whole, 0], choice, cell[whole], n_cells, n_choices, span)
+        if observation is None or (whole.all() and observation.kept is None):
             return trials
-        known = Ranges(*np.empty((2, 0, n_choices))) if ranges is None else ranges
-        incomplete = IncompleteTrials.arrange(cell, known, ~whole, kept)
-        return replace(trials, order=np.flatnonzero(whole)[trials.order], incomplete=incomplete)
+        known = IncompleteTrials.arrange(cell, values, observation)
+        return replace(trials, order=np.flatnonzero(whole)[trials.order], incomplete=known)
 
     @override
     def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
-        log_p = self.log_mass_rows(*map(torch.from_numpy, events.ranges), theta[torch.from_numpy(events.cell)])
+        low, high = (torch.from_numpy(end) for end in events.ranges)
+        log_p = self.log_mass_rows(low, high, theta[torch.from_numpy(events.cell)])
         mixed = with_lapses(log_p, lapse, torch.from_numpy(events.lapse_mass(lapse_seconds)))
         weighted = torch.from_numpy(events.weight) * mixed
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(events.cell), weighted)

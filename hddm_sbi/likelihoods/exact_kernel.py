@@ -437,7 +437,11 @@ def _events_forward(
     shift of time, or -1. survives: whether `survival` says what survives; if not, it is not called.
     """
     results = [torch.zeros(shape, dtype=torch.float64) for shape in (len(theta), theta.shape, len(theta))]
-    given = theta.detach().contiguous().numpy(), float(lapse), *(x.numpy() for x in (cell, low, high, count, lapse_mass))
+    given = (
+        theta.detach().contiguous().numpy(),
+        float(lapse),
+        *(x.numpy() for x in (cell, low, high, count, lapse_mass)),
+    )
     laws = DENSITIES[density], DENSITIES[survival]
     _EVENTS_KERNEL.compiled(*given, shift, survives, *laws, *(x.numpy() for x in results))
     total, grad, grad_lapse = results

@@ -23,10 +23,10 @@ from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellTrials, Events, with_lapses
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
 from hddm_sbi.seeds import derive_seed
-from hddm_sbi.simulation import Ranges, Simulator
+from hddm_sbi.simulation import Observation, Simulator
 from hddm_sbi.types import Array, Index
 
-__all__ = ["LAPSE", "LAPSE_SECONDS", "ByName", "CellTrials", "Likelihood", "n_rows", "shift_of"]
+__all__ = ["LAPSE", "LAPSE_SECONDS", "ByName", "CellTrials", "Likelihood", "Observation", "n_rows", "shift_of"]
 
 ByName = Mapping[str, ArrayLike | Tensor]
 
@@ -101,8 +101,7 @@ class Likelihood(ABC):
         cell: Index,
         n_cells: int,
         lapse_seconds: float | None = LAPSE_SECONDS,
-        ranges: Ranges | None = None,
-        kept: Ranges | None = None,
+        observation: Observation | None = None,
     ) -> CellTrials:
         """Arrange the trials of a table once, for `log_prob_by_cell`.
 
@@ -117,9 +116,8 @@ class Likelihood(ABC):
         lapse_seconds
             Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer;
             None: up to the longest rt.
-        ranges, kept
-            What is known of incomplete trials of rt and response, and of those that were not removed; see
-            `DecisionLikelihood.group_by_cell`. None for other outcomes, which are complete.
+        observation
+            How trials of rt and response were seen; None for other outcomes, which are complete.
         """
         order = np.argsort(cell, kind="stable")
         return CellTrials(np.ascontiguousarray(values[order]), cell[order], order, n_cells)

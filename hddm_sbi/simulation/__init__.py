@@ -12,7 +12,6 @@ from hddm_sbi.simulation.first_passage import Law as Law
 from hddm_sbi.simulation.first_passage import Passage as Passage
 from hddm_sbi.simulation.first_passage import Solution as Solution
 from hddm_sbi.simulation.observation import Observation as Observation
-from hddm_sbi.simulation.observation import Ranges as Ranges
 from hddm_sbi.simulation.outcome import Outcome as Outcome
 from hddm_sbi.simulation.outcome import Simulated as Simulated
 from hddm_sbi.simulation.outcome import rt_and_response as rt_and_response

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
-
-class Ranges(NamedTuple):
-    """Where the times of trials lie, by response, (n, n_choices) seconds each: after low, and up to high.
-
-    Where both are equal the time is known, and an event has a density instead of a probability. Where low > high, the
-    response was not given.
-    """
-
-    low: Array
-    high: Array
-
-    def mass_of_uniform(self, seconds: float) -> Array:
-        """Probability of each, (n,), or its density, under times uniform over these seconds, and over the responses."""
-        low, high = (np.clip(end, 0.0, seconds) for end in self)
-        width = np.where(self.low == self.high, (self.high <= seconds) * 1.0, np.maximum(high - low, 0.0))
-        return np.asarray(width.sum(1) / (seconds * width.shape[1]))
+#: low and high, (n, n_choices) seconds each: see `Observation.ranges`.
+Ends = tuple[Array, Array]
 
 
 @dataclass(frozen=True)
@@ -65,8 +50,9 @@ class Observation:
         outside = ((rt < self.truncated[0]) | (rt > self.truncated[1])) & (rt <= self.deadline)
         return np.asarray(outside if self.withheld is None else outside & (choice != self.withheld))
 
-    def ranges(self, values: Array) -> Ranges:
-        """What is known of every trial whose outcomes (n, 2), as `seen`, are not both there; whole ones are their time.
+    def ranges(self, values: Array) -> Ends:
+        """Where the times of trials lie whose outcomes (n, 2), as `seen`, are not both finite, by response: after low,
+        and up to high. Where both are equal the time is known; where low > high, the response was not given.
 
         A missing time with a response lies before the deadline. With neither, the trial took longer than the deadline,
         or the response was withheld.
@@ -79,16 +65,15 @@ class Observation:
         given = np.arange(self.n_choices) == choice[:, None]
         possible = given | np.isnan(choice)[:, None]
         neither = missing & np.isnan(choice)
-        result = Ranges(np.where(possible, low[:, None], 1.0), np.where(possible, high[:, None], 0.0))
-        result.low[neither], result.high[neither] = self.deadline[neither, None], np.inf
+        lows, highs = np.where(possible, low[:, None], 1.0), np.where(possible, high[:, None], 0.0)
+        lows[neither], highs[neither] = self.deadline[neither, None], np.inf
         if self.withheld is not None:
-            result.low[:, self.withheld] = np.where(neither, 0.0, 1.0)
-            result.high[:, self.withheld] = np.where(neither, np.inf, 0.0)
-        return result
+            lows[:, self.withheld], highs[:, self.withheld] = np.where(neither, [[0.0], [np.inf]], [[1.0], [0.0]])
+        return lows, highs
 
     @property
-    def kept(self) -> Ranges | None:
-        """Where the times of trials lie that were not removed; None where none was."""
+    def kept(self) -> Ends | None:
+        """Where the times of trials lie that were not removed, by response; None where none was."""
         first, last = self.truncated
         if not (first > 0.0).any() and not np.isfinite(last).any():
             return None
@@ -97,7 +82,25 @@ class Observation:
         low, high = (np.tile(end[:, None], (1, self.n_choices)) for end in (first, last))
         if self.withheld is not None:
             low[:, self.withheld], high[:, self.withheld] = 0.0, np.inf
-        return Ranges(low, high)
+        return low, high
+
+    @property
+    def ends(self) -> Array:
+        """The last finite limit of each trial, (n,) seconds; 0 where there is none."""
+        limits = np.stack([self.deadline, *self.censored, *self.truncated])
+        return np.asarray(np.where(np.isfinite(limits), limits, 0.0).max(0))
+
+    def of(self, rows: Index) -> Observation:
+        """How some of the trials were seen."""
+        (low, high), (first, last) = self.censored, self.truncated
+        return replace(
+            self,
+            deadline=self.deadline[rows],
+            censored=(low[rows], high[rows]),
+            truncated=(first[rows], last[rows]),
+            timed=self.timed[rows],
+            answered=self.answered[rows],
+        )
 
     def _limits(self) -> tuple[Array, Array]:
         """Between which any time lies that was not recorded."""

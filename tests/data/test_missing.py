@@ -32,15 +32,14 @@ def without(table, rows, *columns):
 
 def known(trials):
     """Values, and low and high of time by response, of incomplete trials."""
-    ranges, kept = trials.ranges(trials.values)
+    (low, high), kept = trials.observation.ranges(trials.values), trials.observation.kept
     incomplete = ~np.isfinite(trials.values).all(1)
-    return ranges.low[incomplete].tolist(), ranges.high[incomplete].tolist(), kept
+    return low[incomplete].tolist(), high[incomplete].tolist(), None if kept is None else [end.tolist() for end in kept]
 
 
 def test_a_complete_table_was_seen_whole(table):
     trials = checked(table)
     assert trials.observation is None
-    assert trials.ranges(trials.values) == (None, None)
 
 
 def test_an_omission_took_longer_than_the_deadline_of_its_row(table):
@@ -84,14 +83,13 @@ def test_times_beyond_limits_are_known_to_lie_there(table):
 def test_what_was_removed_limits_what_is_known(table):
     low, high, kept = known(checked(without(table, 0, "rt"), truncated=(0.4, 2.5)))
     assert (low, high) == ([[1.0, 0.4]], [[0.0, 2.5]])
-    assert (kept.low.tolist(), kept.high.tolist()) == ([[0.4] * 2] * 6, [[2.5] * 2] * 6)
+    assert kept == [[[0.4] * 2] * 6, [[2.5] * 2] * 6]
     both = checked(without(table, [0, 1], "rt", "response"), truncated=(0.4, None), deadline=3.0)
     low, high, kept = known(both)
     assert (low, high) == ([[3.0] * 2] * 2, [[INF] * 2] * 2)
-    assert (kept.low.tolist(), kept.high.tolist()) == ([[0.4] * 2] * 6, [[INF] * 2] * 6)
+    assert kept == [[[0.4] * 2] * 6, [[INF] * 2] * 6]
     go = checked(without(table, table.response == -1, "rt"), truncated=(0.4, 2.5), withheld=-1)
-    assert go.observation.kept.low[0].tolist() == [0.0, 0.4]
-    assert go.observation.kept.high[0].tolist() == [INF, 2.5]
+    assert [end[0].tolist() for end in go.observation.kept] == [[0.0, 0.4], [INF, 2.5]]
 
 
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NA], ids=["nan", "None", "NA"])

@@ -31,6 +31,24 @@ shifted = closing({shift})
 def kernel(x):
     return shifted(scaled(x)) + 0.0 * FACTOR
 """
+#: the same module with a kernel that takes a record.
+RECORD = """
+from typing import NamedTuple
+import numba as nb
+
+class {name}(NamedTuple):
+    one: float
+    two: float
+
+@nb.njit(cache=True)
+def added(pair):
+    return pair.one + pair.two
+
+def kernel(x):
+    return added({name}(x, {value}))
+
+kernel.stats = added.stats
+"""
 RUN = """
 import importlib.util, sys, pathlib
 import hddm_sbi.numerics
@@ -80,6 +98,14 @@ def test_a_kernel_is_compiled_again_when_anything_in_it_changes(package):
     assert run(package)[:2] == (13.0, False)
     os.utime(package / "inner.py", (1, 1))
     assert run(package)[:2] == (13.0, True)
+
+
+def test_a_kernel_of_a_record_that_was_renamed_is_compiled_again(package):
+    """The index of the old file names a type that is no longer there."""
+    for name, value in (("Pair", 1.0), ("Two", 2.0)):
+        (package / "outer.py").write_text(RECORD.format(name=name, value=value))
+        assert run(package)[:2] == (2.0 + value, False)
+        assert run(package)[:2] == (2.0 + value, True)
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])

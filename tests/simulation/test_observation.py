@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hddm_sbi.simulation import Observation, Ranges
+from hddm_sbi.likelihoods.cells import Ranges
+from hddm_sbi.simulation import Observation
 
 INF = np.inf
 
@@ -75,10 +76,10 @@ def test_what_can_be_seen_is_everything(name):
         kept, whole = ~seen_by.removed(values), np.isfinite(seen).all(1)
         total += (kept & whole).sum() / (2 * n)
         ranges = seen_by.ranges(seen)
-        told.append(np.column_stack([*ranges])[kept & ~whole])
+        told.append(np.column_stack(ranges)[kept & ~whole])
     distinct = np.unique(np.concatenate(told), axis=0)
     total += Ranges(distinct[:, :2], distinct[:, 2:]).mass_of_uniform(seconds).sum()
-    expected = 1.0 if seen_by.kept is None else seen_by.kept.mass_of_uniform(seconds)[0]
+    expected = 1.0 if seen_by.kept is None else Ranges(*seen_by.kept).mass_of_uniform(seconds)[0]
     assert total == pytest.approx(expected, abs=2 / n)
 
 

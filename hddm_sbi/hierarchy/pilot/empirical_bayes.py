@@ -21,9 +21,9 @@ from hddm_sbi.hierarchy.pilot.blocks import (
 )
 from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
-from hddm_sbi.hierarchy.pilot.pooled import LAPSE, PooledFit
+from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
-from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.pyro_model import LAPSE, Hierarchy
 from hddm_sbi.types import Array, Index
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all

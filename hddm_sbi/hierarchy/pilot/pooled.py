@@ -11,9 +11,7 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.link import onto_box, to_link
 from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.likelihoods.likelihood import LAPSE as LAPSE
-from hddm_sbi.likelihoods.likelihood import CellTrials
+from hddm_sbi.hierarchy.pyro_model import LAPSE, CellTrials, Hierarchy, Observation
 from hddm_sbi.types import Array, Index
 
 #: at most this many trials enter the pooled fit.
@@ -81,14 +79,28 @@ def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, cond
 
     Observed trials would understate it, above all for the non-decision time: different onsets blur the edge.
     """
-    of_trial = condition[hierarchy.cell]
-    drawn = of_trial[np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)]
+    incomplete = hierarchy.trials.incomplete
+    cell = hierarchy.trials.cell if incomplete is None else incomplete.cell
+    of_trial = condition[hierarchy.parameter_map.cell(hierarchy.trials)][cell]
+    drawn = np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)
     each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
-    theta = _theta(hierarchy, each, fixed[torch.as_tensor(drawn)])
+    theta = _theta(hierarchy, each, fixed[torch.as_tensor(of_trial[drawn])])
     values = hierarchy.likelihood.simulate(theta, seed=0)
-    log_p = hierarchy.likelihood.log_prob_rows(torch.as_tensor(values), theta)
+    if incomplete is None:
+        log_p = hierarchy.likelihood.log_prob_rows(torch.as_tensor(values), theta)
+    else:
+        log_p = _log_prob_as_seen(hierarchy, values, theta, incomplete.observation.of(drawn))
     (score,) = torch.autograd.grad(log_p.sum(), each)
     return (score.T @ score / _SIMULATED_TRIALS).numpy()
+
+
+def _log_prob_as_seen(hierarchy: Hierarchy, values: Array, theta: Tensor, observation: Observation) -> Tensor:
+    """Log probability of simulated outcomes (n, 2), as they would be seen, of those that would not be removed."""
+    kept = np.flatnonzero(~observation.removed(values))
+    there, likelihood = observation.of(kept), hierarchy.likelihood
+    seen, row = there.seen(values[kept]), np.arange(len(kept))
+    trials = likelihood.group_by_cell(seen, row, len(kept), hierarchy.trials.lapse_seconds, there)
+    return likelihood.log_prob_by_cell(trials, theta[torch.as_tensor(kept)], torch.zeros((), dtype=theta.dtype))
 
 
 def _first_eta(name: str, predictor: Predictor, hierarchy: Hierarchy) -> float:
