@@ -8,16 +8,19 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
+from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, NEVER, add_event
 from hddm_sbi.likelihoods.mixture.kernel import exp_minus, with_density
-from hddm_sbi.likelihoods.mixture.records import Cells, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
 from hddm_sbi.numerics.vecmath import (
     FAST,
     PER_SQRT_2PI,
     Lapse,
+    exp,
     exp_negative,
     inner,
     log_positive,
     mix_lapse,
+    scaled_tail,
     tail_ratio,
     total_of,
 )
@@ -186,6 +189,17 @@ def _room(n_components: int) -> _Block:
     return _Block(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], y[0], y[1], y[2])
 
 
+@inner(forceinline=True)
+def _relative(own: Components, log_w: Array, per_sd: Array) -> _Mixture:
+    """Components as the density takes them; log_w, per_sd: room (k,)."""
+    log_most = own.log_w[0]
+    for k in range(len(log_w)):
+        log_most = max(log_most, own.log_w[k])
+    for k in range(len(log_w)):
+        log_w[k], per_sd[k] = max(own.log_w[k] - log_most, _NOTHING), exp_minus(own.log_sd[k])
+    return _Mixture(log_w, own.mean, per_sd, log_most)
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_cells(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
@@ -199,12 +213,7 @@ def delayed_cells(
         width = max(delay[c], SHORTEST)
         above, last = with_density(c * n_choices + choice[row], c, cells, lapse, trials, to)
         own, to_own = of_row(mixtures, g, row)
-        log_most = own.log_w[0]
-        for k in range(n_components):
-            log_most = max(log_most, own.log_w[k])
-        for k in range(n_components):
-            log_w[k], per_sd[k] = max(own.log_w[k] - log_most, _NOTHING), exp_minus(own.log_sd[k])
-        mixture, log_delay = _Mixture(log_w, own.mean, per_sd, log_most), math.log(width)
+        mixture, log_delay = _relative(own, log_w, per_sd), math.log(width)
         for first in range(above, last, _BLOCK):
             n = min(_BLOCK, last - first)
             for i in range(n):
@@ -218,3 +227,157 @@ def delayed_cells(
             g_s[c] += by_s
             g_t0[c] += by_t0
             g_delay[c] += by_delay
+
+
+# ---- events
+#
+# With x = d exp(-s), D in the same unit and X lognormal, the finishing time of a component without its delay,
+#   P(RT > t) = [H(x - D) - H(x)] / D,   H(x) = E[(X - x)+] = M Phi(sd - e) - x Phi(-e)
+#   P(RT <= t) = [G(x) - G(x - D)] / D,  G(x) = E[(x - X)+] = x Phi(e) - M Phi(e - sd),  M = exp(m + sd² / 2)
+# where M phi(e - sd) = x phi(e), so that either is a difference of two tails of one scale. Its rounding is that of x / D;
+# shorter delays are averaged by Gauss-Legendre. Where M is above x, P(RT > t) is 1 - P(RT <= t).
+
+#: share of a decision time up to which a delay is averaged; P(event) below which it is taken for 0.
+_BRIEF, _LEAST = 1e-4, 1e-290
+_ON_DELAY = ((0.1127016653792583, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.8872983346207417, 5.0 / 18.0))
+
+
+class _Part(NamedTuple):
+    """Of a component: a probability, or an integral of one over time, and its derivatives by m, log sd, x and D."""
+
+    value: float
+    mean: float
+    log_sd: float
+    x: float
+    delay: float
+
+
+@inner(forceinline=True)
+def _excess(x: float, mean: float, sd: float, late: bool) -> tuple[float, float, float, float]:
+    """H or G, its derivatives by m and log sd, and P(X > x) or P(X <= x)."""
+    M = exp(mean + 0.5 * sd * sd)
+    if not x > 0.0:
+        return (M - x, M, sd * sd * M, 1.0) if late else (0.0, 0.0, 0.0, 0.0)
+    e = (math.log(x) - mean) / sd
+    phi = exp(-0.5 * e * e)
+    tail, moved, step = phi * scaled_tail(e), x * phi * scaled_tail(e - sd), sd * x * phi * PER_SQRT_2PI
+    if late:
+        left, whole = tail if e >= 0.0 else 1.0 - tail, moved if e >= sd else M - moved
+        return whole - x * left, whole, sd * sd * whole + step, left
+    gone, part = 1.0 - tail if e >= 0.0 else tail, M - moved if e >= sd else moved
+    return x * gone - part, -part, step - sd * sd * part, gone
+
+
+@inner(forceinline=True)
+def _averaged(x: float, delay: float, mean: float, sd: float, late: bool) -> _Part:
+    """P(RT > t) or P(RT <= t) under a brief delay."""
+    sign, value, by_mean, by_sd, by_x, by_delay = 1.0 if late else -1.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for node, share in _ON_DELAY:
+        u = x - delay * node
+        e = (math.log(u) - mean) / sd
+        phi = exp(-0.5 * e * e)
+        tail, step = phi * scaled_tail(e), sign * share * PER_SQRT_2PI * phi
+        value += share * (tail if sign * e >= 0.0 else 1.0 - tail)
+        by_mean += step / sd
+        by_sd += step * e
+        by_x -= step / (sd * u)
+        by_delay += node * step / (sd * u)
+    return _Part(value, by_mean, by_sd, by_x, by_delay)
+
+
+@inner()
+def _passed(x: float, delay: float, mean: float, sd: float, late: bool) -> _Part:
+    """P(RT > t), or P(RT <= t)."""
+    if not 0.0 < x < math.inf:
+        return _Part(1.0 if late == (x <= 0.0) else 0.0, 0.0, 0.0, 0.0, 0.0)
+    if delay < _BRIEF * x:
+        return _averaged(x, delay, mean, sd, late)
+    beyond = late and math.log(x) - mean >= 0.5 * sd * sd
+    now, now_mean, now_sd, now_p = _excess(x, mean, sd, beyond)
+    then, then_mean, then_sd, then_p = _excess(x - delay, mean, sd, beyond)
+    sign, per = 1.0 if beyond else -1.0, 1.0 / delay
+    value = sign * per * (then - now)
+    by_delay = per * (then_p - value)
+    by_mean, by_sd, by_x = sign * per * (then_mean - now_mean), sign * per * (then_sd - now_sd), per * (now_p - then_p)
+    if late and not beyond:
+        return _Part(1.0 - value, -by_mean, -by_sd, -by_x, -by_delay)
+    return _Part(value, by_mean, by_sd, by_x, by_delay)
+
+
+@inner()
+def _mass(low: float, high: float, delay: float, own: Components, by: Array) -> tuple[float, float, float, float]:
+    """P(low < decision and delay <= high) and its derivatives by low, high and the delay, all in units of the time scale.
+
+    by: (3, k), filled in with its derivatives by log weights, means and log sds.
+    """
+    total, by_low, by_high, by_delay = 0.0, 0.0, 0.0, 0.0
+    for k in range(len(own.mean)):
+        w, mean, sd = exp(own.log_w[k]), own.mean[k], exp(own.log_sd[k])
+        late = high == math.inf or (low > 0.0 and math.log(low) >= mean)
+        before, after = _passed(low, delay, mean, sd, late), _passed(high, delay, mean, sd, late)
+        sign = w if late else -w
+        by[0, k] = sign * (before.value - after.value)
+        by[1, k] = sign * (before.mean - after.mean)
+        by[2, k] = sign * (before.log_sd - after.log_sd)
+        total += by[0, k]
+        by_low += sign * before.x
+        by_high -= sign * after.x
+        by_delay += sign * (before.delay - after.delay)
+    return total, by_low, by_high, by_delay
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def delayed_events(
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+) -> None:
+    """The way over events of cells whose decisions a uniform delay follows, one after the other."""
+    n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
+    block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
+    by, by_end, log_p = np.empty((n_choices, 3, n_components)), np.empty((n_choices, 3)), np.empty(n_choices)
+    (starts, numbers), (s, t0, _, delays), weight = trials, cells, np.empty(1)
+    for row in range(0, len(rows.cell), n_choices):
+        c = rows.cell[row]
+        unit, width, run = math.exp(-s[c]), max(delays[c], SHORTEST), starts[c * n_choices + 1] - starts[c * n_choices]
+        for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
+            most, total = NEVER, 0.0
+            for j in range(n_choices):
+                low, high = numbers[first + run * j] - t0[c], numbers[first + run * j + 1] - t0[c]
+                own, _ = of_row(mixtures, g, row + j)
+                log_p[j] = NEVER
+                if low == high > 0.0:
+                    block.d[0] = low
+                    _times(block, 1, width, s[c])
+                    _density(block, 1, _relative(own, log_w, per_sd), math.log(width))
+                    log_p[j] = block.logp[0]
+                elif low < high and high > 0.0:
+                    p, by_end[j, 0], by_end[j, 1], by_end[j, 2] = _mass(low * unit, high * unit, width * unit, own, by[j])
+                    log_p[j] = math.log(p) if p > _LEAST else NEVER
+                most = max(most, log_p[j])
+            for j in range(n_choices):
+                total += math.exp(log_p[j] - most)
+            whole = most + math.log(total)
+            add_event(lapse, numbers, first, c, whole, weight, to)
+            for j in range(n_choices):
+                low, high = numbers[first + run * j] - t0[c], numbers[first + run * j + 1] - t0[c]
+                own, to_own = of_row(mixtures, g, row + j)
+                if log_p[j] == NEVER or weight[0] == 0.0:
+                    continue
+                if low == high:
+                    mixture = _relative(own, log_w, per_sd)
+                    block.d[0] = low
+                    _times(block, 1, width, s[c])
+                    _density(block, 1, mixture, math.log(width))
+                    block.weight[0] = weight[0] * math.exp(log_p[j] - whole)
+                    by_s, by_t0, by_delay = _accumulate(block, 1, width, mixture, to_own)
+                    to.cells.s[c] += by_s
+                    to.cells.t0[c] += by_t0
+                    to.cells.delay[c] += by_delay
+                    continue
+                scale = weight[0] * math.exp(-whole)
+                for k in range(n_components):
+                    to_own.log_w[k] += scale * by[j, 0, k]
+                    to_own.mean[k] += scale * by[j, 1, k]
+                    to_own.log_sd[k] += scale * by[j, 2, k]
+                    to.cells.s[c] += scale * by[j, 1, k]
+                to.cells.t0[c] -= scale * unit * (by_end[j, 0] + by_end[j, 1])
+                to.cells.delay[c] += scale * unit * by_end[j, 2]

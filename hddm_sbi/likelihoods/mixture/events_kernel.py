@@ -45,7 +45,7 @@ FIELDS = 4
 #: events that are worked on at a time.
 _BLOCK = 32
 #: z before and after all decision times; log weight of what is impossible.
-_FAR, _NEVER = 1e9, -1e300
+_FAR, NEVER = 1e9, -1e300
 
 
 @inner(forceinline=True)
@@ -123,7 +123,7 @@ def _masses(
                 e = (low.z[i] - m) * scale
                 q[k, i] = w - sd - LOG_2PI_HALF - 0.5 * e * e + low.log_slope[i]
                 at_low[k, i], at_high[k, i] = e, 0.0
-            q[k, i] = q[k, i] if high.weight[i] > 0.0 else _NEVER
+            q[k, i] = q[k, i] if high.weight[i] > 0.0 else NEVER
 
 
 @inner(fastmath=FAST, forceinline=True)
@@ -180,7 +180,7 @@ def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n
     total, by_lapse = 0.0, 0.0
     for i in range(n):
         count, mass = events[first + FIELDS * i + 2], events[first + FIELDS * i + 3]
-        impossible = logp[i] < 0.5 * _NEVER
+        impossible = logp[i] < 0.5 * NEVER
         logp[i], weight[i] = -math.inf if impossible else logp[i], 1.0
         if count != 0.0:
             law = lapse_law(lapse.probability, mass)
@@ -189,6 +189,15 @@ def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n
             by_lapse += count * by
         weight[i] = 0.0 if impossible else count * weight[i]
     return total, by_lapse
+
+
+@inner(forceinline=True)
+def add_event(lapse: Lapse, events: Array, first: int, c: int, log_p: float, weight: Array, to: Totals) -> None:
+    """`weigh` of one event of that log probability, added to the totals of its cell; weight: (1,)."""
+    logp = np.full(1, log_p)
+    value, by_lapse = weigh(lapse, events, first, logp, weight, 1)
+    to.total[c] += value
+    to.lapse[c] += by_lapse
 
 
 @inner()
@@ -222,7 +231,7 @@ def mixture_events(
                 k = slice(j * n_components, (j + 1) * n_components)
                 _masses(low, high, n, limited, own, q[k], at_low[k], at_high[k])
             largest, logp[:n] = low.largest, 0.0
-            largest[:n] = _NEVER
+            largest[:n] = NEVER
             for k in range(len(q)):
                 for i in range(n):
                     largest[i] = max(largest[i], q[k, i])
@@ -391,7 +400,7 @@ def _left(race: _Race, begin: float, end: float, tail: int, weight: Array) -> tu
     _run(race, -1, 2, tail)
     if not end > 0.0 or (begin > 0.0 and weight[0] == 0.0):
         weight[:2] = 0.0
-        return _NEVER, True
+        return NEVER, True
     before = block.logp[0] if weight[0] > 0.0 else 0.0
     left = math.exp(min(block.logp[1] - before, 0.0)) if weight[1] > 0.0 else 0.0
     if left > _MOST_LEFT:
@@ -401,14 +410,6 @@ def _left(race: _Race, begin: float, end: float, tail: int, weight: Array) -> tu
     return before + math.log1p(-left), True
 
 
-@inner(forceinline=True)
-def _weigh_one(lapse: Lapse, numbers: Array, first: int, c: int, logp: Array, weight: Array, to: Totals) -> None:
-    """`weigh` of one event, added to the totals of its cell."""
-    value, by_lapse = weigh(lapse, numbers, first, logp, weight, 1)
-    to.total[c] += value
-    to.lapse[c] += by_lapse
-
-
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def racing_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
@@ -416,7 +417,7 @@ def racing_events(
     """The way over events of cells whose choices race, one after the other."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
     race, shape = _race_of(n_choices, n_components), (n_choices, _NODES)
-    t, log_p, by_y, logp, weight = np.empty(shape), np.empty(shape), np.empty(_NODES), np.empty(1), np.empty(2)
+    t, log_p, by_y, weight, whole = np.empty(shape), np.empty(shape), np.empty(_NODES), np.empty(1), 0.0
     (starts, numbers), block, n_nodes = trials, race.block, np.zeros(n_choices, np.int64)
     for row in range(0, len(rows.cell), n_choices):
         c = rows.cell[row]
@@ -431,14 +432,14 @@ def racing_events(
         for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
             exact = _shared_range(numbers, first, run, n_choices)
             if exact:
-                logp[0], exact = _left(race, numbers[first] - t0, numbers[first + 1] - t0, law.tail, weight)
+                whole, exact = _left(race, numbers[first] - t0, numbers[first + 1] - t0, law.tail, block.weight)
             if exact:
-                before, after = weight[0], weight[1]
-                _weigh_one(lapse, numbers, first, c, logp, weight, to)
+                before, after = block.weight[0], block.weight[1]
+                add_event(lapse, numbers, first, c, whole, weight, to)
                 block.weight[0], block.weight[1] = before * weight[0], after * weight[0]
                 _back(race, -1, 2, c, row, g, by_y, to.cells)
                 continue
-            most, total = _NEVER, 0.0
+            most, total = NEVER, 0.0
             for j in range(n_choices):
                 begin, end = numbers[first + run * j] - t0, numbers[first + run * j + 1] - t0
                 n_nodes[j] = _nodes(race, j, begin, end, law.tail, t[j], log_p[j]) if begin <= end else 0
@@ -450,9 +451,8 @@ def racing_events(
             for j in range(n_choices):
                 for i in range(n_nodes[j]):
                     total += math.exp(log_p[j, i] - most)
-            logp[0] = most + math.log(total) if total > 0.0 else _NEVER
-            whole = logp[0]
-            _weigh_one(lapse, numbers, first, c, logp, weight, to)
+            whole = most + math.log(total) if total > 0.0 else NEVER
+            add_event(lapse, numbers, first, c, whole, weight, to)
             for j in range(n_choices):
                 block.d[: n_nodes[j]] = t[j, : n_nodes[j]]
                 _run(race, j, n_nodes[j], law.tail)

@@ -11,7 +11,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells
+from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells, delayed_events
 from hddm_sbi.likelihoods.mixture.events_kernel import mixture_events, racing_events
 from hddm_sbi.likelihoods.mixture.kernel import mixture_cells, mixture_rows, normalise
 from hddm_sbi.likelihoods.mixture.perceptron import (
@@ -37,6 +37,7 @@ _WAYS: dict[str, Callable[..., None]] = {
     "delayed": delayed_cells,
     "events": mixture_events,
     "racing events": racing_events,
+    "delayed events": delayed_events,
 }
 
 # Cells are processed in blocks, so that activations and mixtures are still in the second cache when the backward pass
@@ -301,7 +302,7 @@ def _forward(
     layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
     s, t0, delay (n,), clock (n, 3); in a race, s (n * n_choices,). law: 1 where choices race, and the tail, as in
     `Law`. way: "cells", "delayed" where a delay follows, or "rows", which is faster where cells have few trials and
-    choices do not race; "events" or "racing events" where starts and rt are those of events, see `events_kernel.py`.
+    choices do not race; one of events where starts and rt are theirs, see `events_kernel.py`.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
     networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)
