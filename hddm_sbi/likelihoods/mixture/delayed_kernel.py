@@ -242,88 +242,105 @@ _BRIEF, _LEAST = 1e-4, 1e-290
 _ON_DELAY = ((0.1127016653792583, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.8872983346207417, 5.0 / 18.0))
 
 
-class _Part(NamedTuple):
-    """Of a component: a probability, or an integral of one over time, and its derivatives by m, log sd, x and D."""
+class _Lognormals(NamedTuple):
+    """Components (k,) as finishing times: their weights, m, sd and M; and what is known of one event (k,): its sign, that
+    of P(RT > t) or P(RT <= t) times the weight, which of the two, and the probability and its derivatives by m, log sd,
+    either end and D."""
 
-    value: float
-    mean: float
-    log_sd: float
-    x: float
-    delay: float
+    w: Array
+    mean: Array
+    sd: Array
+    M: Array
+    sign: Array
+    late: Array
+    p: Array
+    by_mean: Array
+    by_sd: Array
+    by_x: Array
+    by_delay: Array
 
 
-@inner(forceinline=True)
-def _excess(x: float, mean: float, sd: float, late: bool) -> tuple[float, float, float, float]:
+@inner()
+def _lognormals(x: Array) -> _Lognormals:
+    """Components as finishing times; x: (11, k), of which the first four rows are known of every event."""
+    return _Lognormals(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], x[10])
+
+
+@inner(fastmath={"contract"}, forceinline=True)
+def _excess(
+    x: float, log_x: float, mean: float, sd: float, M: float, late: bool
+) -> tuple[float, float, float, float]:
     """H or G, its derivatives by m and log sd, and P(X > x) or P(X <= x)."""
-    M = exp(mean + 0.5 * sd * sd)
-    if not x > 0.0:
-        return (M - x, M, sd * sd * M, 1.0) if late else (0.0, 0.0, 0.0, 0.0)
-    e = (math.log(x) - mean) / sd
+    e = (log_x - mean) / sd
     phi = exp(-0.5 * e * e)
     tail, moved, step = phi * scaled_tail(e), x * phi * scaled_tail(e - sd), sd * x * phi * PER_SQRT_2PI
-    if late:
-        left, whole = tail if e >= 0.0 else 1.0 - tail, moved if e >= sd else M - moved
-        return whole - x * left, whole, sd * sd * whole + step, left
-    gone, part = 1.0 - tail if e >= 0.0 else tail, M - moved if e >= sd else moved
-    return x * gone - part, -part, step - sd * sd * part, gone
+    # Of what lies above x, its share and its mean, then of what lies below.
+    left, gone = tail if e >= 0.0 else 1.0 - tail, 1.0 - tail if e >= 0.0 else tail
+    above, below = moved if e >= sd else M - moved, M - moved if e >= sd else moved
+    part, p = above if late else -below, left if late else gone
+    return part - x * left if late else part + x * gone, part, sd * sd * part + step, p
 
 
-@inner(forceinline=True)
-def _averaged(x: float, delay: float, mean: float, sd: float, late: bool) -> _Part:
-    """P(RT > t) or P(RT <= t) under a brief delay."""
-    sign, value, by_mean, by_sd, by_x, by_delay = 1.0 if late else -1.0, 0.0, 0.0, 0.0, 0.0, 0.0
+@inner(fastmath={"contract"}, forceinline=True)
+def _add_averaged(x: float, delay: float, side: float, of: _Lognormals) -> None:
+    """`_add_end` of a brief delay."""
     for node, share in _ON_DELAY:
-        u = x - delay * node
-        e = (math.log(u) - mean) / sd
-        phi = exp(-0.5 * e * e)
-        tail, step = phi * scaled_tail(e), sign * share * PER_SQRT_2PI * phi
-        value += share * (tail if sign * e >= 0.0 else 1.0 - tail)
-        by_mean += step / sd
-        by_sd += step * e
-        by_x -= step / (sd * u)
-        by_delay += node * step / (sd * u)
-    return _Part(value, by_mean, by_sd, by_x, by_delay)
+        log_u, per_u = math.log(x - delay * node), 1.0 / (x - delay * node)
+        for k in range(len(of.mean)):
+            e, late = (log_u - of.mean[k]) / of.sd[k], of.late[k] > 0.0
+            phi = exp(-0.5 * e * e)
+            tail, step = phi * scaled_tail(e), share * side * of.w[k] * PER_SQRT_2PI * phi
+            p = tail if late == (e >= 0.0) else 1.0 - tail
+            of.p[k] += share * side * of.sign[k] * p
+            of.by_mean[k] += step / of.sd[k]
+            of.by_sd[k] += step * e
+            of.by_x[k] -= step / of.sd[k] * per_u
+            of.by_delay[k] += node * step / of.sd[k] * per_u
 
 
-@inner()
-def _passed(x: float, delay: float, mean: float, sd: float, late: bool) -> _Part:
-    """P(RT > t), or P(RT <= t)."""
+@inner(fastmath={"contract"}, forceinline=True)
+def _add_end(x: float, delay: float, side: float, of: _Lognormals) -> None:
+    """Add P(RT > t) or P(RT <= t) of every component, and its derivatives; side: 1 of the lower end, -1 of the upper."""
     if not 0.0 < x < math.inf:
-        return _Part(1.0 if late == (x <= 0.0) else 0.0, 0.0, 0.0, 0.0, 0.0)
+        for k in range(len(of.mean)):
+            of.p[k] += side * of.sign[k] if (of.late[k] > 0.0) == (x <= 0.0) else 0.0
+        return
     if delay < _BRIEF * x:
-        return _averaged(x, delay, mean, sd, late)
-    beyond = late and math.log(x) - mean >= 0.5 * sd * sd
-    now, now_mean, now_sd, now_p = _excess(x, mean, sd, beyond)
-    then, then_mean, then_sd, then_p = _excess(x - delay, mean, sd, beyond)
-    sign, per = 1.0 if beyond else -1.0, 1.0 / delay
-    value = sign * per * (then - now)
-    by_delay = per * (then_p - value)
-    by_mean, by_sd, by_x = sign * per * (then_mean - now_mean), sign * per * (then_sd - now_sd), per * (now_p - then_p)
-    if late and not beyond:
-        return _Part(1.0 - value, -by_mean, -by_sd, -by_x, -by_delay)
-    return _Part(value, by_mean, by_sd, by_x, by_delay)
+        _add_averaged(x, delay, side, of)
+        return
+    log_x, past, per = math.log(x), x - delay, 1.0 / delay
+    log_past = math.log(past) if past > 0.0 else _NEVER
+    for k in range(len(of.mean)):
+        mean, sd, M, late = of.mean[k], of.sd[k], of.M[k], of.late[k] > 0.0
+        beyond = late and log_x - mean >= 0.5 * sd * sd
+        now, now_mean, now_sd, now_p = _excess(x, log_x, mean, sd, M, beyond)
+        then, then_mean, then_sd, then_p = _excess(past, log_past, mean, sd, M, beyond)
+        sign = 1.0 if beyond else -1.0
+        p, scale = sign * per * (then - now), side * of.sign[k]
+        turned = late and not beyond
+        of.p[k] += scale * (1.0 - p if turned else p)
+        scale = -scale if turned else scale
+        of.by_mean[k] += scale * sign * per * (then_mean - now_mean)
+        of.by_sd[k] += scale * sign * per * (then_sd - now_sd)
+        of.by_x[k] += scale * per * (now_p - then_p)
+        of.by_delay[k] += scale * per * (then_p - p)
 
 
 @inner()
-def _mass(low: float, high: float, delay: float, own: Components, by: Array) -> tuple[float, float, float, float]:
-    """P(low < decision and delay <= high) and its derivatives by low, high and the delay, all in units of the time scale.
-
-    by: (3, k), filled in with its derivatives by log weights, means and log sds.
-    """
-    total, by_low, by_high, by_delay = 0.0, 0.0, 0.0, 0.0
-    for k in range(len(own.mean)):
-        w, mean, sd = exp(own.log_w[k]), own.mean[k], exp(own.log_sd[k])
-        late = high == math.inf or (low > 0.0 and math.log(low) >= mean)
-        before, after = _passed(low, delay, mean, sd, late), _passed(high, delay, mean, sd, late)
-        sign = w if late else -w
-        by[0, k] = sign * (before.value - after.value)
-        by[1, k] = sign * (before.mean - after.mean)
-        by[2, k] = sign * (before.log_sd - after.log_sd)
-        total += by[0, k]
-        by_low += sign * before.x
-        by_high -= sign * after.x
-        by_delay += sign * (before.delay - after.delay)
-    return total, by_low, by_high, by_delay
+def _mass(low: float, high: float, delay: float, of: _Lognormals, ends: Array) -> float:
+    """P(low < decision and delay <= high), all in units of the time scale; its derivatives by low, high and the delay in
+    ends (3,)."""
+    log_low = math.log(low) if low > 0.0 else -math.inf
+    for k in range(len(of.mean)):
+        late = high == math.inf or log_low >= of.mean[k]
+        of.late[k], of.sign[k] = 1.0 if late else 0.0, of.w[k] if late else -of.w[k]
+        of.p[k] = of.by_mean[k] = of.by_sd[k] = of.by_x[k] = of.by_delay[k] = 0.0
+    _add_end(low, delay, 1.0, of)
+    ends[0] = total_of(of.by_x, len(of.by_x))
+    of.by_x[:] = 0.0
+    _add_end(high, delay, -1.0, of)
+    ends[1], ends[2] = total_of(of.by_x, len(of.by_x)), total_of(of.by_delay, len(of.by_x))
+    return total_of(of.p, len(of.p))
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -333,11 +350,17 @@ def delayed_events(
     """The way over events of cells whose decisions a uniform delay follows, one after the other."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
     block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
-    by, by_end, log_p = np.empty((n_choices, 3, n_components)), np.empty((n_choices, 3)), np.empty(n_choices)
+    parts, by_end, log_p = np.empty((n_choices, 11, n_components)), np.empty((n_choices, 3)), np.empty(n_choices)
     (starts, numbers), (s, t0, _, delays), weight = trials, cells, np.empty(1)
     for row in range(0, len(rows.cell), n_choices):
         c = rows.cell[row]
         unit, width, run = math.exp(-s[c]), max(delays[c], SHORTEST), starts[c * n_choices + 1] - starts[c * n_choices]
+        for j in range(n_choices):
+            own, _ = of_row(mixtures, g, row + j)
+            for k in range(n_components):
+                mean, sd = own.mean[k], exp(own.log_sd[k])
+                parts[j, 0, k], parts[j, 1, k] = exp(own.log_w[k]), mean
+                parts[j, 2, k], parts[j, 3, k] = sd, exp(mean + 0.5 * sd * sd)
         for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
             most, total = NEVER, 0.0
             for j in range(n_choices):
@@ -350,7 +373,7 @@ def delayed_events(
                     _density(block, 1, _relative(own, log_w, per_sd), math.log(width))
                     log_p[j] = block.logp[0]
                 elif low < high and high > 0.0:
-                    p, by_end[j, 0], by_end[j, 1], by_end[j, 2] = _mass(low * unit, high * unit, width * unit, own, by[j])
+                    p = _mass(low * unit, high * unit, width * unit, _lognormals(parts[j]), by_end[j])
                     log_p[j] = math.log(p) if p > _LEAST else NEVER
                 most = max(most, log_p[j])
             for j in range(n_choices):
@@ -374,10 +397,11 @@ def delayed_events(
                     to.cells.delay[c] += by_delay
                     continue
                 scale = weight[0] * math.exp(-whole)
+                shares, by_mean, by_sd = parts[j, 6], parts[j, 7], parts[j, 8]
                 for k in range(n_components):
-                    to_own.log_w[k] += scale * by[j, 0, k]
-                    to_own.mean[k] += scale * by[j, 1, k]
-                    to_own.log_sd[k] += scale * by[j, 2, k]
-                    to.cells.s[c] += scale * by[j, 1, k]
+                    to_own.log_w[k] += scale * shares[k]
+                    to_own.mean[k] += scale * by_mean[k]
+                    to_own.log_sd[k] += scale * by_sd[k]
+                to.cells.s[c] += scale * total_of(by_mean, n_components)
                 to.cells.t0[c] -= scale * unit * (by_end[j, 0] + by_end[j, 1])
                 to.cells.delay[c] += scale * unit * by_end[j, 2]
