@@ -22,13 +22,16 @@ TrueValues = Mapping[str, Array]
 
 #: failures of one outcome after which simulating it ends.
 _ATTEMPTS = 20
+#: how often a trial is simulated that would have been removed from the table.
+_REMOVALS = 1_000
 
 
 @dataclass(frozen=True)
 class PredictiveDraws:
     """Simulated copies of a table.
 
-    values: (n_draws, n_trials, k), one column for each outcome of the model; categories by their position.
+    values: (n_draws, n_trials, k), one column for each outcome of the model; categories by their position. What would
+    not have been seen, as behind a deadline, is nan or infinite, as in the table.
     """
 
     values: Array
@@ -40,8 +43,8 @@ class PredictiveDraws:
 
     @property
     def choice(self) -> NDArray[np.int64]:
-        """Choices of a decision model by their positions, (n_draws, n_trials)."""
-        return self.values[..., 1].astype(np.int64)
+        """Choices of a decision model by their positions, (n_draws, n_trials); -1 where missing."""
+        return np.where(np.isnan(self.values[..., 1]), -1, self.values[..., 1]).astype(np.int64)
 
 
 def posterior_predictive(
@@ -80,15 +83,33 @@ def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.in
 def simulate_table(
     model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], *, by_simulator: bool = False
 ) -> Array:
-    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included.
+    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included, as they would be seen.
 
     by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.simulate`. Outcomes
-    that fail are simulated again, because a likelihood is that of an outcome given that there is one.
+    that fail, or would have been removed from the table, are simulated again, because a likelihood is that of an
+    outcome given that there is one.
     """
+    at, observation = theta[model.cell], model.trials.observation
+    values = _outcomes(model, at, lapse, seed, by_simulator)
+    if observation is None:
+        return values
+    for attempt in range(_REMOVALS):
+        removed = observation.removed(values)
+        if not removed.any():
+            return observation.seen(values)
+        values[removed] = _outcomes(model, at[removed], lapse, [*seed, 2, attempt], by_simulator)
+    raise InputError(
+        f"{int(removed.sum())} of {len(values)} simulated trials would have been removed {_REMOVALS} times: at these "
+        "parameters next to no time lies between the limits, truncated=."
+    )
+
+
+def _outcomes(model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], by_simulator: bool) -> Array:
+    """Outcomes (n, k) at theta (n, p), lapses included."""
     if by_simulator and model.simulator.can_simulate:
-        values = _simulated(model, theta[model.cell], seed)
+        values = _simulated(model, theta, seed)
     else:
-        values = model.likelihood.simulate(torch.as_tensor(theta[model.cell]), seed)
+        values = model.likelihood.simulate(torch.as_tensor(theta), seed)
     if lapse > 0:
         rng = np.random.default_rng([*seed, 1])
         lapses = rng.random(len(values)) < lapse

@@ -25,6 +25,24 @@ def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float 
     return read
 
 
+def _limit(written: str) -> float | str:
+    """A limit of time: seconds, or the name of a column."""
+    try:
+        return float(written)
+    except ValueError:
+        return written
+
+
+def _limits(context: click.Context, option: click.Parameter, given: str | None) -> object:
+    """What reads an option of two limits, with nothing for no limit: ",2.5"."""
+    if given is None:
+        return None
+    ends = given.split(",")
+    if len(ends) != 2:
+        raise click.BadParameter(f"must be SHORTEST,LONGEST, as in 0.2,2.5 or ,2.5; got {given!r}.", context, option)
+    return tuple(_limit(end.strip()) if end.strip() else None for end in ends)
+
+
 _LAPSE = _number_or("estimated", click.FloatRange(0.0, 1.0, max_open=True).convert)
 _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 
@@ -51,6 +69,10 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--stimulus", default=None, help="Column of the right responses of a race, for `match` in formulas.")
 @click.option("--congruent", default=None, help="The label of congruent trials in the column congruency, if not +1.")
 @click.option("--neutral", default=None, help="The label of neutral trials in the column congruency, if not 0.")
+@click.option("--deadline", callback=lambda _, __, given: given and _limit(given), help="Seconds, or a column of them.")
+@click.option("--withheld", default=None, help="The response that is given by not responding.")
+@click.option("--censored", callback=_limits, help="SHORTEST,LONGEST time that was measured; outside, only its side.")
+@click.option("--truncated", callback=_limits, help="SHORTEST,LONGEST time; trials outside were removed.")
 @click.option("--rt-column", "rt", default="rt", show_default=True, help="In seconds: divide milliseconds by 1000.")
 @click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", callback=_LAPSE, help="Probability of a lapse, or: estimated. [default: 0.05]")
@@ -71,6 +93,8 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
     if options["lapse_seconds"] is None:
         del options["lapse_seconds"]
     options["upper"] = _as_in(data, options["response"], options["upper"])
+    if options["withheld"] is not None:
+        options["withheld"] = _response(data, options["response"], options["withheld"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]
     for label in ("congruent", "neutral"):
@@ -79,6 +103,12 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         model = HierarchicalModel([formula, *more], data, **options)
     click.echo(repr(model))
     fit_and_write(model, output, progress=not quiet, **sampling)
+
+
+def _response(data: Any, column: str, written: str) -> object:
+    """The withheld response as the table writes it, or, where it stands for none there, as a code of the model."""
+    found = _as_in(data, column, written)
+    return int(written) if found is written and written.lstrip("+-").isdigit() else found
 
 
 def _as_in(data: Any, column: str, written: str | None) -> object:

@@ -15,6 +15,7 @@ from hddm_sbi.data.formula import (
     columns_used,
     parse_formulas,
 )
+from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.recoding import CONGRUENCY
 from hddm_sbi.data.trials import Trials, check_table
 
@@ -27,6 +28,9 @@ __all__ = [
     "Formula",
     "GroupTerm",
     "Label",
+    "Limit",
+    "Limits",
+    "Missing",
     "Term",
     "Trials",
     "build_designs",

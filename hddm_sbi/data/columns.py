@@ -18,15 +18,15 @@ _FLOATS = (4, 8)
 
 #: what is said of trials from which an outcome is missing.
 OMISSION = (
-    "A trial without a response (an omission) cannot be used yet, and leaving out those that a deadline cut off biases "
-    "the estimates; models of omissions are to come."
+    "A trial without a response (an omission) stays in the table, with rt and response missing, and deadline= says by "
+    "when it had none: leaving out what a deadline cut off biases the estimates."
 )
 
 
 def check_columns(data: pd.DataFrame, used: Sequence[str], outcomes: Sequence[str] = ()) -> pd.DataFrame:
     """The columns of a table that are used, each there once and complete, with index 0 ... n-1.
 
-    outcomes: those of them that are rt and response.
+    outcomes: those of them that are rt and response, which may be missing, and an rt infinite.
 
     >>> check_columns(pd.DataFrame({"x": [1.0, 2.0], "y": [0, 0]}, index=[7, 7]), ["x"]).index.tolist()
     [0, 1]
@@ -48,8 +48,8 @@ def check_columns(data: pd.DataFrame, used: Sequence[str], outcomes: Sequence[st
     frame = data[[column for column in data.columns if column in used]].reset_index(drop=True)
     frame = frame.assign(**{column: plain(frame[column]) for column in frame.columns if isinstance(column, str)})
     for column in dict.fromkeys(used):
-        remedy = OMISSION if column in outcomes else "Fill them in, or leave out those rows."
-        _check_complete(frame[column], column, remedy)
+        if column not in outcomes:
+            _check_complete(frame[column], column)
     return frame
 
 
@@ -69,20 +69,22 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
         return column.astype(np.float64)
     if column.dtype != object:
         return column
-    cells = column.tolist()
+    present = column[column.notna()]
+    cells = present.tolist()
     odd = next((row for row, cell in enumerate(cells) if not is_hashable(cell)), None)
     if odd is not None:
         raise InputError(
-            f"column {column.name!r} holds a {type(cells[odd]).__name__} in {at_rows(np.array([odd]))}; a cell "
-            "must be a number, a text, or true or false."
+            f"column {column.name!r} holds a {type(cells[odd]).__name__} in "
+            f"{at_rows(present.index.to_numpy()[[odd]])}; a cell must be a number, a text, or true or false."
         )
+    whole = len(present) == len(column)
     if all(isinstance(cell, bool | np.bool_) for cell in cells):
-        return column.astype(bool)
+        return column.astype(bool) if whole and cells else column
     if not all(isinstance(cell, numbers.Number) and not isinstance(cell, bool | complex) for cell in cells):
         return column
-    whole = all(isinstance(cell, numbers.Integral) and abs(int(cell)) < 2**63 for cell in cells)
+    whole &= all(isinstance(cell, numbers.Integral) and abs(int(cell)) < 2**63 for cell in cells)
     try:
-        return column.astype(np.int64 if whole else np.float64)
+        return column.astype(np.int64) if whole else column.where(column.notna(), np.nan).astype(np.float64)
     except (TypeError, ValueError, ArithmeticError) as reason:
         raise InputError(f"column {column.name!r} holds numbers that cannot be used ({reason}).") from reason
 
@@ -96,14 +98,17 @@ def is_hashable(cell: object) -> bool:
     return True
 
 
-def _check_complete(values: pd.Series[Any], column: str, remedy: str) -> None:
+def _check_complete(values: pd.Series[Any], column: str) -> None:
     """Raise InputError where a column has missing values, or is infinite somewhere."""
     try:
         missing = np.flatnonzero(values.isna())
     except ArithmeticError as reason:
         raise InputError(f"column {column!r} holds numbers that cannot be used ({reason}).") from reason
     if missing.size:
-        raise InputError(f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. {remedy}")
+        raise InputError(
+            f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. Fill them in, or "
+            "leave out those rows."
+        )
     if pd.api.types.is_float_dtype(values.dtype):
         infinite = np.flatnonzero(np.isinf(values.to_numpy(dtype=np.float64)))
         if infinite.size:

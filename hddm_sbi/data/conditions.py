@@ -52,7 +52,7 @@ def warn_reversed(trials: Trials, congruency: Array, formulas: Mapping[str, Form
     subject = max(factors, key=lambda factor: factor.nunique(), default=0)
     table = pd.DataFrame(
         {"group": subject, "congruent": congruency > 0, "rt": trials.rt, "correct": trials.choice},
-    )[congruency != 0]
+    )[(congruency != 0) & np.isfinite(trials.values).all(1)]
     by = table.groupby(["group", "congruent"])
     rt, correct = by["rt"].median().unstack().dropna(), by["correct"].mean().unstack().dropna()
     if rt.shape[1] < 2 or rt.empty or not ((rt[False] < rt[True]) & (correct[False] > correct[True])).all():

@@ -36,10 +36,12 @@ def by_accuracy(data: pd.DataFrame, response: str, correct: str) -> pd.DataFrame
             f"{_foreign(correct, shown, unanswered, given)} Recode it; where column {response!r} itself says correct "
             "or error, write upper='correct' instead."
         )
-    unasked = np.flatnonzero(~given.isin(shown.unique()))
+    unasked = np.flatnonzero(~given.isin(shown.unique()) & given.notna())
     if unasked.size:
         raise InputError(f"{_foreign(correct, given, unasked, shown)} Recode it. {OMISSION}")
-    return data.assign(**{response: np.where(given == shown, *ACCURACY[::-1])})
+    coded = np.where(given == shown, *ACCURACY[::-1]).astype(object)
+    coded[given.isna()] = None
+    return data.assign(**{response: coded})
 
 
 def _foreign(correct: str, column: pd.Series[Any], rows: Index, other: pd.Series[Any]) -> str:

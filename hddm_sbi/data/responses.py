@@ -18,13 +18,14 @@ ACCURACY = ("error", "correct")
 _VALUES_SHOWN = 8
 
 
-def positions(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Index:
-    """Position of each response among the model's choices, by their names if there are any, or else by their codes."""
+def positions(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Array:
+    """Position of each response among the model's choices, by their names if there are any, or else by their codes;
+    nan where it is missing."""
     position = _among(values, codes, responses)
-    wrong = np.flatnonzero(np.isnan(position))
+    wrong = np.flatnonzero(np.isnan(position) & values.notna())
     if wrong.size:
         raise InputError(_outside_coding(values, codes, responses, wrong))
-    return position.astype(np.int64)
+    return position
 
 
 def asked_for(stimuli: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Index:
@@ -50,7 +51,7 @@ def _among(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any,
     number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
     position = np.full(len(values), np.nan)
     if responses or number:
-        cells = values.astype(object).to_numpy()
+        cells = values.astype(object).where(values.notna(), None).to_numpy()
         for choice, name in enumerate(responses or codes):
             position[cells == name] = choice
     return position
@@ -143,7 +144,7 @@ def _outside_coding(values: pd.Series[Any], codes: tuple[int, ...], responses: t
 
 def occurring_in(values: pd.Series[Any]) -> list[Any]:
     """Values that occur, as plain Python objects, sorted."""
-    return sort_values(values.unique().tolist())
+    return sort_values(values.dropna().unique().tolist())
 
 
 def listed(values: list[Any]) -> str:

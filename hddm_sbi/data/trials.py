@@ -1,4 +1,4 @@
-"""A checked table of trials: finite, coded, nothing missing; every refusal names rows and remedy."""
+"""A checked table of trials: in seconds, coded, what is missing accounted for; every refusal names rows and remedy."""
 
 from __future__ import annotations
 
@@ -14,25 +14,34 @@ from numpy.typing import NDArray
 from hddm_sbi.data.accumulators import Accumulators
 from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
 from hddm_sbi.data.design import Cells, Label, find_cells, is_categorical, labels, ordered_levels
+from hddm_sbi.data.missing import Missing
 from hddm_sbi.data.recoding import CONGRUENCY, by_accuracy, by_congruency
 from hddm_sbi.data.responses import asked_for, positions, response_names
 from hddm_sbi.errors import InputError, TableWarning
-from hddm_sbi.simulation import Outcome, Simulator
+from hddm_sbi.simulation import Observation, Outcome, Ranges, Simulator
 from hddm_sbi.types import Array, Index
 
 #: seconds; a longer median can only be milliseconds.
 _LONGEST_MEDIAN = 60.0
 #: a response time of more medians, or seconds, than this is an outlier; more than this share of them are none.
 _OUTLIER, _MOST_OUTLIERS = 30.0, 0.05
+#: what is said of a number that stands for no time.
+_MARKED = (
+    "If {mark:g} marks a missing time, put a missing value there: data[{column!r}].replace({mark:g}, float('nan'))."
+)
 #: seconds; a shorter one is rounding, or a mark for none.
 _SHORTEST_RT = 1e-9
+#: seconds that nobody waits for: marks for a missing time.
+_MARKS = (999.0, 9999.0, 99999.0)
 
 
 @dataclass(frozen=True)
 class Trials:
     """Trials that passed every check, in the caller's order.
 
-    values: (n, k) float64, one column for each outcome of the model; categories by their position.
+    values: (n, k) float64, one column for each outcome of the model; categories by their position. A missing rt or
+    response is nan, and an rt beyond what could be measured infinite: `observation` says how they came to be so, None
+    where every trial was seen whole.
     frame: the columns that are used, as the caller gave them, with index 0 ... n-1.
     outcomes: names of the outcomes in the table, in the order of `values`. predictors: of its other columns, in the
     order of first use. cells: trials that share every predictor. responses: the name of each choice in the table, where
@@ -45,6 +54,7 @@ class Trials:
     predictors: tuple[str, ...]
     cells: Cells
     responses: tuple[Any, ...] = ()
+    observation: Observation | None = None
 
     @property
     def levels(self) -> dict[str, tuple[Label, ...]]:
@@ -59,8 +69,12 @@ class Trials:
 
     @property
     def choice(self) -> Index:
-        """Responses of a decision model as positions in its `choices`, (n,)."""
-        return self.values[:, 1].astype(np.int64)
+        """Responses of a decision model as positions in its `choices`, (n,); -1 where missing."""
+        return np.where(np.isnan(self.values[:, 1]), -1, self.values[:, 1]).astype(np.int64)
+
+    def ranges(self, values: Array) -> tuple[Ranges | None, Ranges | None]:
+        """What is known of such trials whose outcomes (n, k) are not all finite, and of those that were not removed."""
+        return (None, None) if self.observation is None else (self.observation.ranges(values), self.observation.kept)
 
     def accumulators(self, choices: tuple[int, ...], stimulus: str | None) -> Accumulators:
         """The accumulators of these choices; stimulus: the column that has the right response of each trial.
@@ -74,7 +88,12 @@ class Trials:
         """Outcomes (n, k) of the model as the columns that this table has for them, responses by their names here."""
         columns = dict(zip(self.outcomes, simulator.labels(values).values(), strict=True))
         if self.responses:
-            columns[self.outcomes[1]] = pd.Series(self.responses).to_numpy()[values[:, 1].astype(np.int64)]
+            missing = np.isnan(values[:, 1])
+            named = pd.Series(self.responses).to_numpy()[np.where(missing, 0, values[:, 1]).astype(np.int64)]
+            if missing.any():
+                named = named.astype(object)
+                named[missing] = None
+            columns[self.outcomes[1]] = named
         return columns
 
     def __len__(self) -> int:
@@ -96,6 +115,7 @@ def check_table(
     correct: str | None = None,
     congruent: object = None,
     neutral: object = None,
+    missing: Missing | None = None,
 ) -> Trials:
     """Check a table of what a simulator produces; rows are never removed.
 
@@ -103,7 +123,7 @@ def check_table(
     names of these columns. choices: the responses there, in the order of the model's choices, if they are not its
     codes. upper: of two, which is the upper bound. correct: the column that has the correct response of each trial;
     responses become "correct" and "error". congruent, neutral: the labels of such trials; the column `congruency`
-    becomes +1, 0 and -1.
+    becomes +1, 0 and -1. missing: why an rt or a response may be.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
     >>> from hddm_sbi.simulation import declare
@@ -120,21 +140,29 @@ def check_table(
     explained = [column for column in names if column in predictors]
     if explained:
         raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
-    frame = check_columns(data, [*names, *predictors], names if simulator.is_decision_model else ())
+    missing = missing or Missing()
+    decided = simulator.is_decision_model
+    used = [*names, *predictors, *(limit for limit in missing.columns if limit not in predictors)]
+    frame = check_columns(data, used, (*names, *missing.columns) if decided else ())
     responses: tuple[Any, ...] = ()
-    if simulator.is_decision_model:
+    observation = None
+    if decided:
         responses = response_names(frame[response], simulator.choices, upper, choices, correct)
-        columns = [_seconds(frame[rt], rt), positions(frame[response], simulator.choices, responses)]
+        choice = positions(frame[response], simulator.choices, responses)
+        seen = _seconds(frame[rt], rt), choice, simulator.choices, responses
+        values, observation = missing.observe(frame, (rt, response), *seen)
+        if not np.isfinite(values).all(1).any():
+            raise InputError(f"no trial has both {rt!r} and {response!r}; a model needs some.")
     else:
-        given = {"rt": rt, "response": response, "upper": upper, "choices": choices}
+        given = {"rt": rt, "response": response, "upper": upper, "choices": choices, **missing.facts}
         for name, value in given.items():
             if value is not None and not (isinstance(value, str) and value == name):
                 raise InputError(
                     f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
                     f"{', '.join(names)}: leave it out."
                 )
-        columns = [_numbers(frame[outcome.name], outcome) for outcome in outcomes]
-    return Trials(np.stack(columns, -1), frame, names, tuple(predictors), find_cells(frame, predictors), responses)
+        values = np.stack([_numbers(frame[outcome.name], outcome) for outcome in outcomes], -1)
+    return Trials(values, frame, names, tuple(predictors), find_cells(frame, predictors), responses, observation)
 
 
 def _recoded(
@@ -171,17 +199,18 @@ def _numbers(column: pd.Series[Any], outcome: Outcome) -> Array:
 
 def _seconds(values: pd.Series[Any], column: str) -> Array:
     if pd.api.types.is_bool_dtype(values.dtype) or not pd.api.types.is_numeric_dtype(values.dtype):
-        wrong = np.flatnonzero(pd.to_numeric(values.astype(object), errors="coerce").isna())
+        wrong = np.flatnonzero(pd.to_numeric(values.astype(object), errors="coerce").isna() & values.notna())
         found = f"{str(values.iloc[wrong[0]])!r} in {at_rows(wrong)}; correct" if wrong.size else "convert"
         raise InputError(
             f"column {column!r} must be numbers, in seconds; got {values.dtype}: {found} it, with pandas.to_numeric."
         )
-    seconds = values.to_numpy(dtype=np.float64)
-    negative = np.flatnonzero(seconds <= _SHORTEST_RT)
+    seconds = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    negative = np.flatnonzero((seconds <= _SHORTEST_RT) & ~np.isneginf(seconds))
     if negative.size:
+        mark = seconds[negative[0]]
         raise InputError(
             f"column {column!r} must be positive, in seconds; it is zero or negative in {at_rows(negative)}: take "
-            f"off the sign if it codes the choice. {OMISSION}"
+            f"off the sign if it codes the choice. {_MARKED.format(mark=mark, column=column)} {OMISSION}"
         )
     _check_unit(seconds, column)
     return seconds
@@ -189,21 +218,28 @@ def _seconds(values: pd.Series[Any], column: str) -> Array:
 
 def _check_unit(seconds: Array, column: str) -> None:
     """Refuse milliseconds, by the median or in a part of the table, and warn of outliers."""
-    median = float(np.median(seconds))
+    known = seconds[np.isfinite(seconds)]
+    median = float(np.median(known)) if known.size else 0.0
     if median > _LONGEST_MEDIAN:
         raise InputError(
             f"column {column!r} must be in seconds, and its median is {median:g}: divide milliseconds by 1000, "
             f"data[{column!r}] / 1000."
         )
+    marked = np.flatnonzero(np.isin(seconds, _MARKS))
+    if marked.size:
+        raise InputError(
+            f"column {column!r} is {seconds[marked[0]]:g} in {at_rows(marked)}, and no time is so long. "
+            f"{_MARKED.format(mark=seconds[marked[0]], column=column)} {OMISSION}"
+        )
     limit = _OUTLIER * max(1.0, median)
-    long = np.flatnonzero(seconds > limit)
+    long = np.flatnonzero((seconds > limit) & np.isfinite(seconds))
     if not long.size:
         return
     found = (
         f"column {column!r} holds {long.size} {'value' if long.size == 1 else 'values'} above {limit:.3g} s, in "
-        f"{at_rows(long)}: the longest is {seconds.max():.6g}, and the median {median:.3g}."
+        f"{at_rows(long)}: the longest is {known.max():.6g}, and the median {median:.3g}."
     )
-    if long.size > _MOST_OUTLIERS * len(seconds):
+    if long.size > _MOST_OUTLIERS * known.size:
         raise InputError(f"{found} Those are too many for outliers: divide milliseconds by 1000, or leave them out.")
     warnings.warn(
         f"{found} They stay in the table, as slow trials or lapses; leave out those that are no decisions, "

@@ -21,6 +21,9 @@ from torch import Tensor
 
 from hddm_sbi.data import (
     CONGRUENCY,
+    Limit,
+    Limits,
+    Missing,
     build_designs,
     check_codes,
     check_table,
@@ -74,7 +77,7 @@ class HierarchicalModel:
         accumulator is the right one and 0 elsewhere, and `choice`, which response that is.
     data
         One row per trial, with columns `rt` (seconds) and `response`, or the simulator's own outcomes, and every
-        predictor.
+        predictor. An rt or a response may be missing (nan): where only one of them is, it was not recorded by chance.
     simulator
         Name of the model, or a Simulator; default: that of the likelihood, or "ddm".
     likelihood
@@ -109,6 +112,17 @@ class HierarchicalModel:
         be correct (upper bound) and error.
     neutral
         The label of neutral trials there, if some are; the one label that is left is that of incongruent trials.
+    deadline
+        Seconds, or the column that has them for every trial: rows with neither rt nor response had not responded by
+        then. They stay in the table, with both missing, and say what the chance of that says; leaving them out biases.
+    withheld
+        The response that is given by not responding, as `response` writes it or by its code, -1 for the lower bound: of
+        go/no-go tasks. Its rt is missing; with a deadline, so is a response that would have come later.
+    censored
+        (shortest, longest) time, in seconds or columns, None for no limit: an rt outside, or of -inf or inf, is known
+        only to lie there.
+    truncated
+        The same of trials that were removed: those that are left are taken for trials between the limits.
     centered
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
@@ -160,6 +174,10 @@ class HierarchicalModel:
         stimulus: str | None = None,
         congruent: object = None,
         neutral: object = None,
+        deadline: Limit | None = None,
+        withheld: object = None,
+        censored: Limits | None = None,
+        truncated: Limits | None = None,
         centered: Centring = "auto",
         rt: str = "rt",
         response: str = "response",
@@ -175,7 +193,9 @@ class HierarchicalModel:
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *asked, *codes]))
         coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct}
         conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
-        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **coding, **conflict)
+        self._missing = Missing(deadline, withheld, censored, truncated)
+        told = {**coding, **conflict, "missing": self._missing}
+        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
         self.priors = priors
         lapses = choose_lapses(lapse, lapse_seconds, self.simulator, priors)
         cells = self.trials.cells
@@ -186,7 +206,7 @@ class HierarchicalModel:
             self.likelihood.box,
             np.bincount(cells.of_trial, minlength=len(cells)),
         )
-        grouped = self.likelihood.group_by_cell(self.trials.values, cells.of_trial, len(cells), lapses.seconds)
+        grouped = self._grouped(self.trials.values, lapses.seconds)
         hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, self._fixed(codes), lapses.probability)
         self._uncentred = hierarchy.with_priors(
             user_priors(
@@ -217,6 +237,11 @@ class HierarchicalModel:
                 warn_reversed(self.trials, condition, self.formulas)
             fixed[name] = torch.as_tensor(condition[self.trials.cells.first])
         return fixed
+
+    def _grouped(self, values: Array, lapse_seconds: float | None) -> CellTrials:
+        """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
+        of_trial, n_cells = self.trials.cells.of_trial, len(self.trials.cells)
+        return self.likelihood.group_by_cell(values, of_trial, n_cells, lapse_seconds, *self.trials.ranges(values))
 
     @property
     def cell(self) -> Index:
@@ -265,6 +290,7 @@ class HierarchicalModel:
             "columns": tuple(map(str, self.trials.frame.columns)),
             "responses": labels(self.trials.responses),
             "stimulus": self._stimulus or "",
+            "missing": self._missing.facts,
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
         }
@@ -326,7 +352,8 @@ class HierarchicalModel:
         Parameters
         ----------
         values
-            (n, k), a column for each outcome of the simulator; categories by their position.
+            (n, k), a column for each outcome of the simulator; categories by their position. nan or infinite where an
+            outcome is not seen, as in `trials.values`.
 
         Returns
         -------
@@ -343,7 +370,7 @@ class HierarchicalModel:
         True
         """
         table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
-        grouped = self.likelihood.group_by_cell(values, self.cell, self._uncentred.trials.n_cells, self.lapse_seconds)
+        grouped = self._grouped(values, self.lapse_seconds)
         other = self._of_trials(grouped.with_lapses_of(self.lapse_seconds))
         other.trials = replace(self.trials, values=values, frame=table)
         return other

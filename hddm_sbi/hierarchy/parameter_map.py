@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
@@ -27,7 +28,7 @@ class ParameterMap(ABC):
 
     @abstractmethod
     def cell(self, trials: CellTrials) -> Index:
-        """The design's cell of every one of `trials`, (n,).
+        """The design's cell of every cell of `trials`, (trials.n_cells,).
 
         Pilot fit and whitening know the map by this alone: they take a trial's theta to move with the values on its
         cell, one to one. Where that is wrong, sampling starts farther away and is slower, but of the same posterior.
@@ -43,4 +44,4 @@ class OnCells(ParameterMap):
 
     @override
     def cell(self, trials: CellTrials) -> Index:
-        return trials.cell
+        return np.arange(trials.n_cells)

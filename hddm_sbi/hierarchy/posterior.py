@@ -55,8 +55,9 @@ class PosteriorWriter:
         # Copies: who edits a posterior does not edit the model.
         frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values.copy())
         told = dict(zip(self.trials.outcomes, outcomes.values(), strict=True))
-        recoded = [name for name, labels in told.items() if frame[name].tolist() != labels.tolist()]
-        columns = {in_files(name): plain(frame[name]) for name in (*self.trials.predictors, *recoded)}
+        alike = [name for name, labels in told.items() if _cells(frame[name]) == _cells(pd.Series(labels))]
+        others = [name for name in map(str, frame) if name not in (*self.trials.predictors, *alike)]
+        columns = {in_files(name): plain(frame[name]) for name in (*self.trials.predictors, *others)}
         return {"observed_data": outcomes, "constant_data": columns}
 
     @property
@@ -134,6 +135,11 @@ def plain(column: pd.Series[Any]) -> NDArray[Any]:
     if kind in "iuf":
         return column.to_numpy(dtype=np.float64 if kind == "f" else np.int64, copy=True)
     return column.to_numpy(dtype=bool, copy=True) if kind == "b" else column.astype(str).to_numpy(dtype=str)
+
+
+def _cells(column: pd.Series[Any]) -> list[Any]:
+    """The cells of a column, None where missing."""
+    return column.astype(object).where(column.notna(), None).tolist()
 
 
 def _free(name: str, taken: Container[str]) -> str:

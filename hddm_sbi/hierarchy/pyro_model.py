@@ -83,8 +83,8 @@ class Hierarchy:
 
     @property
     def cell(self) -> Index:
-        """The design's cell of every trial, in the order of `trials`, (n,)."""
-        return self.parameter_map.cell(self.trials)
+        """The design's cell of every complete trial, in the order of `trials`, (n,)."""
+        return self.parameter_map.cell(self.trials)[self.trials.cell]
 
     @property
     def groups(self) -> tuple[GroupEffects, ...]:

@@ -103,6 +103,7 @@ def load_fit(
             lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
             choices=_responses(posterior, record),
             stimulus=record.stimulus or None,
+            **record.missing,
             centered=dict(record.centred) or "auto",
             **decided,
         )
@@ -210,6 +211,9 @@ def _table(posterior: Any, record: FitRecord) -> pd.DataFrame:
             continue
         values = constant[in_files(name)].to_numpy()
         columns[name] = _factor(values, record.levels[name]) if name in record.levels else pd.Series(values)
+        if name in outcomes and values.dtype.kind not in "iuf":
+            # A text that is missing is none in a file, and the code of the response is.
+            columns[name] = columns[name].where(~np.isnan(observed[outcomes[name]].to_numpy()), None)
     return pd.DataFrame(columns)
 
 
@@ -226,7 +230,7 @@ def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:
     """The names of the responses, as the table has them; None where it has the model's codes."""
     if not record.responses:
         return None
-    occurring = _table(posterior, record)[record.outcome_columns[1]].unique().tolist()
+    occurring = _table(posterior, record)[record.outcome_columns[1]].dropna().unique().tolist()
     known = {str(value): value for value in occurring}
     return [known.get(str(name), name) for name in record.responses]
 

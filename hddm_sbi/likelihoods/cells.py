@@ -79,8 +79,17 @@ class IncompleteTrials:
     event: Index
     kept: Index | None
 
+    def pooled(self, pool: Index, step: int) -> IncompleteTrials:
+        """The same events in pools of cells, of each (n_cells,), counted as where one trial of `step` is there."""
+        cell = pool[self.events.cell]
+        order = np.argsort(cell, kind="stable")
+        ranges = Ranges(*(np.ascontiguousarray(end[order]) for end in self.events.ranges))
+        return replace(self, events=Events(cell[order], ranges, self.events.weight[order] / step))
+
     @classmethod
-    def arrange(cls, cell: Index, ranges: Ranges, incomplete: NDArray[np.bool_], kept: Ranges | None) -> IncompleteTrials:
+    def arrange(
+        cls, cell: Index, ranges: Ranges, incomplete: NDArray[np.bool_], kept: Ranges | None
+    ) -> IncompleteTrials:
         """From the cell of every trial (n,) and what is known of it; incomplete: which of them are, (n,)."""
         order = np.flatnonzero(incomplete)
         rows = [np.column_stack([cell[order], ranges.low[order], ranges.high[order]])]

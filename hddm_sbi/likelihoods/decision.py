@@ -78,8 +78,10 @@ class DecisionLikelihood(Likelihood):
         n_choices, whole = len(self.simulator.choices), np.isfinite(values).all(1)
         unknown = np.flatnonzero(~whole) if ranges is None else np.empty(0, np.int64)
         if unknown.size:
-            raise InputError(f"rt and response must be finite, or ranges say where they lie; {name_rows(unknown.tolist())}"
-                             " (0 = first) are not.")
+            raise InputError(
+                f"rt and response must be finite, or ranges say where they lie; {name_rows(unknown.tolist())}"
+                " (0 = first) are not."
+            )
         ends = [values[np.isfinite(values[:, 0]), 0]]
         if lapse_seconds is None and ranges is not None:
             ends += [end[~whole & np.isfinite(end)] for end in (*ranges.low.T, *ranges.high.T)]

@@ -23,7 +23,7 @@ from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellTrials, Events, with_lapses
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
 from hddm_sbi.seeds import derive_seed
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import Ranges, Simulator
 from hddm_sbi.types import Array, Index
 
 __all__ = ["LAPSE", "LAPSE_SECONDS", "ByName", "CellTrials", "Likelihood", "n_rows", "shift_of"]
@@ -96,7 +96,13 @@ class Likelihood(ABC):
         return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).complete(self.simulator.name)
 
     def group_by_cell(
-        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float | None = LAPSE_SECONDS
+        self,
+        values: Array,
+        cell: Index,
+        n_cells: int,
+        lapse_seconds: float | None = LAPSE_SECONDS,
+        ranges: Ranges | None = None,
+        kept: Ranges | None = None,
     ) -> CellTrials:
         """Arrange the trials of a table once, for `log_prob_by_cell`.
 
@@ -111,6 +117,9 @@ class Likelihood(ABC):
         lapse_seconds
             Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer;
             None: up to the longest rt.
+        ranges, kept
+            What is known of incomplete trials of rt and response, and of those that were not removed; see
+            `DecisionLikelihood.group_by_cell`. None for other outcomes, which are complete.
         """
         order = np.argsort(cell, kind="stable")
         return CellTrials(np.ascontiguousarray(values[order]), cell[order], order, n_cells)

@@ -91,7 +91,7 @@ def plot_predictive(
         observed, simulated = shown[response]
         _compare(ax, observed[rows], simulated[:, rows], edges)
         ax.axvline(0.0, color="k", lw=0.5)
-        ax.set_title(f"{by} = {level}{response}", fontsize="medium")
+        ax.set_title(f"{by} = {level}{response}{_untimed(observed[rows], simulated[:, rows])}", fontsize="medium")
     _label_outer(axes, x, "density (1/s)")
     two = len(model.simulator.choices) == 2
     axes[0].legend(fontsize="x-small", frameon=False, loc="upper left" if two else "upper right")
@@ -103,19 +103,33 @@ def _signed_times(
 ) -> tuple[dict[str, tuple[Array, Array]], Array, str]:
     """Observed and predicted times by what a panel's title says of the response, the edges of bins, and the label."""
     choices = model.simulator.choices
-    longest = float(np.quantile(model.trials.rt, 0.995)) * 1.1
+    rt = model.trials.rt
+    longest = float(np.quantile(rt[np.isfinite(rt)], 0.995)) * 1.1
     if len(choices) == 2:
         sign = np.array([-1.0, 1.0])
-        both = {"": (sign[model.trials.choice] * model.trials.rt, sign[predicted.choice] * predicted.rt)}
+        observed, simulated = (
+            np.where(model.trials.choice < 0, np.nan, rt),
+            np.where(predicted.choice < 0, np.nan, predicted.rt),
+        )
+        both = {"": (sign[model.trials.choice] * observed, sign[predicted.choice] * simulated)}
         return both, np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
     each = {
         f", response {code}": (
-            np.where(model.trials.choice == c, model.trials.rt, np.inf),
+            np.where(model.trials.choice == c, rt, np.inf),
             np.where(predicted.choice == c, predicted.rt, np.inf),
         )
         for c, code in enumerate(choices)
     }
     return each, np.linspace(0.0, longest, bins + 1), "response time (s)"
+
+
+def _untimed(observed: Array, simulated: Array) -> str:
+    """What a panel's title says of trials without a time: their share, and the central 94 % of those of the draws."""
+    share, predicted = np.isnan(observed).mean(), np.isnan(simulated).mean(1)
+    if share == 0 and not predicted.any():
+        return ""
+    low, high = np.quantile(predicted, CENTRAL)
+    return f"\nno time: {share:.0%} (predicted {low:.0%} to {high:.0%})"
 
 
 def _outcome_panels(model: HierarchicalModel, predicted: PredictiveDraws, by: str, bins: int) -> AxesArray:

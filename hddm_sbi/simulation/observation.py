@@ -22,7 +22,7 @@ class Ranges(NamedTuple):
     high: Array
 
     def mass_of_uniform(self, seconds: float) -> Array:
-        """Probability of each, (n,), or its density, under times uniform over so many seconds and over the responses."""
+        """Probability of each, (n,), or its density, under times uniform over these seconds, and over the responses."""
         low, high = (np.clip(end, 0.0, seconds) for end in self)
         width = np.where(self.low == self.high, (self.high <= seconds) * 1.0, np.maximum(high - low, 0.0))
         return np.asarray(width.sum(1) / (seconds * width.shape[1]))

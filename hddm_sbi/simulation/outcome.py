@@ -98,9 +98,16 @@ class Outcome:
         return finite
 
     def labels(self, numbers: Array) -> NDArray[np.generic]:
-        """Numbers as a table shows them: categories by name, counts as integers."""
+        """Numbers as a table shows them: categories by name, counts as integers; a category that is missing as nan or,
+        among names, as None."""
         if self.kind == "categorical":
-            return np.array(self.categories)[numbers.astype(np.int64)]
+            names, missing = np.array(self.categories), np.isnan(numbers)
+            told = names[np.where(missing, 0, numbers).astype(np.int64)]
+            if not missing.any():
+                return told
+            told = told.astype(np.float64 if names.dtype.kind in "iuf" else object)
+            told[missing] = np.nan if names.dtype.kind in "iuf" else None
+            return told
         return numbers.astype(np.int64) if self.kind == "count" else numbers
 
 

@@ -124,20 +124,20 @@ def test_a_table_partly_in_milliseconds_is_refused():
         (table().drop(columns="response"), ["no column 'response'.", "Columns: subject, rt."]),
         (pd.concat([table(), table()[["rt"]]], axis=1), ["column names must be unique; 'rt' occurs more than once"]),
         (
-            table(rt=[0.5, np.nan, 0.7, np.nan]),
-            [
-                "column 'rt' has missing values in rows 1, 3 (0 = first)",
-                "biases the estimates; models of omissions are to",
-            ],
+            table(rt=[0.5, np.nan, 0.7, np.nan], response=[1, np.nan, 1, np.nan]),
+            ["columns 'rt' and 'response' are both missing in rows 1, 3 (0 = first)", "deadline=", "withheld="],
         ),
-        (table(response=[1, np.nan, 1, -1]), ["column 'response' has missing values in row 1 (0 = first)"]),
         (table(subject=["s1", None, "s2", "s2"]), ["column 'subject' has missing values in row 1"]),
-        (table(rt=[0.5, np.inf, 0.7, 0.8]), ["column 'rt' is infinite in row 1 (0 = first)"]),
+        (
+            table(rt=[0.5, np.inf, 0.7, 0.8]),
+            ["column 'rt' is inf in row 1 (0 = first)", "censored=(shortest, longest)"],
+        ),
         (
             table(rt=[0.5, -0.6, 0.0, 0.8]),
             [
                 "zero or negative in rows 1, 2 (0 = first)",
-                "A trial without a response (an omission) cannot be used yet",
+                "A trial without a response (an omission) stays in the table",
+                "leaving out what a deadline cut off biases the estimates",
             ],
         ),
         (

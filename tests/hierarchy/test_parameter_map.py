@@ -30,7 +30,7 @@ class Practice(ParameterMap):
         return torch.stack([drift + GAIN * torch.log1p(torch.as_tensor(self.place)), *others], -1)
 
     def cell(self, trials):
-        return self.of_trial[trials.order]
+        return self.of_trial
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_default_map_adds_nothing_to_the_graph():
         ),
     )
     assert OnCells().rows(values, trials) is values
-    assert OnCells().cell(trials).tolist() == trials.cell.tolist()
+    assert OnCells().cell(trials).tolist() == [0, 1]
 
 
 def by_hand(table, place, model):

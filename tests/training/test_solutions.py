@@ -24,8 +24,9 @@ def shares_of(name, theta, bins=96):
 
 
 def test_expectations_over_points_are_those_of_the_closed_form():
-    """`ornstein` without leak is `ddm`. Of 200 sets of points, the mean probability of a choice, moments of log decision
-    time, and a wave that is finer than the points lie: 32 numbers within 5 standard errors (false alarms 2e-5), or 1e-5.
+    """`ornstein` without leak is `ddm`. Of 200 sets of points, the mean probability of a choice, moments of log
+    decision time, and a wave that is finer than the points lie: 32 numbers within 5 standard errors (false alarms
+    2e-5), or 1e-5.
 
     A network that could learn where the points lie would do better on the wave.
     """

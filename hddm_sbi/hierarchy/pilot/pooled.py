@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -104,8 +104,9 @@ def _first_eta(name: str, predictor: Predictor, hierarchy: Hierarchy) -> float:
 def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     """All trials, in one cell per condition, evenly thinned to the pooled maximum."""
     trials = hierarchy.trials
-    kept = slice(None, None, max(1, -(-len(trials.order) // _POOLED_TRIALS)))
-    n_conditions = int(condition.max()) + 1
-    return hierarchy.likelihood.group_by_cell(
-        trials.values[kept], condition[hierarchy.cell][kept], n_conditions, trials.lapse_seconds
-    )
+    step = max(1, -(-len(trials.order) // _POOLED_TRIALS))
+    values, of_trial = trials.values[::step], condition[hierarchy.cell][::step]
+    pool = hierarchy.likelihood.group_by_cell(values, of_trial, int(condition.max()) + 1, trials.lapse_seconds)
+    if trials.incomplete is None:
+        return pool
+    return replace(pool, incomplete=trials.incomplete.pooled(condition[hierarchy.parameter_map.cell(trials)], step))

@@ -20,7 +20,7 @@ from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import kind
 from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import Ranges, Simulator
 from hddm_sbi.types import Array, Index
 
 
@@ -83,11 +83,17 @@ class SbiLikelihood(_Learned):
 
     @override
     def group_by_cell(
-        self, values: Array, cell: Index, n_cells: int, lapse_seconds: float | None = LAPSE_SECONDS
+        self,
+        values: Array,
+        cell: Index,
+        n_cells: int,
+        lapse_seconds: float | None = LAPSE_SECONDS,
+        ranges: Ranges | None = None,
+        kept: Ranges | None = None,
     ) -> CellTrials:
         """Raises InputError for counts beyond those of the simulations."""
         self.encoding.check(values)
-        return super().group_by_cell(values, cell, n_cells, lapse_seconds)
+        return super().group_by_cell(values, cell, n_cells, lapse_seconds, ranges, kept)
 
     @override
     def n_values(self, column: int) -> int:
