@@ -1,11 +1,12 @@
 """Incomplete trials: what an omission costs per gradient, as a multiple of a response.
 
-8 000 trials of 40 subjects in two conditions, the slowest 15 % of which passed a deadline. Responses alone and omissions
-alone are compiled and timed in turn, and divided by their number: where trials share cells and a deadline, where each
-has its own theta, where each has its own deadline, and where each has both.
+8 000 trials of 40 subjects in two conditions, 15 % of which passed a deadline. Responses alone and omissions alone are
+compiled and timed in turn, and divided by their number: where trials share cells and a deadline, where each has a theta
+of its own, where each has a deadline of its own, and where each has both.
 """
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -28,7 +29,7 @@ def thetas(simulator: hs.Simulator, n: int, seed: int) -> np.ndarray:
     return low + (high - low) * rng.uniform(0.4, 0.6, (n, len(low)))
 
 
-def seconds(of_theta, theta: np.ndarray) -> float:
+def seconds(of_theta: Callable[[torch.Tensor], torch.Tensor], theta: np.ndarray) -> float:
     """Processor time of the value and gradient of a compiled function of theta."""
 
     def function(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

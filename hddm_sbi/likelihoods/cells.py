@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hddm_sbi.simulation import Ranges
+from hddm_sbi.simulation import Ranges as Ranges
 from hddm_sbi.types import Array, Index
 
 #: probability of a lapse where fits must survive any outlier in the table, and where a likelihood is checked.
@@ -100,7 +100,9 @@ class IncompleteTrials:
         signs = np.where(np.arange(len(event)) < len(order), 1.0, -1.0)
         low, high = np.split(np.ascontiguousarray(distinct[:, 1:]), 2, axis=1)
         between = Ranges(np.ascontiguousarray(low), np.ascontiguousarray(high))
-        events = Events(distinct[:, 0].astype(np.int64), between, np.bincount(event, signs, len(distinct)))
+        events = Events(
+            distinct[:, 0].astype(np.int64), between, np.bincount(event, signs, len(distinct)).astype(np.float64)
+        )
         return cls(events, order, event[: len(order)], None if kept is None else event[len(order) :])
 
 

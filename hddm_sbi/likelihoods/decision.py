@@ -19,13 +19,13 @@ from hddm_sbi.likelihoods.cells import (
     LAPSE_SECONDS,
     Events,
     IncompleteTrials,
+    Ranges,
     SortedTrials,
     lapse_span,
     outcome_rows,
     with_lapses,
 )
 from hddm_sbi.likelihoods.likelihood import ByName, Likelihood, n_rows, shift_of
-from hddm_sbi.simulation import Ranges
 from hddm_sbi.types import Array, Index
 
 #: by how much the probabilities of all responses may differ from 1.
@@ -75,7 +75,7 @@ class DecisionLikelihood(Likelihood):
         kept
             (n, n_choices) where the times of trials lie that were not removed; None where none was.
         """
-        n_choices, whole = len(self.simulator.choices), np.isfinite(values).all(1)
+        n_choices, whole = len(self.simulator.choices), np.asarray(np.isfinite(values).all(1))
         unknown = np.flatnonzero(~whole) if ranges is None else np.empty(0, np.int64)
         if unknown.size:
             raise InputError(
@@ -96,9 +96,11 @@ class DecisionLikelihood(Likelihood):
 
     @override
     def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
-        log_p = self.log_mass_rows(*map(torch.from_numpy, events.ranges), theta[torch.from_numpy(events.cell)])
+        low, high = (torch.from_numpy(end) for end in events.ranges)
+        log_p = self.log_mass_rows(low, high, theta[torch.from_numpy(events.cell)])
         mixed = with_lapses(log_p, lapse, torch.from_numpy(events.lapse_mass(lapse_seconds)))
-        weighted = torch.from_numpy(events.weight) * mixed
+        weight = torch.from_numpy(events.weight)
+        weighted = torch.where(weight == 0.0, 0.0, weight * mixed)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(events.cell), weighted)
 
     def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:

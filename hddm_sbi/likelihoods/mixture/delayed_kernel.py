@@ -9,8 +9,8 @@ import numba as nb
 import numpy as np
 
 from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, NEVER, add_event
-from hddm_sbi.likelihoods.mixture.kernel import exp_minus, with_density
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.likelihoods.mixture.kernel import exp_minus, of_row, with_density
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.vecmath import (
     FAST,
     PER_SQRT_2PI,
@@ -234,7 +234,7 @@ def delayed_cells(
 # With x = d exp(-s), D in the same unit and X lognormal, the finishing time of a component without its delay,
 #   P(RT > t) = [H(x - D) - H(x)] / D,   H(x) = E[(X - x)+] = M Phi(sd - e) - x Phi(-e)
 #   P(RT <= t) = [G(x) - G(x - D)] / D,  G(x) = E[(x - X)+] = x Phi(e) - M Phi(e - sd),  M = exp(m + sd² / 2)
-# where M phi(e - sd) = x phi(e), so that either is a difference of two tails of one scale. Its rounding is that of x / D;
+# where M phi(e - sd) = x phi(e), so that either is a difference of two tails of one scale. It rounds like x / D, so
 # shorter delays are averaged by Gauss-Legendre. Where M is above x, P(RT > t) is 1 - P(RT <= t).
 
 #: share of a decision time up to which a delay is averaged; P(event) below which it is taken for 0.
@@ -243,9 +243,8 @@ _ON_DELAY = ((0.1127016653792583, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.88729833462
 
 
 class _Lognormals(NamedTuple):
-    """Components (k,) as finishing times: their weights, m, sd and M; and what is known of one event (k,): its sign, that
-    of P(RT > t) or P(RT <= t) times the weight, which of the two, and the probability and its derivatives by m, log sd,
-    either end and D."""
+    """Components (k,) as finishing times: their weights, m, sd and M. And of one event (k,): the weight, less than 0 of
+    P(RT <= t), whether it is P(RT > t) instead, and its probability and derivatives by m, log sd, either end and D."""
 
     w: Array
     mean: Array
@@ -267,9 +266,7 @@ def _lognormals(x: Array) -> _Lognormals:
 
 
 @inner(fastmath={"contract"}, forceinline=True)
-def _excess(
-    x: float, log_x: float, mean: float, sd: float, M: float, late: bool
-) -> tuple[float, float, float, float]:
+def _excess(x: float, log_x: float, mean: float, sd: float, M: float, late: bool) -> tuple[float, float, float, float]:
     """H or G, its derivatives by m and log sd, and P(X > x) or P(X <= x)."""
     e = (log_x - mean) / sd
     phi = exp(-0.5 * e * e)
@@ -300,7 +297,7 @@ def _add_averaged(x: float, delay: float, side: float, of: _Lognormals) -> None:
 
 @inner(fastmath={"contract"}, forceinline=True)
 def _add_end(x: float, delay: float, side: float, of: _Lognormals) -> None:
-    """Add P(RT > t) or P(RT <= t) of every component, and its derivatives; side: 1 of the lower end, -1 of the upper."""
+    """Add P(RT > t) or P(RT <= t) of every component, and derivatives; side: 1 of the lower end, -1 of the upper."""
     if not 0.0 < x < math.inf:
         for k in range(len(of.mean)):
             of.p[k] += side * of.sign[k] if (of.late[k] > 0.0) == (x <= 0.0) else 0.0
@@ -328,8 +325,7 @@ def _add_end(x: float, delay: float, side: float, of: _Lognormals) -> None:
 
 @inner()
 def _mass(low: float, high: float, delay: float, of: _Lognormals, ends: Array) -> float:
-    """P(low < decision and delay <= high), all in units of the time scale; its derivatives by low, high and the delay in
-    ends (3,)."""
+    """P(low < decision and delay <= high) in the time scale's unit; ends: derivatives by low, high and delay (3,)."""
     log_low = math.log(low) if low > 0.0 else -math.inf
     for k in range(len(of.mean)):
         late = high == math.inf or log_low >= of.mean[k]

@@ -17,10 +17,11 @@ from hddm_sbi.likelihoods.mixture.kernel import (
     coordinate,
     exp_minus,
     normalise,
+    of_row,
     room_for,
     to_log_time,
 )
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.vecmath import (
     FAST,
     LOG_2PI_HALF,
@@ -35,8 +36,8 @@ from hddm_sbi.numerics.vecmath import (
 )
 from hddm_sbi.types import Array
 
-# A cell's events take the place of its trials: run cell * n_choices + choice has FIELDS numbers of each of them, the same
-# events in every choice's run. With a = (z(low) - m) / sd, b = (z(high) - m) / sd,
+# A cell's events take the place of its trials: run cell * n_choices + choice has FIELDS numbers of each of them, the
+# same events in every choice's run. With a = (z(low) - m) / sd, b = (z(high) - m) / sd,
 #   P(event) = sum over choices and components of w [Phi(b) - Phi(a)]
 # as the difference of two tails of the side on which both are small; where low = high, the density there.
 
@@ -232,9 +233,9 @@ def mixture_events(
                 _masses(low, high, n, limited, own, q[k], at_low[k], at_high[k])
             largest, logp[:n] = low.largest, 0.0
             largest[:n] = NEVER
-            for k in range(len(q)):
+            for part in range(len(q)):
                 for i in range(n):
-                    largest[i] = max(largest[i], q[k, i])
+                    largest[i] = max(largest[i], q[part, i])
             normalise(q, n, largest, low.total, logp)
             value, by_lapse = weigh(lapse, events, above, logp, weight, n)
             total[c] += value
@@ -252,8 +253,9 @@ def mixture_events(
 
 # Where choices race, what survives is the product over accumulators, and one range of time for all choices is the
 # difference of two such products. Other events are sums over nodes of a choice's density, by Gauss-Legendre over
-# y = log t - log(1 - r t), t the decision time and r one over the time at which decisions end, in intervals to both sides
-# of its largest value, each twice as long as the one before; a time is a single node. Their relative error is 1e-10, and that of their derivatives 1e-8.
+# y = log t - log(1 - r t), t the decision time and r one over the time at which decisions end, in intervals to both
+# sides of its largest value, each twice as long as the one before; a time is a single node. Their relative error is
+# 1e-10, and that of their derivatives 1e-8.
 
 #: nodes of an event for one choice; intervals on either side, the first of them one of so many parts.
 _NODES, _PANELS, _PARTS = 192, 4, 15
@@ -374,7 +376,7 @@ def _bulk(
 
 @inner()
 def _nodes(race: _Race, winner: int, begin: float, end: float, tail: int, t: Array, log_weight: Array) -> int:
-    """Decision times and log weights of the nodes of an event, (nodes,) each, and how many: none if it is impossible."""
+    """Decision times and log weights of an event's nodes, (nodes,) each, and how many: none if it is impossible."""
     closing = race.clock[0]
     if begin == end:
         t[0], log_weight[0] = begin, 0.0

@@ -23,9 +23,9 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
     forward,
     perceptron,
 )
-from hddm_sbi.likelihoods.mixture.records import WAY, Cells, Law, Rows, Totals, Trials
+from hddm_sbi.likelihoods.mixture.records import Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law
+from hddm_sbi.numerics.vecmath import FAST, Lapse, inner, lapse_law
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched: the nodes of a quadrature miss narrower ones.
@@ -265,12 +265,27 @@ def _cells(
             _scored_back(x, net.score, memory, g_x)
 
 
+def _way() -> types.FunctionType:
+    """The type of a way over trials: (rows, mixtures, their gradients, cells, law, lapse, trials, totals).
+
+    mixtures and gradients as in `of_row`. A way adds every cell's sum over trials of log[(1 - l) p + l u] to the
+    totals, and its gradients to theirs.
+    """
+    numbers, wholes, mixtures = types.float64[::1], types.int64[::1], types.float64[:, :, :, ::1]
+    record = types.BaseTuple.from_types
+    cells = record((numbers, numbers, types.float64[:, ::1], numbers), Cells)
+    rows, law = record((wholes, wholes), Rows), record((types.boolean, types.int64), Law)
+    lapse, trials = record((types.float64,) * 3, Lapse), record((wholes, numbers), Trials)
+    totals = record((numbers, cells, numbers), Totals)
+    return types.FunctionType(types.void(rows, mixtures, mixtures, cells, law, lapse, trials, totals))
+
+
 def _signature() -> Any:
     """The types of the arguments and results of `_cells`."""
     numbers, wholes, by_choice = types.float64[::1], types.int64[::1], (types.float64[:, :, ::1],) * 3
     by_cell = numbers, numbers, types.float64[:, ::1], numbers
     networks, trials = (numbers, wholes, numbers, wholes, numbers), (types.float64, types.float64, wholes, numbers)
-    return types.void(*by_choice, *networks, *by_cell, wholes, *trials, WAY, numbers, *by_choice, *by_cell, numbers)
+    return types.void(*by_choice, *networks, *by_cell, wholes, *trials, _way(), numbers, *by_choice, *by_cell, numbers)
 
 
 _KERNEL = Kernel(_cells, _signature(), _WAYS)
