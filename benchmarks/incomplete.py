@@ -1,11 +1,12 @@
 """Incomplete trials: what an omission costs per gradient, as a multiple of a response.
 
-8 000 trials of 40 subjects in two conditions, the slowest 15 % of which passed a deadline. Responses alone and omissions
-alone are compiled and timed in turn, and divided by their number: where trials share cells and a deadline, where each
-has its own theta, where each has its own deadline, and where each has both.
+8 000 trials of 40 subjects in two conditions, 15 % of which passed a deadline. Responses alone and omissions alone are
+compiled and timed in turn, and divided by their number: where trials share cells and a deadline, where each has a theta
+of its own, where each has a deadline of its own, and where each has both.
 """
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,8 +14,7 @@ import torch
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.inference.compiler.recorder import compile_function
-from hddm_sbi.likelihoods.cells import Events
-from hddm_sbi.simulation import Ranges
+from hddm_sbi.simulation import Observation
 
 MODELS = (("ddm", "exact"), ("ddm", "neural"), ("lba", "exact"), ("full_ddm", "neural"))
 N_CELLS, N_TRIALS, OMITTED = 80, 100, 0.15
@@ -28,7 +28,7 @@ def thetas(simulator: hs.Simulator, n: int, seed: int) -> np.ndarray:
     return low + (high - low) * rng.uniform(0.4, 0.6, (n, len(low)))
 
 
-def seconds(of_theta, theta: np.ndarray) -> float:
+def seconds(of_theta: Callable[[torch.Tensor], torch.Tensor], theta: np.ndarray) -> float:
     """Processor time of the value and gradient of a compiled function of theta."""
 
     def function(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,7 +50,6 @@ def ratio(likelihood: hs.Likelihood, own_theta: bool, own_deadline: bool, seed: 
     deadline = np.quantile(values[:, 0], 1 - OMITTED)
     omitted = np.sort(np.random.default_rng(seed).permutation(n)[: int(OMITTED * n)])
     late = deadline * np.random.default_rng(seed).uniform(0.9, 1.1, len(omitted)) if own_deadline else deadline
-    low = np.broadcast_to(np.reshape(late, (-1, 1)), (len(omitted), len(likelihood.simulator.choices)))
     responded = np.setdiff1d(np.arange(n), omitted)
     lapse = torch.tensor(LAPSE, dtype=torch.float64)
 
@@ -58,8 +57,11 @@ def ratio(likelihood: hs.Likelihood, own_theta: bool, own_deadline: bool, seed: 
     trials = likelihood.group_by_cell(values[responded], of_row, len(rows))
     complete = seconds(lambda at: likelihood.log_prob_by_cell(trials, at, lapse), theta[rows])
     rows, of_row = np.unique(cell[omitted], return_inverse=True)
-    blank, infinite = np.full((len(omitted), 2), np.nan), np.full_like(low, np.inf)
-    events: Events = likelihood.group_by_cell(blank, of_row, len(rows), 10.0, Ranges(low, infinite)).incomplete.events
+    n_choices, n_omitted = len(likelihood.simulator.choices), len(omitted)
+    blank, never = np.full((n_omitted, 2), np.nan), (np.zeros(n_omitted), np.full(n_omitted, np.inf))
+    everything = np.ones(n_omitted, bool)
+    seen = Observation(n_choices, np.broadcast_to(late, n_omitted), None, never, never, everything, everything)
+    events = likelihood.group_by_cell(blank, of_row, len(rows), 10.0, seen).incomplete.events
     incomplete = seconds(lambda at: likelihood.events_by_cell(events, at, lapse, 10.0), theta[rows])
     return complete / len(responded) * 1e9, incomplete / len(omitted) * 1e9
 

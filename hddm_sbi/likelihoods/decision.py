@@ -72,7 +72,7 @@ class DecisionLikelihood(Likelihood):
         observation
             How the trials were seen; None where each was seen whole.
         """
-        n_choices, whole = len(self.simulator.choices), np.isfinite(values).all(1)
+        n_choices, whole = len(self.simulator.choices), np.asarray(np.isfinite(values).all(1))
         incomplete = np.flatnonzero(~whole)
         if incomplete.size and observation is None:
             raise InputError(
@@ -94,7 +94,8 @@ class DecisionLikelihood(Likelihood):
         low, high = (torch.from_numpy(end) for end in events.ranges)
         log_p = self.log_mass_rows(low, high, theta[torch.from_numpy(events.cell)])
         mixed = with_lapses(log_p, lapse, torch.from_numpy(events.lapse_mass(lapse_seconds)))
-        weighted = torch.from_numpy(events.weight) * mixed
+        weight = torch.from_numpy(events.weight)
+        weighted = torch.where(weight == 0.0, 0.0, weight * mixed)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(events.cell), weighted)
 
     def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:

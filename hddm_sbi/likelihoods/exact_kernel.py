@@ -102,8 +102,8 @@ exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _bac
 # P(choice, low < RT <= high) is the integral of g(y) = t f(t), t = exp(y) a decision time. Looks at g narrow down where
 # it lies, by its largest value; there a Gauss-Kronrod rule is applied, and again to both halves of an interval where it
 # differs from the Gauss rule within it. One pass gives the derivatives, too: those of P are integrals of g times those
-# of log f. The limits are times of responses and have none: a shift moves decision times between them, and its derivative
-# is f at the first less f at the last, if decision times can be there.
+# of log f. The limits are times of responses and have none: a shift moves decision times between them, and its
+# derivative is f at the first less f at the last, if decision times can be there.
 
 #: log decision times (seconds) before and after which nothing is looked for.
 _SOONEST, _LATEST = -46.0, 30.0
@@ -130,16 +130,16 @@ _OUTER = (
     (0.294392862701460198131126603103866, 0.142775938577060080797094273138717, 0.0),
     (0.148874338981631210884826001129720, 0.147739104901338491374841515972068, 0.295524224714752870173815619188769),
 )
-_RULE = np.array([(-x, k, g) for x, k, g in _OUTER] + [(0.0, 0.149445554002916905664936468389821, 0.0)]
-                 + [(x, k, g) for x, k, g in _OUTER[::-1]])  # fmt: skip
+_MIDDLE = (0.0, 0.149445554002916905664936468389821, 0.0)
+_RULE = np.array([*((-x, k, g) for x, k, g in _OUTER), _MIDDLE, *_OUTER[::-1]])
 _NODES, _KRONROD, _GAUSS = (np.ascontiguousarray(column) for column in _RULE.T)
 
 
 class _Room(NamedTuple):
     """Memory of an integral, used again for the next.
 
-    theta: (p,) without a shift. shift: its position, or -1. y, t, log_g: (nodes,), and derivatives by (p, nodes). ends, value, apart: of every
-    interval, (parts, 2) and (parts,) twice, and its gradient (parts, p).
+    theta: (p,) without a shift. shift: its position, or -1. y, t, log_g: (nodes,), and derivatives by (p, nodes). ends,
+    value, apart: of every interval, (parts, 2) and (parts,) twice, and its gradient (parts, p).
     """
 
     theta: Array
@@ -437,13 +437,10 @@ def _events_forward(
     shift of time, or -1. survives: whether `survival` says what survives; if not, it is not called.
     """
     results = [torch.zeros(shape, dtype=torch.float64) for shape in (len(theta), theta.shape, len(theta))]
-    given = (
-        theta.detach().contiguous().numpy(),
-        float(lapse),
-        *(x.numpy() for x in (cell, low, high, count, lapse_mass)),
-    )
-    laws = DENSITIES[density], DENSITIES[survival]
-    _EVENTS_KERNEL.compiled(*given, shift, survives, *laws, *(x.numpy() for x in results))
+    events = [x.numpy() for x in (cell, low, high, count, lapse_mass)]
+    laws = shift, survives, DENSITIES[density], DENSITIES[survival]
+    at = theta.detach().contiguous().numpy()
+    _EVENTS_KERNEL.compiled(at, float(lapse), *events, *laws, *(x.numpy() for x in results))
     total, grad, grad_lapse = results
     return total, grad, grad_lapse
 

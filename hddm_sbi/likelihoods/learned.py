@@ -10,8 +10,7 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, save_weights
-from hddm_sbi.likelihoods.likelihood import Likelihood
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.likelihoods.likelihood import Likelihood, Simulator
 
 
 class LearnedLikelihood(Likelihood):

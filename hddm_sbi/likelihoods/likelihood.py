@@ -26,7 +26,17 @@ from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Observation, Simulator
 from hddm_sbi.types import Array, Index
 
-__all__ = ["LAPSE", "LAPSE_SECONDS", "ByName", "CellTrials", "Likelihood", "Observation", "n_rows", "shift_of"]
+__all__ = [
+    "LAPSE",
+    "LAPSE_SECONDS",
+    "ByName",
+    "CellTrials",
+    "Likelihood",
+    "Observation",
+    "Simulator",
+    "n_rows",
+    "shift_of",
+]
 
 ByName = Mapping[str, ArrayLike | Tensor]
 

@@ -1,18 +1,24 @@
-"""Trials without a time, without a response, or without either: laws of every likelihood of rt and response."""
+"""Trials without a time, without a response, without either, and tables from which trials were removed: laws of every
+likelihood of rt and response, and its kernels against quadrature and many digits."""
 
 from dataclasses import replace
 
+import mpmath
 import numpy as np
+import pyro
 import pytest
 import torch
-from laws import random_thetas
+from laws import LIKELIHOODS, random_thetas
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.decision import outcome_rows
+from hddm_sbi.likelihoods.cells import Events, Ranges
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
+from hddm_sbi.simulation import Observation
 
 NAMES = [("ddm", "exact"), ("lba", "exact"), ("ddm", "neural"), ("race3", "neural"), ("full_ddm", "neural")]
-LAPSE, DEADLINE = torch.tensor(0.05, dtype=torch.float64), 1.2
+LAPSE, NO_LAPSE = (torch.tensor(x, dtype=torch.float64) for x in (0.05, 0.0))
+DEADLINE, SECONDS = 1.2, 10.0
 
 
 @pytest.fixture(scope="module", params=NAMES, ids=[" ".join(each) for each in NAMES])
@@ -20,23 +26,42 @@ def likelihood(request):
     return hs.load_likelihood(request.param[0], kind=request.param[1])
 
 
-def table(likelihood, seed=1, n_cells=4, n=40):
-    """Trials of some cells, a fifth of each kind of missing, whose masked entries are not numbers."""
+def observation(likelihood, n, **said):
+    """Trials with a deadline, of which nothing is missing by chance."""
+    plain = {
+        "deadline": np.full(n, DEADLINE),
+        "withheld": None,
+        "censored": (np.zeros(n), np.full(n, np.inf)),
+        "truncated": (np.zeros(n), np.full(n, np.inf)),
+        "timed": np.ones(n, bool),
+        "answered": np.ones(n, bool),
+    }
+    return Observation(len(likelihood.simulator.choices), **(plain | said))
+
+
+def table(likelihood, seed=1, n_cells=4, n=40, **said):
+    """Trials of some cells as they are seen, a fifth of each kind of missing, their ranges, cells and theta."""
     theta = random_thetas(likelihood.simulator, n_cells, seed, margin=0.3)
     cell = np.repeat(np.arange(n_cells), n // n_cells)
     values = np.stack(likelihood.simulator.simulate(theta[cell], seed), -1)
-    observed = np.array([[1, 1], [1, 1], [0, 1], [1, 0], [0, 0]], dtype=bool)[np.arange(n) % 5]
-    return np.where(observed, values, np.nan), observed, cell, torch.tensor(theta)
+    masks = {"timed": np.arange(n) % 5 != 2, "answered": np.arange(n) % 5 != 3}
+    seen = observation(likelihood, n, **masks, **said)
+    known = seen.seen(values)
+    removed = seen.removed(values)
+    known[removed] = [0.9, 0.0]
+    return known, seen, cell, torch.tensor(theta)
 
 
-def grouped(likelihood, values, observed, cell):
-    return likelihood.group_by_cell(values, cell, int(cell.max()) + 1, observed=observed, deadline=DEADLINE)
+def grouped(likelihood, known, seen, cell):
+    n_cells = int(cell.max()) + 1
+    return likelihood.group_by_cell(known, cell, n_cells, SECONDS, seen)
 
 
-def one_row(likelihood, observed, rt, choice, row, lapse=LAPSE):
-    """Probability of one outcome, as `log_prob_by_cell` has it."""
-    trials = grouped(likelihood, np.array([[rt, choice]]), np.array([observed]), np.zeros(1, dtype=np.int64))
-    return float(likelihood.log_prob_by_cell(trials, row, lapse).exp()[0])
+def probability(likelihood, low, high, row, lapse=LAPSE):
+    """Of one event, times by choice."""
+    ranges = Ranges(*(np.array([end], dtype=np.float64) for end in (low, high)))
+    events = Events(np.zeros(1, dtype=np.int64), ranges, np.ones(1))
+    return float(likelihood.events_by_cell(events, row, lapse, SECONDS).exp()[0])
 
 
 @pytest.mark.parametrize("lapse", [0.0, 0.05])
@@ -45,43 +70,55 @@ def test_all_outcomes_add_to_one(likelihood, lapse):
     (400 nodes between the non-decision time and the deadline, 1e-4)."""
     lapse = torch.tensor(lapse, dtype=torch.float64)
     row = torch.tensor(random_thetas(likelihood.simulator, 1, 3, margin=0.4))
-    choices = range(len(likelihood.simulator.choices))
-    omitted = one_row(likelihood, (False, False), np.nan, np.nan, row, lapse)
-    untimed = [one_row(likelihood, (False, True), np.nan, c, row, lapse) for c in choices]
+    n_choices = len(likelihood.simulator.choices)
+    given = np.eye(n_choices, dtype=bool)
+    omitted = probability(likelihood, [DEADLINE] * n_choices, [np.inf] * n_choices, row, lapse)
+    untimed = [probability(likelihood, np.where(own, 0.0, 1.0), own * DEADLINE, row, lapse) for own in given]
     assert omitted + sum(untimed) == pytest.approx(1.0, abs=1e-8)
     nodes, weights = np.polynomial.legendre.leggauss(400)
     t0 = float(row[0, likelihood.simulator.names.index("t0")])
-    total = float(lapse) * t0 / 10.0
+    total = float(lapse) * t0 / SECONDS
     rt = t0 + 0.5 * (DEADLINE - t0) * (1 + nodes)
-    cell, rows = np.zeros(len(rt), dtype=np.int64), row.expand(len(rt), -1)
-    timed = grouped(likelihood, np.stack([rt, rt], 1), np.tile([True, False], (len(rt), 1)), cell)
-    density = likelihood.incomplete_rows(timed, rows, lapse).exp().numpy()
+    cell = np.zeros(len(rt), dtype=np.int64)
+    seen = observation(likelihood, len(rt), answered=np.zeros(len(rt), bool))
+    known = seen.seen(np.stack([rt, np.zeros_like(rt)], 1))
+    density = likelihood.log_prob_by_trial(grouped(likelihood, known, seen, cell), row, lapse).exp().numpy()
     total += 0.5 * (DEADLINE - t0) * float(weights @ density)
     assert total == pytest.approx(sum(untimed), abs=1e-4)
     each = [
         likelihood.log_prob_by_trial(
-            grouped(likelihood, outcome_rows(rt, np.full(len(rt), c)).numpy(), None, cell), row, lapse
+            likelihood.group_by_cell(outcome_rows(rt, np.full(len(rt), c)).numpy(), cell, 1, SECONDS), row, lapse
         )
-        for c in choices
+        for c in range(n_choices)
     ]
     np.testing.assert_allclose(sum(log_p.exp().numpy() for log_p in each), density, rtol=1e-10)
 
 
-def test_cells_are_sums_of_rows(likelihood):
-    values, observed, cell, theta = table(likelihood)
-    trials = grouped(likelihood, values, observed, cell)
-    complete, incomplete = trials.order, trials.incomplete.order
-    assert sorted([*complete, *incomplete]) == list(range(len(values)))
-    rows = np.empty(len(values))
-    rows[complete] = likelihood.log_prob_by_trial(trials, theta, LAPSE)
-    rows[incomplete] = likelihood.incomplete_rows(trials, theta[trials.incomplete.cell], LAPSE)
-    expected = np.bincount(cell, rows)
-    np.testing.assert_allclose(likelihood.log_prob_by_cell(trials, theta, LAPSE), expected, rtol=1e-9)
+#: what is said of a table of 40 trials: nothing; those outside 0.6 to 1 s were removed.
+WHOLE, TRUNCATED = {}, {"deadline": np.full(40, np.inf), "truncated": (np.full(40, 0.6), np.full(40, 1.0))}
 
 
-def test_gradient_agrees_with_differences(likelihood):
-    values, observed, cell, theta = table(likelihood)
-    trials = grouped(likelihood, values, observed, cell)
+@pytest.mark.parametrize("said", [WHOLE, TRUNCATED], ids=["whole", "truncated"])
+def test_cells_are_sums_of_rows(likelihood, said):
+    """In the order of the table, whole trials and incomplete ones."""
+    known, seen, cell, theta = table(likelihood, **said)
+    shuffled = np.random.default_rng(1).permutation(len(known))
+    known, cell = known[shuffled], cell[shuffled]
+    trials = grouped(likelihood, known, seen, cell)
+    assert sorted([*trials.order, *trials.incomplete.order]) == list(range(len(known)))
+    rows = likelihood.log_prob_by_trial(trials, theta, LAPSE).numpy()
+    np.testing.assert_allclose(likelihood.log_prob_by_cell(trials, theta, LAPSE), np.bincount(cell, rows), rtol=1e-9)
+    ranges, kept, i = seen.ranges(known), seen.kept, int(np.flatnonzero(np.isnan(known).any(1))[0])
+    row = theta[cell[i] : cell[i] + 1]
+    alone = probability(likelihood, *(end[i] for end in ranges), row)
+    among = 1.0 if kept is None else probability(likelihood, *(end[i] for end in kept), row)
+    assert np.exp(rows[i]) == pytest.approx(alone / among, rel=1e-9)
+
+
+@pytest.mark.parametrize("said", [WHOLE, TRUNCATED], ids=["whole", "truncated"])
+def test_gradient_agrees_with_differences(likelihood, said):
+    known, seen, cell, theta = table(likelihood, **said)
+    trials = grouped(likelihood, known, seen, cell)
     at, lapse = theta.clone().requires_grad_(), LAPSE.clone().requires_grad_()
     gradient = torch.autograd.grad(likelihood.log_prob_by_cell(trials, at, lapse).sum(), (at, lapse))
     for column in range(theta.shape[1]):
@@ -97,23 +134,212 @@ def test_a_mask_of_nothing_changes_no_bit(likelihood):
     cell = np.repeat(np.arange(4), 10)
     values = np.stack(likelihood.simulator.simulate(theta[cell], 5), -1)
     plain = likelihood.group_by_cell(values, cell, 4)
-    masked = grouped(likelihood, values, np.ones_like(values, dtype=bool), cell)
+    everything = observation(likelihood, len(values), deadline=np.full(len(values), np.inf))
+    masked = grouped(likelihood, values, everything, cell)
     assert masked.incomplete is None
     one, other = (likelihood.log_prob_by_cell(t, torch.tensor(theta), LAPSE) for t in (plain, masked))
     assert torch.equal(one, other)
-    whole, trials = table(likelihood)[0], grouped(likelihood, *table(likelihood)[:3])
+    known, seen, cell, theta = table(likelihood)
+    trials = grouped(likelihood, known, seen, cell)
     complete = replace(trials, incomplete=None)
-    alone = likelihood.group_by_cell(whole[trials.order], cell[trials.order], 4, trials.lapse_seconds)
-    one, other = (likelihood.log_prob_by_cell(t, torch.tensor(theta), LAPSE) for t in (complete, alone))
+    alone = likelihood.group_by_cell(known[trials.order], cell[trials.order], 4, trials.lapse_seconds)
+    one, other = (likelihood.log_prob_by_cell(t, theta, LAPSE) for t in (complete, alone))
     assert torch.equal(one, other)
 
 
-def test_an_omission_needs_a_deadline():
+def test_what_is_missing_needs_a_reason():
     likelihood = hs.load_likelihood("ddm", kind="exact")
-    with pytest.raises(InputError, match=r"needs a deadline.*row 1"):
-        likelihood.group_by_cell(
-            np.array([[0.5, 1.0], [0.0, 0.0]]),
-            np.zeros(2, dtype=np.int64),
-            1,
-            observed=np.array([[True] * 2, [False] * 2]),
-        )
+    with pytest.raises(InputError, match=r"observation= says how trials were seen; row 1"):
+        likelihood.group_by_cell(np.array([[0.5, 1.0], [np.nan, np.nan]]), np.zeros(2, dtype=np.int64), 1)
+
+
+def test_the_compiled_density_has_them(likelihood):
+    """The path is compiled; its value is torch's, and its gradient that of central differences."""
+    known, seen, cell, theta = table(likelihood, truncated=(np.full(40, 0.6), np.full(40, np.inf)))
+    trials = grouped(likelihood, known, seen, cell)
+
+    def model():
+        normal = pyro.distributions.Normal(torch.zeros(theta.shape).double(), 1.0).to_event(2)
+        lapse = pyro.sample("lapse", pyro.distributions.Beta(torch.tensor(2.0).double(), 98.0))
+        x = pyro.sample("x", normal)
+        pyro.factor("trials", likelihood.log_prob_by_cell(trials, theta + 0.01 * x, lapse).sum())
+
+    start = {"x": torch.zeros(theta.shape).double(), "lapse": torch.tensor(0.03).double()}
+    compiled, eager = (hs.flatten(model, start, path) for path in ("compiled", "eager"))
+    assert compiled.path == "compiled"
+    at = compiled.start
+    value, gradient = compiled(at)
+    assert value == pytest.approx(eager(at)[0], rel=1e-12)
+    np.testing.assert_allclose(gradient, eager(at)[1], rtol=1e-9, atol=1e-9)
+    steps = 1e-4 * np.eye(len(at))
+    slopes = [(compiled(at + step)[0] - compiled(at - step)[0]) / 2e-4 for step in steps]
+    np.testing.assert_allclose(gradient, slopes, rtol=1e-4, atol=1e-5)
+
+
+def events_of_every_kind(likelihood, seed, n_thetas=3):
+    """Theta of every event and the events, each in a cell of its own, times from 0.05 to 4 s after the non-decision
+    time: omissions, responses of any kind or one kind before a deadline, between two times, at a time, withheld, and
+    what is impossible."""
+    simulator = likelihood.simulator
+    n_choices, rng = len(simulator.choices), np.random.default_rng(seed)
+    theta = random_thetas(simulator, n_thetas, seed)
+    theta, low, high = [*np.repeat(theta, 8, 0)], [], []
+    for i, row in enumerate(theta):
+        t = row[simulator.names.index("t0")] + np.exp(rng.uniform(-3.0, 1.4))
+        only = np.arange(n_choices) == i % n_choices
+        either = np.zeros(n_choices), np.full(n_choices, t)
+        kinds = [
+            (either[1], np.full(n_choices, np.inf)),
+            either,
+            (np.where(only, 0.0, 1.0), np.where(only, t, 0.0)),
+            (np.where(only, 0.0, t), np.full(n_choices, np.inf)),
+            (np.where(only, t, 1.0), np.where(only, t + 0.3, 0.0)),
+            (either[1], either[1] + 0.05),
+            (either[1], either[1]),
+            (np.zeros(n_choices), np.full(n_choices, 0.9 * row[simulator.names.index("t0")])),
+        ]
+        low.append(kinds[i % 8][0])
+        high.append(kinds[i % 8][1])
+    ranges = Ranges(np.array(low, dtype=np.float64), np.array(high, dtype=np.float64))
+    weight = np.where(np.arange(len(theta)) % 3 == 0, -2.0, 1.0)
+    return torch.tensor(np.array(theta)), Events(np.arange(len(theta)), ranges, weight)
+
+
+@pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+@pytest.mark.parametrize("lapse", [0.0, 0.05])
+def test_kernels_agree_with_quadrature(name, kind, lapse):
+    """All of the box: log P to 1e-8, its gradient to 1e-6; impossible events have P 0 and gradient 0, never nan.
+
+    Under a delay, whose density is no smooth function where its end passes the non-decision time, the distribution
+    function in closed form takes the place of quadrature.
+    """
+    likelihood = hs.load_likelihood(name, kind=kind)
+    theta, events = events_of_every_kind(likelihood, seed=4)
+    results = []
+    for by_kernel in (True, False):
+        at, probability = theta.clone().requires_grad_(), torch.tensor(lapse, dtype=torch.float64)
+        law = likelihood.events_by_cell if by_kernel else reference(likelihood)
+        value = law(events, at, probability, SECONDS)
+        possible = torch.isfinite(value)
+        (gradient,) = torch.autograd.grad(torch.where(possible, value, 0.0).sum(), at)
+        results.append((value.detach(), gradient))
+    (value, gradient), (expected, slope) = results
+    assert not torch.isnan(gradient).any()
+    impossible = torch.arange(len(value)) % 8 == 7
+    assert (gradient[impossible] == 0.0).all()
+    assert torch.isfinite(value[impossible]).all() if lapse else torch.isinf(value[impossible]).all()
+    torch.testing.assert_close(value, expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-6)
+
+
+def reference(likelihood):
+    """`events_by_cell` of a likelihood by another way than its kernel."""
+    delay = likelihood.simulator.symmetries.delay
+    if likelihood.kind == "exact" or delay is None:
+        return lambda *given: DecisionLikelihood.events_by_cell(likelihood, *given)
+    return lambda *given: DecisionLikelihood.events_by_cell(ByDistributionFunction(likelihood), *given)
+
+
+class ByDistributionFunction(DecisionLikelihood):
+    """A likelihood whose masses are differences of its distribution function."""
+
+    kind = "numerical"
+
+    def __init__(self, likelihood):
+        super().__init__(likelihood.simulator, likelihood.box)
+        self.likelihood = likelihood
+
+    def log_prob_rows(self, values, theta):
+        return self.likelihood.log_prob_rows(values, theta)
+
+    def _log_mass_of(self, choice, low, high, theta):
+        at = torch.nonzero(low == high)[:, 0]
+        if len(at):
+            return super()._log_mass_of(choice, low, high, theta)
+        column = torch.full_like(low, choice)
+        after, before = (self.likelihood.cdf_rows(outcome_rows(t, column), theta) for t in (high, low))
+        possible = after > before
+        mass = torch.where(possible, after - before, 1.0)
+        return torch.where(possible, torch.log(mass), -torch.inf)
+
+
+def late_ddm(t, choice, v, a, z, t0):
+    """P(choice, RT > t) from the eigenfunctions: the terms of Navarro & Fuss (2009), integrated; all of mpmath."""
+    area, sign, w = (2 * a) ** 2, 1 - 2 * choice, z if choice == 0 else 1 - z
+    total = mpmath.mpf(0)
+    for k in range(1, 120):
+        rate = v**2 / 2 + (k * mpmath.pi) ** 2 / (2 * area)
+        total += k * mpmath.sin(k * mpmath.pi * w) * mpmath.exp(-rate * (t - t0)) / rate
+    return mpmath.pi / area * mpmath.exp(-sign * v * 2 * a * w) * total
+
+
+def all_of_ddm(choice, v, a, z, t0):
+    """P(choice)."""
+    up = z if v == 0 else mpmath.expm1(-4 * a * z * v) / mpmath.expm1(-4 * a * v)
+    return up if choice == 1 else 1 - up
+
+
+def test_ddm_agrees_with_many_digits():
+    """24 thetas of the box, at half a second to where 1e-200 survive: omissions, responses before a deadline and after
+    it, withheld responses, by the kernel; log P to 1e-9, and the slope by v and t0 of log P(omission) to 1e-7."""
+    exact = hs.load_likelihood("ddm", kind="exact")
+    theta = random_thetas(exact.simulator, 24, seed=11)
+    rng, far = np.random.default_rng(11), np.linspace(0.0, 1.0, 24) ** 3
+    rate = 0.5 * theta[:, 0] ** 2 + np.pi**2 / (8 * theta[:, 1] ** 2)
+    t = theta[:, 3] + np.maximum(0.05 * theta[:, 1] ** 2, rng.uniform(0.2, 1.0, 24) + far * 460.0 / rate)
+    nothing, forever = np.zeros_like(t), np.full_like(t, np.inf)
+    kinds = {
+        "omission": ((t, forever), (t, forever)),
+        "before": ((nothing, t), (nothing + 1, nothing)),
+        "after": ((nothing + 1, nothing), (t, forever)),
+        "withheld": ((nothing, forever), (t, forever)),
+    }
+    with mpmath.workdps(300):
+        for kind, by_choice in kinds.items():
+            low, high = (np.ascontiguousarray(np.stack(ends, 1)) for ends in zip(*by_choice, strict=True))
+            events = Events(np.arange(24), Ranges(low, high), np.ones(24))
+            at = torch.tensor(theta, requires_grad=True)
+            found = exact.events_by_cell(events, at, NO_LAPSE, SECONDS)
+            (gradient,) = torch.autograd.grad(found.sum(), at)
+            for i, row in enumerate(theta):
+                point, when = [mpmath.mpf(x) for x in row], mpmath.mpf(t[i])
+
+                def expected(v, a, z, t0, when=when, kind=kind):
+                    lower, upper = (late_ddm(when, c, v, a, z, t0) for c in (0, 1))
+                    lower_all = all_of_ddm(0, v, a, z, t0)
+                    masses = {"omission": lower + upper, "before": lower_all - lower, "after": upper}
+                    return mpmath.log(masses.get(kind, lower_all + upper))
+
+                assert abs(float(found[i].detach()) - expected(*point)) < 1e-9, (kind, row, t[i])
+                if kind == "omission" and i % 4 == 0:
+                    for j in (0, 3):
+                        slope = mpmath.diff(lambda x, j=j, p=point: expected(*p[:j], x, *p[j + 1 :]), point[j])
+                        assert float(gradient[i, j]) == pytest.approx(float(slope), rel=1e-7, abs=1e-7)
+
+
+def test_what_was_removed_divides():
+    """Truncated to 0.5 to 1 s: each whole trial is its density over the probability of being kept."""
+    exact = hs.load_likelihood("ddm", kind="exact")
+    row = torch.tensor([[1.0, 1.1, 0.45, 0.3]], dtype=torch.float64)
+    values, cell = np.array([[0.6, 1.0], [0.8, 0.0], [0.9, 1.0]]), np.zeros(3, dtype=np.int64)
+    limits = {"deadline": np.full(3, np.inf), "truncated": (np.full(3, 0.5), np.full(3, 1.0))}
+    trials = exact.group_by_cell(values, cell, 1, SECONDS, observation(exact, 3, **limits))
+    mass = probability(exact, [0.5, 0.5], [1.0, 1.0], row, NO_LAPSE)
+    by_survival = exact.survival([0.5, 1.0], dict(zip(exact.simulator.names, row[0].tolist(), strict=True)))
+    assert mass == pytest.approx(float(by_survival[0] - by_survival[1]), rel=1e-10)
+    whole = exact.log_prob_rows(torch.tensor(values), row.expand(3, -1))
+    found = exact.log_prob_by_trial(trials, row, NO_LAPSE)
+    np.testing.assert_allclose(found, whole - np.log(mass), rtol=1e-9)
+    assert float(exact.log_prob_by_cell(trials, row, NO_LAPSE)[0]) == pytest.approx(float(found.sum()), rel=1e-12)
+
+
+def test_an_event_that_counts_for_nothing_is_not_looked_at():
+    """Of weight 0, it is 0 even where it is impossible."""
+    for name, kind in NAMES:
+        likelihood = hs.load_likelihood(name, kind=kind)
+        n_choices = len(likelihood.simulator.choices)
+        ranges = Ranges(np.zeros((1, n_choices)), np.full((1, n_choices), 1e-3))
+        row = torch.tensor(random_thetas(likelihood.simulator, 1, 3, margin=0.4))
+        events = Events(np.zeros(1, dtype=np.int64), ranges, np.zeros(1))
+        for law in (likelihood.events_by_cell, lambda *given: DecisionLikelihood.events_by_cell(likelihood, *given)):
+            assert float(law(events, row, NO_LAPSE, SECONDS)[0]) == 0.0

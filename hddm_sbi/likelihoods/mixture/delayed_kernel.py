@@ -8,16 +8,19 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from hddm_sbi.likelihoods.mixture.kernel import exp_minus, with_density
-from hddm_sbi.likelihoods.mixture.records import Cells, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, NEVER, add_event
+from hddm_sbi.likelihoods.mixture.kernel import exp_minus, of_row, with_density
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.vecmath import (
     FAST,
     PER_SQRT_2PI,
     Lapse,
+    exp,
     exp_negative,
     inner,
     log_positive,
     mix_lapse,
+    scaled_tail,
     tail_ratio,
     total_of,
 )
@@ -186,6 +189,17 @@ def _room(n_components: int) -> _Block:
     return _Block(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], y[0], y[1], y[2])
 
 
+@inner(forceinline=True)
+def _relative(own: Components, log_w: Array, per_sd: Array) -> _Mixture:
+    """Components as the density takes them; log_w, per_sd: room (k,)."""
+    log_most = own.log_w[0]
+    for k in range(len(log_w)):
+        log_most = max(log_most, own.log_w[k])
+    for k in range(len(log_w)):
+        log_w[k], per_sd[k] = max(own.log_w[k] - log_most, _NOTHING), exp_minus(own.log_sd[k])
+    return _Mixture(log_w, own.mean, per_sd, log_most)
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_cells(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
@@ -199,12 +213,7 @@ def delayed_cells(
         width = max(delay[c], SHORTEST)
         above, last = with_density(c * n_choices + choice[row], c, cells, lapse, trials, to)
         own, to_own = of_row(mixtures, g, row)
-        log_most = own.log_w[0]
-        for k in range(n_components):
-            log_most = max(log_most, own.log_w[k])
-        for k in range(n_components):
-            log_w[k], per_sd[k] = max(own.log_w[k] - log_most, _NOTHING), exp_minus(own.log_sd[k])
-        mixture, log_delay = _Mixture(log_w, own.mean, per_sd, log_most), math.log(width)
+        mixture, log_delay = _relative(own, log_w, per_sd), math.log(width)
         for first in range(above, last, _BLOCK):
             n = min(_BLOCK, last - first)
             for i in range(n):
@@ -218,3 +227,177 @@ def delayed_cells(
             g_s[c] += by_s
             g_t0[c] += by_t0
             g_delay[c] += by_delay
+
+
+# ---- events
+#
+# With x = d exp(-s), D in the same unit and X lognormal, the finishing time of a component without its delay,
+#   P(RT > t) = [H(x - D) - H(x)] / D,   H(x) = E[(X - x)+] = M Phi(sd - e) - x Phi(-e)
+#   P(RT <= t) = [G(x) - G(x - D)] / D,  G(x) = E[(x - X)+] = x Phi(e) - M Phi(e - sd),  M = exp(m + sd² / 2)
+# where M phi(e - sd) = x phi(e), so that either is a difference of two tails of one scale. It rounds like x / D, so
+# shorter delays are averaged by Gauss-Legendre. Where M is above x, P(RT > t) is 1 - P(RT <= t).
+
+#: share of a decision time up to which a delay is averaged; P(event) below which it is taken for 0.
+_BRIEF, _LEAST = 1e-4, 1e-290
+_ON_DELAY = ((0.1127016653792583, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.8872983346207417, 5.0 / 18.0))
+
+
+class _Lognormals(NamedTuple):
+    """Components (k,) as finishing times: their weights, m, sd and M. And of one event (k,): the weight, less than 0 of
+    P(RT <= t), whether it is P(RT > t) instead, and its probability and derivatives by m, log sd, either end and D."""
+
+    w: Array
+    mean: Array
+    sd: Array
+    M: Array
+    sign: Array
+    late: Array
+    p: Array
+    by_mean: Array
+    by_sd: Array
+    by_x: Array
+    by_delay: Array
+
+
+@inner()
+def _lognormals(x: Array) -> _Lognormals:
+    """Components as finishing times; x: (11, k), of which the first four rows are known of every event."""
+    return _Lognormals(x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], x[8], x[9], x[10])
+
+
+@inner(fastmath={"contract"}, forceinline=True)
+def _excess(x: float, log_x: float, mean: float, sd: float, M: float, late: bool) -> tuple[float, float, float, float]:
+    """H or G, its derivatives by m and log sd, and P(X > x) or P(X <= x)."""
+    e = (log_x - mean) / sd
+    phi = exp(-0.5 * e * e)
+    tail, moved, step = phi * scaled_tail(e), x * phi * scaled_tail(e - sd), sd * x * phi * PER_SQRT_2PI
+    # Of what lies above x, its share and its mean, then of what lies below.
+    left, gone = tail if e >= 0.0 else 1.0 - tail, 1.0 - tail if e >= 0.0 else tail
+    above, below = moved if e >= sd else M - moved, M - moved if e >= sd else moved
+    part, p = above if late else -below, left if late else gone
+    return part - x * left if late else part + x * gone, part, sd * sd * part + step, p
+
+
+@inner(fastmath={"contract"}, forceinline=True)
+def _add_averaged(x: float, delay: float, side: float, of: _Lognormals) -> None:
+    """`_add_end` of a brief delay."""
+    for node, share in _ON_DELAY:
+        log_u, per_u = math.log(x - delay * node), 1.0 / (x - delay * node)
+        for k in range(len(of.mean)):
+            e, late = (log_u - of.mean[k]) / of.sd[k], of.late[k] > 0.0
+            phi = exp(-0.5 * e * e)
+            tail, step = phi * scaled_tail(e), share * side * of.w[k] * PER_SQRT_2PI * phi
+            p = tail if late == (e >= 0.0) else 1.0 - tail
+            of.p[k] += share * side * of.sign[k] * p
+            of.by_mean[k] += step / of.sd[k]
+            of.by_sd[k] += step * e
+            of.by_x[k] -= step / of.sd[k] * per_u
+            of.by_delay[k] += node * step / of.sd[k] * per_u
+
+
+@inner(fastmath={"contract"}, forceinline=True)
+def _add_end(x: float, delay: float, side: float, of: _Lognormals) -> None:
+    """Add P(RT > t) or P(RT <= t) of every component, and derivatives; side: 1 of the lower end, -1 of the upper."""
+    if not 0.0 < x < math.inf:
+        for k in range(len(of.mean)):
+            of.p[k] += side * of.sign[k] if (of.late[k] > 0.0) == (x <= 0.0) else 0.0
+        return
+    if delay < _BRIEF * x:
+        _add_averaged(x, delay, side, of)
+        return
+    log_x, past, per = math.log(x), x - delay, 1.0 / delay
+    log_past = math.log(past) if past > 0.0 else _NEVER
+    for k in range(len(of.mean)):
+        mean, sd, M, late = of.mean[k], of.sd[k], of.M[k], of.late[k] > 0.0
+        beyond = late and log_x - mean >= 0.5 * sd * sd
+        now, now_mean, now_sd, now_p = _excess(x, log_x, mean, sd, M, beyond)
+        then, then_mean, then_sd, then_p = _excess(past, log_past, mean, sd, M, beyond)
+        sign = 1.0 if beyond else -1.0
+        p, scale = sign * per * (then - now), side * of.sign[k]
+        turned = late and not beyond
+        of.p[k] += scale * (1.0 - p if turned else p)
+        scale = -scale if turned else scale
+        of.by_mean[k] += scale * sign * per * (then_mean - now_mean)
+        of.by_sd[k] += scale * sign * per * (then_sd - now_sd)
+        of.by_x[k] += scale * per * (now_p - then_p)
+        of.by_delay[k] += scale * per * (then_p - p)
+
+
+@inner()
+def _mass(low: float, high: float, delay: float, of: _Lognormals, ends: Array) -> float:
+    """P(low < decision and delay <= high) in the time scale's unit; ends: derivatives by low, high and delay (3,)."""
+    log_low = math.log(low) if low > 0.0 else -math.inf
+    for k in range(len(of.mean)):
+        late = high == math.inf or log_low >= of.mean[k]
+        of.late[k], of.sign[k] = 1.0 if late else 0.0, of.w[k] if late else -of.w[k]
+        of.p[k] = of.by_mean[k] = of.by_sd[k] = of.by_x[k] = of.by_delay[k] = 0.0
+    _add_end(low, delay, 1.0, of)
+    ends[0] = total_of(of.by_x, len(of.by_x))
+    of.by_x[:] = 0.0
+    _add_end(high, delay, -1.0, of)
+    ends[1], ends[2] = total_of(of.by_x, len(of.by_x)), total_of(of.by_delay, len(of.by_x))
+    return total_of(of.p, len(of.p))
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def delayed_events(
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+) -> None:
+    """The way over events of cells whose decisions a uniform delay follows, one after the other."""
+    n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
+    block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
+    parts, by_end, log_p = np.empty((n_choices, 11, n_components)), np.empty((n_choices, 3)), np.empty(n_choices)
+    (starts, numbers), (s, t0, _, delays), weight = trials, cells, np.empty(1)
+    for row in range(0, len(rows.cell), n_choices):
+        c = rows.cell[row]
+        unit, width, run = math.exp(-s[c]), max(delays[c], SHORTEST), starts[c * n_choices + 1] - starts[c * n_choices]
+        for j in range(n_choices):
+            own, _ = of_row(mixtures, g, row + j)
+            for k in range(n_components):
+                mean, sd = own.mean[k], exp(own.log_sd[k])
+                parts[j, 0, k], parts[j, 1, k] = exp(own.log_w[k]), mean
+                parts[j, 2, k], parts[j, 3, k] = sd, exp(mean + 0.5 * sd * sd)
+        for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
+            most, total = NEVER, 0.0
+            for j in range(n_choices):
+                low, high = numbers[first + run * j] - t0[c], numbers[first + run * j + 1] - t0[c]
+                own, _ = of_row(mixtures, g, row + j)
+                log_p[j] = NEVER
+                if low == high > 0.0:
+                    block.d[0] = low
+                    _times(block, 1, width, s[c])
+                    _density(block, 1, _relative(own, log_w, per_sd), math.log(width))
+                    log_p[j] = block.logp[0]
+                elif low < high and high > 0.0:
+                    p = _mass(low * unit, high * unit, width * unit, _lognormals(parts[j]), by_end[j])
+                    log_p[j] = math.log(p) if p > _LEAST else NEVER
+                most = max(most, log_p[j])
+            for j in range(n_choices):
+                total += math.exp(log_p[j] - most)
+            whole = most + math.log(total)
+            add_event(lapse, numbers, first, c, whole, weight, to)
+            for j in range(n_choices):
+                low, high = numbers[first + run * j] - t0[c], numbers[first + run * j + 1] - t0[c]
+                own, to_own = of_row(mixtures, g, row + j)
+                if log_p[j] == NEVER or weight[0] == 0.0:
+                    continue
+                if low == high:
+                    mixture = _relative(own, log_w, per_sd)
+                    block.d[0] = low
+                    _times(block, 1, width, s[c])
+                    _density(block, 1, mixture, math.log(width))
+                    block.weight[0] = weight[0] * math.exp(log_p[j] - whole)
+                    by_s, by_t0, by_delay = _accumulate(block, 1, width, mixture, to_own)
+                    to.cells.s[c] += by_s
+                    to.cells.t0[c] += by_t0
+                    to.cells.delay[c] += by_delay
+                    continue
+                scale = weight[0] * math.exp(-whole)
+                shares, by_mean, by_sd = parts[j, 6], parts[j, 7], parts[j, 8]
+                for k in range(n_components):
+                    to_own.log_w[k] += scale * shares[k]
+                    to_own.mean[k] += scale * by_mean[k]
+                    to_own.log_sd[k] += scale * by_sd[k]
+                to.cells.s[c] += scale * total_of(by_mean, n_components)
+                to.cells.t0[c] -= scale * unit * (by_end[j, 0] + by_end[j, 1])
+                to.cells.delay[c] += scale * unit * by_end[j, 2]

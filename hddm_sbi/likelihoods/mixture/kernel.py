@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import overload
 
 from hddm_sbi.likelihoods.mixture.collapse import add_collapse, add_collapse_gradient
-from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials, of_row
+from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.vecmath import (
     FAST,
     LOG_2PI_HALF,
@@ -91,6 +91,14 @@ def room_for(n: int) -> Block:
     x = np.empty((18, n))
     x[10] = 1.0
     return Block(x[0], x[1], x[2:5], x[5], x[6], x[7], x[8], x[9], x[10], x[11], x[12], x[13:16], x[16], x[17])
+
+
+@inner(forceinline=True)
+def of_row(mixtures: Array, gradients: Array, row: int) -> tuple[Components, Gradients]:
+    """The mixture of a row and its gradients, from those of all rows, (parts, 3, k, rows of a part)."""
+    part, i = divmod(row, mixtures.shape[3])
+    w, g = mixtures[part], gradients[part]
+    return Components(w[0, :, i], w[1, :, i], w[2, :, i]), Gradients(g[0, :, i], g[1, :, i], g[2, :, i])
 
 
 @inner(fastmath=FAST, forceinline=True)

@@ -43,11 +43,10 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
     def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
         """The network runs once per cell that has events."""
         reduction = self.network.reduction
-        if reduction.delayed:
-            return super().events_by_cell(events, theta, lapse, lapse_seconds)
+        way = "racing events" if reduction.racing else "delayed events" if reduction.delayed else "events"
         cells, starts, numbers = _packed(events, lapse_seconds)
         at = torch.from_numpy(cells)
-        each = self._by_cell(theta[at], lapse, 1.0, starts, numbers, "racing events" if reduction.racing else "events")
+        each = self._by_cell(theta[at], lapse, 1.0, starts, numbers, way)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, at, each)
 
     def _by_cell(self, theta: Tensor, lapse: Tensor, density: float, starts: Index, rt: Array, way: str) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from numba import types
 from torch import Tensor
 
-from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells
+from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells, delayed_events
 from hddm_sbi.likelihoods.mixture.events_kernel import mixture_events, racing_events
 from hddm_sbi.likelihoods.mixture.kernel import mixture_cells, mixture_rows, normalise
 from hddm_sbi.likelihoods.mixture.perceptron import (
@@ -23,9 +23,9 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
     forward,
     perceptron,
 )
-from hddm_sbi.likelihoods.mixture.records import WAY, Cells, Law, Rows, Totals, Trials
+from hddm_sbi.likelihoods.mixture.records import Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, inner, lapse_law
+from hddm_sbi.numerics.vecmath import FAST, Lapse, inner, lapse_law
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched: the nodes of a quadrature miss narrower ones.
@@ -37,6 +37,7 @@ _WAYS: dict[str, Callable[..., None]] = {
     "delayed": delayed_cells,
     "events": mixture_events,
     "racing events": racing_events,
+    "delayed events": delayed_events,
 }
 
 # Cells are processed in blocks, so that activations and mixtures are still in the second cache when the backward pass
@@ -264,12 +265,27 @@ def _cells(
             _scored_back(x, net.score, memory, g_x)
 
 
+def _way() -> types.FunctionType:
+    """The type of a way over trials: (rows, mixtures, their gradients, cells, law, lapse, trials, totals).
+
+    mixtures and gradients as in `of_row`. A way adds every cell's sum over trials of log[(1 - l) p + l u] to the
+    totals, and its gradients to theirs.
+    """
+    numbers, wholes, mixtures = types.float64[::1], types.int64[::1], types.float64[:, :, :, ::1]
+    record = types.BaseTuple.from_types
+    cells = record((numbers, numbers, types.float64[:, ::1], numbers), Cells)
+    rows, law = record((wholes, wholes), Rows), record((types.boolean, types.int64), Law)
+    lapse, trials = record((types.float64,) * 3, Lapse), record((wholes, numbers), Trials)
+    totals = record((numbers, cells, numbers), Totals)
+    return types.FunctionType(types.void(rows, mixtures, mixtures, cells, law, lapse, trials, totals))
+
+
 def _signature() -> Any:
     """The types of the arguments and results of `_cells`."""
     numbers, wholes, by_choice = types.float64[::1], types.int64[::1], (types.float64[:, :, ::1],) * 3
     by_cell = numbers, numbers, types.float64[:, ::1], numbers
     networks, trials = (numbers, wholes, numbers, wholes, numbers), (types.float64, types.float64, wholes, numbers)
-    return types.void(*by_choice, *networks, *by_cell, wholes, *trials, WAY, numbers, *by_choice, *by_cell, numbers)
+    return types.void(*by_choice, *networks, *by_cell, wholes, *trials, _way(), numbers, *by_choice, *by_cell, numbers)
 
 
 _KERNEL = Kernel(_cells, _signature(), _WAYS)
@@ -301,7 +317,7 @@ def _forward(
     layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
     s, t0, delay (n,), clock (n, 3); in a race, s (n * n_choices,). law: 1 where choices race, and the tail, as in
     `Law`. way: "cells", "delayed" where a delay follows, or "rows", which is faster where cells have few trials and
-    choices do not race; "events" or "racing events" where starts and rt are those of events, see `events_kernel.py`.
+    choices do not race; one of events where starts and rt are theirs, see `events_kernel.py`.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
     networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)

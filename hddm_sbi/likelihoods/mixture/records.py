@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from numba import types
-
-from hddm_sbi.numerics.vecmath import Lapse, inner
 from hddm_sbi.types import Array, Index
 
 
@@ -65,35 +62,9 @@ class Gradients(NamedTuple):
     log_sd: Array
 
 
-@inner(forceinline=True)
-def of_row(mixtures: Array, gradients: Array, row: int) -> tuple[Components, Gradients]:
-    """The mixture of a row and its gradients, from those of all rows, (parts, 3, k, rows of a part)."""
-    part, i = divmod(row, mixtures.shape[3])
-    w, g = mixtures[part], gradients[part]
-    return Components(w[0, :, i], w[1, :, i], w[2, :, i]), Gradients(g[0, :, i], g[1, :, i], g[2, :, i])
-
-
 class Totals(NamedTuple):
     """What the trials of a cell add up to: its log likelihood (n,), and the gradients by cells and lapse."""
 
     total: Array
     cells: Cells
     lapse: Array
-
-
-def _way() -> types.FunctionType:
-    """The type of a way over trials: (rows, mixtures, their gradients, cells, law, lapse, trials, totals).
-
-    mixtures and gradients as in `of_row`. A way adds every cell's sum over trials of log[(1 - l) p + l u] to the
-    totals, and its gradients to theirs.
-    """
-    numbers, wholes, mixtures = types.float64[::1], types.int64[::1], types.float64[:, :, :, ::1]
-    record = types.BaseTuple.from_types
-    cells = record((numbers, numbers, types.float64[:, ::1], numbers), Cells)
-    rows, law = record((wholes, wholes), Rows), record((types.boolean, types.int64), Law)
-    lapse, trials = record((types.float64,) * 3, Lapse), record((wholes, numbers), Trials)
-    totals = record((numbers, cells, numbers), Totals)
-    return types.FunctionType(types.void(rows, mixtures, mixtures, cells, law, lapse, trials, totals))
-
-
-WAY = _way()

@@ -15,12 +15,11 @@ from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
-from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials
+from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, Observation, Simulator
 from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
 from hddm_sbi.likelihoods.sbi.encoding import Encoding
 from hddm_sbi.likelihoods.sbi.estimators import kind
 from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
-from hddm_sbi.simulation import Observation, Simulator
 from hddm_sbi.types import Array, Index
 
 
