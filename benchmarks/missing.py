@@ -29,7 +29,7 @@ def cases(seed: int) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:
     """Tables of one experiment by how it was seen, and what the model is told."""
     trials, deadline = table(seed)
     late = trials["rt"] > deadline
-    between = trials["rt"].between(0.5, deadline)
+    between = trials["rt"].between(0.4, deadline)
     untimed = trials.assign(rt=trials["rt"].mask(np.arange(N) % 3 == 0))
     return {
         "all trials": (trials, {}),
@@ -37,7 +37,7 @@ def cases(seed: int) -> dict[str, tuple[pd.DataFrame, dict[str, Any]]]:
         "omissions left out": (trials[~late], {}),
         "go/no-go": (emptied(trials, late | (trials["response"] == -1)), {"deadline": deadline, "withheld": -1}),
         "go/no-go without a deadline": (emptied(trials, trials["response"] == -1), {"withheld": -1}),
-        "truncated": (trials[between], {"truncated": (0.5, deadline)}),
+        "truncated": (trials[between], {"truncated": (0.4, deadline)}),
         "truncated, not said": (trials[between], {}),
         "censored": (trials, {"censored": (0.5, deadline)}),
         "a third without a time": (untimed, {}),

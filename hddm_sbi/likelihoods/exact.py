@@ -11,7 +11,7 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.cells import Events
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
-from hddm_sbi.likelihoods.exact_kernel import DENSITIES, exact_cells, exact_events
+from hddm_sbi.likelihoods.exact_kernel import DENSITIES, exact_cells, exact_events, log_densities
 from hddm_sbi.simulation import DecisionModel, Simulator
 
 
@@ -47,6 +47,13 @@ class ExactLikelihood(DecisionLikelihood):
         starts = torch.cat([(torch.arange(n).unsqueeze(1) + after).reshape(-1), torch.tensor([n])])
         no_lapse = torch.zeros((), dtype=torch.float64)
         return exact_cells(theta, no_lapse, 0.0, starts, n_choices, values[:, 0].contiguous(), self._kernel)[0]
+
+    @override
+    def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """Trials of one row together, where no gradient is asked for."""
+        if torch.is_grad_enabled() and theta.requires_grad:
+            return super().log_prob_at(values, theta, row)
+        return log_densities(values, theta, row, self._kernel)
 
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:

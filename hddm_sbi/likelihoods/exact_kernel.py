@@ -97,6 +97,31 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
 exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _backward)
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def _trials(theta: Array, row: Index, choice: Index, rt: Array, density: _Law, log_p: Array) -> None:
+    """Log density of every trial, each at its row of theta: neighbours of one row and choice together."""
+    logp, partial, first, n = np.empty(_BLOCK), np.empty((theta.shape[1], _BLOCK)), 0, len(rt)
+    while first < n:
+        last = first + 1
+        while last < n and last - first < _BLOCK and row[last] == row[first] and choice[last] == choice[first]:
+            last += 1
+        density(theta[row[first]], choice[first], rt[first:last], logp, partial)
+        log_p[first:last] = logp[: last - first]
+        first = last
+
+
+_TRIALS_KERNEL = Kernel(_trials, types.void(_f8[:, ::1], _i8[::1], _i8[::1], _f8[::1], _DENSITY, _f8[::1]), DENSITIES)
+
+
+def log_densities(values: Tensor, theta: Tensor, row: Tensor, kernel: str) -> Tensor:
+    """Log density of every trial, (n,), without a gradient: values (n, 2), theta (r, p), row (n,)."""
+    log_p = np.empty(len(values))
+    rt, choice = (np.ascontiguousarray(column.numpy()) for column in values.unbind(-1))
+    at = theta.detach().contiguous().numpy()
+    _TRIALS_KERNEL.compiled(at, row.contiguous().numpy(), choice.astype(np.int64), rt, DENSITIES[kernel], log_p)
+    return torch.from_numpy(log_p)
+
+
 # ---- events
 #
 # P(choice, low < RT <= high) is the integral of g(y) = t f(t), t = exp(y) a decision time. Looks at g narrow down where
