@@ -462,7 +462,7 @@ def _events_forward(
     shift of time, or -1. survives: whether `survival` says what survives; if not, it is not called.
     """
     results = [torch.zeros(shape, dtype=torch.float64) for shape in (len(theta), theta.shape, len(theta))]
-    events = [x.numpy() for x in (cell, low, high, count, lapse_mass)]
+    events = [x.contiguous().numpy() for x in (cell, low, high, count, lapse_mass)]
     laws = shift, survives, DENSITIES[density], DENSITIES[survival]
     at = theta.detach().contiguous().numpy()
     _EVENTS_KERNEL.compiled(at, float(lapse), *events, *laws, *(x.numpy() for x in results))
