@@ -10,6 +10,7 @@ from .errors import InputError as InputError
 from .errors import TableWarning as TableWarning
 from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
+from .hierarchy.natural import natural as natural
 from .hierarchy.population import POPULATIONS as POPULATIONS
 from .hierarchy.population import Population as Population
 from .hierarchy.priors import PRIOR_FAMILIES as PRIOR_FAMILIES

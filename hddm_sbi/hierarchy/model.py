@@ -213,6 +213,7 @@ class HierarchicalModel:
                 priors,
                 hierarchy.coefficient_priors(),
                 hierarchy.coefficient_levels(),
+                hierarchy.coefficient_kinds(),
                 {p.name: p.link for p in hierarchy.predictors},
                 {p.name: edges_on_link(p.link, p.low, p.high) for p in hierarchy.predictors},
             )

@@ -29,13 +29,15 @@ class Coefficients:
     """Common coefficients of one term.
 
     levels: labels of the coefficients, None for a single scalar one. matrix: (n_rows, k) columns, or (1, k) where all
-    rows share them. prior: of the coefficients, batch shape () or (k,).
+    rows share them. prior: of the coefficients, batch shape () or (k,). level: whether they are values of the
+    parameter, an intercept or means of conditions, and no differences.
     """
 
     name: str
     levels: tuple[Label, ...] | None
     matrix: Tensor
     prior: TorchDistribution
+    level: bool = False
 
     def sample(self) -> Tensor:
         """Draw the coefficients in Pyro, () or (k,) float64, whatever the precision of a user's prior."""
@@ -240,6 +242,12 @@ class Predictor:
         ]
         return self.coefficient_names + effects
 
+    @property
+    def classes(self) -> dict[str, str]:
+        """Class of every one of `coefficient_names`, for priors by class."""
+        sigmas = {f"{name}_sigma": "sigma" for effects in self.groups for name in effects.effect_names}
+        return {c.name: "Intercept" if c.level else "b" for c in self.common} | sigmas
+
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Predictor:
         """The same predictor with some priors replaced, by coefficient name."""
         common = tuple(replace(c, prior=chosen.get(c.name, c.prior)) for c in self.common)
@@ -307,14 +315,12 @@ def _common(design: Design, prior: ParameterPrior, trials_per_row: Index) -> tup
     made = []
     for position, term in enumerate(design.common):
         cell_means = not has_intercept and position == 0 and term.levels is not None
-        if term.name == "Intercept" or cell_means:
-            distribution = to_pyro(prior.intercept)
-        else:
-            distribution = to_pyro(prior.slope, _spread(term, trials_per_row))
+        level = term.name == "Intercept" or cell_means
+        distribution = to_pyro(prior.intercept) if level else to_pyro(prior.slope, _spread(term, trials_per_row))
         matrix = torch.as_tensor(term.matrix)
         shared = bool((matrix == matrix[0]).all())
         name = f"{design.parameter}_{term.name}"
-        made.append(Coefficients(name, term.levels, matrix[:1] if shared else matrix, distribution))
+        made.append(Coefficients(name, term.levels, matrix[:1] if shared else matrix, distribution, level))
     return tuple(made)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
+from hddm_sbi.hierarchy.prior_classes import Kind
 from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood
 from hddm_sbi.types import Index
 
@@ -123,6 +124,10 @@ class Hierarchy:
         for g in self.groups:
             levels |= {f"{n}_sigma": len(t.levels or ()) for n, t in zip(g.effect_names, g.terms, strict=True)}
         return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
+
+    def coefficient_kinds(self) -> dict[str, Kind]:
+        """Parameter and class of every one of `coefficient_names` but the lapses, for priors by class."""
+        return {name: Kind(p.name, of) for p in self.predictors for name, of in p.classes.items()}
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:
         """The same model with some priors replaced, by coefficient name."""
