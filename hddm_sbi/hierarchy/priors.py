@@ -61,6 +61,16 @@ def to_pyro(prior: Prior, spread: Array | None = None) -> TorchDistribution:
     return PRIOR_FAMILIES[prior.family](location, scale)
 
 
+def median(prior: TorchDistribution) -> Tensor:
+    """Median of a prior; of one without a quantile function, such as Gamma, that of 1 001 draws."""
+    try:
+        return prior.icdf(torch.tensor(0.5, dtype=torch.float64))
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return prior.sample((1_001,)).double().median(0).values
+
+
 def parameter_priors(simulator: Simulator, priors: PriorChoice) -> dict[str, ParameterPrior]:
     """The prior table in force: the model's own, or the set from the literature that `priors` names."""
     table = {p.name: p.prior for p in simulator.parameters if not p.from_data}
@@ -105,11 +115,15 @@ def user_priors(
         link = links.get(kind.parameter, "identity")
         level = kind.name == "Intercept"
         given = choice.prior.prior if isinstance(choice.prior, Natural) else choice.prior
+        default = defaults[name]
+        if isinstance(default, dist.Dirichlet):
+            chosen[name] = _of_simplex(choice.key, given, default)
+            continue
         checked = _one_density(choice.key, given, 0 if choice.of_class else levels[name])
         if isinstance(choice.prior, Natural) and link != "identity":
             checked = _on_natural_scale(choice.key, name, kind, link, checked)
         elif not isinstance(checked, NaturalPrior):
-            _check_support(choice.key, kind.parameter if level else "", link, checked, defaults[name])
+            _check_support(choice.key, kind.parameter if level else "", link, checked, default)
         if level:
             _check_overlap(choice.key, kind.parameter, link, checked, edges[kind.parameter])
         chosen[name] = checked
@@ -164,6 +178,17 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
         raise InputError(
             f"the prior of {name!r} must be that of {expected}; got {prior} of shape "
             f"{tuple(prior.batch_shape + prior.event_shape)}."
+        )
+    return in_double(prior)
+
+
+def _of_simplex(key: str, prior: Any, default: dist.Dirichlet) -> TorchDistribution:
+    """The prior of a simplex. Raises InputError for what is not Dirichlet of the same size."""
+    n = default.event_shape[0]
+    if not isinstance(prior, dist.Dirichlet) or prior.batch_shape or prior.event_shape != default.event_shape:
+        raise InputError(
+            f"priors[{key!r}] must be the prior of how a change is shared among {n} steps, "
+            f"pyro.distributions.Dirichlet(torch.ones({n})) for instance, one number for each; got {prior!r}."
         )
     return in_double(prior)
 

@@ -95,7 +95,7 @@ class Hierarchy:
     @property
     def coefficient_names(self) -> list[str]:
         """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
-        names = [c.name for p in self.predictors for c in p.common]
+        names = [name for p in self.predictors for c in p.common for name in c.priors]
         names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
 
@@ -113,14 +113,15 @@ class Hierarchy:
 
     def coefficient_priors(self) -> dict[str, TorchDistribution]:
         """The prior in force of every one of `coefficient_names`."""
-        priors = {c.name: c.prior for p in self.predictors for c in p.common}
+        priors = {name: prior for p in self.predictors for c in p.common for name, prior in c.priors.items()}
         for g in self.groups:
             priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
         return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
 
     def coefficient_levels(self) -> dict[str, int]:
         """How many levels every one of `coefficient_names` has, 0 for a number."""
-        levels = {c.name: len(c.levels or ()) for p in self.predictors for c in p.common}
+        common = [c for p in self.predictors for c in p.common]
+        levels = {name: len(c.labels.get(name, ())) for c in common for name in c.priors}
         for g in self.groups:
             levels |= {f"{n}_sigma": len(t.levels or ()) for n, t in zip(g.effect_names, g.terms, strict=True)}
         return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
