@@ -20,8 +20,9 @@ from hddm_sbi.errors import InputError, did_you_mean
 #: what the value of a term in one row may depend on: that row, the levels of its columns, or all their values.
 ROW, LEVELS, TABLE = range(3)
 
-#: functions of formulae for responses, for which a linear predictor has no place.
+#: functions of formulae for responses, for which a linear predictor has no place, and of brms.
 _NOT_PREDICTORS = {
+    "gp": "a Gaussian process, and the smooth curve there is here is a penalised spline, s(x)",
     "p": "for the proportion that a formula explains",
     "prop": "for the proportion that a formula explains",
     "proportion": "for the proportion that a formula explains",

@@ -1,4 +1,4 @@
-"""Smooth functions of a covariate as columns: s(), a penalised spline, and gp(), a Gaussian process in few waves."""
+"""Smooth functions of a covariate as columns: s(), a penalised spline."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from hddm_sbi.types import Array
 # splines through k knots but for the straight lines, rotated and scaled so that sum u² is the integral of f''(x)², as
 # of mgcv's s(x, bs="cr") in brms (Wood 2004), and then by one number, so that sd is that of the wiggles over trials.
 
-#: knots of s(), as in mgcv; waves of gp().
-_KNOTS, _WAVES = 10, 20
+#: knots of s(), as in mgcv.
+_KNOTS = 10
 #: of s(), at least.
 _FEWEST = 3
-#: how much wider than the data the interval of gp() is, as in brms.
-_WIDER = 1.25
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,14 @@ class SmoothTerm(Term):
         return cls(name, None, columns[:, :1], columns[:, 1:])
 
 
-def s(x: Any, k: int = _KNOTS) -> Array:
+def s(*covariates: Any, k: int = _KNOTS, **others: Any) -> Array:
     """The straight line and then the wiggles of a spline through k knots, (n, k - 1)."""
-    numbers = _numbers("s", x)
+    if len(covariates) != 1 or others:
+        raise ValueError(
+            "s() has one covariate and k=, the number of its knots, as in s(x, k=6); it is the same curve for all "
+            "levels of other columns, whose own curves are written with columns of them, condition:cr(x, df=4)"
+        )
+    numbers = _numbers("s", covariates[0])
     n = len(np.unique(numbers))
     if n < _FEWEST:
         raise ValueError(

@@ -15,7 +15,7 @@ OFFSET, MONOTONIC = "offset", "mo"
 #: by name of the function: how its term is written, and what to write for one within another term, or of groups.
 _SPECIAL = {
     OFFSET: ("offset(x)", "multiply the columns inside of it, as in offset(x * y)"),
-    MONOTONIC: ("mo(x)", "write the factor itself, which has a coefficient for every level"),
+    MONOTONIC: ("mo(x)", "write the column itself there"),
     "s": ("s(x)", "write a spline with coefficients of its own there, as in cr(x, df=4)"),
 }
 

@@ -168,7 +168,13 @@ def _model(text: str, tree: Any) -> Any:
     """
     try:
         resolved = Resolver(tree).resolve()
-    except Exception:
+    except Exception as error:
+        if "no attribute 'callee'" in str(error):
+            # formulae 0.9 compares log(x) with x, as LazyCall.__eq__ asks for no type.
+            raise InputError(
+                f"formula '{text}': two terms call the same function, one of them with another function inside, which "
+                "formulae cannot tell apart; compute that one as a column of the table."
+            ) from None
         raise InputError(
             f"formula '{text}': these terms cannot be combined; 0 and 1 are summands (0 + x), and arithmetic and "
             "comparisons of columns stand inside I(): I(x / 2), I(x == 2)."
