@@ -32,8 +32,8 @@ class MonotonicTerm(Term):
         codes, steps = _steps(text, cells[column])
         if not steps:
             raise InputError(
-                f"formula '{text}': {column!r} has one level, {str(cells[column].iloc[0])!r}, so mo() has no step; leave "
-                "it out, or is a level missing from the data?"
+                f"formula '{text}': {column!r} has one level, {str(cells[column].iloc[0])!r}, so mo() has no step; "
+                "leave it out, or is a level missing from the data?"
             )
         if len(steps) > _STEPS:
             raise InputError(
