@@ -68,13 +68,14 @@ def code_stimulus(data: pd.DataFrame, stimulus: str, *, upper: object) -> pd.Ser
     others = [value for value in occurring if value not in named]
     if not others:
         raise InputError(
-            f"upper={upper!r} leaves no stimulus in column {stimulus!r} that asks for the lower response; without both, "
-            "a drift towards the upper response and a bias to it cannot be told apart. Name those of the upper one only."
+            f"upper={upper!r} leaves no stimulus in column {stimulus!r} that asks for the lower response; without "
+            "both, a drift towards the upper response and a bias to it cannot be told apart. Name those of the upper "
+            "one alone."
         )
-    if len(named) == 1 and len(others) > 1 and not isinstance(upper, list | tuple | set | frozenset):
+    if len(others) > 1 and named == [upper]:
         raise InputError(
             f"column {stimulus!r} holds {listed(occurring)}, and upper={upper!r} does not say which response the "
-            f"others ask for; give a list of all that ask for the upper one, upper=[{upper!r}] if it is alone, and leave out "
-            "trials whose stimulus asks for neither."
+            f"others ask for; give a list of all that ask for the upper one, upper=[{upper!r}] if it is alone, and "
+            "leave out trials whose stimulus asks for neither."
         )
     return pd.Series(np.where(column.isin(named), 1, -1), index=data.index)
