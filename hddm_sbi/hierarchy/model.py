@@ -40,7 +40,7 @@ from hddm_sbi.hierarchy.habits import check_no_others
 from hddm_sbi.hierarchy.lapses import Lapse, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
-from hddm_sbi.hierarchy.pilot.centring import Centring, choose_centring, forced_centring
+from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
@@ -314,7 +314,7 @@ class HierarchicalModel:
         """The Pyro model as it is sampled, group terms centred where the caller or the pilot fit says so."""
         terms = {term.name for term in self._uncentred.groups}
         chosen = choose_centring(self._uncentred, self.pilot) if terms - set(self._forced) else {}
-        return self._uncentred.with_centring({**chosen, **self._forced})
+        return centre_wiggles(self._uncentred.with_centring({**chosen, **self._forced}), self.pilot)
 
     @property
     def pyro_model(self) -> Hierarchy:

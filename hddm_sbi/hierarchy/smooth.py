@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -16,19 +17,27 @@ from hddm_sbi.hierarchy.coefficients import Coefficients, Values
 from hddm_sbi.hierarchy.priors import median
 from hddm_sbi.types import Array, Label
 
-#: the least sd at which sampling starts, of the plausible one.
+#: the least sd at which sampling starts, of the plausible one, where no pilot fit says better.
 _LEAST = 0.5
+#: rounds of sds given u and u given sds; an sd stays within these multiples of the plausible one.
+_ROUNDS, _SMALLEST, _LARGEST = 30, 0.05, 20.0
+#: chi² of all u, above its mean where all are 0, from which on sigma is not 0.
+_EVIDENCE = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wiggles(Coefficients):
-    """eta = Z u, u ~ N(0, sigma²), sampled as u = sigma * offset with offset ~ N(0, 1).
+    """eta = Z u, u ~ N(0, sigma²), each of them sampled as itself, or as u / sigma ~ N(0, 1).
 
-    of: posterior name of the smooth term. sigma_prior: of sigma. prior: that of u which the pilot fit takes.
+    of: posterior name of the smooth term. sigma_prior: of sigma. prior: that of u which the pilot fit takes. centred:
+    which of u are sampled as themselves, best where trials determine them; none where it is empty. likely: the sigma at
+    which sampling starts; 0 for none.
     """
 
     of: str
     sigma_prior: TorchDistribution
+    centred: tuple[bool, ...] = ()
+    likely: float = 0.0
 
     @classmethod
     def build(cls, of: str, matrix: Array, sigma_prior: TorchDistribution) -> Wiggles:
@@ -47,7 +56,7 @@ class Wiggles(Coefficients):
     @property
     @override
     def site(self) -> str:
-        return f"{self.of}_offset"
+        return f"{self.of}_unscaled"
 
     @property
     @override
@@ -67,14 +76,15 @@ class Wiggles(Coefficients):
     @override
     def sample(self, values: dict[str, Tensor]) -> None:
         values[self.sigma] = pyro.sample(self.sigma, self.sigma_prior).double()
-        zeros = torch.zeros(self.matrix.shape[1], dtype=torch.float64)
-        values[self.site] = pyro.sample(self.site, dist.Normal(zeros, torch.ones_like(zeros)).to_event(1))
+        itself, sigma = self._itself, values[self.sigma].unsqueeze(-1)
+        law = dist.Normal(torch.zeros_like(itself), 1.0 - itself + itself * sigma)
+        values[self.site] = pyro.sample(self.site, law.to_event(1))
 
     @override
     def columns(self, values: Values) -> Tensor:
         if self.name in values:
             return values[self.name]
-        return values[self.sigma].unsqueeze(-1) * values[self.site]
+        return self._scale(values) * values[self.site]
 
     @override
     def named(self, values: Values) -> dict[str, Tensor]:
@@ -83,11 +93,42 @@ class Wiggles(Coefficients):
     @override
     def start(self, found: Tensor) -> dict[str, Tensor]:
         sigma = torch.maximum(found.square().mean().sqrt(), _LEAST * self.prior.stddev)
-        return {self.sigma: sigma, self.site: found / sigma}
+        sigma = torch.full_like(sigma, self.likely) if self.likely else sigma
+        return {self.sigma: sigma, self.site: found / self._scale({self.sigma: sigma})}
+
+    def settled(self, found: Array, variance: Array) -> Wiggles:
+        """The same, those of u sampled as themselves that trials determine better than sigma does.
+
+        found, variance: of u in the pilot fit, (k,). With I = 1 / variance - 1 / sd² the information of the trials, sigma
+        is at MacKay's (1992) fixed point, as of the groups in the pilot fit.
+        """
+        sd = float(self.prior.stddev)
+        information = np.maximum(1.0 / variance - sd**-2.0, 1e-12)
+        alone, sigma = found / variance / information, sd
+        for _ in range(_ROUNDS):
+            variance = 1.0 / (information + sigma**-2.0)
+            squares = ((variance * information * alone) ** 2).sum()
+            determined = max(float((1.0 - variance / sigma**2).sum()), 1e-12)
+            sigma = float(np.clip(np.sqrt(squares / determined), _SMALLEST * sd, _LARGEST * sd))
+        determined_better = 1.0 / (information + sigma**-2.0) < 0.5 * sigma**2
+        # Where sigma may be 0, what is sampled as itself ends in a funnel, however well trials determine it.
+        evidence = (alone**2 * information).sum() - len(alone)
+        centred = determined_better & (evidence > _EVIDENCE)
+        return replace(self, centred=tuple(centred.tolist()), likely=sigma)
 
     @override
     def slope(self, start: Values) -> Tensor:
-        return start[self.sigma].expand(self.matrix.shape[1])
+        return self._scale(start)
+
+    @property
+    def _itself(self) -> Tensor:
+        """1 where u is sampled as itself, else 0."""
+        k = self.matrix.shape[1]
+        return torch.tensor(self.centred or (False,) * k, dtype=torch.float64)
+
+    def _scale(self, values: Values) -> Tensor:
+        """u by its site, (..., k)."""
+        return self._itself + (1.0 - self._itself) * values[self.sigma].unsqueeze(-1)
 
 
 def _plausible(sigma_prior: TorchDistribution) -> TorchDistribution:
