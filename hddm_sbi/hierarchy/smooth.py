@@ -99,8 +99,8 @@ class Wiggles(Coefficients):
     def settled(self, found: Array, variance: Array) -> Wiggles:
         """The same, those of u sampled as themselves that trials determine better than sigma does.
 
-        found, variance: of u in the pilot fit, (k,). With I = 1 / variance - 1 / sd² the information of the trials, sigma
-        is at MacKay's (1992) fixed point, as of the groups in the pilot fit.
+        found, variance: of u in the pilot fit, (k,). With I = 1 / variance - 1 / sd² the information of the trials,
+        sigma is at MacKay's (1992) fixed point, as of the groups in the pilot fit.
         """
         sd = float(self.prior.stddev)
         information = np.maximum(1.0 / variance - sd**-2.0, 1e-12)

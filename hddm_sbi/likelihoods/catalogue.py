@@ -301,13 +301,13 @@ def simulate(
     if n_trials is None and not lengths:
         raise InputError("n_trials is needed where every parameter is a single number; for instance n_trials=1000.")
     n = max(lengths) if n_trials is None else n_trials
-    names = () if choices is None else _names(simulator, choices)
+    names: tuple[Any, ...] = () if choices is None else _names(simulator, choices)
     values = simulator.simulate_outcomes(simulator.theta_matrix(theta, n), seed).complete(simulator.name)
     table = pd.DataFrame(simulator.labels(values))
     return table.assign(response=[names[int(choice)] for choice in values[:, 1]]) if names else table
 
 
-def _names(simulator: Simulator, choices: Sequence[object]) -> tuple[object, ...]:
+def _names(simulator: Simulator, choices: Sequence[object]) -> tuple[Any, ...]:
     """Names of all responses of a simulator, in their order."""
     names = () if isinstance(choices, str | bytes | Mapping) else tuple(choices)
     if not simulator.is_decision_model or len(names) != len(simulator.choices) or len(set(names)) < len(names):
