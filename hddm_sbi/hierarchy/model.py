@@ -86,8 +86,8 @@ class HierarchicalModel:
     priors
         None (weakly informative), the name of a set from the literature such as "hddm", or a dict coefficient name ->
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
-        parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit, as
-        does `hs.natural`. A class instead is for all that are in it: "Intercept" (intercepts and means of conditions),
+        parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit,
+        as does `hs.natural`. A class instead is for all that are in it: "Intercept" (intercepts and means of conditions),
         "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma"; the more
         specific wins.
     lapse
