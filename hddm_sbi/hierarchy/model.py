@@ -87,7 +87,7 @@ class HierarchicalModel:
         None (weakly informative), the name of a set from the literature such as "hddm", or a dict coefficient name ->
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
         parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit,
-        as does `hs.natural`. A class instead is for all that are in it: "Intercept" (intercepts and means of conditions),
+        as does `hs.natural`. A class instead is for all in it: "Intercept" (intercepts and means of conditions),
         "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma"; the more
         specific wins.
     lapse
@@ -263,7 +263,10 @@ class HierarchicalModel:
         >>> hs.HierarchicalModel("v ~ 1", data, likelihood="exact").prior_table.loc["a_Intercept"].tolist()
         ['log', 'Normal(loc=0, scale=0.6)']
         """
-        links = {name: p.link for p in self._uncentred.predictors for name in p.coefficient_names}
+        # A simplex is shares of a change, on whatever scale the change is.
+        kinds = self._uncentred.coefficient_kinds()
+        of = {p.name: p.link for p in self._uncentred.predictors}
+        links = {name: of[kind.parameter] for name, kind in kinds.items() if kind.name != "simplex"}
         rows = {
             name: {"link": links.get(name, "identity"), "prior": str(record)}
             for name, record in self.prior_records.items()

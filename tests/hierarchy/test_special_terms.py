@@ -245,3 +245,24 @@ def test_a_smooth_of_a_line_has_fewer_wiggles_than_one_of_a_curve(data):
         assert any(wiggles.centred) == (name == "curve")
         found[name] = float(posterior["v_s(x)_sigma"].median())
     assert found["line"] < 0.5 * found["curve"]
+
+
+def test_another_table_has_its_own_offset(data):
+    """The posterior of one table serves another whose known part differs; the drift differs by just that."""
+    model, other = (model_of(table, "v ~ offset(known)") for table in (data, data.assign(known=data["known"] + 0.25)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.ConvergenceWarning)  # four draws, for the shape
+        posterior = model.fit(draws=4, tune=10, chains=1, seed=1, progress=False)
+    apart = other.theta(posterior)[:, other.cell, 0] - model.theta(posterior)[:, model.cell, 0]
+    assert np.allclose(apart, 0.25, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["svi", "laplace", "pyro-nuts"])
+def test_other_samplers_know_them(data, method):
+    model = model_of(data.head(100), ["v ~ s(x, k=4) + mo(grade) + offset(known)", "a = 1", "z = 0.5", "t0 = 0.3"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few draws, and approximations that warn of themselves
+        posterior = model.fit(draws=20, tune=20, chains=1, seed=1, method=method, progress=False)
+    simplex = posterior["posterior"]["v_mo(grade)_simplex"]
+    assert np.allclose(simplex.sum("v_mo(grade)_simplex_dim"), 1.0)
+    assert np.isfinite(model.theta(posterior)).all()
