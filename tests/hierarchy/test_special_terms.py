@@ -266,3 +266,17 @@ def test_other_samplers_know_them(data, method):
     simplex = posterior["posterior"]["v_mo(grade)_simplex"]
     assert np.allclose(simplex.sum("v_mo(grade)_simplex_dim"), 1.0)
     assert np.isfinite(model.theta(posterior)).all()
+
+
+@pytest.mark.slow
+def test_posteriors_have_the_ranks_that_they_should_have(data):
+    """SBC: 60 tables of 200 trials; the verdict's own false-alarm rate."""
+    model = model_of(
+        data.head(200),
+        ["v ~ s(x, k=5) + mo(load) + offset(known)", "a ~ 1", "z = 0.5", "t0 = 0.3"],
+        priors={"sigma": dist.HalfNormal(0.7), "v_Intercept": dist.Normal(0.0, 1.0)},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an sd that may be 0 has fewer effective draws
+        tables = hs.run_sbc(model, 60, progress=False)
+    assert hs.report.sbc_verdict(tables).startswith("Good")
