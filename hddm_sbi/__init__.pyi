@@ -5,11 +5,13 @@ from .analysis.calibration import run_sbc as run_sbc
 from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
 from .analysis.experiment import simulate_experiment as simulate_experiment
+from .data.stimulus_coding import code_stimulus as code_stimulus
 from .errors import FitFileWarning as FitFileWarning
 from .errors import InputError as InputError
 from .errors import TableWarning as TableWarning
 from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
+from .hierarchy.natural import natural as natural
 from .hierarchy.population import POPULATIONS as POPULATIONS
 from .hierarchy.population import Population as Population
 from .hierarchy.priors import PRIOR_FAMILIES as PRIOR_FAMILIES

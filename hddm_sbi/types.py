@@ -1,7 +1,10 @@
-"""Short names of array types."""
+"""Short names of array types, and of labels."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+#: a level as a person writes it: the value in the table, where files can hold it.
+Label = bool | int | float | str

@@ -16,7 +16,9 @@ from hddm_sbi.data.formula import (
     parse_formulas,
 )
 from hddm_sbi.data.missing import Limit, Limits, Missing
+from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
 from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.smooths import SmoothTerm
 from hddm_sbi.data.trials import Trials, check_table
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "Limit",
     "Limits",
     "Missing",
+    "MonotonicTerm",
+    "SmoothTerm",
     "Term",
     "Trials",
     "build_designs",
@@ -39,6 +43,7 @@ __all__ = [
     "columns_used",
     "in_files",
     "labels",
+    "monotonic_columns",
     "ordered_levels",
     "parse_formulas",
     "read_table",

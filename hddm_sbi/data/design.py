@@ -11,13 +11,11 @@ import pandas as pd
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.types import Array, Index
+from hddm_sbi.types import Label as Label
 
 #: a column whose part outside the columns before it is shorter than this, relative to its length, is their combination;
 #: rounding leaves 1e-15, the least separable real predictor (a Unix time within one hour) 1e-7.
 _ALIASED = 1e-10
-
-#: a level as a person writes it: the value in the table, where files can hold it.
-Label = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,8 @@ class Design:
     """A linear predictor on the cells: eta = sum of common terms + sum of group terms.
 
     parameters: that it is the predictor of. Where these are several, of the accumulators of a race, it has a row for
-    every cell of the first, then of the second, and so on.
+    every cell of the first, then of the second, and so on. offset: what is added as it is, a number per row; None for
+    nothing.
     """
 
     parameter: str
@@ -66,6 +65,7 @@ class Design:
     formula: str
     common: tuple[Term, ...]
     groups: tuple[GroupTerm, ...]
+    offset: Array | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from formulae.environment import Environment
+from formulae.terms.terms import Model
 from numpy.typing import NDArray
 
 from hddm_sbi.data.accumulators import Accumulators
@@ -32,8 +33,12 @@ from hddm_sbi.data.design import (
     ordered_levels,
 )
 from hddm_sbi.data.functions import LEVELS, NAMESPACE, TABLE
+from hddm_sbi.data.monotonic import MonotonicTerm
+from hddm_sbi.data.smooths import SMOOTH_TERMS
+from hddm_sbi.data.special_terms import MONOTONIC, OFFSET, called_by
 from hddm_sbi.data.syntax import Formula, is_intercept, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
+from hddm_sbi.types import Array
 
 __all__ = ["LEVELS", "TABLE", "Formula", "build_designs", "columns_used", "parse_formulas"]
 
@@ -242,7 +247,7 @@ def _predictor(column: pd.Series[Any]) -> Any:
 
 def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
     """The terms of a formula. once: the caller's columns of every cell."""
-    common = _terms(formula, formula.common, rows)
+    common, offset = _with_special(formula, _terms(formula, formula.common, rows), rows, once)
     check_estimable(str(formula), common)
     groups = []
     for bar in formula.bars:
@@ -263,7 +268,29 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
             f"formula '{formula}': the group effect {twice} occurs twice; keep one. A slope without its "
             "intercept is written (0 + x|subject)."
         )
-    return Design(formula.parameter, formula.parameters, formula.rhs, common, tuple(groups))
+    return Design(formula.parameter, formula.parameters, formula.rhs, common, tuple(groups), offset)
+
+
+def _with_special(
+    formula: Formula, terms: tuple[Term, ...], rows: _Rows, once: pd.DataFrame
+) -> tuple[tuple[Term, ...], Array | None]:
+    """The common terms with those of mo() and s() after them, and the sum of all offset() on the rows."""
+    offsets, added = [], list[Term]()
+    for term in formula.special:
+        function, name = called_by(term), in_files(term.name)
+        if function == MONOTONIC:
+            added.append(MonotonicTerm.of(str(formula), name, term.components[0], once, rows.copies))
+            continue
+        model = Model(deepcopy(term))
+        _evaluate(formula, model, rows.table)
+        columns = np.asarray(model.common_terms[0].components[0].value, np.float64).reshape(len(rows.table), -1)
+        _check_values(formula, term.name, columns, rows)
+        columns = np.ascontiguousarray(columns[rows.cells.first])
+        if function == OFFSET:
+            offsets.append(columns[:, 0])
+        else:
+            added.append(SMOOTH_TERMS[function](name, columns))
+    return (*terms, *added), sum(offsets[1:], start=offsets[0]) if offsets else None
 
 
 def _terms(formula: Formula, model: Any, rows: _Rows) -> tuple[Term, ...]:
@@ -291,7 +318,7 @@ def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
     except Exception as error:
         for term in model.common_terms:
             _check_levels(formula, term)
-        raise InputError(f"formula '{formula}' cannot be computed on these data: {error}.") from None
+        raise InputError(f"formula '{formula}' cannot be computed on these data: {str(error).rstrip('.')}.") from None
 
 
 def _check_span(formula: Formula, terms: Sequence[Any], n_columns: int) -> None:

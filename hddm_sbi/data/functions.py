@@ -14,15 +14,15 @@ from formulae.terms.call import Call
 from formulae.terms.call_resolver import LazyCall, LazyValue
 from formulae.transforms import TRANSFORMS
 
+from hddm_sbi.data.smooths import SMOOTHS
 from hddm_sbi.errors import InputError, did_you_mean
 
 #: what the value of a term in one row may depend on: that row, the levels of its columns, or all their values.
 ROW, LEVELS, TABLE = range(3)
 
-#: functions of formulae for responses, and offset, for which a linear predictor here has no place.
+#: functions of formulae for responses, for which a linear predictor has no place, and of brms.
 _NOT_PREDICTORS = {
-    "offset": "a term with its coefficient held at 1; hold the parameter at a number (v = 1.5), or give the "
-    "coefficient of the plain column a narrow prior around 1",
+    "gp": "a Gaussian process, and the smooth curve there is here is a penalised spline, s(x)",
     "p": "for the proportion that a formula explains",
     "prop": "for the proportion that a formula explains",
     "proportion": "for the proportion that a formula explains",
@@ -33,22 +33,24 @@ _SHORT = ("abs", "exp", "log", "log10", "log2", "sqrt")
 _NUMPY = (*_SHORT, "expm1", "log1p", "sign", "square", "sin", "cos", "tanh", "minimum", "maximum", "clip", "where")
 _SUMMARIES = ("mean", "median", "std", "min", "max")
 #: functions of formulae that make a factor, or an array, of one row's values.
-_OF_ROW = ("I", *_SHORT, *(f"np.{name}" for name in _NUMPY))
-_OF_LEVELS = ("C", "T", "S", "B", "binary", *ENCODINGS)
+_OF_ROW = ("I", "offset", *_SHORT, *(f"np.{name}" for name in _NUMPY))
+_OF_LEVELS = ("C", "T", "S", "B", "binary", "mo", *ENCODINGS)
 #: a number in a call that makes columns (poly, bs) is at most this.
 _COLUMNS = 100
 
 #: every function that a formula may call.
-KNOWN = tuple(sorted({*_SHORT, *(f"np.{name}" for name in (*_NUMPY, *_SUMMARIES)), *TRANSFORMS} - {*_NOT_PREDICTORS}))
+_NUMPYS = (f"np.{name}" for name in (*_NUMPY, *_SUMMARIES))
+KNOWN = tuple(sorted({*_SHORT, *_NUMPYS, *TRANSFORMS, "mo", *SMOOTHS} - {*_NOT_PREDICTORS}))
 #: the names that formulae looks up.
 NAMESPACE: dict[str, Any] = {name: getattr(np, name) for name in _SHORT} | {
-    "np": SimpleNamespace(**{name: getattr(np, name) for name in (*_NUMPY, *_SUMMARIES)})
+    "np": SimpleNamespace(**{name: getattr(np, name) for name in (*_NUMPY, *_SUMMARIES)}),
+    **SMOOTHS,
 }
 
 
 def check_calls(text: str, component: Any) -> None:
     """Refuse a term that calls a function outside `KNOWN`. Raises InputError with their list."""
-    for call in _calls(component.call if isinstance(component, Call) else None):
+    for call in calls(component.call if isinstance(component, Call) else None):
         name = str(call.callee)
         if name in _NOT_PREDICTORS:
             raise InputError(f"formula '{text}': {call} is not supported: {name}() is {_NOT_PREDICTORS[name]}.")
@@ -69,9 +71,9 @@ def depends_on(component: Any) -> int:
     return ROW if not others else LEVELS if others <= set(_OF_LEVELS) else TABLE
 
 
-def _calls(lazy: Any) -> Iterator[LazyCall]:
+def calls(lazy: Any) -> Iterator[LazyCall]:
     """A call and those inside it."""
     if isinstance(lazy, LazyCall):
         yield lazy
     for part in (*getattr(lazy, "args", ()), *getattr(lazy, "kwargs", {}).values()):
-        yield from _calls(part)
+        yield from calls(part)

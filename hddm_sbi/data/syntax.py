@@ -15,6 +15,7 @@ from formulae.terms.terms import Intercept, Model, NegatedIntercept
 from formulae.token import Token
 
 from hddm_sbi.data.functions import ROW, check_calls, depends_on
+from hddm_sbi.data.special_terms import take_special
 from hddm_sbi.errors import InputError
 
 #: columns that a formula of all accumulators of a race has beside those of the table.
@@ -49,6 +50,7 @@ class Formula:
     own: the columns that it has of the accumulators, `match` and `choice`.
     scope: what terms depend on, of every column that is not just a grouping factor: LEVELS of a column in C(), TABLE of
     one in scale(); a column that stands by itself depends on its levels where it is a factor.
+    special: its common terms that are not columns times coefficients, offset(x), mo(x) and s(x).
     """
 
     parameter: str
@@ -59,6 +61,7 @@ class Formula:
     parameters: tuple[str, ...]
     own: tuple[str, ...] = ()
     scope: Mapping[str, int] = field(default_factory=dict)
+    special: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.parameter} ~ {self.rhs}"
@@ -114,7 +117,9 @@ def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = ()) -> Formu
     for name in own:
         columns.pop(name)
         scope.pop(name, None)
-    return Formula(parameter, rhs, models[0], tuple(found), tuple(columns), accumulators or (parameter,), own, scope)
+    common, special = take_special(text, models[0], effect_models[1:])
+    names = accumulators or (parameter,)
+    return Formula(parameter, rhs, common, tuple(found), tuple(columns), names, own, scope, special)
 
 
 def _tokens(parameter: str, rhs: str) -> list[Any]:
@@ -163,7 +168,13 @@ def _model(text: str, tree: Any) -> Any:
     """
     try:
         resolved = Resolver(tree).resolve()
-    except Exception:
+    except Exception as error:
+        if "no attribute 'callee'" in str(error):
+            # formulae 0.9 compares log(x) with x, as LazyCall.__eq__ asks for no type.
+            raise InputError(
+                f"formula '{text}': two terms call the same function, one of them with another function inside, which "
+                "formulae cannot tell apart; compute that one as a column of the table."
+            ) from None
         raise InputError(
             f"formula '{text}': these terms cannot be combined; 0 and 1 are summands (0 + x), and arithmetic and "
             "comparisons of columns stand inside I(): I(x / 2), I(x == 2)."

@@ -40,7 +40,7 @@ from hddm_sbi.hierarchy.habits import check_no_others
 from hddm_sbi.hierarchy.lapses import Lapse, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
-from hddm_sbi.hierarchy.pilot.centring import Centring, choose_centring, forced_centring
+from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
@@ -86,7 +86,10 @@ class HierarchicalModel:
     priors
         None (weakly informative), the name of a set from the literature such as "hddm", or a dict coefficient name ->
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
-        parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit.
+        parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit,
+        as does `hs.natural`. A class instead is for all in it: "Intercept" (intercepts and means of conditions),
+        "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma"; the more
+        specific wins.
     lapse
         Probability that a trial is a lapse, 0 for none, or its prior; "estimated": the prior Beta(1, 49), of mean 0.02.
         Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses.
@@ -213,6 +216,7 @@ class HierarchicalModel:
                 priors,
                 hierarchy.coefficient_priors(),
                 hierarchy.coefficient_levels(),
+                hierarchy.coefficient_kinds(),
                 {p.name: p.link for p in hierarchy.predictors},
                 {p.name: edges_on_link(p.link, p.low, p.high) for p in hierarchy.predictors},
             )
@@ -259,7 +263,10 @@ class HierarchicalModel:
         >>> hs.HierarchicalModel("v ~ 1", data, likelihood="exact").prior_table.loc["a_Intercept"].tolist()
         ['log', 'Normal(loc=0, scale=0.6)']
         """
-        links = {name: p.link for p in self._uncentred.predictors for name in p.coefficient_names}
+        # A simplex is shares of a change, on whatever scale the change is.
+        kinds = self._uncentred.coefficient_kinds()
+        of = {p.name: p.link for p in self._uncentred.predictors}
+        links = {name: of[kind.parameter] for name, kind in kinds.items() if kind.name != "simplex"}
         rows = {
             name: {"link": links.get(name, "identity"), "prior": str(record)}
             for name, record in self.prior_records.items()
@@ -313,7 +320,7 @@ class HierarchicalModel:
         """The Pyro model as it is sampled, group terms centred where the caller or the pilot fit says so."""
         terms = {term.name for term in self._uncentred.groups}
         chosen = choose_centring(self._uncentred, self.pilot) if terms - set(self._forced) else {}
-        return self._uncentred.with_centring({**chosen, **self._forced})
+        return centre_wiggles(self._uncentred.with_centring({**chosen, **self._forced}), self.pilot)
 
     @property
     def pyro_model(self) -> Hierarchy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
@@ -11,6 +13,41 @@ from typing_extensions import override
 from hddm_sbi.hierarchy.link import Link, from_link, to_link
 
 Shape = torch.Size | list[int] | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Natural:
+    """A prior that `priors` gives on the natural scale; see `natural`."""
+
+    prior: TorchDistribution
+
+
+def natural(prior: TorchDistribution) -> Natural:
+    """A prior on the natural scale: that of a parameter itself, not of the scale of its link.
+
+    Parameters
+    ----------
+    prior
+        A Pyro distribution of the parameter in its own unit, for instance of `t0` in seconds.
+
+    Returns
+    -------
+    Natural
+        For `HierarchicalModel(..., priors={"a_Intercept": hs.natural(...)})`. It is for intercepts and for means of
+        conditions, as of `0 + condition`: with the link's Jacobian they have the law that is given. A slope, or a
+        standard deviation of groups, on the scale of a log or a logit has no value on the scale of the parameter.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> import pyro.distributions as dist
+    >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+    >>> priors = {"a_Intercept": hs.natural(dist.Uniform(0.5, 2.0)), "t0_Intercept": hs.natural(dist.Gamma(9.0, 30.0))}
+    >>> model = hs.HierarchicalModel("v ~ 1", data, likelihood="exact", priors=priors)
+    >>> model.prior_table.loc["a_Intercept", "prior"]
+    'Uniform(low=0.5, high=2) on the natural scale'
+    """
+    return Natural(prior)
 
 
 class NaturalPrior(TorchDistribution):

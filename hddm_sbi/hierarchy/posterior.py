@@ -175,8 +175,8 @@ def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, l
     of_factor = group_dims(hierarchy)
     for p in hierarchy.predictors:
         for c in p.common:
-            if c.levels is not None:
-                coords[f"{c.name}_dim"], dims[c.name] = list(c.levels), [f"{c.name}_dim"]
+            for name, levels in c.labels.items():
+                coords[f"{name}_dim"], dims[name] = list(levels), [f"{name}_dim"]
         for g in p.groups:
             group = of_factor[g.factor]
             coords[group] = list(g.levels)

@@ -13,38 +13,17 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data import Design, GroupTerm, Label, Term
+from hddm_sbi.data import Design, GroupTerm, Label, MonotonicTerm, SmoothTerm, Term
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy.coefficients import Coefficients as Coefficients
+from hddm_sbi.hierarchy.coefficients import Values as Values
 from hddm_sbi.hierarchy.link import onto_box
+from hddm_sbi.hierarchy.monotonic import MonotonicCoefficient
 from hddm_sbi.hierarchy.population import Population, population
 from hddm_sbi.hierarchy.priors import LKJ_SHAPE, to_pyro
+from hddm_sbi.hierarchy.smooth import Wiggles
 from hddm_sbi.simulation import Link, ParameterPrior
 from hddm_sbi.types import Array, Index
-
-Values = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Common coefficients of one term.
-
-    levels: labels of the coefficients, None for a single scalar one. matrix: (n_rows, k) columns, or (1, k) where all
-    rows share them. prior: of the coefficients, batch shape () or (k,).
-    """
-
-    name: str
-    levels: tuple[Label, ...] | None
-    matrix: Tensor
-    prior: TorchDistribution
-
-    def sample(self) -> Tensor:
-        """Draw the coefficients in Pyro, () or (k,) float64, whatever the precision of a user's prior."""
-        prior = self.prior if self.levels is None else self.prior.expand([len(self.levels)]).to_event(1)
-        return pyro.sample(self.name, prior).double()
-
-    def columns(self, values: Values) -> Tensor:
-        """Coefficients as (..., k)."""
-        return values[self.name].unsqueeze(-1) if self.levels is None else values[self.name]
 
 
 @dataclass(frozen=True)
@@ -156,7 +135,8 @@ class Predictor:
     """One formula: eta = X b + sum over group terms of Z u[group], then the link onto the likelihood's box.
 
     name: of its parameter, or the stem of its parameters. parameters: one, or those of all accumulators of a race.
-    n_rows: the cells of the first parameter, then those of the second, and so on.
+    n_rows: the cells of the first parameter, then those of the second, and so on. offset: what is added as it is,
+    (n_rows,), or None.
     """
 
     name: str
@@ -167,11 +147,12 @@ class Predictor:
     n_rows: int
     common: tuple[Coefficients, ...]
     groups: tuple[GroupEffects, ...]
+    offset: Tensor | None = None
 
     def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate]) -> Tensor:
         """Draw every coefficient in Pyro into `values` and return the parameters on the cells, (n_rows,)."""
         for coefficients in self.common:
-            values[coefficients.name] = coefficients.sample()
+            coefficients.sample(values)
         for effects in self.groups:
             effects.sample(values, plates[effects.factor])
         return self.value(values)
@@ -194,15 +175,17 @@ class Predictor:
         """Its parameters, those in one tuple that are the same on every cell: all, or each by itself."""
         n = len(self.parameters)
         columns = [c.matrix for c in self.common if len(c.matrix) > 1] + [g.matrix for g in self.groups]
+        columns += [] if self.offset is None else [self.offset]
         alike = all(torch.equal(part, x[: len(x) // n]) for x in columns for part in x.chunk(n))
         return (self.parameters,) if alike else tuple((name,) for name in self.parameters)
 
     def linear(self, values: Values, deviations: list[Tensor]) -> Tensor:
         """The linear predictor on the cells, (..., n_rows), from coefficients and deviations of every group term."""
-        parts = [c.columns(values) @ c.matrix.T for c in self.common]
+        parts = [c.on_rows(values) for c in self.common]
         for effects, u in zip(self.groups, deviations, strict=True):
             parts.append((u[..., effects.index, :] * effects.matrix).sum(-1))
         eta = sum(parts[1:], start=parts[0])
+        eta = eta if self.offset is None else eta + self.offset
         return eta.expand(*eta.shape[:-1], self.n_rows)
 
     def _on_rows(self, values: Values, deviations: list[Tensor]) -> Tensor:
@@ -217,20 +200,22 @@ class Predictor:
         """The same on rows that differ, and which of them every row is; None if most differ."""
         columns = [c.matrix.expand(self.n_rows, -1) for c in self.common]
         columns += [x for g in self.groups for x in (g.index.unsqueeze(-1), g.matrix)]
+        columns += [] if self.offset is None else [self.offset.unsqueeze(-1)]
         rows = torch.cat(columns, 1).numpy()
         _, first, row = np.unique(rows, axis=0, return_index=True, return_inverse=True)
         if 2 * len(first) > self.n_rows:
             return None
         common = tuple(replace(c, matrix=c.matrix if len(c.matrix) == 1 else c.matrix[first]) for c in self.common)
         groups = tuple(replace(g, index=g.index[first], matrix=g.matrix[first]) for g in self.groups)
-        fewer = replace(self, n_rows=len(first), common=common, groups=groups)
+        offset = None if self.offset is None else self.offset[first]
+        fewer = replace(self, n_rows=len(first), common=common, groups=groups, offset=offset)
         return fewer, torch.from_numpy(row.reshape(-1))
 
     @property
     def coefficient_names(self) -> list[str]:
         """Common coefficients and standard deviations of groups, by their posterior names."""
         sigmas = [f"{name}_sigma" for effects in self.groups for name in effects.effect_names]
-        return [c.name for c in self.common] + sigmas
+        return [name for c in self.common for name in c.priors] + sigmas
 
     @property
     def names(self) -> list[str]:
@@ -238,11 +223,17 @@ class Predictor:
         effects = [
             name for g in self.groups for name in (*g.effect_names, *([f"{g.name}_corr"] if g.correlated else []))
         ]
-        return self.coefficient_names + effects
+        return self.coefficient_names + [c.name for c in self.common if c.name not in c.priors] + effects
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """Class of every one of `coefficient_names`, for priors by class."""
+        sigmas = {f"{name}_sigma": "sigma" for effects in self.groups for name in effects.effect_names}
+        return {name: of for c in self.common for name, of in c.classes.items()} | sigmas
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Predictor:
         """The same predictor with some priors replaced, by coefficient name."""
-        common = tuple(replace(c, prior=chosen.get(c.name, c.prior)) for c in self.common)
+        common = tuple(c.with_priors(chosen) for c in self.common)
         groups = tuple(
             replace(
                 g,
@@ -258,7 +249,7 @@ class Predictor:
 
     def named(self, values: Values) -> dict[str, Tensor]:
         """What the posterior reports beside the sampled coefficients: deviations and correlations, by their names."""
-        report: dict[str, Tensor] = {}
+        report = {name: value for c in self.common for name, value in c.named(values).items()}
         for effects in self.groups:
             report |= effects.split(effects.deviations(values))
             if effects.correlated:
@@ -288,6 +279,11 @@ def build_predictors(
 
 
 def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_row: Index) -> Predictor:
+    if not design.common and not design.groups and design.offset is not None:
+        raise InputError(
+            f"the formula of {design.parameter!r} ({design.formula!r}) has nothing to estimate beside its offset; add "
+            f"a term, {design.parameter} ~ 1 + {design.formula.lstrip('0 +')}."
+        )
     if not design.common and not design.groups:
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
@@ -299,22 +295,26 @@ def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], 
         for terms in ([group.terms] if group.correlated else [(term,) for term in group.terms])
     ]
     n, groups = len(trials_per_row), _one_mean_each(groups)
-    return Predictor(design.parameter, design.parameters, prior.link, *box, n, common, tuple(groups))
+    offset = None if design.offset is None else torch.as_tensor(design.offset)
+    return Predictor(design.parameter, design.parameters, prior.link, *box, n, common, tuple(groups), offset)
 
 
 def _common(design: Design, prior: ParameterPrior, trials_per_row: Index) -> tuple[Coefficients, ...]:
     has_intercept = any(term.name == "Intercept" for term in design.common)
-    made = []
+    made: list[Coefficients] = []
     for position, term in enumerate(design.common):
         cell_means = not has_intercept and position == 0 and term.levels is not None
-        if term.name == "Intercept" or cell_means:
-            distribution = to_pyro(prior.intercept)
-        else:
-            distribution = to_pyro(prior.slope, _spread(term, trials_per_row))
+        level = term.name == "Intercept" or cell_means
+        distribution = to_pyro(prior.intercept) if level else to_pyro(prior.slope, _spread(term, trials_per_row))
         matrix = torch.as_tensor(term.matrix)
         shared = bool((matrix == matrix[0]).all())
         name = f"{design.parameter}_{term.name}"
-        made.append(Coefficients(name, term.levels, matrix[:1] if shared else matrix, distribution))
+        if isinstance(term, MonotonicTerm):
+            made.append(MonotonicCoefficient.build(name, term.matrix, distribution, term.steps))
+            continue
+        made.append(Coefficients(name, term.levels, matrix[:1] if shared else matrix, distribution, level))
+        if isinstance(term, SmoothTerm):
+            made.append(Wiggles.build(name, term.wiggles, to_pyro(prior.group_sd)))
     return tuple(made)
 
 

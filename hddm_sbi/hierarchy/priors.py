@@ -15,11 +15,12 @@ from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy.link import from_link
-from hddm_sbi.hierarchy.natural import NaturalPrior, bounds
+from hddm_sbi.hierarchy.natural import Natural, NaturalPrior, bounds
+from hddm_sbi.hierarchy.prior_classes import CLASSES, Choice, Kind, class_keys, of_classes
 from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
-PriorChoice = str | Mapping[str, TorchDistribution] | None
+PriorChoice = str | Mapping[str, TorchDistribution | Natural] | None
 
 #: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
 LKJ_SHAPE = 2.0
@@ -60,6 +61,16 @@ def to_pyro(prior: Prior, spread: Array | None = None) -> TorchDistribution:
     return PRIOR_FAMILIES[prior.family](location, scale)
 
 
+def median(prior: TorchDistribution) -> Tensor:
+    """Median of a prior; of one without a quantile function, such as Gamma, that of 1 001 draws."""
+    try:
+        return prior.icdf(torch.tensor(0.5, dtype=torch.float64))
+    except NotImplementedError:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return prior.sample((1_001,)).double().median(0).values
+
+
 def parameter_priors(simulator: Simulator, priors: PriorChoice) -> dict[str, ParameterPrior]:
     """The prior table in force: the model's own, or the set from the literature that `priors` names."""
     table = {p.name: p.prior for p in simulator.parameters if not p.from_data}
@@ -78,14 +89,16 @@ def user_priors(
     priors: PriorChoice,
     defaults: Mapping[str, TorchDistribution],
     levels: Mapping[str, int],
+    kinds: Mapping[str, Kind],
     links: Mapping[str, Link],
     edges: Mapping[str, tuple[float, float]],
 ) -> dict[str, TorchDistribution]:
     """The user's distributions by coefficient name, checked against the default ones of the model.
 
     A key that is the name of a parameter stands for its intercept, and its prior is on the natural scale: that of the
-    parameter itself. levels: how many a coefficient has, 0 for a number. links: of every parameter. edges: of the
-    likelihood's box, by parameter, on the scale of its link.
+    parameter itself. A key that is a class stands for all coefficients in it that have no prior of their own. levels:
+    how many a coefficient has, 0 for a number. kinds: of every coefficient that is in a class. links: of every
+    parameter. edges: of the likelihood's box, by parameter, on the scale of its link.
     """
     if priors is None or isinstance(priors, str):
         return {}
@@ -94,30 +107,50 @@ def user_priors(
             f"priors must be None, the name of a prior set, or a dict of coefficient name -> Pyro distribution; got "
             f"{priors!r}."
         )
+    of_class, shared = of_classes(priors, kinds), class_keys(priors, kinds)
+    own = _own({key: prior for key, prior in priors.items() if key not in shared}, defaults, links)
+    chosen: dict[str, TorchDistribution] = {}
+    for name, choice in {**of_class, **own}.items():
+        kind = kinds.get(name, Kind("", ""))
+        link = links.get(kind.parameter, "identity")
+        level = kind.name == "Intercept"
+        given = choice.prior.prior if isinstance(choice.prior, Natural) else choice.prior
+        default = defaults[name]
+        if isinstance(default, dist.Dirichlet):
+            chosen[name] = _of_simplex(choice.key, given, default)
+            continue
+        checked = _one_density(choice.key, given, 0 if choice.of_class else levels[name])
+        if isinstance(choice.prior, Natural) and link != "identity":
+            checked = _on_natural_scale(choice.key, name, kind, link, checked)
+        elif not isinstance(checked, NaturalPrior):
+            _check_support(choice.key, kind.parameter if level else "", link, checked, default)
+        if level:
+            _check_overlap(choice.key, kind.parameter, link, checked, edges[kind.parameter])
+        chosen[name] = checked
+    return chosen
+
+
+def _own(
+    priors: Mapping[Any, Any], defaults: Mapping[str, TorchDistribution], links: Mapping[str, Link]
+) -> dict[str, Choice]:
+    """The priors that stand under the name of a coefficient, or of a parameter, whose intercept is meant."""
     # formulae writes I(age / 10) with spaces, and a file has another sign for the slash.
     names = {_squeezed(name): name for name in defaults}
-    chosen: dict[str, TorchDistribution] = {}
+    found: dict[str, Choice] = {}
     for key, prior in priors.items():
         written = names.get(_squeezed(str(key)), key)
         name = f"{key}_Intercept" if key in links and f"{key}_Intercept" in defaults else written
         if name not in defaults:
-            hint = did_you_mean(str(name), list(defaults))
+            known = [*defaults, *CLASSES]
             raise InputError(
-                f"priors names {name!r}, which is not a coefficient of this model{hint} Coefficients: {list(defaults)}"
+                f"priors names {name!r}, which is not a coefficient of this model{did_you_mean(str(name), known)} "
+                f"Coefficients: {list(defaults)}; classes of them: {', '.join(CLASSES)}, or of one parameter, v_sigma."
             )
-        if name in chosen:
+        if name in found:
             raise InputError(f"priors names {name!r} twice, by itself and by its parameter; keep one.")
-        checked = _one_density(name, prior, levels[name])
-        parameter = name.removesuffix("_Intercept") if name.endswith("_Intercept") else ""
-        link = links.get(parameter, "identity")
-        if name != written:
-            chosen[name] = _on_natural_scale(str(key), link, checked)
-        else:
-            _check_support(name, parameter, link, checked, defaults[name])
-            chosen[name] = checked
-        if parameter:
-            _check_overlap(key, parameter, link, chosen[name], edges[parameter])
-    return chosen
+        natural = name != written and not isinstance(prior, Natural)
+        found[name] = Choice(Natural(prior) if natural else prior, str(key))
+    return found
 
 
 def _squeezed(name: str) -> str:
@@ -149,14 +182,31 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
     return in_double(prior)
 
 
-def _on_natural_scale(parameter: str, link: Link, prior: TorchDistribution) -> TorchDistribution:
-    """The prior of an intercept, from that of its parameter in its own unit."""
-    if link == "identity":
-        return prior
+def _of_simplex(key: str, prior: Any, default: dist.Dirichlet) -> TorchDistribution:
+    """The prior of a simplex. Raises InputError for what is not Dirichlet of the same size."""
+    n = default.event_shape[0]
+    if not isinstance(prior, dist.Dirichlet) or prior.batch_shape or prior.event_shape != default.event_shape:
+        raise InputError(
+            f"priors[{key!r}] must be the prior of how a change is shared among {n} steps, "
+            f"pyro.distributions.Dirichlet(torch.ones({n})) for instance, one number for each; got {prior!r}."
+        )
+    return in_double(prior)
+
+
+def _on_natural_scale(key: str, name: str, kind: Kind, link: Link, prior: TorchDistribution) -> TorchDistribution:
+    """The prior of an intercept, or of means of conditions, from that of the parameter in its own unit."""
+    parameter = kind.parameter
+    if kind.name != "Intercept":
+        raise InputError(
+            f"priors[{key!r}]: {name} is on the {link} scale of {parameter}, where it is a difference or a spread, and "
+            f"no value of {parameter} itself, so a natural scale has no meaning for it. Give its prior on the {link} "
+            f"scale, without hs.natural; or write {parameter} ~ 0 + condition, whose coefficients are values of "
+            f"{parameter}."
+        )
     (low, high), top = bounds(prior), 1.0 if link == "logit" else np.inf
     if low < 0.0 or high > top:
         raise InputError(
-            f"priors[{parameter!r}] is the prior of {parameter} itself, which lies between 0 and {top:g}; got {prior}, "
+            f"priors[{key!r}] is the prior of {parameter} itself, which lies between 0 and {top:g}; got {prior}, "
             f"which allows {_range(low, high)}. Give one that does not, for instance "
             f"{'Beta(2., 2.)' if link == 'logit' else 'LogNormal or Gamma'}, or that of {parameter}_Intercept, on the "
             f"{link} scale."
@@ -164,22 +214,25 @@ def _on_natural_scale(parameter: str, link: Link, prior: TorchDistribution) -> T
     return NaturalPrior(prior, link)
 
 
-def _check_support(name: str, parameter: str, link: Link, prior: TorchDistribution, default: TorchDistribution) -> None:
-    """Refuse a prior that allows what a coefficient cannot be, or the natural scale where a link's is meant."""
+def _check_support(key: str, parameter: str, link: Link, prior: TorchDistribution, default: TorchDistribution) -> None:
+    """Refuse a prior that allows what a coefficient cannot be, or the natural scale where a link's is meant.
+
+    parameter: whose value, on the scale of its link, the coefficient is; "" where it is none.
+    """
     (low, high), (least, most) = bounds(prior), bounds(default)
     if low < least or high > most:
         known = "HalfNormal(1.)" if most > 1.0 else "Beta(1., 19.)"
         raise InputError(
-            f"priors[{name!r}] must be the prior of a number in {_range(least, most)}, for instance {known}; got "
+            f"priors[{key!r}] must be the prior of a number in {_range(least, most)}, for instance {known}; got "
             f"{prior}, which allows {_range(low, high)}."
         )
     # The parameter itself is never negative: a prior that allows negative numbers is surely meant on the link's scale.
-    if link != "identity" and not isinstance(prior, NaturalPrior) and low >= 0.0:
+    if parameter and link != "identity" and low >= 0.0:
         raise InputError(
-            f"priors[{name!r}] is on the {link} scale of {parameter}; got {prior}, which allows {_range(low, high)} "
+            f"priors[{key!r}] is on the {link} scale of {parameter}; got {prior}, which allows {_range(low, high)} "
             f"only, that is {parameter} in {_range(*_natural(low, high, link))}. For a prior of {parameter} itself, on "
-            f"its natural scale, write priors={{{parameter!r}: ...}}; on the {link} scale, a Normal, or any that "
-            "allows negative numbers."
+            f"its natural scale, write priors={{{key!r}: hs.natural(...)}}; on the {link} scale, a Normal, or any "
+            "that allows negative numbers."
         )
 
 

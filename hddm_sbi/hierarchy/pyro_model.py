@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
+from hddm_sbi.hierarchy.prior_classes import Kind
 from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood, Observation
 from hddm_sbi.types import Index
 
@@ -96,7 +97,7 @@ class Hierarchy:
     @property
     def coefficient_names(self) -> list[str]:
         """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
-        names = [c.name for p in self.predictors for c in p.common]
+        names = [name for p in self.predictors for c in p.common for name in c.priors]
         names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
 
@@ -114,17 +115,22 @@ class Hierarchy:
 
     def coefficient_priors(self) -> dict[str, TorchDistribution]:
         """The prior in force of every one of `coefficient_names`."""
-        priors = {c.name: c.prior for p in self.predictors for c in p.common}
+        priors = {name: prior for p in self.predictors for c in p.common for name, prior in c.priors.items()}
         for g in self.groups:
             priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
         return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
 
     def coefficient_levels(self) -> dict[str, int]:
         """How many levels every one of `coefficient_names` has, 0 for a number."""
-        levels = {c.name: len(c.levels or ()) for p in self.predictors for c in p.common}
+        common = [c for p in self.predictors for c in p.common]
+        levels = {name: len(c.labels.get(name, ())) for c in common for name in c.priors}
         for g in self.groups:
             levels |= {f"{n}_sigma": len(t.levels or ()) for n, t in zip(g.effect_names, g.terms, strict=True)}
         return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
+
+    def coefficient_kinds(self) -> dict[str, Kind]:
+        """Parameter and class of every one of `coefficient_names` but the lapses, for priors by class."""
+        return {name: Kind(p.name, of) for p in self.predictors for name, of in p.classes.items()}
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:
         """The same model with some priors replaced, by coefficient name."""

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from pyro.distributions import TorchDistribution
 
-from hddm_sbi.data import in_files, ordered_levels
+from hddm_sbi.data import in_files, monotonic_columns, ordered_levels
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals
@@ -205,25 +205,29 @@ def _table(posterior: Any, record: FitRecord) -> pd.DataFrame:
     constant = inference_data.dataset(posterior, "constant_data") if "constant_data" in groups else xr.Dataset()
     outcomes = dict(zip(record.outcome_columns, observed.data_vars, strict=True))
     columns = {}
+    # Whether a factor was ordered is not in the file, and only mo() asks for it.
+    ordered = {name for rhs in record.formulas.values() if isinstance(rhs, str) for name in monotonic_columns(rhs)}
     for name in record.columns:
         if in_files(name) not in constant:
             columns[name] = pd.Series(observed[outcomes[name]].to_numpy())
             continue
         values = constant[in_files(name)].to_numpy()
-        columns[name] = _factor(values, record.levels[name]) if name in record.levels else pd.Series(values)
+        columns[name] = (
+            _factor(values, record.levels[name], name in ordered) if name in record.levels else pd.Series(values)
+        )
         if name in outcomes and values.dtype.kind not in "iuf":
             # A text that is missing is none in a file, and the code of the response is.
             columns[name] = columns[name].where(~np.isnan(observed[outcomes[name]].to_numpy()), None)
     return pd.DataFrame(columns)
 
 
-def _factor(values: Any, levels: tuple[Any, ...]) -> pd.Series[Any]:
-    """A factor with its levels in order; a plain column where that is their own order."""
+def _factor(values: Any, levels: tuple[Any, ...], ordered: bool) -> pd.Series[Any]:
+    """A factor with its levels in order; a plain column where that is their own order, unless it must be ordered."""
     labels = {str(level): level for level in levels}
     column = pd.Series([labels[str(value)] for value in values.tolist()])
-    if tuple(ordered_levels(column).categories.tolist()) == levels:
+    if not ordered and tuple(ordered_levels(column).categories.tolist()) == levels:
         return column
-    return pd.Series(pd.Categorical(column, categories=list(levels)))
+    return pd.Series(pd.Categorical(column, categories=list(levels), ordered=ordered))
 
 
 def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -253,7 +253,12 @@ def models() -> pd.DataFrame:
 
 
 def simulate(
-    model: str | Simulator, theta: Mapping[str, ArrayLike], n_trials: int | None = None, *, seed: int
+    model: str | Simulator,
+    theta: Mapping[str, ArrayLike],
+    n_trials: int | None = None,
+    *,
+    seed: int,
+    choices: Sequence[object] | None = None,
 ) -> pd.DataFrame:
     """Simulated trials of a model.
 
@@ -267,11 +272,14 @@ def simulate(
         Needed where all parameters are single numbers.
     seed
         Same seed, same trials.
+    choices
+        Names of the responses of a decision model in the order of its choices, as `HierarchicalModel` takes them.
 
     Returns
     -------
     DataFrame
-        One row per trial, a column for each outcome: `rt` (seconds) and `response` (codes) of a decision model.
+        One row per trial, a column for each outcome: `rt` (seconds) and `response` (codes, or names) of a decision
+        model.
 
     Raises
     ------
@@ -282,6 +290,9 @@ def simulate(
     --------
     >>> simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=2, seed=1).columns.tolist()
     ['rt', 'response']
+    >>> race = {"v": 1.5, "A": 0.5, "B": 0.7, "t0": 0.2}
+    >>> simulate("lba3", race, n_trials=4, seed=1, choices=["red", "green", "blue"])["response"].tolist()
+    ['green', 'red', 'green', 'blue']
     """
     import pandas as pd
 
@@ -290,5 +301,21 @@ def simulate(
     if n_trials is None and not lengths:
         raise InputError("n_trials is needed where every parameter is a single number; for instance n_trials=1000.")
     n = max(lengths) if n_trials is None else n_trials
+    names: tuple[Any, ...] = () if choices is None else _names(simulator, choices)
     values = simulator.simulate_outcomes(simulator.theta_matrix(theta, n), seed).complete(simulator.name)
-    return pd.DataFrame(simulator.labels(values))
+    table = pd.DataFrame(simulator.labels(values))
+    return table.assign(response=[names[int(choice)] for choice in values[:, 1]]) if names else table
+
+
+def _names(simulator: Simulator, choices: Sequence[object]) -> tuple[Any, ...]:
+    """Names of all responses of a simulator, in their order."""
+    names = () if isinstance(choices, str | bytes | Mapping) else tuple(choices)
+    if not simulator.is_decision_model or len(names) != len(simulator.choices) or len(set(names)) < len(names):
+        n = len(simulator.choices) if simulator.is_decision_model else 0
+        raise InputError(
+            f"choices must name the {n} responses of {simulator.name!r} in their order, {list(simulator.choices)}; got "
+            f"{choices!r}."
+            if n
+            else f"choices={choices!r} is for models of rt and response; {simulator.name!r} is none: leave it out."
+        )
+    return names

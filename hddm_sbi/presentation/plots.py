@@ -102,23 +102,24 @@ def _signed_times(
     model: HierarchicalModel, predicted: PredictiveDraws, bins: int
 ) -> tuple[dict[str, tuple[Array, Array]], Array, str]:
     """Observed and predicted times by what a panel's title says of the response, the edges of bins, and the label."""
-    choices = model.simulator.choices
+    names = model.trials.responses or model.simulator.choices
     rt = model.trials.rt
     longest = float(np.quantile(rt[np.isfinite(rt)], 0.995)) * 1.1
-    if len(choices) == 2:
+    if len(names) == 2:
         sign = np.array([-1.0, 1.0])
         observed, simulated = (
             np.where(model.trials.choice < 0, np.nan, rt),
             np.where(predicted.choice < 0, np.nan, predicted.rt),
         )
         both = {"": (sign[model.trials.choice] * observed, sign[predicted.choice] * simulated)}
-        return both, np.linspace(-longest, longest, bins + 1), "response time (s); lower responses negative"
+        lower = names[0] if model.trials.responses else "lower responses"
+        return both, np.linspace(-longest, longest, bins + 1), f"response time (s); {lower} negative"
     each = {
-        f", response {code}": (
+        f", response {name}": (
             np.where(model.trials.choice == c, rt, np.inf),
             np.where(predicted.choice == c, predicted.rt, np.inf),
         )
-        for c, code in enumerate(choices)
+        for c, name in enumerate(names)
     }
     return each, np.linspace(0.0, longest, bins + 1), "response time (s)"
 

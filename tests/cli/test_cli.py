@@ -165,10 +165,22 @@ def test_check_of_a_likelihood_of_ones_own_prints_its_verdict(tmp_path: Path, pa
 
 
 def test_named_responses_on_the_command_line_and_in_predictions(tmp_path: Path):
-    """A refusal speaks of the flag; fit and predict speak of the table's responses."""
+    """A refusal speaks of the flag; simulate, fit and predict speak of the table's responses."""
     theta = {"v0": 1.0, "v1": 2.0, "v2": 1.0, "A": 0.5, "B": 1.0, "t0": 0.2}
     table = hs.simulate("lba3", theta, 200, seed=1)
-    table.assign(response=table["response"].map({0: "left", 1: "mid", 2: "right"})).to_csv(tmp_path / "t.csv")
+    simulate = [
+        "simulate",
+        "lba3",
+        *(f"{name}={x}" for name, x in theta.items()),
+        "-n",
+        "200",
+        "-o",
+        tmp_path / "t.csv",
+    ]
+    assert run(*simulate, "--choices", "left,mid,right").exit_code == 0
+    named = pd.read_csv(tmp_path / "t.csv")["response"]
+    assert named.tolist() == table["response"].map({0: "left", 1: "mid", 2: "right"}).tolist()
+    assert "must name the 3 responses of 'lba3' in their order" in run(*simulate, "--choices", "left,mid").output
     fit = ["fit", tmp_path / "t.csv", "v0 ~ 1", "--model", "lba3", "-o", tmp_path / "fit.nc", *QUICK]
     refused = run(*fit)
     assert refused.exit_code == 2

@@ -32,7 +32,7 @@ def model(data, formulas="v ~ side + (1|subject)", **options):
     ("priors", "expected"),
     [
         ({"t0_Intercept": dist.Uniform(0.0, 1.0)}, r"the log scale of t0; .* \[0, 1\] only, that is t0 in \[1, 2.71"),
-        ({"a_Intercept": dist.Gamma(2.0, 2.0)}, r"write priors=\{'a': ...\}; on the log scale, a Normal, or any th"),
+        ({"a_Intercept": dist.Gamma(2.0, 2.0)}, r"write priors=\{'a_Intercept': hs.natural\(...\)\}; on"),
         ({"z_Intercept": dist.Uniform(0.3, 0.7)}, r"on the logit scale of z; .* that is z in \[0.5744, 0.6682\]"),
         ({"z_Intercept": dist.Beta(2.0, 2.0)}, r"on the logit scale of z; .* that is z in \[0.5, 0.7311\]"),
         ({"v_1|subject_sigma": dist.Normal(0.0, 1.0)}, r"a number in \[0, inf\], for instance HalfNormal\(1.\)"),

@@ -67,6 +67,20 @@ def test_more_than_two_responses_have_panels_of_their_own():
     axes = plots.plot_predictive(model, posterior, "condition", n_draws=10)
     assert [ax.get_title() for ax in axes[:2]] == ["condition = easy, response 0", "condition = easy, response 1"]
     assert len(axes) == 6
+    named = hs.HierarchicalModel(
+        "m0 ~ condition",
+        data.assign(response=np.array(["red", "green", "blue"])[data["response"]]),
+        "lnr3",
+        likelihood="exact",
+        lapse=0.0,
+        choices=["red", "green", "blue"],
+    )
+    again = plots.plot_predictive(named, posterior, "condition", n_draws=10)
+    assert [ax.get_title() for ax in again[:2]] == [
+        "condition = easy, response red",
+        "condition = easy, response green",
+    ]
+    mpl.pyplot.close(again[0].figure)
     steps = [ax.patches[0].get_data() for ax in axes[:3]]
     shown = sum(float((step.values * np.diff(step.edges)).sum()) for step in steps)
     assert 0.97 < shown < 1.0 + 1e-9

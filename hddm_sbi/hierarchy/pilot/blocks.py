@@ -14,6 +14,7 @@ from torch import Tensor
 from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
+from hddm_sbi.hierarchy.priors import median
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.types import Array
 
@@ -130,6 +131,7 @@ def constant_coefficients(predictor: Predictor, level: Tensor) -> dict[str, Tens
     n = predictor.n_rows
     design = torch.cat([c.matrix.expand(n, -1) for c in predictor.common], dim=1)
     rows = level.expand(len(predictor.parameters)).repeat_interleave(n // len(predictor.parameters))
+    rows = rows if predictor.offset is None else rows - predictor.offset
     solution = torch.linalg.lstsq(design, rows.unsqueeze(-1), driver="gelsd").solution[:, 0]
     pieces = torch.split(solution, [c.matrix.shape[1] for c in predictor.common])
     return {c.name: b[0] if c.levels is None else b for c, b in zip(predictor.common, pieces, strict=True)}
@@ -145,20 +147,10 @@ def _moments(prior: TorchDistribution) -> Array:
     return np.stack([np.where(known, mean, 0.0), np.where(known, sd, _WIDE)], -1)
 
 
-def _median(prior: TorchDistribution) -> Tensor:
-    """Median of a prior; of one without a quantile function, such as Gamma, that of 1 001 draws."""
-    try:
-        return prior.icdf(torch.tensor(0.5, dtype=torch.float64))
-    except NotImplementedError:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return prior.sample((1_001,)).double().median(0).values
-
-
 def plausible_sds(groups: Sequence[GroupEffects]) -> Array:
     """Plausible sds of the population before the groups are seen, (K,): half the prior median."""
     medians = [
-        _median(prior).expand(term.matrix.shape[1]).numpy()
+        median(prior).expand(term.matrix.shape[1]).numpy()
         for g in groups
         for prior, term in zip(g.sigma_priors, g.terms, strict=True)
     ]

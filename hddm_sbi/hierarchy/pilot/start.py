@@ -32,7 +32,8 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
         if hierarchy.lapse == 0.0 and predictor.name == hierarchy.likelihood.simulator.symmetries.shift:
             latest = to_link(_BELOW_FASTEST * torch.as_tensor(_fastest(hierarchy)), predictor.link)
             coefficients, deviations = _no_later(predictor, coefficients, deviations, latest)
-        values |= coefficients
+        for c in predictor.common:
+            values |= c.start(coefficients[c.name])
         for f, g, u in zip(found, predictor.groups, deviations, strict=True):
             values |= _group_start(g, u, torch.from_numpy(f.sds[f.of(g)]), coefficients)
     return values

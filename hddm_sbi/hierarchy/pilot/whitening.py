@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from scipy.sparse import coo_array
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import constraints
 
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
-from hddm_sbi.hierarchy.predictor import Coefficients, GroupEffects
+from hddm_sbi.hierarchy.predictor import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference import Bends, Whitening
 from hddm_sbi.types import Array, Index
@@ -82,16 +81,9 @@ def _of_coefficients(
 ) -> tuple[Index, Array]:
     """Positions of all coefficients, and their slopes in their unconstrained sites where sampling starts, (1, K)."""
     common = [c for p in hierarchy.predictors for c in p.common]
-    at = [positions[c.name].reshape(-1) for c in common]
-    slope = [_slope_of_coefficients(c, start).reshape(-1).numpy() for c in common]
+    at = [positions[c.site].reshape(-1) for c in common]
+    slope = [c.slope(start).reshape(-1).numpy() for c in common]
     return np.concatenate([np.empty(0, np.int64), *at])[np.newaxis], np.concatenate([np.empty(0), *slope])[np.newaxis]
-
-
-def _slope_of_coefficients(coefficients: Coefficients, start: Mapping[str, Tensor]) -> Tensor:
-    onto_support = biject_to(coefficients.prior.support)
-    site = onto_support.inv(start[coefficients.name]).detach().requires_grad_(True)
-    (slope,) = torch.autograd.grad(onto_support(site).sum(), site)
-    return slope
 
 
 def _slope(effects: GroupEffects, start: Mapping[str, Tensor]) -> Tensor:

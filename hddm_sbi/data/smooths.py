@@ -1,0 +1,72 @@
+"""Smooth functions of a covariate as columns: s(), a penalised spline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from formulae.transforms import NaturalCubicSpline
+
+from hddm_sbi.data.design import Term
+from hddm_sbi.types import Array
+
+# s: f(x) = b x' + sum_j u_j Z_j(x), u_j ~ N(0, sd²), with x' the standardised covariate. Z spans the natural cubic
+# splines through k knots but for the straight lines, rotated and scaled so that sum u² is the integral of f''(x)², as
+# of mgcv's s(x, bs="cr") in brms (Wood 2004), and then by one number, so that sd is that of the wiggles over trials.
+
+#: knots of s(), as in mgcv.
+_KNOTS = 10
+#: of s(), at least.
+_FEWEST = 3
+
+
+@dataclass(frozen=True)
+class SmoothTerm(Term):
+    """s(x): `matrix` has the straight line, wiggles (n_cells, k) what bends it, of unit variance together."""
+
+    wiggles: Array
+
+    @classmethod
+    def of(cls, name: str, columns: Array) -> SmoothTerm:
+        """From the columns that `s` makes."""
+        return cls(name, None, columns[:, :1], columns[:, 1:])
+
+
+def s(*covariates: Any, k: int = _KNOTS, **others: Any) -> Array:
+    """The straight line and then the wiggles of a spline through k knots, (n, k - 1)."""
+    if len(covariates) != 1 or others:
+        raise ValueError(
+            "s() has one covariate and k=, the number of its knots, as in s(x, k=6); it is the same curve for all "
+            "levels of other columns, whose own curves are written with columns of them, condition:cr(x, df=4)"
+        )
+    numbers = _numbers("s", covariates[0])
+    n = len(np.unique(numbers))
+    if n < _FEWEST:
+        raise ValueError(
+            f"s() needs a covariate of {_FEWEST} or more different values, and this one has {n}: leave s() out"
+        )
+    if isinstance(k, bool) or not isinstance(k, int) or not _FEWEST <= k <= n:
+        raise ValueError(
+            f"the knots of s() are a whole number from {_FEWEST} to the number of different values of its covariate, "
+            f"{n}; got k={k!r}: write s(x, k={min(n, 5)}), for instance"
+        )
+    spline = NaturalCubicSpline()
+    spline((numbers - numbers.mean()) / numbers.std(), df=k - 1)
+    line, wiggles = np.split(spline.to_random(), [1], axis=1)
+    wiggles -= wiggles.mean(0)
+    return np.hstack([line, wiggles / np.sqrt((wiggles**2).mean(0).sum())])
+
+
+def _numbers(name: str, x: Any) -> Array:
+    """A covariate. Raises ValueError for one that is no finite numbers."""
+    found = np.asarray(x)
+    if found.ndim != 1 or found.dtype.kind not in "iuf" or not np.isfinite(found).all():
+        raise ValueError(f"{name}() takes a column of finite numbers; of a factor, write the column itself")
+    return found.astype(np.float64)
+
+
+#: the smooths that a formula may call, by name, and the term that their columns make.
+SMOOTHS: dict[str, Callable[..., Array]] = {"s": s}
+SMOOTH_TERMS: dict[str, Callable[[str, Array], Term]] = {"s": SmoothTerm.of}
