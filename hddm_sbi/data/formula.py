@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from hddm_sbi.data.accumulators import Accumulators
 from hddm_sbi.data.design import (
+    By,
     Cells,
     Design,
     GroupTerm,
@@ -32,7 +33,7 @@ from hddm_sbi.data.design import (
     ordered_levels,
 )
 from hddm_sbi.data.functions import LEVELS, NAMESPACE, TABLE
-from hddm_sbi.data.syntax import Formula, is_intercept, parse
+from hddm_sbi.data.syntax import Bar, Formula, is_intercept, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 
 __all__ = ["LEVELS", "TABLE", "Formula", "build_designs", "columns_used", "parse_formulas"]
@@ -80,7 +81,21 @@ def parse_formulas(
         if name not in found:
             known = given[name] if name in given else fixed.get(parameter)
             found[name] = parse(name, "1", stems.get(name, ())) if known is None else known
+    _check_tags([formula for formula in found.values() if isinstance(formula, Formula)])
     return found
+
+
+def _check_tags(formulas: Sequence[Formula]) -> None:
+    """Refuse terms of one tag that have different groups."""
+    first: dict[str, tuple[Formula, Bar]] = {}
+    for formula, bar in ((formula, bar) for formula in formulas for bar in formula.bars if bar.tag):
+        other, known = first.setdefault(bar.tag, (formula, bar))
+        if bar.grouping != known.grouping:
+            raise InputError(
+                f"formula '{formula}': the terms of the tag {bar.tag!r} have the groups {bar.grouping} here and "
+                f"{known.grouping} in '{other}'; terms of one tag are correlated group by group: write the same groups, "
+                "or give one of them another tag."
+            )
 
 
 def _together(
@@ -165,11 +180,27 @@ def build_designs(
     rows = {1: _Rows(trials, 1, cells)}
     if accumulators is not None:
         rows[len(accumulators.responses)] = _Rows.of(trials, cells, accumulators)
-    return {
+    designs = {
         name: _design(formula, rows[len(formula.parameters)], once)
         for name, formula in formulas.items()
         if isinstance(formula, Formula)
     }
+    _check_tagged(designs)
+    return designs
+
+
+def _check_tagged(designs: Mapping[str, Design]) -> None:
+    """Refuse a tag of a single effect."""
+    tagged = [(d, g) for d in designs.values() for g in d.groups if g.tag]
+    for design, group in tagged:
+        alike = [g for _, g in tagged if (g.tag, g.factor) == (group.tag, group.factor)]
+        if sum(term.matrix.shape[1] for g in alike for term in g.terms) == 1:
+            name, effect = group.tag, group.terms[0].name
+            raise InputError(
+                f"formula '{design.parameter} ~ {design.formula}': {effect}|{group.factor} is the only effect of the tag "
+                f"{name!r}, so there is nothing that it could be correlated with; give a term of another parameter the "
+                f"tag too, as in ({effect}|{name}|{group.factor}), or leave the tag out."
+            )
 
 
 def _check_lengths(formulas: Mapping[str, Formula | float], data: pd.DataFrame) -> None:
@@ -253,9 +284,9 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         for columns in bar.factors:
             levels, index = group_levels(once, columns)
-            groups.append(
-                GroupTerm(in_files(":".join(columns)), levels, np.tile(index, rows.copies), terms, correlated)
-            )
+            by = _by(formula, bar.by, columns, once, rows) if bar.by else None
+            name, on_rows = in_files(":".join(columns)), np.tile(index, rows.copies)
+            groups.append(GroupTerm(name, levels, on_rows, terms, correlated or bool(bar.tag), bar.tag, by))
     names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -264,6 +295,28 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
             "intercept is written (0 + x|subject)."
         )
     return Design(formula.parameter, formula.parameters, formula.rhs, common, tuple(groups))
+
+
+def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFrame, rows: _Rows) -> By:
+    """The parts of a factor's levels that have standard deviations of their own. Refuses a level that is in two."""
+    if once[column].nunique() == 1:
+        raise InputError(
+            f"formula '{formula}': by={column} has one level, {str(once[column].iloc[0])!r}, so there is nothing by which "
+            "standard deviations could differ; leave by= out, or is a group missing from the data?"
+        )
+    levels, of_cell = group_levels(once, factor)
+    parts, part = group_levels(once, (column,))
+    first = np.unique(of_cell, return_index=True)[1]
+    wrong = np.flatnonzero(part != part[first][of_cell])
+    if wrong.size:
+        level, name = of_cell[wrong[0]], ":".join(factor)
+        there = np.flatnonzero(np.isin(rows.cells.of_trial, np.flatnonzero((of_cell == level) & (part == part[wrong[0]]))))
+        raise InputError(
+            f"formula '{formula}': {name} {levels[level]!r} has {column!r} {parts[part[first[level]]]!r}, and "
+            f"{parts[part[wrong[0]]]!r} in {name_rows(there.tolist())} (0 = first); by= needs a column with one value for "
+            f"every {name}, as a group of subjects is."
+        )
+    return By(in_files(column), parts, part[first])
 
 
 def _terms(formula: Formula, model: Any, rows: _Rows) -> tuple[Term, ...]:

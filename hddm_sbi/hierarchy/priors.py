@@ -14,15 +14,13 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.hierarchy.correlation import lkj
 from hddm_sbi.hierarchy.link import from_link
 from hddm_sbi.hierarchy.natural import NaturalPrior, bounds
 from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
 PriorChoice = str | Mapping[str, TorchDistribution] | None
-
-#: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
-LKJ_SHAPE = 2.0
 
 
 def gamma(mean: Tensor, sd: Tensor) -> TorchDistribution:
@@ -107,6 +105,9 @@ def user_priors(
             )
         if name in chosen:
             raise InputError(f"priors names {name!r} twice, by itself and by its parameter; keep one.")
+        if isinstance(defaults[name], dist.LKJ):
+            chosen[name] = _of_correlations(name, prior, defaults[name])
+            continue
         checked = _one_density(name, prior, levels[name])
         parameter = name.removesuffix("_Intercept") if name.endswith("_Intercept") else ""
         link = links.get(parameter, "identity")
@@ -147,6 +148,23 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
             f"{tuple(prior.batch_shape + prior.event_shape)}."
         )
     return in_double(prior)
+
+
+def _of_correlations(name: str, prior: Any, default: dist.LKJ) -> TorchDistribution:
+    """The prior of a correlation matrix. Raises InputError for what is not LKJ of the same size."""
+    one = isinstance(prior, dist.LKJ | dist.LKJCholesky) and not prior.batch_shape
+    if not one or prior.event_shape != default.event_shape:
+        k = default.event_shape[0]
+        raise InputError(
+            f"priors[{name!r}] must be the prior of a {k} x {k} correlation matrix, pyro.distributions.LKJ({k}, shape), "
+            f"whose shape of 1 is uniform and above 1 favours no correlation; got {_shown(prior)}."
+        )
+    return lkj(default.event_shape[0], prior.concentration)
+
+
+def _shown(prior: Any) -> str:
+    """A prior of a user, an LKJ with the size that its own text does not say."""
+    return f"LKJ({prior.event_shape[-1]}, ...)" if isinstance(prior, dist.LKJ | dist.LKJCholesky) else repr(prior)
 
 
 def _on_natural_scale(parameter: str, link: Link, prior: TorchDistribution) -> TorchDistribution:
@@ -246,11 +264,16 @@ class PriorRecord:
         ours = getattr(dist, name, None) is type(prior)
         known = {a: getattr(prior, a, None) for a in dict(prior.arg_constraints)}
         arguments = {a: torch.as_tensor(value).tolist() for a, value in known.items() if value is not None}
+        if isinstance(prior, dist.LKJ):
+            arguments = {"dim": int(prior.event_shape[0]), **arguments}
         return cls(name if ours else f"{type(prior).__module__}.{name}", arguments)
 
     def build(self) -> TorchDistribution:
         """The distribution again, in double precision. Raises InputError where its arguments alone do not make it."""
-        arguments = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.arguments.items()}
+        arguments: dict[str, Any] = {
+            name: value if name == "dim" else torch.tensor(value, dtype=torch.float64)
+            for name, value in self.arguments.items()
+        }
         try:
             built: TorchDistribution = getattr(dist, self.distribution)(**arguments)
         except (AttributeError, TypeError):

@@ -10,6 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from hddm_sbi.hierarchy.correlation import Correlation, Scores
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood
@@ -40,7 +41,8 @@ class Hierarchy:
         sizes = {effects.factor: len(effects.levels) for effects in self.groups}
         # A column may be called "cell" or "trials", as our own sites are.
         plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
-        sampled = [predictor.sample(values, plates) for predictor in self.predictors]
+        scores: Scores = {}
+        sampled = [predictor.sample(values, plates, scores) for predictor in self.predictors]
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)
         lapse = (
@@ -57,7 +59,10 @@ class Hierarchy:
 
     def named(self, values: Values) -> dict[str, Tensor]:
         """Deviations and correlations of every group term, by their posterior names."""
-        return {name: value for p in self.predictors for name, value in p.named(values).items()}
+        scores: Scores = {}
+        for effects in self.groups:
+            effects.standardise(values, scores)
+        return {name: value for p in self.predictors for name, value in p.named(values, scores).items()}
 
     def with_centring(self, centred: Mapping[str, bool]) -> Hierarchy:
         """The same model with the named group effects centred or not. The posterior does not change."""
@@ -92,8 +97,13 @@ class Hierarchy:
         return tuple(effects for p in self.predictors for effects in p.groups)
 
     @property
+    def correlations(self) -> tuple[Correlation, ...]:
+        """The correlation matrices of group effects."""
+        return tuple(own for g in self.groups if (own := g.own_correlation) is not None)
+
+    @property
     def coefficient_names(self) -> list[str]:
-        """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
+        """Names of sampled numbers: common coefficients, group standard deviations, and an estimated lapse."""
         names = [c.name for p in self.predictors for c in p.common]
         names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
@@ -107,21 +117,23 @@ class Hierarchy:
     @property
     def population_names(self) -> list[str]:
         """Posterior names of the population: coefficients, standard deviations and correlations; not single groups."""
-        correlations = [f"{g.name}_corr" for g in self.groups if g.correlated]
-        return self.coefficient_names + correlations
+        return self.coefficient_names + [c.reported for c in self.correlations]
 
     def coefficient_priors(self) -> dict[str, TorchDistribution]:
-        """The prior in force of every one of `coefficient_names`."""
+        """The prior in force of every one of `population_names`: a user may put another on each."""
         priors = {c.name: c.prior for p in self.predictors for c in p.common}
         for g in self.groups:
             priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
-        return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
+        if not isinstance(self.lapse, float):
+            priors["lapse"] = self.lapse
+        return {**priors, **{c.reported: c.prior for c in self.correlations}}
 
     def coefficient_levels(self) -> dict[str, int]:
         """How many levels every one of `coefficient_names` has, 0 for a number."""
         levels = {c.name: len(c.levels or ()) for p in self.predictors for c in p.common}
         for g in self.groups:
-            levels |= {f"{n}_sigma": len(t.levels or ()) for n, t in zip(g.effect_names, g.terms, strict=True)}
+            parts = () if g.by is None else g.by.levels
+            levels |= {f"{n}_sigma": len(t.levels or parts) for n, t in zip(g.effect_names, g.terms, strict=True)}
         return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:

@@ -40,9 +40,10 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
 
 def _group_start(effects: GroupEffects, u: Tensor, sigma: Tensor, coefficients: Values) -> dict[str, Tensor]:
     """The sites of a group term whose deviations are u (levels, k), of sds sigma (k,)."""
-    values = {f"{name}_sigma": part for name, part in effects.split(sigma).items()}
-    if effects.correlated:
-        values[f"{effects.name}_cholesky"] = torch.eye(len(sigma), dtype=torch.float64)
+    of_parts = sigma if effects.by is None else sigma.expand(len(effects.by.levels), -1)
+    values = {f"{name}_sigma": part for name, part in effects.split(of_parts).items()}
+    if effects.correlation is not None:
+        values[effects.correlation.site] = effects.correlation.start
     if not effects.centred:
         return {**values, effects.site: u / sigma}
     mean = effects.mean({**coefficients, **values})
