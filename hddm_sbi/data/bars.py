@@ -60,8 +60,8 @@ def _bar(text: str, tree: Any) -> BarTree:
     name = tag.name.lexeme
     if "||" in (tree.operator.lexeme, tree.left.operator.lexeme):
         raise InputError(
-            f"formula '{text}': the tag {name!r} correlates effects, and || says that they are independent; write "
-            f"(1|{name}|subject), or (1||subject) without a tag."
+            f"formula '{text}': the tag {name!r} correlates effects, and || says that they are independent; keep one: "
+            "(x|p|subject) with a tag, or (x||subject) without."
         )
     return BarTree(effects, factors, True, name, by)
 
@@ -71,9 +71,9 @@ def _grouping(text: str, tree: Any) -> tuple[Any, Any]:
     if not isinstance(tree, Call) or not isinstance(tree.callee, Variable) or tree.callee.name.lexeme != _GR:
         return tree, None
     factors = [argument for argument in tree.args if not isinstance(argument, Assign)]
-    named = {argument.name.name.lexeme: argument.value for argument in tree.args if isinstance(argument, Assign)}
-    by = named.pop("by", None)
-    if len(factors) != 1 or named or not isinstance(by, Variable | QuotedName):
+    named = [argument for argument in tree.args if isinstance(argument, Assign)]
+    by = named[0].value if [argument.name.name.lexeme for argument in named] == ["by"] else None
+    if len(factors) != 1 or not isinstance(by, Variable | QuotedName):
         raise InputError(
             f"formula '{text}': gr() has a grouping factor and, after by=, the column with whose levels its standard "
             "deviations differ: (1|gr(subject, by=group)); a factor without by= is written (1|subject)."

@@ -88,13 +88,13 @@ def parse_formulas(
 def _check_tags(formulas: Sequence[Formula]) -> None:
     """Refuse terms of one tag that have different groups."""
     first: dict[str, tuple[Formula, Bar]] = {}
-    for formula, bar in ((formula, bar) for formula in formulas for bar in formula.bars if bar.tag):
+    for formula, bar in ((f, bar) for f in formulas for bar in f.bars if bar.tag):
         other, known = first.setdefault(bar.tag, (formula, bar))
         if bar.grouping != known.grouping:
             raise InputError(
                 f"formula '{formula}': the terms of the tag {bar.tag!r} have the groups {bar.grouping} here and "
-                f"{known.grouping} in '{other}'; terms of one tag are correlated group by group: write the same groups, "
-                "or give one of them another tag."
+                f"{known.grouping} in '{other}'; terms of one tag are correlated group by group: write the same "
+                "groups, or give one of them another tag."
             )
 
 
@@ -195,11 +195,10 @@ def _check_tagged(designs: Mapping[str, Design]) -> None:
     for design, group in tagged:
         alike = [g for _, g in tagged if (g.tag, g.factor) == (group.tag, group.factor)]
         if sum(term.matrix.shape[1] for g in alike for term in g.terms) == 1:
-            name, effect = group.tag, group.terms[0].name
             raise InputError(
-                f"formula '{design.parameter} ~ {design.formula}': {effect}|{group.factor} is the only effect of the tag "
-                f"{name!r}, so there is nothing that it could be correlated with; give a term of another parameter the "
-                f"tag too, as in ({effect}|{name}|{group.factor}), or leave the tag out."
+                f"formula '{design.parameter} ~ {design.formula}': {group.terms[0].name}|{group.factor} is the only "
+                f"effect of the tag {group.tag!r}, so there is nothing that it could be correlated with; give a term "
+                f"of another parameter the tag too, as in (1|{group.tag}|{group.factor}), or leave the tag out."
             )
 
 
@@ -301,20 +300,20 @@ def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFra
     """The parts of a factor's levels that have standard deviations of their own. Refuses a level that is in two."""
     if once[column].nunique() == 1:
         raise InputError(
-            f"formula '{formula}': by={column} has one level, {str(once[column].iloc[0])!r}, so there is nothing by which "
-            "standard deviations could differ; leave by= out, or is a group missing from the data?"
+            f"formula '{formula}': by={column} has one level, {labels(once[column])[0]!r}, so there is nothing by "
+            "which standard deviations could differ; leave by= out, or is a group missing from the data?"
         )
     levels, of_cell = group_levels(once, factor)
     parts, part = group_levels(once, (column,))
     first = np.unique(of_cell, return_index=True)[1]
     wrong = np.flatnonzero(part != part[first][of_cell])
     if wrong.size:
-        level, name = of_cell[wrong[0]], ":".join(factor)
-        there = np.flatnonzero(np.isin(rows.cells.of_trial, np.flatnonzero((of_cell == level) & (part == part[wrong[0]]))))
+        name, level, other = ":".join(factor), of_cell[wrong[0]], part[wrong[0]]
+        there = ((of_cell == level) & (part == other))[rows.cells.of_trial[: len(rows.cells.of_trial) // rows.copies]]
         raise InputError(
             f"formula '{formula}': {name} {levels[level]!r} has {column!r} {parts[part[first[level]]]!r}, and "
-            f"{parts[part[wrong[0]]]!r} in {name_rows(there.tolist())} (0 = first); by= needs a column with one value for "
-            f"every {name}, as a group of subjects is."
+            f"{parts[other]!r} in {name_rows(np.flatnonzero(there).tolist())} (0 = first); by= needs a column with one "
+            f"value for every {name}, as a group of subjects is."
         )
     return By(in_files(column), parts, part[first])
 

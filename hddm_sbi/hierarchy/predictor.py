@@ -58,7 +58,7 @@ class GroupEffects:
 
     mean_of: for each column the common coefficients and position that are its mean, or None. by: parts of the groups,
     each with a sigma and an R of its own. correlation: R, of these effects or of others as well, which have the same
-    tag; `first` is the position of the first of these effects among them.
+    tag; `first` is the position of the first of these effects among its labels.
     """
 
     name: str
@@ -98,14 +98,18 @@ class GroupEffects:
         return self.effect_names if own is None else (*self.effect_names, own.reported)
 
     def sample(self, values: dict[str, Tensor], plate: pyro.plate, scores: Scores) -> None:
-        """Pyro sites of these effects; the deviations are recorded under `effect_names`."""
+        """Pyro sites of these effects; the deviations are recorded under `effect_names`.
+
+        scores: of the centred terms that are correlated with these effects and were drawn before.
+        """
         for name, term, prior in zip(self.effect_names, self.terms, self.sigma_priors, strict=True):
             values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", self._of_parts(prior, term)).double()
         if self.own_correlation is not None:
             values[self.own_correlation.site] = self.own_correlation.sample()
         with plate:
             values[self.site] = pyro.sample(self.site, self._distribution(values, scores))
-        self.standardise(values, scores)
+        if self.centred:
+            self.standardise(values, scores)
 
     def _of_parts(self, prior: TorchDistribution, term: Term) -> TorchDistribution:
         """The prior of all standard deviations of a term."""
@@ -129,7 +133,7 @@ class GroupEffects:
         return dist.MultivariateNormal(mean, scale_tril=scale_tril)
 
     def standardise(self, values: Values, scores: Scores) -> None:
-        """Add z of these effects to those of the terms before it, where these effects or later terms need it."""
+        """Add z of these effects to those of the terms before them, where these effects or later terms need it."""
         if self.correlation is None or (self.centred and self._end == len(self.correlation.labels)):
             return
         z = values[self.site]
@@ -177,22 +181,32 @@ class GroupEffects:
         return {name: x.squeeze(-1) if term.levels is None else x for name, term, x in named}
 
     @property
+    def columns(self) -> range:
+        """The positions of these effects among the labels of their correlation."""
+        return range(self.first, self.first + self.matrix.shape[1])
+
+    @property
+    def _begin(self) -> int:
+        """The first row of these effects in L, and so how many are before them."""
+        return 0 if self.correlation is None else self.correlation.places[self.first]
+
+    @property
     def _end(self) -> int:
-        return self.first + self.matrix.shape[1]
+        return self._begin + self.matrix.shape[1]
 
     def _of_levels(self, x: Tensor, event: int = 1) -> Tensor:
         """Numbers of the parts, the last `event` dimensions of x, by group; x itself where there are no parts."""
         return x if self.by is None else x.index_select(x.dim() - 1 - event, torch.as_tensor(self.by.index))
 
     def _rows(self, values: Values) -> Tensor:
-        """diag(sigma_t) [L_tb, L_tt], (..., k, first + k), or (..., n_levels, k, first + k) where groups have parts."""
+        """diag(sigma_t) [L_tb, L_tt], (..., k, b + k), or (..., n_levels, k, b + k) where groups have parts."""
         assert self.correlation is not None
         L = values[self.correlation.site]
-        return self._of_levels(self.sigma(values).unsqueeze(-1) * L[..., self.first : self._end, : self._end], 2)
+        return self._of_levels(self.sigma(values).unsqueeze(-1) * L[..., self._begin : self._end, : self._end], 2)
 
     def _scale_tril(self, values: Values) -> Tensor:
         """diag(sigma_t) L_tt, (..., k, k), or (..., n_levels, k, k)."""
-        return self._rows(values)[..., self.first :]
+        return self._rows(values)[..., self._begin :]
 
     def _times(self, rows: Tensor, z: Tensor) -> Tensor:
         """rows z of every group, (..., n_levels, k)."""
@@ -205,19 +219,16 @@ class GroupEffects:
         return z.transpose(-1, -2) if self.by is None else z.squeeze(-1)
 
     def _from_before(self, values: Values, scores: Scores) -> Tensor | None:
-        """What terms drawn before say of these effects, (..., n_levels, k): their mean given those."""
+        """What terms before say of these effects, (..., n_levels, k): their mean given those; None of the first."""
         assert self.correlation is not None
-        if self.first == 0:
-            return None
-        return self._times(self._rows(values)[..., : self.first], scores[self.correlation.name][..., : self.first])
+        b = self._begin
+        return self._times(self._rows(values)[..., :b], scores[self.correlation.name][..., :b]) if b else None
 
     def mean(self, values: Values) -> Tensor:
         """Population mean of every effect, (..., k); 0 where no common coefficient is one."""
         sigma = self.sigma(values)
         zero = torch.zeros_like(sigma[..., 0] if self.by is None else sigma[..., 0, 0])
-        columns = [
-            zero if source is None else source[0].columns(values)[..., source[1]] for source in self.mean_of
-        ]
+        columns = [zero if source is None else source[0].columns(values)[..., source[1]] for source in self.mean_of]
         return torch.stack(columns, -1)
 
 
@@ -238,15 +249,18 @@ class Predictor:
     common: tuple[Coefficients, ...]
     groups: tuple[GroupEffects, ...]
 
-    def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate], scores: Scores) -> Tensor:
-        """Draw every coefficient in Pyro into `values` and return the parameters on the cells, (n_rows,).
+    def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate], scores: Scores) -> None:
+        """Draw every coefficient in Pyro into `values`.
 
-        scores: of effects that are correlated with those of predictors drawn before, and of those drawn later.
+        scores: of centred effects, by which those of other predictors are correlated with these.
         """
         for coefficients in self.common:
             values[coefficients.name] = coefficients.sample()
         for effects in self.groups:
             effects.sample(values, plates[effects.factor], scores)
+
+    def value(self, values: Values, scores: Scores) -> Tensor:
+        """The parameters on the cells, (..., n_rows), from sampled sites."""
         return self._on_rows(values, [g.deviations(values, scores) for g in self.groups])
 
     def reported_value(self, posterior: Values) -> Tensor:
@@ -343,8 +357,7 @@ def build_predictors(
     """
     tagged = _tagged(designs.values())
     built = tuple(
-        _predictor(d, priors[d.parameters[0]], box[d.parameters[0]], np.tile(trials_per_cell, len(d.parameters)), tagged)
-        for d in designs.values()
+        _predictor(d, priors[d.parameters[0]], box[d.parameters[0]], trials_per_cell, tagged) for d in designs.values()
     )
     names = [name for predictor in built for name in predictor.names]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -359,12 +372,15 @@ Tagged = Mapping[tuple[str, str], Correlation]
 
 def _tagged(designs: Iterable[Design]) -> Tagged:
     """The correlation of the effects of every tag and grouping factor, in the order of the formulas."""
-    labels: dict[tuple[str, str], list[str]] = {}
-    parts: dict[tuple[str, str], By | None] = {}
-    for design, group in ((design, group) for design in designs for group in design.groups if group.tag):
-        labels.setdefault((group.tag, group.factor), []).extend(_labels(design.parameter, group.terms))
-        parts[group.tag, group.factor] = group.by
-    return {(tag, factor): _correlation(f"{tag}|{factor}", labels[tag, factor], parts[tag, factor]) for tag, factor in labels}
+    found: dict[tuple[str, str], list[tuple[str, GroupTerm]]] = {}
+    for parameter, group in ((d.parameter, group) for d in designs for group in d.groups if group.tag):
+        found.setdefault((group.tag, group.factor), []).append((parameter, group))
+    return {
+        (tag, factor): _correlation(
+            f"{tag}|{factor}", [label for name, g in terms for label in _labels(name, g.terms)], terms[0][1].by
+        )
+        for (tag, factor), terms in found.items()
+    }
 
 
 def _labels(parameter: str, terms: Sequence[Term]) -> list[str]:
@@ -377,12 +393,13 @@ def _correlation(name: str, labels: Sequence[str], by: By | None) -> Correlation
 
 
 def _predictor(
-    design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_row: Index, tagged: Tagged
+    design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: Index, tagged: Tagged
 ) -> Predictor:
     if not design.common and not design.groups:
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
         )
+    trials_per_row = np.tile(trials_per_cell, len(design.parameters))
     common = _common(design, prior, trials_per_row)
     groups = [
         _group_effects(design.parameter, group, terms, prior, common, trials_per_row, tagged)

@@ -156,8 +156,8 @@ def _of_correlations(name: str, prior: Any, default: dist.LKJ) -> TorchDistribut
     if not one or prior.event_shape != default.event_shape:
         k = default.event_shape[0]
         raise InputError(
-            f"priors[{name!r}] must be the prior of a {k} x {k} correlation matrix, pyro.distributions.LKJ({k}, shape), "
-            f"whose shape of 1 is uniform and above 1 favours no correlation; got {_shown(prior)}."
+            f"priors[{name!r}] must be the prior of a {k} x {k} correlation matrix, pyro.distributions.LKJ({k}, "
+            f"shape), whose shape of 1 is uniform and above 1 favours no correlation; got {_shown(prior)}."
         )
     return lkj(default.event_shape[0], prior.concentration)
 
@@ -263,9 +263,12 @@ class PriorRecord:
         name = type(prior).__name__
         ours = getattr(dist, name, None) is type(prior)
         known = {a: getattr(prior, a, None) for a in dict(prior.arg_constraints)}
-        arguments = {a: torch.as_tensor(value).tolist() for a, value in known.items() if value is not None}
-        if isinstance(prior, dist.LKJ):
-            arguments = {"dim": int(prior.event_shape[0]), **arguments}
+        # Its class has no constraint of its size, and does not take it as a tensor.
+        size = {"dim": prior.event_shape[0]} if isinstance(prior, dist.LKJ) else {}
+        arguments: dict[str, Any] = {
+            **size,
+            **{a: torch.as_tensor(value).tolist() for a, value in known.items() if value is not None},
+        }
         return cls(name if ours else f"{type(prior).__module__}.{name}", arguments)
 
     def build(self) -> TorchDistribution:

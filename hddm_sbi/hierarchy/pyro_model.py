@@ -38,11 +38,7 @@ class Hierarchy:
     def __call__(self) -> None:
         """The Pyro model."""
         values: dict[str, Tensor] = {}
-        sizes = {effects.factor: len(effects.levels) for effects in self.groups}
-        # A column may be called "cell" or "trials", as our own sites are.
-        plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
-        scores: Scores = {}
-        sampled = [predictor.sample(values, plates, scores) for predictor in self.predictors]
+        sampled = self.sample(values)
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)
         lapse = (
@@ -53,6 +49,17 @@ class Hierarchy:
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
             pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(sampled), lapse))
 
+    def sample(self, values: dict[str, Tensor]) -> list[Tensor]:
+        """Draw every coefficient and effect in Pyro into `values`; the parameters on the rows of every predictor."""
+        sizes = {effects.factor: len(effects.levels) for effects in self.groups}
+        # A column may be called "cell" or "trials", as our own sites are.
+        plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
+        scores: Scores = {}
+        for predictor in self.predictors:
+            predictor.sample(values, plates, scores)
+        self._standardise_others(values, scores)
+        return [predictor.value(values, scores) for predictor in self.predictors]
+
     def theta(self, values: Values) -> Tensor:
         """Parameters of every cell, (..., n_cells, p), from a posterior's variables with any leading batch of draws."""
         return self._stack([predictor.reported_value(values) for predictor in self.predictors])
@@ -60,18 +67,28 @@ class Hierarchy:
     def named(self, values: Values) -> dict[str, Tensor]:
         """Deviations and correlations of every group term, by their posterior names."""
         scores: Scores = {}
-        for effects in self.groups:
+        for effects in (g for g in self.groups if g.centred):
             effects.standardise(values, scores)
+        self._standardise_others(values, scores)
         return {name: value for p in self.predictors for name, value in p.named(values, scores).items()}
+
+    def _standardise_others(self, values: Values, scores: Scores) -> None:
+        """Of effects that are not centred, which come after those that are."""
+        for effects in (g for g in self.groups if not g.centred):
+            effects.standardise(values, scores)
 
     def with_centring(self, centred: Mapping[str, bool]) -> Hierarchy:
         """The same model with the named group effects centred or not. The posterior does not change."""
+        first: dict[str, set[int]] = {}
+        for g in (g for g in self.groups if g.correlation is not None and centred.get(g.name, g.centred)):
+            first.setdefault(g.correlation.name, set()).update(g.columns)
+
+        def changed(g: GroupEffects) -> GroupEffects:
+            order = None if g.correlation is None else g.correlation.with_first(first.get(g.correlation.name, set()))
+            return replace(g, centred=centred.get(g.name, g.centred), correlation=order)
+
         return replace(
-            self,
-            predictors=tuple(
-                replace(p, groups=tuple(replace(g, centred=centred.get(g.name, g.centred)) for g in p.groups))
-                for p in self.predictors
-            ),
+            self, predictors=tuple(replace(p, groups=tuple(map(changed, p.groups))) for p in self.predictors)
         )
 
     @property
