@@ -308,12 +308,15 @@ def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFra
     first = np.unique(of_cell, return_index=True)[1]
     wrong = np.flatnonzero(part != part[first][of_cell])
     if wrong.size:
-        name, level, other = ":".join(factor), of_cell[wrong[0]], part[wrong[0]]
-        there = ((of_cell == level) & (part == other))[rows.cells.of_trial[: len(rows.cells.of_trial) // rows.copies]]
+        name, level = ":".join(factor), of_cell[wrong[0]]
+        of_trial = rows.cells.of_trial[: len(rows.cells.of_trial) // rows.copies]
+        there = np.flatnonzero(of_cell[of_trial] == level)
+        usual = np.bincount(part[of_trial[there]]).argmax()
+        others = there[part[of_trial[there]] != usual]
         raise InputError(
-            f"formula '{formula}': {name} {levels[level]!r} has {column!r} {parts[part[first[level]]]!r}, and "
-            f"{parts[other]!r} in {name_rows(np.flatnonzero(there).tolist())} (0 = first); by= needs a column with one "
-            f"value for every {name}, as a group of subjects is."
+            f"formula '{formula}': {name} {levels[level]!r} has {column!r} {parts[usual]!r}, and another in "
+            f"{name_rows(others.tolist())} (0 = first); by= needs a column with one value for every {name}, as a group "
+            "of subjects is."
         )
     return By(in_files(column), parts, part[first])
 

@@ -404,7 +404,7 @@ def _predictor(
     groups = [
         _group_effects(design.parameter, group, terms, prior, common, trials_per_row, tagged)
         for group in design.groups
-        for terms in ([group.terms] if group.correlated else [(term,) for term in group.terms])
+        for terms in ([group.terms] if group.correlated and not group.tag else [(term,) for term in group.terms])
     ]
     n, groups = len(trials_per_row), _one_mean_each(groups)
     return Predictor(design.parameter, design.parameters, prior.link, *box, n, common, tuple(groups))

@@ -157,9 +157,11 @@ def _median(prior: TorchDistribution) -> Tensor:
 
 def plausible_sds(groups: Sequence[GroupEffects]) -> Array:
     """Plausible sds of the population before the groups are seen, (K,): half the prior median."""
-    medians = [
-        _median(prior).expand(term.matrix.shape[1]).numpy()
-        for g in groups
-        for prior, term in zip(g.sigma_priors, g.terms, strict=True)
-    ]
+    medians = []
+    for g in groups:
+        for prior, term in zip(g.sigma_priors, g.terms, strict=True):
+            median = _median(prior)
+            # One number for each part of the groups.
+            median = median.mean() if g.by is not None and term.levels is None else median
+            medians.append(median.expand(term.matrix.shape[1]).numpy())
     return 0.5 * np.concatenate(medians)
