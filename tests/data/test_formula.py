@@ -391,7 +391,7 @@ def test_columns_used_come_from_terms_calls_and_groups():
         ("v ~ x:(1|subject)", "a group term is written in parentheses and added with +"),
         ("v ~ x - (1|subject)", "a group term is written in parentheses and added with +"),
         ("v ~ x|p|subject", "a group term is written in parentheses and added with +"),
-        ("v ~ (x|p|q|subject)", "has one bar, (1|subject), or two with a tag between them, (1|p|subject); this one has"),
+        ("v ~ (x|p|q|subject)", "has one bar, (1|subject), or two with a tag between them, (1|p|subject); this one"),
         ("v ~ (1|2|subject)", "between two bars stands a name, the tag of the terms that are correlated, as p in"),
         ("v ~ (1|p:q|subject)", "between two bars stands a name"),
         ("v ~ (1|C(p)|subject)", "between two bars stands a name"),
@@ -484,9 +484,9 @@ def test_syntax_errors_show_where(formula, reason, position):
         ("(0|subject)", "a group term has no effect; write (1|subject)."),
         ("(1|subject) + (x|subject)", "the group effect 1|subject occurs twice; keep one."),
         ("(1|subject) + (1|p|subject)", "the group effect 1|subject occurs twice; keep one."),
-        ("(1|p|subject)", "formula 'v ~ (1|p|subject)': 1|subject is the only effect of the tag 'p', so there is nothing "
-         "that it could be correlated with; give a term of another parameter the tag too, as in (1|p|subject), or leave "
-         "the tag out."),
+        ("(1|p|subject)", "formula 'v ~ (1|p|subject)': 1|subject is the only effect of the tag 'p', so there is "
+         "nothing that it could be correlated with; give a term of another parameter the tag too, as in (1|p|subject), "
+         "or leave the tag out."),
         ("(0 + x|p|subject)", "x|subject is the only effect of the tag 'p'"),
         ("(1|subject|day)", "1|day is the only effect of the tag 'subject'"),
         ("(1|gr(subject, by=sid))", "the data have no column 'sid'; did you mean 'side'?"),

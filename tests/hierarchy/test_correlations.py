@@ -8,11 +8,14 @@ import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy import stats
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import hddm_sbi as hs
+from benchmarks import correlations
 from hddm_sbi.analysis.predictive import predicted_table, prior_draw
+from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.posterior import coordinates
 from hddm_sbi.inference import inference_data
@@ -339,3 +342,60 @@ def test_calibration_and_recovery_rank_every_correlation_once(fitted):
     assert [name for name in names if "_corr" in name] == expected
     recovered = hs.recover_parameters(model, posterior, n_tables=1, **options)
     assert recovered["coefficient"].to_numpy().tolist() == names
+
+
+def test_the_pilot_fit_finds_the_standard_deviations_of_every_group():
+    """50 subjects of each group, 100 trials: an sd has an error of 1 / sqrt(2 * 50) of itself, with noise some more.
+
+    Five of twice that: a false alarm in less than a million. The groups' sds differ by three times as much.
+    """
+    rng, n = np.random.default_rng(1), 100
+    subject = np.repeat(np.arange(n), 100)
+    sds = np.array([0.2, 1.6])
+    v = 0.5 + (sds[np.arange(n) % 2] * rng.normal(size=n))[subject]
+    data = hs.simulate("ddm", {"v": v, "a": 1.0, "z": 0.5, "t0": 0.3}, seed=1)
+    data = data.assign(subject=subject, group=np.where(subject % 2, "young", "old"))
+    formulas = {"v": "1 + (1|gr(subject, by=group))", "a": "1", **REST}
+    model = hs.HierarchicalModel(formulas, data, likelihood="exact")
+    found = model.pilot.effects["subject"].sds[:2, 0]
+    assert (np.abs(found / sds - 1.0) < 5 * 2 / np.sqrt(2 * 50)).all()
+    assert model.start["v_1|subject_sigma"].tolist() == found.tolist()
+
+
+def test_a_tag_is_known_to_the_command_line(tmp_path):
+    table().to_csv(tmp_path / "t.csv", index=False)
+    formulas = [str(tmp_path / "t.csv"), "v ~ 1 + (1|p|subject)", "-f", "t0 = 0.3", "-f", "z = 0.5"]
+    short = ["-o", str(tmp_path / "fit.nc"), "--draws", "20", "--tune", "20", "--chains", "1"]
+    alone = CliRunner().invoke(main, ["fit", *formulas, *short])
+    assert (alone.exit_code, "1|subject is the only effect of the tag 'p'" in alone.output) == (2, True)
+    both = CliRunner().invoke(main, ["fit", *formulas, "-f", "a ~ 1 + (1|p|subject)", *short])
+    assert both.exit_code == 0, both.output
+    summary = CliRunner().invoke(main, ["summary", str(tmp_path / "fit.nc")])
+    assert "p|subject_corr[v_1, a_1]" in summary.output
+
+
+@pytest.mark.slow
+@quick_fits
+def test_the_correlation_that_was_simulated_is_found():
+    """60 subjects x 100 trials at a correlation of .6, four tables: a 95 % interval misses it in 5 % of tables.
+
+    More than two misses are a false alarm in 5e-4 of runs; the seeds are fixed.
+    """
+    covered = []
+    for seed in range(1, 5):
+        model = hs.HierarchicalModel(correlations.FORMULAS, correlations.simulated(seed), likelihood="exact", lapse=0)
+        posterior = model.fit(draws=500, tune=500, chains=2, seed=seed, progress=False)
+        draws = inference_data.dataset(posterior)["p|subject_corr"].to_numpy()[..., 0, 1]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        covered.append(low < correlations.CORRELATION < high)
+    assert sum(covered) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_fit_of_real_data_converges_at_the_defaults(published):
+    """Cavanagh et al. (2011): drifts by condition and thresholds of 14 patients."""
+    data = pd.read_csv(published / "cavanagh.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", hs.ConvergenceWarning)
+        hs.HierarchicalModel(correlations.CAVANAGH["tag"], data, upper=1).fit(seed=1, progress=False)
