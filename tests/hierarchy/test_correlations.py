@@ -37,6 +37,8 @@ MODELS = {
     "by": {"v": "1 + (1|gr(subject, by=group))", "a": "1 + (1|subject)", **REST},
     "by, correlated": {"v": "x + (x|gr(subject, by=group))", "a": "1", **REST},
     "by and tag": BY,
+    "levels": {"v": "1 + (0 + C(item)|p|subject)", "a": "1 + (1|p|subject)", **REST},
+    "levels by": {"v": "1 + (0 + C(item)|p|gr(subject, by=group))", "a": "1 + (1|p|gr(subject, by=group))", **REST},
 }
 CENTRING = {"centred": (True, True), "not": (False, False), "second": (False, True), "first": (True, False)}
 NORMAL, HALF, SHAPE = 0.7, 0.4, 3.0
@@ -109,7 +111,8 @@ def by_hand(formulas, data, values):
         elif "|" in name:
             term, factor = name.removeprefix(f"{parameter}_").split("|")
             level = data[factor.split(":")].astype(str).agg(":".join, axis=1)
-            eta[parameter] += value[pd.Categorical(level).codes] * (data[term] if term == "x" else 1.0)
+            columns = pd.get_dummies(data["item"], dtype=float) if term == "C(item)" else data[["x"]] ** (term == "x")
+            eta[parameter] += (value[pd.Categorical(level).codes].reshape(len(data), -1) * columns.to_numpy()).sum(1)
         else:
             total += stats.norm.logpdf(value, scale=NORMAL)
             eta[parameter] += value * (data["x"] if name.endswith("_x") else 1.0)
@@ -134,21 +137,22 @@ def blocks(values):
 
 def population(data, names, matrix, values):
     """Log density of the effects of all levels, each from the normal of its part of the groups."""
-    effects = np.stack([values[name] for name in names], -1)
+    effects = np.concatenate([values[name].reshape(len(values[name]), -1) for name in names], -1)
     levels = pd.Categorical(data["subject"]).categories
     part = pd.Categorical([data["group"][data["subject"] == level].iloc[0] for level in levels]).codes
     total = 0.0
     for level, u in enumerate(effects):
         sigmas = [np.asarray(values[f"{name}_sigma"]) for name in names]
-        by = sigmas[0].ndim > 0
-        d = np.array([sigma[part[level]] if by else sigma for sigma in sigmas])
-        r = np.eye(len(names)) if matrix is None else matrix[part[level]] if by else matrix
+        by = sigmas[0].ndim > values[names[0]].ndim - 1
+        d = np.concatenate([np.ravel(sigma[part[level]] if by else sigma) for sigma in sigmas])
+        r = np.eye(len(d)) if matrix is None else matrix[part[level]] if by else matrix
         total += stats.multivariate_normal.logpdf(u, cov=d[:, None] * r * d)
     return total
 
 
 @pytest.mark.parametrize(
-    ("name", "centring"), [*product(MODELS, ["centred", "not"]), *product(["tag", "by and tag"], ["first", "second"])]
+    ("name", "centring"),
+    [*product(MODELS, ["centred", "not"]), *product(["tag", "by and tag", "levels", "levels by"], ["first", "second"])],
 )
 def test_the_density_is_the_one_written_by_hand(name, centring):
     """Compiled, at three random points, up to one constant: multivariate normals by scipy, and a numerical Jacobian.
