@@ -49,6 +49,11 @@ class By:
     levels: tuple[Label, ...]
     index: Index
 
+    @property
+    def parts(self) -> tuple[Index, ...]:
+        """Positions of the factor's levels in every part."""
+        return tuple(np.flatnonzero(self.index == part) for part in range(len(self.levels)))
+
 
 @dataclass(frozen=True)
 class GroupTerm:

@@ -80,8 +80,9 @@ class Hierarchy:
     def with_centring(self, centred: Mapping[str, bool]) -> Hierarchy:
         """The same model with the named group effects centred or not. The posterior does not change."""
         first: dict[str, set[int]] = {}
-        for g in (g for g in self.groups if g.correlation is not None and centred.get(g.name, g.centred)):
-            first.setdefault(g.correlation.name, set()).update(g.columns)
+        for g in self.groups:
+            if g.correlation is not None and centred.get(g.name, g.centred):
+                first.setdefault(g.correlation.name, set()).update(g.columns)
 
         def changed(g: GroupEffects) -> GroupEffects:
             order = None if g.correlation is None else g.correlation.with_first(first.get(g.correlation.name, set()))

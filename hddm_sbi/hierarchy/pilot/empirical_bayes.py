@@ -169,10 +169,10 @@ def _spread(block: Block, x: Array, terms: Sequence[GroupEffects]) -> Array:
         return whole
     sds = np.tile(whole, (len(x), 1))
     for term in terms:
-        mine = slice(column, column := column + term.matrix.shape[1])
-        for part in range(0 if term.by is None else len(term.by.levels)):
-            inside = np.flatnonzero(term.by.index == part)
-            sds[inside, mine] = spread(inside)[mine]
+        mine = slice(column, column + term.matrix.shape[1])
+        column = mine.stop
+        for part in () if term.by is None else term.by.parts:
+            sds[part, mine] = spread(part)[mine]
     return sds
 
 
