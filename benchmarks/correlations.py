@@ -41,7 +41,7 @@ def simulated(seed: int = 1, n_subjects: int = N_SUBJECTS, n_trials: int = N_TRI
 
 
 def in_pyro(data: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Draws of the model as Pyro's documentation would write it: effects by a Cholesky factor, Pyro's own NUTS."""
+    """Draws of the model written line by line: levels of subjects from one normal, sampled by Pyro's own NUTS."""
     likelihood = hs.load_likelihood("ddm", kind="exact")
     subject = torch.tensor(data["subject"].tolist())
     n = int(subject.max()) + 1
@@ -58,18 +58,18 @@ def in_pyro(data: pd.DataFrame) -> dict[str, np.ndarray]:
         sd_a = pyro.sample("a_1|subject_sigma", dist.HalfNormal(number(0.4)))
         factor = pyro.sample("factor", dist.LKJCholesky(2, number(2.0)))
         with pyro.plate("subject", n):
-            z = pyro.sample("z", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1))
-        u = z @ (torch.stack([sd_v, sd_a]).unsqueeze(-1) * factor).T
+            factor_of_both = torch.stack([sd_v, sd_a]).unsqueeze(-1) * factor
+            level = pyro.sample("level", dist.MultivariateNormal(torch.stack([v, a]), scale_tril=factor_of_both))
         half, onset = number(0.5).expand(n), t0.exp().expand(n)
-        theta = torch.stack([v + u[:, 0], (a + u[:, 1]).exp(), half, onset], -1)
+        theta = torch.stack([level[:, 0], level[:, 1].exp(), half, onset], -1)
         pyro.sample("trials", likelihood.distribution(theta, index=subject), obs=trials)
 
     start = {"v_Intercept": number(1.0), "a_Intercept": number(0.0), "t0_Intercept": number(np.log(0.25))}
     start |= {"v_1|subject_sigma": number(0.5), "a_1|subject_sigma": number(0.2)}
-    start |= {"factor": torch.eye(2).double(), "z": torch.zeros(n, 2).double()}
+    start |= {"factor": torch.eye(2).double(), "level": torch.tensor([1.0, 0.0]).double().repeat(n, 1)}
     pyro.set_rng_seed(1)
     kernel = NUTS(model, init_strategy=init_to_value(values=start), jit_compile=False)
-    chain = MCMC(kernel, num_samples=600, warmup_steps=300, disable_progbar=True)
+    chain = MCMC(kernel, num_samples=500, warmup_steps=300, disable_progbar=True)
     chain.run()
     draws = {name: value.numpy() for name, value in chain.get_samples().items()}
     return {**draws, "correlation": draws["factor"][:, 1, 0]}
