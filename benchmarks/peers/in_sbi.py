@@ -58,10 +58,7 @@ def observed_by(file: str, hierarchy: Hierarchy) -> Callable[[], None]:
     low, high = torch.tensor(list(hs.load_likelihood("ddm").box.values())).T
 
     def model() -> None:
-        values: dict[str, torch.Tensor] = {}
-        sizes = {effects.factor: len(effects.levels) for p in hierarchy.predictors for effects in p.groups}
-        plates = {factor: pyro.plate(factor, size, dim=-1) for factor, size in sizes.items()}
-        on_cells = [p.sample(values, plates) for p in hierarchy.predictors]
+        on_cells = hierarchy.sample({})
         # Far outside its simulations its network overflows, which sbi takes for an error.
         theta = hierarchy._stack(on_cells)[cell].float().clamp(low, high)
         with pyro.plate("trial", len(x)):

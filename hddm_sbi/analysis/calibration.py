@@ -323,7 +323,7 @@ def _flat(model: HierarchicalModel, drawn: xr.Dataset) -> dict[str, dict[str, in
         labels = {}
         for position, index in enumerate(np.ndindex(shape)):
             at = [str(coords[dim][i]) for dim, i in zip(dims.get(name, ()), index, strict=True)]
-            if not name.endswith("_corr") or index[0] > index[1]:
+            if not name.endswith("_corr") or index[-2] > index[-1]:
                 labels[f"{name}[{', '.join(at)}]" if at else name] = position
         flat[name] = labels
     return flat

@@ -5,7 +5,7 @@ All is imported from here.
 
 from hddm_sbi.data.accumulators import stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
-from hddm_sbi.data.design import Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
+from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
@@ -25,6 +25,7 @@ __all__ = [
     "CONGRUENCY",
     "LEVELS",
     "TABLE",
+    "By",
     "Cells",
     "Design",
     "Formula",

@@ -37,11 +37,29 @@ class Term:
 
 
 @dataclass(frozen=True)
+class By:
+    """Parts of a factor's levels, each with standard deviations and correlations of its own: gr(subject, by=group).
+
+    column: that tells them apart. levels: of it. index: (levels of the factor,) the part of each, position in `levels`.
+    """
+
+    column: str
+    levels: tuple[Label, ...]
+    index: Index
+
+    @property
+    def parts(self) -> tuple[Index, ...]:
+        """Positions of the factor's levels in every part."""
+        return tuple(np.flatnonzero(self.index == part) for part in range(len(self.levels)))
+
+
+@dataclass(frozen=True)
 class GroupTerm:
     """(terms | factor): each level of the factor has its own deviation for every column of the terms.
 
     factor: "subject", "subject:session". levels: of the factor. index: (n_cells,) position of each cell in levels.
     correlated: whether the deviations of one level are correlated, as lme4 does for `|` and does not for `||`.
+    tag: with those of all terms of that tag, also of other parameters; "" for those of this term alone.
     """
 
     factor: str
@@ -49,6 +67,8 @@ class GroupTerm:
     index: Index
     terms: tuple[Term, ...]
     correlated: bool
+    tag: str = ""
+    by: By | None = None
 
 
 @dataclass(frozen=True)

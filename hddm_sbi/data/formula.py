@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hddm_sbi.data.accumulators import Accumulators
 from hddm_sbi.data.design import (
+    By,
     Cells,
     Design,
     GroupTerm,
@@ -36,7 +37,7 @@ from hddm_sbi.data.functions import LEVELS, NAMESPACE, TABLE
 from hddm_sbi.data.monotonic import MonotonicTerm
 from hddm_sbi.data.smooths import SMOOTH_TERMS
 from hddm_sbi.data.special_terms import MONOTONIC, OFFSET, called_by
-from hddm_sbi.data.syntax import Formula, is_intercept, parse
+from hddm_sbi.data.syntax import Bar, Formula, is_intercept, parse
 from hddm_sbi.errors import InputError, did_you_mean, name_rows
 from hddm_sbi.types import Array
 
@@ -85,7 +86,21 @@ def parse_formulas(
         if name not in found:
             known = given[name] if name in given else fixed.get(parameter)
             found[name] = parse(name, "1", stems.get(name, ())) if known is None else known
+    _check_tags([formula for formula in found.values() if isinstance(formula, Formula)])
     return found
+
+
+def _check_tags(formulas: Sequence[Formula]) -> None:
+    """Refuse terms of one tag that have different groups."""
+    first: dict[str, tuple[Formula, Bar]] = {}
+    for formula, bar in ((f, bar) for f in formulas for bar in f.bars if bar.tag):
+        other, known = first.setdefault(bar.tag, (formula, bar))
+        if bar.grouping != known.grouping:
+            raise InputError(
+                f"formula '{formula}': the terms of the tag {bar.tag!r} have the groups {bar.grouping} here and "
+                f"{known.grouping} in '{other}'; terms of one tag are correlated group by group: write the same "
+                "groups, or give one of them another tag."
+            )
 
 
 def _together(
@@ -170,11 +185,26 @@ def build_designs(
     rows = {1: _Rows(trials, 1, cells)}
     if accumulators is not None:
         rows[len(accumulators.responses)] = _Rows.of(trials, cells, accumulators)
-    return {
+    designs = {
         name: _design(formula, rows[len(formula.parameters)], once)
         for name, formula in formulas.items()
         if isinstance(formula, Formula)
     }
+    _check_tagged(designs)
+    return designs
+
+
+def _check_tagged(designs: Mapping[str, Design]) -> None:
+    """Refuse a tag of a single effect."""
+    tagged = [(d, g) for d in designs.values() for g in d.groups if g.tag]
+    for design, group in tagged:
+        alike = [g for _, g in tagged if (g.tag, g.factor) == (group.tag, group.factor)]
+        if sum(term.matrix.shape[1] for g in alike for term in g.terms) == 1:
+            raise InputError(
+                f"formula '{design.parameter} ~ {design.formula}': {group.terms[0].name}|{group.factor} is the only "
+                f"effect of the tag {group.tag!r}, so there is nothing that it could be correlated with; give a term "
+                f"of another parameter the tag too, as in (1|{group.tag}|{group.factor}), or leave the tag out."
+            )
 
 
 def _check_lengths(formulas: Mapping[str, Formula | float], data: pd.DataFrame) -> None:
@@ -258,9 +288,9 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         for columns in bar.factors:
             levels, index = group_levels(once, columns)
-            groups.append(
-                GroupTerm(in_files(":".join(columns)), levels, np.tile(index, rows.copies), terms, correlated)
-            )
+            by = _by(formula, bar.by, columns, once, rows) if bar.by else None
+            name, on_rows = in_files(":".join(columns)), np.tile(index, rows.copies)
+            groups.append(GroupTerm(name, levels, on_rows, terms, correlated or bool(bar.tag), bar.tag, by))
     names = [f"{term.name}|{group.factor}" for group in groups for term in group.terms]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -291,6 +321,31 @@ def _with_special(
         else:
             added.append(SMOOTH_TERMS[function](name, columns))
     return (*terms, *added), sum(offsets[1:], start=offsets[0]) if offsets else None
+
+
+def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFrame, rows: _Rows) -> By:
+    """The parts of a factor's levels that have standard deviations of their own. Refuses a level that is in two."""
+    if once[column].nunique() == 1:
+        raise InputError(
+            f"formula '{formula}': by={column} has one level, {labels(once[column])[0]!r}, so there is nothing by "
+            "which standard deviations could differ; leave by= out, or is a group missing from the data?"
+        )
+    levels, of_cell = group_levels(once, factor)
+    parts, part = group_levels(once, (column,))
+    first = np.unique(of_cell, return_index=True)[1]
+    wrong = np.flatnonzero(part != part[first][of_cell])
+    if wrong.size:
+        name, level = ":".join(factor), of_cell[wrong[0]]
+        of_trial = rows.cells.of_trial[: len(rows.cells.of_trial) // rows.copies]
+        there = np.flatnonzero(of_cell[of_trial] == level)
+        usual = np.bincount(part[of_trial[there]]).argmax()
+        others = there[part[of_trial[there]] != usual]
+        raise InputError(
+            f"formula '{formula}': {name} {levels[level]!r} has {column!r} {parts[usual]!r}, and another in "
+            f"{name_rows(others.tolist())} (0 = first); by= needs a column with one value for every {name}, as a group "
+            "of subjects is."
+        )
+    return By(in_files(column), parts, part[first])
 
 
 def _terms(formula: Formula, model: Any, rows: _Rows) -> tuple[Term, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from formulae.categorical import ENCODINGS
-from formulae.expr import Binary, Grouping, Literal
+from formulae.expr import Binary, Literal
 from formulae.parser import ParseError, Parser
 from formulae.resolver import Resolver
 from formulae.scanner import ScanError, Scanner
@@ -14,6 +14,7 @@ from formulae.terms.call import Call
 from formulae.terms.terms import Intercept, Model, NegatedIntercept
 from formulae.token import Token
 
+from hddm_sbi.data.bars import split
 from hddm_sbi.data.functions import ROW, check_calls, depends_on
 from hddm_sbi.data.special_terms import take_special
 from hddm_sbi.errors import InputError
@@ -34,12 +35,22 @@ _HINTS = {
 class Bar:
     """A group term (effects | factors): formulae's model of its effects, and the columns of every grouping factor.
 
-    `(1|a/b)` has the factors `a` and `a:b`; `||` is not correlated.
+    `(1|a/b)` has the factors `a` and `a:b`; `||` is not correlated. tag: `p` of `(1|p|a)`, whose effects are correlated
+    with those of other terms of that tag, or "". by: `b` of `(1|gr(a, by=b))`, a column with whose levels standard
+    deviations and correlations differ, or "".
     """
 
     effects: Any
     factors: tuple[tuple[str, ...], ...]
     correlated: bool
+    tag: str = ""
+    by: str = ""
+
+    @property
+    def grouping(self) -> str:
+        """What stands on the right of the bars, written out: `a + a:b`, `gr(a, by=b)`."""
+        factors = " + ".join(":".join(columns) for columns in self.factors)
+        return f"gr({factors}, by={self.by})" if self.by else factors
 
 
 @dataclass(frozen=True)
@@ -93,17 +104,19 @@ def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = ()) -> Formu
     if not parser.at_end():
         # formulae itself would ignore the rest of the formula.
         raise _stopped(parameter, rhs, tokens, parser.current - 2)
-    common, bars = _split(tree)
     text = f"{parameter} ~ {rhs}"
-    for part in (common, *(side for bar in bars for side in (bar.left, bar.right))):
+    common, bars = split(text, tree)
+    for part in (common, *(side for bar in bars for side in (bar.effects, bar.factors))):
         _check_operators(text, part)
     models = [_model(text, common)]
     effect_models, found = [models[0]], []
     for bar in bars:
-        effects, factors = _model(text, _with_intercept(bar.left)), _model(text, bar.right)
-        models += [effects, factors]
+        effects, factors = _model(text, _with_intercept(bar.effects)), _model(text, bar.factors)
+        by = [] if bar.by is None else [_model(text, bar.by)]
+        models += [effects, factors, *by]
         effect_models.append(effects)
-        found.append(Bar(effects, _factors(text, factors), bar.operator.lexeme == "|"))
+        named = "".join(column for model in by for (column,) in _factors(text, model))
+        found.append(Bar(effects, _factors(text, factors), bar.correlated, bar.tag, named))
     columns: dict[str, None] = {}
     for component in (c for model in models for c in _components(model)):
         _check_component(parameter, text, component)
@@ -141,17 +154,6 @@ def _tokens(parameter: str, rhs: str) -> list[Any]:
         else:
             tokens.append(token)
     return tokens
-
-
-def _split(tree: Any) -> tuple[Any, list[Any]]:
-    """The tree without the group terms that are its summands, and those."""
-    if not isinstance(tree, Binary) or tree.operator.kind not in ("PLUS", "MINUS"):
-        return tree, []
-    left, bars = _split(tree.left)
-    inner = tree.right.expression if isinstance(tree.right, Grouping) else None
-    if tree.operator.kind == "PLUS" and isinstance(inner, Binary) and inner.operator.kind == "PIPE":
-        return left, [*bars, inner]
-    return Binary(left, tree.operator, tree.right), bars
 
 
 def _with_intercept(tree: Any) -> Any:
@@ -197,7 +199,7 @@ def _factors(text: str, model: Any) -> tuple[tuple[str, ...], ...]:
 
 def _check_factors(text: str, bars: Sequence[Bar], own: tuple[str, ...]) -> None:
     """Refuse accumulators as groups."""
-    columns = {column for bar in bars for factor in bar.factors for column in factor}
+    columns = {column for bar in bars for factor in (*bar.factors, (bar.by,)) for column in factor}
     for name in (name for name in own if name in columns):
         raise InputError(
             f"formula '{text}': {name!r} tells accumulators apart, which are no groups; their effects that differ "

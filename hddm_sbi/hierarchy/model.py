@@ -74,7 +74,9 @@ class HierarchicalModel:
         Parameters that are not mentioned get `~ 1`, or the number at which their model holds them (`Parameter.fixed`);
         `z = 0.5` holds one at a number. "v ~ match + (match|subject)", with the stem of `v0`, `v1`, is one formula for
         all accumulators of a race: beside the columns of the table it has `match`, 1 where the response of an
-        accumulator is the right one and 0 elsewhere, and `choice`, which response that is.
+        accumulator is the right one and 0 elsewhere, and `choice`, which response that is. Group terms that share a
+        tag, `v ~ (1|p|subject)` and `a ~ (1|p|subject)`, are correlated across parameters; `(1|gr(subject, by=group))`
+        has a standard deviation for every level of `group`.
     data
         One row per trial, with columns `rt` (seconds) and `response`, or the simulator's own outcomes, and every
         predictor. An rt or a response may be missing (nan): where only one of them is, it was not recorded by chance.

@@ -152,15 +152,18 @@ def _free(name: str, taken: Container[str]) -> str:
 
 
 def group_dims(hierarchy: Hierarchy) -> dict[str, str]:
-    """Dimension of every grouping factor: its own name, unless ArviZ needs that or another part of the model has it."""
+    """Dimension of every grouping factor, and of what parts its groups: its own name, unless that is taken.
+
+    ArviZ needs some names, and other parts of the model have some.
+    """
     taken = {"chain", "draw", "sample"} | {
         f"{name}{end}" for name in hierarchy.names for end in ("", "_dim", "_dim_bis")
     }
     dims: dict[str, str] = {}
-    for group in hierarchy.groups:
-        if group.factor not in dims:
-            dims[group.factor] = _free(group.factor, taken)
-            taken.add(dims[group.factor])
+    columns = [column for g in hierarchy.groups for column in (g.factor, *([] if g.by is None else [g.by.column]))]
+    for column in dict.fromkeys(columns):
+        dims[column] = _free(column, taken)
+        taken.add(dims[column])
     return dims
 
 
@@ -168,7 +171,7 @@ def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, l
     """Coords and dims of every posterior variable.
 
     `v_condition` has the dim `v_condition_dim` with the levels; `v_1|subject` the dim `subject`; a deviation with
-    several columns both.
+    several columns both. A standard deviation or a correlation by parts of the groups has the dim of these first.
     """
     coords: dict[str, list[Any]] = {}
     dims: dict[str, list[str]] = {}
@@ -180,15 +183,20 @@ def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, l
         for g in p.groups:
             group = of_factor[g.factor]
             coords[group] = list(g.levels)
+            parts = [] if g.by is None else [of_factor[g.by.column]]
+            if g.by is not None:
+                coords[parts[0]] = list(g.by.levels)
             for name, term in zip(g.effect_names, g.terms, strict=True):
-                dims[name] = [group]
-                if term.levels is not None:
-                    coords[f"{name}_dim"] = list(term.levels)
-                    dims[name], dims[f"{name}_sigma"] = [group, f"{name}_dim"], [f"{name}_dim"]
-            if g.correlated:
-                rows, columns = f"{g.name}_corr_dim", f"{g.name}_corr_dim_bis"
-                coords[rows] = coords[columns] = list(g.column_labels)
-                dims[f"{g.name}_corr"] = [rows, columns]
+                own = [] if term.levels is None else [f"{name}_dim"]
+                coords |= {dim: list(term.levels or ()) for dim in own}
+                dims[name] = [group, *own]
+                if own or parts:
+                    dims[f"{name}_sigma"] = [*parts, *own]
+            if (correlation := g.own_correlation) is not None:
+                name = correlation.reported
+                rows, columns = f"{name}_dim", f"{name}_dim_bis"
+                coords[rows] = coords[columns] = list(correlation.labels)
+                dims[name] = [*parts, rows, columns]
     return coords, dims
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,14 +13,15 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data import Design, GroupTerm, Label, MonotonicTerm, SmoothTerm, Term
+from hddm_sbi.data import By, Design, GroupTerm, Label, MonotonicTerm, SmoothTerm, Term
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.coefficients import Coefficients as Coefficients
 from hddm_sbi.hierarchy.coefficients import Values as Values
+from hddm_sbi.hierarchy.correlation import Correlation, Scores
 from hddm_sbi.hierarchy.link import onto_box
 from hddm_sbi.hierarchy.monotonic import MonotonicCoefficient
 from hddm_sbi.hierarchy.population import Population, population
-from hddm_sbi.hierarchy.priors import LKJ_SHAPE, to_pyro
+from hddm_sbi.hierarchy.priors import to_pyro
 from hddm_sbi.hierarchy.smooth import Wiggles
 from hddm_sbi.simulation import Link, ParameterPrior
 from hddm_sbi.types import Array, Index
@@ -34,7 +35,9 @@ class GroupEffects:
     centred: level ~ N(mean, sigma), u = level - mean, best where they have many. `mean` is the common coefficient of
     the same column (0 where there is none). population: the law of levels, for u uncorrelated; see `Population`.
 
-    mean_of: for each column the common coefficients and position that are its mean, or None.
+    mean_of: for each column the common coefficients and position that are its mean, or None. by: parts of the groups,
+    each with a sigma and an R of its own. correlation: R, of these effects or of others as well, which have the same
+    tag; `first` is the position of the first of these effects among its labels.
     """
 
     name: str
@@ -46,7 +49,9 @@ class GroupEffects:
     terms: tuple[Term, ...]
     sigma_priors: tuple[TorchDistribution, ...]
     mean_of: tuple[tuple[Coefficients, int] | None, ...]
-    correlated: bool
+    by: By | None
+    correlation: Correlation | None
+    first: int
     population: Population
     centred: bool
 
@@ -56,55 +61,92 @@ class GroupEffects:
         return tuple(f"{self.parameter}_{term.name}|{self.factor}" for term in self.terms)
 
     @property
-    def column_labels(self) -> tuple[str, ...]:
-        """Labels of the effects, for the correlation matrix: `1`, `condition[hard]`."""
-        return tuple(label for term in self.terms for label in term.columns)
-
-    @property
     def site(self) -> str:
         """Name of the sampled site behind the deviations."""
         return f"{self.name}_{'level' if self.centred else 'offset'}"
 
-    def sample(self, values: dict[str, Tensor], plate: pyro.plate) -> None:
-        """Pyro sites of these effects; the deviations are recorded under `effect_names`."""
-        for name, term, prior in zip(self.effect_names, self.terms, self.sigma_priors, strict=True):
-            prior = prior if term.levels is None else prior.expand([term.matrix.shape[1]]).to_event(1)
-            values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", prior).double()
-        if self.correlated:
-            shape = torch.tensor(LKJ_SHAPE, dtype=torch.float64)
-            law = dist.LKJCholesky(self.matrix.shape[1], shape)
-            values[f"{self.name}_cholesky"] = pyro.sample(f"{self.name}_cholesky", law)
-        with plate:
-            values[self.site] = pyro.sample(self.site, self._distribution(values))
+    @property
+    def own_correlation(self) -> Correlation | None:
+        """The correlation, for the first of the terms that it is of; None for the others, and where there is none."""
+        return self.correlation if self.first == 0 else None
 
-    def _distribution(self, values: Values) -> TorchDistribution:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of what the posterior reports beside the sampled coefficients: deviations, and a correlation matrix."""
+        own = self.own_correlation
+        return self.effect_names if own is None else (*self.effect_names, own.reported)
+
+    def sample(self, values: dict[str, Tensor], plate: pyro.plate, scores: Scores) -> None:
+        """Pyro sites of these effects; the deviations are recorded under `effect_names`.
+
+        scores: of the centred terms that are correlated with these effects and were drawn before.
+        """
+        for name, term, prior in zip(self.effect_names, self.terms, self.sigma_priors, strict=True):
+            values[f"{name}_sigma"] = pyro.sample(f"{name}_sigma", self._of_parts(prior, term)).double()
+        if self.own_correlation is not None:
+            values[self.own_correlation.site] = self.own_correlation.sample()
+        with plate:
+            values[self.site] = pyro.sample(self.site, self._distribution(values, scores))
+        if self.centred:
+            self.standardise(values, scores)
+
+    def _of_parts(self, prior: TorchDistribution, term: Term) -> TorchDistribution:
+        """The prior of all standard deviations of a term."""
+        shape = [] if self.by is None else [len(self.by.levels)]
+        shape += [] if term.levels is None else [term.matrix.shape[1]]
+        return prior.expand(shape).to_event(len(shape)) if shape else prior
+
+    def _distribution(self, values: Values, scores: Scores) -> TorchDistribution:
         sigma = self.sigma(values)
         if not self.centred:
-            return self.population.distribution(torch.zeros_like(sigma), torch.ones_like(sigma)).to_event(1)
-        if self.correlated:
-            return dist.MultivariateNormal(self.mean(values), scale_tril=self._scale_tril(values))
-        return self.population.distribution(self.mean(values), sigma).to_event(1)
+            # Offsets of all groups have the same law, also where their standard deviations differ.
+            alike = torch.ones(sigma.shape[-1:], dtype=sigma.dtype)
+            return self.population.distribution(torch.zeros_like(alike), alike).to_event(1)
+        mean = self.mean(values)
+        if self.correlation is None:
+            return self.population.distribution(mean, self._of_levels(sigma)).to_event(1)
+        before, scale_tril = self._from_before(values, scores), self._scale_tril(values)
+        mean = mean if before is None else mean + before
+        if self.matrix.shape[1] == 1:
+            return dist.Normal(mean, scale_tril[..., 0]).to_event(1)
+        return dist.MultivariateNormal(mean, scale_tril=scale_tril)
 
-    def deviations(self, values: Values) -> Tensor:
+    def standardise(self, values: Values, scores: Scores) -> None:
+        """Add z of these effects to those of the terms before them, where these effects or later terms need it."""
+        if self.correlation is None or (self.centred and self._end == len(self.correlation.labels)):
+            return
+        z = values[self.site]
+        if self.centred:
+            before, u = self._from_before(values, scores), self.deviations(values, scores)
+            z = self._solved(self._scale_tril(values), u if before is None else u - before)
+        known = scores.get(self.correlation.name)
+        scores[self.correlation.name] = z if known is None else torch.cat([known, z], -1)
+
+    def deviations(self, values: Values, scores: Scores) -> Tensor:
         """u: (..., n_levels, k), for one draw or any leading batch of draws."""
         if self.centred:
             return values[self.site] - self.mean(values).unsqueeze(-2)
-        if self.correlated:
-            return values[self.site] @ self._scale_tril(values).transpose(-1, -2)
-        return values[self.site] * self.sigma(values).unsqueeze(-2)
+        if self.correlation is None:
+            return values[self.site] * self.sigma_of_levels(values)
+        return self._times(self._rows(values), scores[self.correlation.name][..., : self._end])
 
     def reported_deviations(self, posterior: Values) -> Tensor:
         """u again, (..., n_levels, k), from the deviations that the posterior reports under `effect_names`."""
         return self.joined([posterior[name] for name in self.effect_names])
 
-    def correlation(self, values: Values) -> Tensor:
-        """Correlation matrix of the effects, (..., k, k)."""
-        factor = values[f"{self.name}_cholesky"]
-        return factor @ factor.transpose(-1, -2)
+    def named(self, values: Values, scores: Scores) -> dict[str, Tensor]:
+        """What the posterior reports of these effects, under `names`."""
+        report, own = self.split(self.deviations(values, scores)), self.own_correlation
+        return report if own is None else {**report, own.reported: own.matrix(values)}
 
     def sigma(self, values: Values) -> Tensor:
-        """Standard deviation of every effect, (..., k)."""
+        """Standard deviation of every effect, (..., k), or of every part of the groups, (..., n_parts, k)."""
         return self.joined([values[f"{name}_sigma"] for name in self.effect_names])
+
+    def sigma_of_levels(self, values: Values) -> Tensor:
+        """Standard deviation of every effect of every group, (..., n_levels or 1, k)."""
+        sigma = self._of_levels(self.sigma(values))
+        return sigma.unsqueeze(-2) if self.by is None else sigma
 
     def joined(self, parts: Sequence[Tensor]) -> Tensor:
         """(..., k) from one tensor per term, which lacks the last dimension where the term has one scalar effect."""
@@ -117,16 +159,55 @@ class GroupEffects:
         named = zip(self.effect_names, self.terms, parts, strict=True)
         return {name: x.squeeze(-1) if term.levels is None else x for name, term, x in named}
 
+    @property
+    def columns(self) -> range:
+        """The positions of these effects among the labels of their correlation."""
+        return range(self.first, self.first + self.matrix.shape[1])
+
+    @property
+    def _begin(self) -> int:
+        """The first row of these effects in L, and so how many are before them."""
+        return 0 if self.correlation is None else self.correlation.places[self.first]
+
+    @property
+    def _end(self) -> int:
+        return self._begin + self.matrix.shape[1]
+
+    def _of_levels(self, x: Tensor, event: int = 1) -> Tensor:
+        """Numbers of the parts, the last `event` dimensions of x, by group; x itself where there are no parts."""
+        return x if self.by is None else x.index_select(x.dim() - 1 - event, torch.as_tensor(self.by.index))
+
+    def _rows(self, values: Values) -> Tensor:
+        """diag(sigma_t) [L_tb, L_tt], (..., k, b + k), or (..., n_levels, k, b + k) where groups have parts."""
+        assert self.correlation is not None
+        L = values[self.correlation.site]
+        return self._of_levels(self.sigma(values).unsqueeze(-1) * L[..., self._begin : self._end, : self._end], 2)
+
     def _scale_tril(self, values: Values) -> Tensor:
-        return self.sigma(values).unsqueeze(-1) * values[f"{self.name}_cholesky"]
+        """diag(sigma_t) L_tt, (..., k, k), or (..., n_levels, k, k)."""
+        return self._rows(values)[..., self._begin :]
+
+    def _times(self, rows: Tensor, z: Tensor) -> Tensor:
+        """rows z of every group, (..., n_levels, k)."""
+        return z @ rows.transpose(-1, -2) if self.by is None else (rows @ z.unsqueeze(-1)).squeeze(-1)
+
+    def _solved(self, scale_tril: Tensor, u: Tensor) -> Tensor:
+        """z where scale_tril z = u in every group, (..., n_levels, k)."""
+        columns = u.transpose(-1, -2) if self.by is None else u.unsqueeze(-1)
+        z = torch.linalg.solve_triangular(scale_tril, columns, upper=False)
+        return z.transpose(-1, -2) if self.by is None else z.squeeze(-1)
+
+    def _from_before(self, values: Values, scores: Scores) -> Tensor | None:
+        """What terms before say of these effects, (..., n_levels, k): their mean given those; None of the first."""
+        assert self.correlation is not None
+        b = self._begin
+        return self._times(self._rows(values)[..., :b], scores[self.correlation.name][..., :b]) if b else None
 
     def mean(self, values: Values) -> Tensor:
         """Population mean of every effect, (..., k); 0 where no common coefficient is one."""
         sigma = self.sigma(values)
-        columns = [
-            torch.zeros_like(sigma[..., 0]) if source is None else source[0].columns(values)[..., source[1]]
-            for source in self.mean_of
-        ]
+        zero = torch.zeros_like(sigma[..., 0] if self.by is None else sigma[..., 0, 0])
+        columns = [zero if source is None else source[0].columns(values)[..., source[1]] for source in self.mean_of]
         return torch.stack(columns, -1)
 
 
@@ -149,17 +230,19 @@ class Predictor:
     groups: tuple[GroupEffects, ...]
     offset: Tensor | None = None
 
-    def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate]) -> Tensor:
-        """Draw every coefficient in Pyro into `values` and return the parameters on the cells, (n_rows,)."""
+    def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate], scores: Scores) -> None:
+        """Draw every coefficient in Pyro into `values`.
+
+        scores: of centred effects, by which those of other predictors are correlated with these.
+        """
         for coefficients in self.common:
             coefficients.sample(values)
         for effects in self.groups:
-            effects.sample(values, plates[effects.factor])
-        return self.value(values)
+            effects.sample(values, plates[effects.factor], scores)
 
-    def value(self, values: Values) -> Tensor:
+    def value(self, values: Values, scores: Scores) -> Tensor:
         """The parameters on the cells, (..., n_rows), from sampled sites."""
-        return self._on_rows(values, [g.deviations(values) for g in self.groups])
+        return self._on_rows(values, [g.deviations(values, scores) for g in self.groups])
 
     def reported_value(self, posterior: Values) -> Tensor:
         """The parameters on the cells, (..., n_rows), from what the posterior reports."""
@@ -220,16 +303,15 @@ class Predictor:
     @property
     def names(self) -> list[str]:
         """Names of all that the posterior reports of this parameter."""
-        effects = [
-            name for g in self.groups for name in (*g.effect_names, *([f"{g.name}_corr"] if g.correlated else []))
-        ]
+        effects = [name for g in self.groups for name in g.names]
         return self.coefficient_names + [c.name for c in self.common if c.name not in c.priors] + effects
 
     @property
     def classes(self) -> dict[str, str]:
-        """Class of every one of `coefficient_names`, for priors by class."""
+        """Class of every one of `coefficient_names`, and of correlations, for priors by class."""
         sigmas = {f"{name}_sigma": "sigma" for effects in self.groups for name in effects.effect_names}
-        return {name: of for c in self.common for name, of in c.classes.items()} | sigmas
+        correlations = {own.reported: "corr" for g in self.groups if (own := g.own_correlation) is not None}
+        return {name: of for c in self.common for name, of in c.classes.items()} | sigmas | correlations
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Predictor:
         """The same predictor with some priors replaced, by coefficient name."""
@@ -237,6 +319,7 @@ class Predictor:
         groups = tuple(
             replace(
                 g,
+                correlation=None if g.correlation is None else g.correlation.with_priors(chosen),
                 sigma_priors=tuple(
                     chosen.get(f"{name}_sigma", prior)
                     for name, prior in zip(g.effect_names, g.sigma_priors, strict=True)
@@ -247,13 +330,11 @@ class Predictor:
         # The means of group effects are looked up by coefficient name, so they need no change.
         return replace(self, common=common, groups=groups)
 
-    def named(self, values: Values) -> dict[str, Tensor]:
+    def named(self, values: Values, scores: Scores) -> dict[str, Tensor]:
         """What the posterior reports beside the sampled coefficients: deviations and correlations, by their names."""
         report = {name: value for c in self.common for name, value in c.named(values).items()}
         for effects in self.groups:
-            report |= effects.split(effects.deviations(values))
-            if effects.correlated:
-                report[f"{effects.name}_corr"] = effects.correlation(values)
+            report |= effects.named(values, scores)
         return report
 
 
@@ -267,9 +348,9 @@ def build_predictors(
 
     priors, box: by parameter; accumulators of a race have the same.
     """
+    tagged = _tagged(designs.values())
     built = tuple(
-        _predictor(d, priors[d.parameters[0]], box[d.parameters[0]], np.tile(trials_per_cell, len(d.parameters)))
-        for d in designs.values()
+        _predictor(d, priors[d.parameters[0]], box[d.parameters[0]], trials_per_cell, tagged) for d in designs.values()
     )
     names = [name for predictor in built for name in predictor.names]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -278,7 +359,35 @@ def build_predictors(
     return built
 
 
-def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_row: Index) -> Predictor:
+#: by tag and grouping factor: the correlation of all effects that have both.
+Tagged = Mapping[tuple[str, str], Correlation]
+
+
+def _tagged(designs: Iterable[Design]) -> Tagged:
+    """The correlation of the effects of every tag and grouping factor, in the order of the formulas."""
+    found: dict[tuple[str, str], list[tuple[str, GroupTerm]]] = {}
+    for parameter, group in ((d.parameter, group) for d in designs for group in d.groups if group.tag):
+        found.setdefault((group.tag, group.factor), []).append((parameter, group))
+    return {
+        (tag, factor): _correlation(
+            f"{tag}|{factor}", [label for name, g in terms for label in _labels(name, g.terms)], terms[0][1].by
+        )
+        for (tag, factor), terms in found.items()
+    }
+
+
+def _labels(parameter: str, terms: Sequence[Term]) -> list[str]:
+    """Labels of effects among those of several parameters: `v_1`, `v_condition[hard]`."""
+    return [f"{parameter}_{label}" for term in terms for label in term.columns]
+
+
+def _correlation(name: str, labels: Sequence[str], by: By | None) -> Correlation:
+    return Correlation.of(name, tuple(labels), None if by is None else len(by.levels))
+
+
+def _predictor(
+    design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: Index, tagged: Tagged
+) -> Predictor:
     if not design.common and not design.groups and design.offset is not None:
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has nothing to estimate beside its offset; add "
@@ -288,11 +397,12 @@ def _predictor(design: Design, prior: ParameterPrior, box: tuple[float, float], 
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
         )
+    trials_per_row = np.tile(trials_per_cell, len(design.parameters))
     common = _common(design, prior, trials_per_row)
     groups = [
-        _group_effects(design.parameter, group, terms, prior, common, trials_per_row)
+        _group_effects(design.parameter, group, terms, prior, common, trials_per_row, tagged)
         for group in design.groups
-        for terms in ([group.terms] if group.correlated else [(term,) for term in group.terms])
+        for terms in ([group.terms] if group.correlated and not group.tag else [(term,) for term in group.terms])
     ]
     n, groups = len(trials_per_row), _one_mean_each(groups)
     offset = None if design.offset is None else torch.as_tensor(design.offset)
@@ -325,10 +435,17 @@ def _group_effects(
     prior: ParameterPrior,
     common: tuple[Coefficients, ...],
     trials_per_row: Index,
+    tagged: Tagged,
 ) -> GroupEffects:
     matrix = torch.as_tensor(np.concatenate([term.matrix for term in terms], axis=1))
+    name, labels = f"{parameter}_{'+'.join(term.name for term in terms)}|{group.factor}", _labels(parameter, terms)
+    correlation = tagged.get((group.tag, group.factor))
+    first = 0 if correlation is None else correlation.labels.index(labels[0])
+    if correlation is None and group.correlated and len(labels) > 1:
+        correlation = _correlation(name, [label for term in terms for label in term.columns], group.by)
+    own = correlation is None and terms[0].name == "1" and len(labels) == 1
     return GroupEffects(
-        name=f"{parameter}_{'+'.join(term.name for term in terms)}|{group.factor}",
+        name=name,
         parameter=parameter,
         factor=group.factor,
         levels=group.levels,
@@ -337,8 +454,10 @@ def _group_effects(
         terms=terms,
         sigma_priors=tuple(to_pyro(prior.group_sd, _spread(term, trials_per_row)) for term in terms),
         mean_of=tuple(_mean_of(matrix[:, column], common) for column in range(matrix.shape[1])),
-        correlated=group.correlated and matrix.shape[1] > 1,
-        population=population(prior.population if terms[0].name == "1" and matrix.shape[1] == 1 else "normal"),
+        by=group.by,
+        correlation=correlation,
+        first=first,
+        population=population(prior.population if own else "normal"),
         centred=False,
     )
 

@@ -14,6 +14,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.hierarchy.correlation import lkj
 from hddm_sbi.hierarchy.link import from_link
 from hddm_sbi.hierarchy.natural import Natural, NaturalPrior, bounds
 from hddm_sbi.hierarchy.prior_classes import CLASSES, Choice, Kind, class_keys, of_classes
@@ -21,9 +22,6 @@ from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array
 
 PriorChoice = str | Mapping[str, TorchDistribution | Natural] | None
-
-#: LKJ shape of the correlations between the effects of one group term; above 1 favours no correlation.
-LKJ_SHAPE = 2.0
 
 
 def gamma(mean: Tensor, sd: Tensor) -> TorchDistribution:
@@ -119,6 +117,9 @@ def user_priors(
         if isinstance(default, dist.Dirichlet):
             chosen[name] = _of_simplex(choice.key, given, default)
             continue
+        if isinstance(default, dist.LKJ):
+            chosen[name] = _of_correlations(choice, default)
+            continue
         checked = _one_density(choice.key, given, 0 if choice.of_class else levels[name])
         if isinstance(choice.prior, Natural) and link != "identity":
             checked = _on_natural_scale(choice.key, name, kind, link, checked)
@@ -191,6 +192,24 @@ def _of_simplex(key: str, prior: Any, default: dist.Dirichlet) -> TorchDistribut
             f"pyro.distributions.Dirichlet(torch.ones({n})) for instance, one number for each; got {prior!r}."
         )
     return in_double(prior)
+
+
+def _of_correlations(choice: Choice, default: dist.LKJ) -> TorchDistribution:
+    """The prior of a correlation matrix. Raises InputError for what is not LKJ, or of another size than the matrix; of
+    a class, the shape alone is taken."""
+    prior, k = choice.prior, default.event_shape[0]
+    one = isinstance(prior, dist.LKJ | dist.LKJCholesky) and not prior.batch_shape
+    if not one or not (choice.of_class or prior.event_shape == default.event_shape):
+        raise InputError(
+            f"priors[{choice.key!r}] must be the prior of a {k} x {k} correlation matrix, pyro.distributions.LKJ({k}, "
+            f"shape), whose shape of 1 is uniform and above 1 favours no correlation; got {_shown(prior)}."
+        )
+    return lkj(k, prior.concentration)
+
+
+def _shown(prior: Any) -> str:
+    """A prior of a user, an LKJ with the size that its own text does not say."""
+    return f"LKJ({prior.event_shape[-1]}, ...)" if isinstance(prior, dist.LKJ | dist.LKJCholesky) else repr(prior)
 
 
 def _on_natural_scale(key: str, name: str, kind: Kind, link: Link, prior: TorchDistribution) -> TorchDistribution:
@@ -298,12 +317,20 @@ class PriorRecord:
         name = type(prior).__name__
         ours = getattr(dist, name, None) is type(prior)
         known = {a: getattr(prior, a, None) for a in dict(prior.arg_constraints)}
-        arguments = {a: torch.as_tensor(value).tolist() for a, value in known.items() if value is not None}
+        # Its class has no constraint of its size, and does not take it as a tensor.
+        size = {"dim": prior.event_shape[0]} if isinstance(prior, dist.LKJ) else {}
+        arguments: dict[str, Any] = {
+            **size,
+            **{a: torch.as_tensor(value).tolist() for a, value in known.items() if value is not None},
+        }
         return cls(name if ours else f"{type(prior).__module__}.{name}", arguments)
 
     def build(self) -> TorchDistribution:
         """The distribution again, in double precision. Raises InputError where its arguments alone do not make it."""
-        arguments = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.arguments.items()}
+        arguments: dict[str, Any] = {
+            name: value if name == "dim" else torch.tensor(value, dtype=torch.float64)
+            for name, value in self.arguments.items()
+        }
         try:
             built: TorchDistribution = getattr(dist, self.distribution)(**arguments)
         except (AttributeError, TypeError):

@@ -10,6 +10,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from hddm_sbi.hierarchy.correlation import Correlation, Scores
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.prior_classes import Kind
@@ -40,10 +41,7 @@ class Hierarchy:
     def __call__(self) -> None:
         """The Pyro model."""
         values: dict[str, Tensor] = {}
-        sizes = {effects.factor: len(effects.levels) for effects in self.groups}
-        # A column may be called "cell" or "trials", as our own sites are.
-        plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
-        sampled = [predictor.sample(values, plates) for predictor in self.predictors]
+        sampled = self.sample(values)
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)
         lapse = (
@@ -54,22 +52,47 @@ class Hierarchy:
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
             pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(sampled), lapse))
 
+    def sample(self, values: dict[str, Tensor]) -> list[Tensor]:
+        """Draw every coefficient and effect in Pyro into `values`; the parameters on the rows of every predictor."""
+        sizes = {effects.factor: len(effects.levels) for effects in self.groups}
+        # A column may be called "cell" or "trials", as our own sites are.
+        plates = {factor: pyro.plate(f"levels of {factor}", size, dim=-1) for factor, size in sizes.items()}
+        scores: Scores = {}
+        for predictor in self.predictors:
+            predictor.sample(values, plates, scores)
+        self._standardise_others(values, scores)
+        return [predictor.value(values, scores) for predictor in self.predictors]
+
     def theta(self, values: Values) -> Tensor:
         """Parameters of every cell, (..., n_cells, p), from a posterior's variables with any leading batch of draws."""
         return self._stack([predictor.reported_value(values) for predictor in self.predictors])
 
     def named(self, values: Values) -> dict[str, Tensor]:
         """Deviations and correlations of every group term, by their posterior names."""
-        return {name: value for p in self.predictors for name, value in p.named(values).items()}
+        scores: Scores = {}
+        for effects in (g for g in self.groups if g.centred):
+            effects.standardise(values, scores)
+        self._standardise_others(values, scores)
+        return {name: value for p in self.predictors for name, value in p.named(values, scores).items()}
+
+    def _standardise_others(self, values: Values, scores: Scores) -> None:
+        """Of effects that are not centred, which come after those that are."""
+        for effects in (g for g in self.groups if not g.centred):
+            effects.standardise(values, scores)
 
     def with_centring(self, centred: Mapping[str, bool]) -> Hierarchy:
         """The same model with the named group effects centred or not. The posterior does not change."""
+        first: dict[str, set[int]] = {}
+        for g in self.groups:
+            if g.correlation is not None and centred.get(g.name, g.centred):
+                first.setdefault(g.correlation.name, set()).update(g.columns)
+
+        def changed(g: GroupEffects) -> GroupEffects:
+            order = None if g.correlation is None else g.correlation.with_first(first.get(g.correlation.name, set()))
+            return replace(g, centred=centred.get(g.name, g.centred), correlation=order)
+
         return replace(
-            self,
-            predictors=tuple(
-                replace(p, groups=tuple(replace(g, centred=centred.get(g.name, g.centred)) for g in p.groups))
-                for p in self.predictors
-            ),
+            self, predictors=tuple(replace(p, groups=tuple(map(changed, p.groups))) for p in self.predictors)
         )
 
     @property
@@ -95,8 +118,13 @@ class Hierarchy:
         return tuple(effects for p in self.predictors for effects in p.groups)
 
     @property
+    def correlations(self) -> tuple[Correlation, ...]:
+        """The correlation matrices of group effects."""
+        return tuple(own for g in self.groups if (own := g.own_correlation) is not None)
+
+    @property
     def coefficient_names(self) -> list[str]:
-        """Names a user may put a prior on: common coefficients, group standard deviations, and an estimated lapse."""
+        """Names of sampled numbers: common coefficients, group standard deviations, and an estimated lapse."""
         names = [name for p in self.predictors for c in p.common for name in c.priors]
         names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
         return names if isinstance(self.lapse, float) else [*names, "lapse"]
@@ -110,26 +138,28 @@ class Hierarchy:
     @property
     def population_names(self) -> list[str]:
         """Posterior names of the population: coefficients, standard deviations and correlations; not single groups."""
-        correlations = [f"{g.name}_corr" for g in self.groups if g.correlated]
-        return self.coefficient_names + correlations
+        return self.coefficient_names + [c.reported for c in self.correlations]
 
     def coefficient_priors(self) -> dict[str, TorchDistribution]:
-        """The prior in force of every one of `coefficient_names`."""
+        """The prior in force of every one of `population_names`: a user may put another on each."""
         priors = {name: prior for p in self.predictors for c in p.common for name, prior in c.priors.items()}
         for g in self.groups:
             priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
-        return priors if isinstance(self.lapse, float) else {**priors, "lapse": self.lapse}
+        if not isinstance(self.lapse, float):
+            priors["lapse"] = self.lapse
+        return {**priors, **{c.reported: c.prior for c in self.correlations}}
 
     def coefficient_levels(self) -> dict[str, int]:
         """How many levels every one of `coefficient_names` has, 0 for a number."""
         common = [c for p in self.predictors for c in p.common]
         levels = {name: len(c.labels.get(name, ())) for c in common for name in c.priors}
         for g in self.groups:
-            levels |= {f"{n}_sigma": len(t.levels or ()) for n, t in zip(g.effect_names, g.terms, strict=True)}
+            parts = () if g.by is None else g.by.levels
+            levels |= {f"{n}_sigma": len(t.levels or parts) for n, t in zip(g.effect_names, g.terms, strict=True)}
         return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
 
     def coefficient_kinds(self) -> dict[str, Kind]:
-        """Parameter and class of every one of `coefficient_names` but the lapses, for priors by class."""
+        """Parameter and class of every one of `population_names` but the lapses, for priors by class."""
         return {name: Kind(p.name, of) for p in self.predictors for name, of in p.classes.items()}
 
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Hierarchy:

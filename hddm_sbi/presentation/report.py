@@ -71,8 +71,7 @@ def summary_of_fit(fit: str | Path) -> pd.DataFrame:
     posterior, _ = read_fit(fit)
     known = inference_data.dataset(posterior)
     record = FitRecord.read(known.attrs)
-    correlations = [str(name) for name in known.data_vars if str(name).endswith("_corr")]
-    return _summary(known, [*record.priors, *correlations], record.links)
+    return _summary(known, list(record.priors), record.links)
 
 
 def _summary(known: xr.Dataset, names: Sequence[str], links: Mapping[str, str]) -> pd.DataFrame:

@@ -259,6 +259,10 @@ def test_a_trial_level_covariate_makes_every_trial_a_cell(data):
         ("(1|subject + day)", [("subject", ["1"], False), ("day", ["1"], False)]),
         ("(1|subject/day)", [("subject", ["1"], False), ("subject:day", ["1"], False)]),
         ("(1|subject:day)", [("subject:day", ["1"], False)]),
+        ("(x|p|subject)", [("subject", ["1", "x"], True)]),
+        ("(1|p|subject) + (0 + x|p|subject)", [("subject", ["1"], True), ("subject", ["x"], True)]),
+        ("(x|p|subject/day)", [("subject", ["1", "x"], True), ("subject:day", ["1", "x"], True)]),
+        ("(1|gr(subject:day, by=day))", [("subject:day", ["1"], False)]),
         ("x + (side*x|subject) - 1", [("subject", ["1", "side", "x", "side:x"], True)]),
         ("0 + (1|subject)", [("subject", ["1"], False)]),
     ],
@@ -272,6 +276,28 @@ def test_group_terms(data, formula, groups):
         assert np.array_equal(np.array(group.levels)[group.index][cell], labels)
         assert set(group.levels) == set(labels)
         assert all(len(term.matrix) == cell.max() + 1 for term in group.terms)
+
+
+def test_a_tag_is_a_name_and_no_column(data):
+    parsed = parse_formulas(["v ~ x + (x | p | subject)", "a ~ (1|side|subject)"], DDM)
+    assert columns_used(parsed) == ("x", "subject")
+    assert [bar.tag for name in ("v", "a") for bar in parsed[name].bars] == ["p", "side"]
+    designs, _ = designs_of({"v": "(x|p|subject)", "a": "(1|p|subject)"}, data)
+    assert [group.tag for name in ("v", "a") for group in designs[name].groups] == ["p", "p"]
+
+
+def test_parts_of_a_factor_are_told_by_a_column_that_is_constant_in_its_levels(data):
+    table = data.assign(team=np.where(data["subject"] % 3 == 0, "red", "blue"), **{"my team": data["subject"] % 2})
+    (group,) = design("(1|gr(subject, by=team))", table)[0].groups
+    assert (group.by.column, group.by.levels) == ("team", ("blue", "red"))
+    assert group.by.index.tolist() == [int(subject % 3 == 0) for subject in group.levels]
+    (group,) = design("(1|p|gr(subject, by=`my team`)) + (0 + x|p|gr(subject, by=`my team`))", table)[0].groups[:1]
+    assert (group.tag, group.by.column, group.by.levels) == ("p", "my team", (0, 1))
+    table.loc[[7, 9], "team"] = "green"
+    table.loc[[7, 9], "subject"] = 5
+    expected = r"subject 5 has 'team' 'blue', and another in rows 7, 9 \(0 = first\); by= needs a column with one value"
+    with pytest.raises(InputError, match=expected):
+        design("(1|gr(subject, by=team))", table)
 
 
 def test_group_effects_are_coded_like_the_same_common_terms(data):
@@ -364,7 +390,32 @@ def test_columns_used_come_from_terms_calls_and_groups():
         ("v ~ 1|subject", "a group term is written in parentheses and added with +, as in 1 + (1|subject)."),
         ("v ~ x:(1|subject)", "a group term is written in parentheses and added with +"),
         ("v ~ x - (1|subject)", "a group term is written in parentheses and added with +"),
-        ("v ~ (x|subject|day)", "a group term is written in parentheses and added with +"),
+        ("v ~ x|p|subject", "a group term is written in parentheses and added with +"),
+        ("v ~ (x|p|q|subject)", "has one bar, (1|subject), or two with a tag between them, (1|p|subject); this one"),
+        ("v ~ (1|2|subject)", "between two bars stands a name, the tag of the terms that are correlated, as p in"),
+        ("v ~ (1|p:q|subject)", "between two bars stands a name"),
+        ("v ~ (1|C(p)|subject)", "between two bars stands a name"),
+        ("v ~ (1|`my p`|subject)", "between two bars stands a name"),
+        ("v ~ (1|p[a]|subject)", "between two bars stands a name"),
+        ("v ~ (1|'p'|subject)", "between two bars stands a name"),
+        ("v ~ (x||p|subject)", "the tag 'p' correlates effects, and || says that they are independent; keep one: "),
+        ("v ~ (x|p||subject)", "the tag 'p' correlates effects, and || says that they are independent"),
+        (["v ~ (1|p|subject)", "a ~ (1|p|day)"],
+         "formula 'a ~ (1|p|day)': the terms of the tag 'p' have the groups day here and subject in "
+         "'v ~ (1|p|subject)'; terms of one tag are correlated group by group: write the same groups, or give one of "
+         "them another tag."),
+        (["v ~ (1|p|subject/day)", "a ~ (1|p|subject)"], "the groups subject here and subject + subject:day in"),
+        (["v ~ (1|p|gr(subject, by=side))", "a ~ (1|p|subject)"],
+         "the groups subject here and gr(subject, by=side) in"),
+        ("v ~ (1|gr(subject))", "gr() has a grouping factor and, after by=, the column with whose levels its standard "
+         "deviations differ: (1|gr(subject, by=group)); a factor without by= is written (1|subject)."),
+        ("v ~ (1|gr(subject, side))", "gr() has a grouping factor and, after by="),
+        ("v ~ (1|gr(by=side))", "gr() has a grouping factor and, after by="),
+        ("v ~ (1|gr(subject, cov=side))", "gr() has a grouping factor and, after by="),
+        ("v ~ (1|gr(subject, by=side, by=day))", "gr() has a grouping factor and, after by="),
+        ("v ~ (1|gr(subject, by=C(side)))", "gr() has a grouping factor and, after by="),
+        ("v ~ (1|gr(subject, by=side) + day)", "'gr(subject, by=side)' is not a grouping factor"),
+        ("v ~ gr(subject, by=side)", "calls an unknown function 'gr'"),
         ("v ~ (1|C(subject))", "'C(subject)' is not a grouping factor; on the right of | stand columns: (1|subject)"),
         ("v ~ (1|1)", "'Intercept' is not a grouping factor"),
         ("v ~ x**2", "powers of a column are written I(x**2)"),
@@ -394,6 +445,8 @@ def test_what_is_not_a_formula(formulas, expected):
         ("v ~ (1|)", "the group term has no factor; write (1|subject)", 7),
         ("v ~ x + (1|", "the group term has no factor; write (1|subject)", 11),
         ("v ~ (|subject)", "the group term has no effect; write (1|subject)", 5),
+        ("v ~ (1|p|)", "the group term has no factor; write (1|subject)", 9),
+        ("v ~ (|p|subject)", "the group term has no effect; write (1|subject)", 5),
         ("v ~ (x ||| subject)", "unexpected '|' (a group term is written in parentheses: (1|subject))", 9),
         ("v ~ x condition", "unexpected 'condition'", 6),
         ("v ~ x %in% y", "unexpected '%'", 6),
@@ -431,6 +484,14 @@ def test_syntax_errors_show_where(formula, reason, position):
         ("(1|one)", "factor 'one' has one level, 'same': a group needs at least two levels to have a variance"),
         ("(0|subject)", "a group term has no effect; write (1|subject)."),
         ("(1|subject) + (x|subject)", "the group effect 1|subject occurs twice; keep one."),
+        ("(1|subject) + (1|p|subject)", "the group effect 1|subject occurs twice; keep one."),
+        ("(1|p|subject)", "formula 'v ~ (1|p|subject)': 1|subject is the only effect of the tag 'p', so there is "
+         "nothing that it could be correlated with; give a term of another parameter the tag too, as in (1|p|subject), "
+         "or leave the tag out."),
+        ("(0 + x|p|subject)", "x|subject is the only effect of the tag 'p'"),
+        ("(1|subject|day)", "1|day is the only effect of the tag 'subject'"),
+        ("(1|gr(subject, by=sid))", "the data have no column 'sid'; did you mean 'side'?"),
+        ("(1|gr(subject, by=one))", "by=one has one level, 'same', so there is nothing by which standard deviations"),
         ("const", "column 'const' is a linear combination of 'Intercept', so their coefficients cannot be told apart"),
         ("x + side + x2", "column 'x2' is a linear combination of 'Intercept', 'x', so"),
         ("condition + C(condition)", "column 'C(condition)[hard]' is a linear combination of 'condition[hard]', so"),

@@ -29,7 +29,8 @@ class Block:
     """Numbers x (levels, K) whose levels are independent: the effects of one grouping factor, or all coefficients.
 
     parts: of every posterior variable its name, whether it has one column without a label, and how many columns.
-    gram: sum over the trials of a level of I * z z', (levels, K, K). mean, sd: of the normal prior, (K,).
+    gram: sum over the trials of a level of I * z z', (levels, K, K). mean, sd: of the normal prior, (K,); sd may differ
+    between levels, (levels, K).
     """
 
     parts: tuple[tuple[str, bool, int], ...]
@@ -40,7 +41,8 @@ class Block:
     @property
     def covariance(self) -> Array:
         """P^-1 of every level."""
-        return np.asarray(np.linalg.inv(self.gram + np.diag(self.sd**-2.0)), np.float64)
+        precision = self.sd[..., np.newaxis] ** -2.0 * np.eye(self.gram.shape[-1])
+        return np.asarray(np.linalg.inv(self.gram + precision), np.float64)
 
     def place(self, column: int) -> tuple[str, tuple[int, ...]]:
         """The posterior variable that a column is of, and where in it; () where it has one column without a label."""
@@ -149,9 +151,11 @@ def _moments(prior: TorchDistribution) -> Array:
 
 def plausible_sds(groups: Sequence[GroupEffects]) -> Array:
     """Plausible sds of the population before the groups are seen, (K,): half the prior median."""
-    medians = [
-        median(prior).expand(term.matrix.shape[1]).numpy()
-        for g in groups
-        for prior, term in zip(g.sigma_priors, g.terms, strict=True)
-    ]
+    medians = []
+    for g in groups:
+        for prior, term in zip(g.sigma_priors, g.terms, strict=True):
+            middle = median(prior)
+            # One number for each part of the groups.
+            middle = middle.mean() if g.by is not None and term.levels is None else middle
+            medians.append(middle.expand(term.matrix.shape[1]).numpy())
     return 0.5 * np.concatenate(medians)

@@ -70,7 +70,7 @@ def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
     choice = {}
     for term in hierarchy.groups:
         found = pilot.effects[term.factor]
-        variance = np.median(np.diagonal(found.covariance, axis1=1, axis2=2), axis=0)
-        determined = (variance < 0.5 * found.sds**2)[found.of(term)]
+        variance = np.diagonal(found.covariance, axis1=1, axis2=2)
+        determined = (np.median(variance / found.sds**2, axis=0) < 0.5)[found.of(term)]
         choice[term.name] = bool(term.population.centred_only or determined.all())
     return choice

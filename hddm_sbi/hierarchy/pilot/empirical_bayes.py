@@ -50,7 +50,8 @@ _SMALLEST, _LARGEST = 0.02, 20.0
 class GroupPosterior:
     """The effects of one grouping factor, of all parameters together, on the scale of the links.
 
-    names, widths: of the group terms, and how many columns each has. values: (levels, K). sds: of the population, (K,).
+    names, widths: of the group terms, and how many columns each has. values: (levels, K). sds: of the population, (K,),
+    or (levels, K) where they differ between parts of the groups.
     covariance: of a level's effects given its trials and the population, (levels, K, K).
     """
 
@@ -116,7 +117,7 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
             at, rivals = find_onsets(assumed, blocks, [*factors.values()], at)
         for i, terms in enumerate(factors.values(), start=1):
             _move_means(blocks[0], at[0][0], at[i], terms)
-            blocks[i] = replace(blocks[i], sd=_spread(blocks[i], at[i], plausible_sds(terms)))
+            blocks[i] = replace(blocks[i], sd=_spread(blocks[i], at[i], terms))
     effects = {
         factor: GroupPosterior(
             tuple(g.name for g in terms), tuple(g.matrix.shape[1] for g in terms), x, b.sd, b.covariance
@@ -154,12 +155,25 @@ def _second_mode(rival: Rival, block: Block, x: Array) -> SecondMode:
     return SecondMode(variable, index, first, first + rival.apart, rival.lower, rival.trials)
 
 
-def _spread(block: Block, x: Array, plausible: Array) -> Array:
-    """The population's sds that effects x suggest, (K,)."""
+def _spread(block: Block, x: Array, terms: Sequence[GroupEffects]) -> Array:
+    """The population's sds that effects x suggest, (K,), or (levels, K) where parts of the groups have their own."""
     variance = np.diagonal(block.covariance, axis1=1, axis2=2)
-    determined = (1.0 - variance / block.sd**2).sum(0)
-    sd = np.sqrt((x**2).sum(0) / np.maximum(determined, 1e-12))
-    return np.clip(sd, _SMALLEST * plausible, _LARGEST * plausible)
+    determined, plausible = 1.0 - variance / block.sd**2, plausible_sds(terms)
+
+    def spread(levels: Index | slice) -> Array:
+        sd = np.sqrt((x[levels] ** 2).sum(0) / np.maximum(determined[levels].sum(0), 1e-12))
+        return np.clip(sd, _SMALLEST * plausible, _LARGEST * plausible)
+
+    whole, column = spread(slice(None)), 0
+    if all(term.by is None for term in terms):
+        return whole
+    sds = np.tile(whole, (len(x), 1))
+    for term in terms:
+        mine = slice(column, column + term.matrix.shape[1])
+        column = mine.stop
+        for part in () if term.by is None else term.by.parts:
+            sds[part, mine] = spread(part)[mine]
+    return sds
 
 
 def _move_means(common: Block, coefficients: Array, x: Array, terms: Sequence[GroupEffects]) -> None:

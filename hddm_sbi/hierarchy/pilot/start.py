@@ -35,15 +35,18 @@ def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
         for c in predictor.common:
             values |= c.start(coefficients[c.name])
         for f, g, u in zip(found, predictor.groups, deviations, strict=True):
-            values |= _group_start(g, u, torch.from_numpy(f.sds[f.of(g)]), coefficients)
+            values |= _group_start(g, u, torch.from_numpy(f.sds[..., f.of(g)]), coefficients)
     return values
 
 
 def _group_start(effects: GroupEffects, u: Tensor, sigma: Tensor, coefficients: Values) -> dict[str, Tensor]:
-    """The sites of a group term whose deviations are u (levels, k), of sds sigma (k,)."""
-    values = {f"{name}_sigma": part for name, part in effects.split(sigma).items()}
-    if effects.correlated:
-        values[f"{effects.name}_cholesky"] = torch.eye(len(sigma), dtype=torch.float64)
+    """The sites of a group term whose deviations are u (levels, k), of sds sigma (k,) or (levels, k)."""
+    of_parts = sigma if sigma.dim() == 1 else sigma[0]
+    if effects.by is not None:
+        of_parts = sigma[np.unique(effects.by.index, return_index=True)[1]]
+    values = {f"{name}_sigma": part for name, part in effects.split(of_parts).items()}
+    if effects.correlation is not None:
+        values[effects.correlation.site] = effects.correlation.start
     if not effects.centred:
         return {**values, effects.site: u / sigma}
     mean = effects.mean({**coefficients, **values})

@@ -89,4 +89,4 @@ def _of_coefficients(
 def _slope(effects: GroupEffects, start: Mapping[str, Tensor]) -> Tensor:
     """Slope of every effect in its unconstrained site, where sampling starts, (levels, k)."""
     site = start[effects.site]
-    return effects.population.slope(site) if effects.centred else effects.sigma(start).expand_as(site)
+    return effects.population.slope(site) if effects.centred else effects.sigma_of_levels(start).expand_as(site)
