@@ -117,9 +117,13 @@ class DecisionLikelihood(Likelihood):
             values = outcome_rows(low[at], torch.full_like(low[at], choice))
             log_p = log_p.index_put((at,), self.log_prob_rows(values, theta[at]))
         if len(within):
-            mass = quadrature.log_mass(self, [choice], low[within], high[within], theta[within])
+            mass = self._log_mass_within(choice, low[within], high[within], theta[within])
             log_p = log_p.index_put((within,), mass)
         return log_p
+
+    def _log_mass_within(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+        """The same where low < high."""
+        return quadrature.log_mass(self, [choice], low, high, theta)
 
     def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """Log density of every trial.

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.decision import DecisionLikelihood
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
 from hddm_sbi.likelihoods.likelihood import shift_of
 from hddm_sbi.simulation import DecisionModel, Law, Passage, Solution
 from hddm_sbi.types import Array, Index
@@ -83,6 +83,22 @@ class NumericalLikelihood(DecisionLikelihood):
         return self._rows(_MASS, self._when_all_are_made, values[:, 0], values[:, 1], theta)
 
     @override
+    def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+        """What survives, where no time is known but that it is late."""
+        alike = (low == low[:, :1]).all(1) & (high == torch.inf).all(1)
+        late, others = (torch.nonzero(rows)[:, 0] for rows in (alike, ~alike))
+        log_p = torch.zeros_like(low[:, 0])
+        log_p = log_p.index_put((late,), self.log_survival_rows(low[late, 0], theta[late]))
+        return log_p.index_put((others,), super().log_mass_rows(low[others], high[others], theta[others]))
+
+    @override
+    def _log_mass_within(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+        before, until = (self.cdf_rows(outcome_rows(end, torch.full_like(end, choice)), theta) for end in (low, high))
+        mass = until - before
+        # The untaken branch must stay finite, or its gradient would be nan.
+        return torch.where(mass > 0.0, torch.log(torch.where(mass > 0.0, mass, 1.0)), -torch.inf)
+
+    @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
         return self._rows(_SURVIVAL, self._when_all_are_made, rt, torch.zeros_like(rt), theta)
 
@@ -136,12 +152,13 @@ class NumericalLikelihood(DecisionLikelihood):
                 at, now = row.copy(), trials
                 if column == self._shift_column:
                     now = replace(trials, decision=trials.decision * (1.0 - sign * _STEP))
-                    way = trials.decision - now.decision
+                    way = sign * _STEP * trials.decision
                 else:
                     at[column] = np.clip(row[column] + sign * step, *p.support)
                     way = np.asarray(at[column] - row[column])
                 ends.append((self._at(told, at, now)[0], way))
             (below, down), (above, up) = ends
+            # A probability of all times has no slope in a shift.
             with np.errstate(invalid="ignore"):
                 slope = (above - below) / (up - down)
             gradient[:, column] = np.where(np.isfinite(slope), slope, 0.0)

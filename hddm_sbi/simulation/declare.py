@@ -54,6 +54,13 @@ def declare(
     BlackBoxSimulator(cookies: rate, chips)
     """
 
+    for what, given, example in (
+        ("parameters", parameters, '{"rate": (0.5, 20.0)}'),
+        ("outcomes", outcomes, '{"rt": "positive", "response": (-1, 1)}'),
+    ):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what} must be a dict by name, such as {example}; got {given!r}.")
+
     def decorate(function: Callable[..., Any]) -> BlackBoxSimulator:
         whole = function.func if isinstance(function, functools.partial) else function
         source = getattr(whole, "py_func", whole)

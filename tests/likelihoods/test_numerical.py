@@ -10,6 +10,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.catalogue import load_likelihood, names
+from hddm_sbi.likelihoods.cells import Events, Ranges
 from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import shift_of
@@ -173,3 +174,23 @@ def test_survival_is_that_of_the_closed_form():
     found = NumericalLikelihood(simulator).log_survival_rows(rt, at)
     expected = ExactLikelihood(hs.load_simulator("ddm")).log_survival_rows(rt, theta)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+def test_events_are_those_of_the_closed_form():
+    """An omission, a withheld and an untimed response, a limited range, a time alone: to 1e-6, slopes to 1e-4."""
+    inf = np.inf
+    low = [[1.2, 1.2], [0.0, 1.2], [1.0, 0.0], [0.5, 0.5], [0.7, 0.7]]
+    high = [[inf, inf], [inf, inf], [0.0, inf], [0.9, 0.9], [0.7, 0.7]]
+    events = Events(np.arange(5), Ranges(np.array(low), np.array(high)), np.ones(5))
+    theta = {"v": 0.8, "a": 1.1, "z": 0.45, "t0": 0.3}
+    ornstein, ddm = (hs.load_simulator(name) for name in ("ornstein", "ddm"))
+    value, slope = [], []
+    for likelihood in (NumericalLikelihood(ornstein), ExactLikelihood(ddm)):
+        names = likelihood.simulator.names
+        row = torch.tensor([[theta.get(name, 0.0) for name in names]], dtype=torch.float64)
+        at = row.repeat(5, 1).requires_grad_()
+        value.append(likelihood.events_by_cell(events, at, torch.tensor(0.05, dtype=torch.float64), 10.0))
+        (by_all,) = torch.autograd.grad(value[-1].sum(), at)
+        slope.append(by_all[:, [names.index(name) for name in theta]])
+    torch.testing.assert_close(*value, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(*slope, rtol=1e-4, atol=1e-5)

@@ -157,6 +157,8 @@ def test_wrong_returns_are_refused(function, outcomes, options, mention):
         (lambda: hs.declare({"rate": (1, 2)}, {"rt": "positive", "response": (1, -1)})(by_row), "ascending order"),
         (lambda: hs.Outcome("side", "categorical"), "categories are for categorical outcomes"),
         (lambda: hs.declare({"rate": (1, 2)}, {})(by_row), "at least one outcome"),
+        (lambda: hs.declare({"rate": (1, 2)}, hs.rt_and_response(-1, 1)), "outcomes must be a dict by name"),
+        (lambda: hs.declare(["rate"], {"chips": "count"}), "parameters must be a dict by name"),
     ],
 )
 def test_wrong_declarations_are_refused(make, mention):

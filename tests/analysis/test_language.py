@@ -1,0 +1,64 @@
+"""Posteriors of what the language of models can say have the ranks that they should have; slow."""
+
+import warnings
+
+import numpy as np
+import pyro.distributions as dist
+import pytest
+
+import hddm_sbi as hs
+
+#: 200 trials of eight subjects.
+N, SUBJECTS = 200, 8
+HELD = ["z = 0.5", "t0 = 0.3"]
+PRIORS = {"v_Intercept": dist.Normal(0.8, 0.5), "a_Intercept": dist.Normal(0.0, 0.3)}
+
+
+def table():
+    """As if each trial were seen whole."""
+    trials = hs.simulate("ddm", {"v": 0.8, "a": 1.1, "z": 0.5, "t0": 0.3}, N, seed=1)
+    return trials.assign(subject=np.arange(N) % SUBJECTS, limit=np.where(np.arange(N) % 2, 1.0, 1.8))
+
+
+def omissions():
+    trials = table()
+    late = trials["rt"] > trials["limit"]
+    return trials.assign(rt=trials["rt"].mask(late), response=trials["response"].mask(late)), {"deadline": "limit"}
+
+
+def go_no_go():
+    trials = table()
+    nothing = (trials["rt"] > 1.8) | (trials["response"] == -1)
+    seen = trials.assign(rt=trials["rt"].mask(nothing), response=trials["response"].mask(nothing))
+    return seen, {"deadline": 1.8, "withheld": -1, "likelihood": "neural"}
+
+
+def truncated():
+    trials = table()
+    return trials[trials["rt"].between(0.45, 1.8)], {"truncated": (0.45, 1.8)}
+
+
+def censored():
+    trials = table()
+    some = np.arange(N) % 5 == 0
+    return trials.assign(rt=trials["rt"].mask(some)), {"censored": (0.5, 1.5), "lapse": 0.05}
+
+
+def correlated():
+    formulas = ["v ~ 1 + (1|p|subject)", "a ~ 1 + (1|p|subject)", *HELD]
+    return table(), {"formulas": formulas, "priors": {**PRIORS, "sigma": dist.HalfNormal(0.3)}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, correlated])
+def test_posteriors_have_the_ranks_that_they_should_have(case):
+    """SBC of 100 tables; the verdict's own false-alarm rate."""
+    trials, said = case()
+    settings = {"formulas": ["v ~ 1", "a ~ 1", *HELD], "likelihood": "exact", "lapse": 0.0, "priors": PRIORS} | said
+    model = hs.HierarchicalModel(data=trials, **settings)
+    with warnings.catch_warnings():
+        # A table with few responses may have few effective draws.
+        warnings.simplefilter("ignore")
+        tables = hs.run_sbc(model, 100, progress=False)
+    verdict = hs.report.sbc_verdict(tables)
+    assert verdict.startswith("Good"), verdict
