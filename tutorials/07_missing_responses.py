@@ -19,7 +19,7 @@ import numpy as np
 import hddm_sbi as hs
 
 DRAWS = int(os.environ.get("TUTORIAL_DRAWS", "1000"))
-TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "100"))
+TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "150"))
 SUBJECTS = 12
 
 # %% [markdown]
@@ -29,11 +29,11 @@ SUBJECTS = 12
 # %%
 rng = np.random.default_rng(1)
 subject = np.repeat(np.arange(SUBJECTS), TRIALS)
-drift = 0.8 + 0.3 * rng.normal(size=SUBJECTS)
+drift = 0.8 + 0.4 * rng.normal(size=SUBJECTS)
 trials = hs.simulate("ddm", {"v": drift[subject], "a": 1.1, "z": 0.5, "t0": 0.3}, seed=1).assign(subject=subject)
 late = trials["rt"] > 1.6
 trials.loc[late, ["rt", "response"]] = np.nan
-print(f"{late.mean():.0%} of the trials have no response")
+print(f"{late.mean():.0%} of the trials have no response; mean drift {drift.mean():.2f}")
 
 # %% [markdown]
 # ## The model
@@ -47,7 +47,8 @@ posterior = model.fit(draws=DRAWS, tune=DRAWS, seed=1, progress=False)
 print(hs.report.summary(model, posterior).iloc[:4, :2].to_string())
 
 # %% [markdown]
-# The same without these trials. The drift was 0.8, and the threshold 1.1, the logarithm of which is 0.095.
+# The same without these trials: a higher drift and a lower threshold than the trials were made with (1.1, the logarithm
+# of which is 0.095).
 
 # %%
 removed = hs.HierarchicalModel(formulas, trials[~late])
