@@ -69,7 +69,10 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
         return column.astype(np.float64)
     if column.dtype != object:
         return column
-    present = column[column.notna()]
+    try:
+        present = column[column.notna()]
+    except ArithmeticError as reason:
+        raise _unusable(column.name, reason) from reason
     cells = present.tolist()
     odd = next((row for row, cell in enumerate(cells) if not is_hashable(cell)), None)
     if odd is not None:
@@ -86,7 +89,11 @@ def plain(column: pd.Series[Any]) -> pd.Series[Any]:
     try:
         return column.astype(np.int64) if whole else column.where(column.notna(), np.nan).astype(np.float64)
     except (TypeError, ValueError, ArithmeticError) as reason:
-        raise InputError(f"column {column.name!r} holds numbers that cannot be used ({reason}).") from reason
+        raise _unusable(column.name, reason) from reason
+
+
+def _unusable(column: object, reason: Exception) -> InputError:
+    return InputError(f"column {column!r} holds numbers that cannot be used ({reason}).")
 
 
 def is_hashable(cell: object) -> bool:
@@ -103,7 +110,7 @@ def _check_complete(values: pd.Series[Any], column: str) -> None:
     try:
         missing = np.flatnonzero(values.isna())
     except ArithmeticError as reason:
-        raise InputError(f"column {column!r} holds numbers that cannot be used ({reason}).") from reason
+        raise _unusable(column, reason) from reason
     if missing.size:
         raise InputError(
             f"column {column!r} has missing values in {at_rows(missing)}; every trial needs one. Fill them in, or "

@@ -68,7 +68,7 @@ def with_value(data: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
 
 BAD_TABLES = {
     "missing column": (lambda d: d.drop(columns="rt"), "rt"),
-    "nan": (lambda d: with_value(d, "rt", np.nan), "4"),
+    "nan": (lambda d: with_value(with_value(d, "rt", np.nan), "response", np.nan), "--deadline"),
     "zero rt": (lambda d: with_value(d, "rt", 0.0), "4"),
     "negative rt": (lambda d: with_value(d, "rt", -0.5), "4"),
     "milliseconds": (lambda d: edited(d, rt=d["rt"] * 1000), "1000"),

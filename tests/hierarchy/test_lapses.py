@@ -13,6 +13,7 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import posterior_predictive
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference.nuts import starting_point
+from hddm_sbi.simulation import Observation
 
 FORMULAS = ["v ~ 1", "z = 0.5"]
 THETA = {"v": 3.5, "a": 0.6, "z": 0.5, "t0": 0.3}
@@ -71,10 +72,11 @@ def test_what_is_asked_for(trials, options, probability, seconds):
 
 def test_a_deadline_belongs_to_the_range():
     values = np.array([[0.5, 1.0], [np.nan, np.nan], [0.7, 0.0]])
-    observed, likelihood = ~np.isnan(values), hs.load_likelihood("ddm", kind="exact")
+    likelihood, whole = hs.load_likelihood("ddm", kind="exact"), np.ones(3, dtype=bool)
+    everywhere = np.zeros(3), np.full(3, np.inf)
     for seconds, deadline, expected in ((None, 1.5, 1.5), (None, [0.6, 0.6, np.inf], 0.7), (2.0, 2.5, 2.0)):
-        known = {"observed": observed, "deadline": np.asarray(deadline)}
-        grouped = likelihood.group_by_cell(values, np.zeros(3, np.int64), 1, seconds, **known)
+        seen = Observation(2, np.broadcast_to(deadline, 3), None, everywhere, everywhere, whole, whole)
+        grouped = likelihood.group_by_cell(values, np.zeros(3, np.int64), 1, seconds, seen)
         assert (grouped.lapse_seconds, grouped.lapse_density) == (expected, 1 / (2 * expected))
 
 

@@ -233,13 +233,16 @@ def test_declared_symmetries_hold(likelihood):
         def power(given, at):
             return given(at) if callable(given) else given
 
+        stretch = power(symmetries.time_power, by_name(simulator, theta.numpy())) * math.log(b)
+
         def scaled(name, x, at):
+            if name == symmetries.delay:
+                return x * np.exp(stretch)
             factor = b ** -power(symmetries.scale_powers.get(of_learned(simulator, name), 0.0), at)
             if name in symmetries.tangents:
                 return np.arctan(np.tan(x) * factor)
             return x * b if name == symmetries.scale else x * factor
 
-        stretch = power(symmetries.time_power, by_name(simulator, theta.numpy())) * math.log(b)
         stretched = t0 + (rt - t0) * torch.as_tensor(np.exp(stretch))
         expect(
             likelihood.log_prob_rows(outcome_rows(stretched, choice), image(simulator, theta, scaled))

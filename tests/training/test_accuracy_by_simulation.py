@@ -25,6 +25,9 @@ class Drifted(ExactLikelihood):
     def log_prob_rows(self, values, theta):
         return super().log_prob_rows(values, theta + self.by)
 
+    def log_prob_at(self, values, theta, row):
+        return super().log_prob_at(values, theta + self.by, row)
+
     def log_prob_by_cell(self, trials, theta, lapse):
         return super().log_prob_by_cell(trials, theta + self.by, lapse)
 

@@ -196,12 +196,12 @@ def test_training_ends_in_a_file_that_is_a_likelihood(tmp_path, monkeypatch):
 
 
 def test_a_shipped_likelihood_is_trained_again_as_its_card_says(monkeypatch):
-    """`weibull` is wider than the rule for new models makes it."""
-    weibull, card = load_simulator("weibull"), read_card(catalogue.weights_of("weibull"))
-    recipe, architecture = shipped.plan(weibull)
+    """`levy` has more components than the rule for new models gives it."""
+    levy, card = load_simulator("levy"), read_card(catalogue.weights_of("levy"))
+    recipe, architecture = shipped.plan(levy)
     assert (dataclasses.asdict(recipe), architecture.as_dict()) == (card.recipe, card.architecture)
     monkeypatch.setattr(catalogue, "weights_of", lambda _: None)
-    assert shipped.plan(weibull)[1] == mixture.architecture_for(weibull) != architecture
+    assert shipped.plan(levy)[1] == mixture.architecture_for(levy) != architecture
 
 
 @pytest.mark.slow
