@@ -30,13 +30,15 @@ _BETWEEN = (0.25, 0.5, 0.75)
 class _Move:
     """One column of a block by which t0 of some trials moves.
 
-    level: of each trial that moves, (n_moved,). moved: positions of these trials.
+    level: of each trial that moves, (n_moved,). moved: positions of these trials. of_cell: level of each of the design's
+    cells, also of those without a complete trial.
     """
 
     block: int
     column: int
     level: Index
     moved: Index
+    of_cell: Index
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def _moves(hierarchy: Hierarchy, predictor: Predictor, factors: Sequence[Sequenc
     for effects in own:
         block = next(i for i, terms in enumerate(factors, start=1) if terms[0].factor == effects.factor)
         before = sum(g.matrix.shape[1] for g in _before(effects, factors[block - 1]))
-        yield _Move(block, before, effects.index.numpy()[hierarchy.cell], everything)
+        of_cell = effects.index.numpy()
+        yield _Move(block, before, of_cell[hierarchy.cell], everything, of_cell)
     if own:
         return
     column = 0
@@ -87,7 +90,7 @@ def _moves(hierarchy: Hierarchy, predictor: Predictor, factors: Sequence[Sequenc
             for z in c.matrix.expand(p.n_rows, -1).T:
                 if p is predictor and bool(((z == 0) | (z == 1)).all()):
                     moved = np.flatnonzero((z == 1).numpy()[hierarchy.cell])
-                    yield _Move(0, column, np.zeros(len(moved), np.int64), moved)
+                    yield _Move(0, column, np.zeros(len(moved), np.int64), moved, np.zeros(p.n_rows, np.int64))
                 column += 1
 
 
@@ -181,6 +184,5 @@ def _height(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array], 
     with torch.no_grad():
         by_cell = log_likelihood(hierarchy, blocks, x).numpy()
         prior = log_prior(blocks[move.block], x[move.block]).numpy()
-    level = np.zeros(hierarchy.trials.n_cells, np.int64)
-    level[hierarchy.trials.cell[move.moved]] = move.level
+    level = move.of_cell[hierarchy.parameter_map.cell(hierarchy.trials)]
     return np.bincount(level, by_cell, minlength=len(prior)) + prior
