@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -94,10 +94,7 @@ class Missing:
         rt = np.where(early, -np.inf, np.where(late, np.inf, rt))
         timed = ~np.isnan(rt)
         omitted = ~timed & ~answered
-        observation = Observation(
-            len(codes), deadline, withheld, censored, truncated, timed | omitted, answered | omitted
-        )
-        return np.stack([rt, choice], -1), observation
+        return np.stack([rt, choice], -1), replace(seen, timed=timed | omitted, answered=answered | omitted)
 
     def _check(self, names: tuple[str, str], rt: Array, answered: Any, seen: Observation) -> None:
         """Refuse rows that contradict what was said, or that nothing was said of."""

@@ -106,8 +106,7 @@ class DecisionLikelihood(Likelihood):
         by_choice = torch.stack([self._log_mass_of(c, low[:, c], high[:, c], theta) for c in range(low.shape[1])], 1)
         possible = (by_choice > -torch.inf).any(1)
         # The untaken branch must stay finite, or its gradient would be nan.
-        log_p = torch.where(possible, torch.logsumexp(torch.where(possible[:, None], by_choice, 0.0), 1), -torch.inf)
-        return log_p
+        return torch.where(possible, torch.logsumexp(torch.where(possible[:, None], by_choice, 0.0), 1), -torch.inf)
 
     def _log_mass_of(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
         """Log probability of one response with a time in a range, or its log density where low = high: (n,)."""

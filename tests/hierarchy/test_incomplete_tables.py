@@ -81,21 +81,18 @@ def test_parameters_come_back(fitted):
 
 
 @pytest.mark.filterwarnings("ignore::hddm_sbi.ConvergenceWarning")
+@pytest.mark.parametrize("fitted", ["omitted", "go_no_go", "truncated"], indirect=True)
 def test_trials_that_are_left_out_bias(fitted):
-    """The same table as whole as it can be taken without a word: drift far off, but where times are only blurred."""
+    """The whole trials of the same table, of which nothing is said: some parameter is off by more than 4 sds."""
     model, _ = fitted
-    if model._missing.facts.keys() & {"censored"} or not model._missing.facts:
-        trials, deadline = simulated()
-        left = trials[trials["rt"] <= deadline]
-    else:
-        left = model.trials.frame[np.isfinite(model.trials.values).all(1)][["rt", "response"]]
+    left = model.trials.frame[np.isfinite(model.trials.values).all(1)][["rt", "response"]]
     formulas = {name: f if isinstance(f, float) else f.rhs for name, f in model.formulas.items()}
     naive = hs.HierarchicalModel(formulas, left, likelihood="exact", lapse=0.0)
     assert np.abs(standardised(naive, naive.fit(**FIT))).max() > 4.0
 
 
 def test_predictions_have_the_same_gaps(fitted):
-    """Shares of trials with a time, and with a response, within 5 standard errors of the observed one; none beyond."""
+    """Shares of trials with a time, and with a response, within 5 standard errors; none after the limit."""
     model, posterior = fitted
     predicted, observed = posterior_predictive(model, posterior, n_draws=40), model.trials
     shares = np.isfinite(predicted.rt).mean(1), np.isfinite(observed.rt).mean()
@@ -103,11 +100,8 @@ def test_predictions_have_the_same_gaps(fitted):
     answered = (predicted.choice >= 0).mean(), (observed.choice >= 0).mean()
     assert abs(answered[0] - answered[1]) <= 5 * np.sqrt(2 * answered[1] * (1 - answered[1]) / len(observed)) + 1e-9
     rt, finite = predicted.rt, np.isfinite(predicted.rt)
-    least, most = (end[np.isfinite(observed.rt)] for end in (observed.rt, observed.rt))
-    assert rt[finite].min() >= least.min() - 0.1
-    if observed.observation.deadline.max() < np.inf or model._missing.truncated or model._missing.censored:
+    if model.facts["missing"]:
         assert rt[finite].max() <= simulated()[1]
-    assert most.max() <= observed.observation.deadline.max()
 
 
 def test_a_fit_that_is_read_again_is_the_same(fitted, tmp_path):

@@ -30,8 +30,8 @@ _BETWEEN = (0.25, 0.5, 0.75)
 class _Move:
     """One column of a block by which t0 of some trials moves.
 
-    level: of each trial that moves, (n_moved,). moved: positions of these trials. of_cell: level of each of the design's
-    cells, also of those without a complete trial.
+    level: of each trial that moves, (n_moved,). moved: positions of these trials. of_cell: level of each of the
+    design's cells, also of those without a complete trial.
     """
 
     block: int
