@@ -42,7 +42,11 @@ KERNELS: dict[str, Kernel] = {}
 
 
 def operator(
-    name: str, kernel: Kernel, forward: Callable[..., Any], shapes: Callable[..., Any], backward: Callable[..., Any]
+    name: str,
+    kernel: Kernel,
+    forward: Callable[..., Any],
+    shapes: Callable[..., Any],
+    backward: Callable[..., Any] | None = None,
 ) -> Any:
     """Define a torch operator, which autograd and the compiler know, and return it.
 
@@ -54,7 +58,8 @@ def operator(
     torch.library.define(name, torch.library.infer_schema(forward, mutates_args=()))
     torch.library.impl(name, "default", forward)
     torch.library.impl(name, "Meta", shapes)
-    torch.library.register_autograd(name, backward, setup_context=_save)
+    if backward is not None:
+        torch.library.register_autograd(name, backward, setup_context=_save)
     KERNELS[name] = kernel
     namespace, _, short = name.partition("::")
     return getattr(getattr(torch.ops, namespace), short).default
@@ -62,12 +67,34 @@ def operator(
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     ctx.save_for_backward(*output[1:])
+    # Those that have a gradient would keep their graph alive: of them the shape is all that is needed.
+    ctx.given = tuple(x.shape if isinstance(x, torch.Tensor) and x.requires_grad else x for x in inputs)  # type: ignore[attr-defined]
 
 
 def address(function: Any, signature: Any) -> int:
     """Where the machine code of a Numba function lies, compiled (or read from Numba's cache) for this signature."""
     compiled = function.get_compile_result(signature)
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
+
+
+@intrinsic
+def pointer_to(typing_context, where, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """A pointer of that type to an address."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return kind.instance_type(types.int64, kind), codegen
+
+
+@intrinsic
+def plus(typing_context, pointer, places):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """The pointer some places further on."""
+
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        return builder.gep(args[0], [args[1]])
+
+    return pointer(pointer, types.int64), codegen
 
 
 @intrinsic

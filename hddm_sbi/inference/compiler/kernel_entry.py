@@ -69,7 +69,7 @@ def _compiled(name: str, source: str, types_by_name: dict[str, types.Type]) -> A
     """The source as a Numba function; the cache has the machine code of equal source."""
     path = _file(name, source)
     # Numba resolves a cached function's globals in the module called `__name__`.
-    namespace: dict[str, Any] = {"__name__": __name__, "function_at": operators.function_at, "plus": machine.plus}
+    namespace: dict[str, Any] = {"__name__": __name__, "function_at": operators.function_at, "plus": operators.plus}
     namespace |= {"carray": nb.carray, **types_by_name}  # type: ignore[attr-defined]
     exec(compile(source, str(path or "<kernel entry>"), "exec"), namespace)
     compiled = nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)

@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hddm_sbi.numerics import vecmath
-from hddm_sbi.numerics.operators import function_at
+from hddm_sbi.numerics.operators import function_at, plus, pointer_to
 from hddm_sbi.types import Array
 
 #: nested loops of an instruction.
@@ -34,7 +34,7 @@ ADD, SUB, MUL, DIV, POW, MAXIMUM, MINIMUM, LT, LE, EQ, NE, WHERE, COPY, EXP, LOG
 # Operands added to what the result holds, or to nothing if the third number is 1: sums, products, extremes, and sums of
 # products.
 SUM, PROD, AMAX, AMIN, DOT = range(19, 24)
-_NOTHING = (0.0, 1.0, -math.inf, math.inf, 0.0)
+NOTHING = (0.0, 1.0, -math.inf, math.inf, 0.0)
 # The second operand says how far from its place to read an operand, or to write the result.
 GATHER, SCATTER, SCATTER_ADD = range(24, 27)
 # A kernel: its entry, and where in the whole numbers its arguments are.
@@ -47,26 +47,6 @@ _TWO = types.FunctionType(types.float64(types.float64, types.float64))
 ENTRY = types.FunctionType(types.void(_Reals, _Wholes, _Wholes))
 #: program, whole numbers, memory.
 SIGNATURE = types.void(types.int64[::1], types.int64[::1], types.float64[::1])
-
-
-@intrinsic
-def _pointer(typing_context, where, kind):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """A pointer of that type to an address."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return kind.instance_type(types.int64, kind), codegen
-
-
-@intrinsic
-def plus(typing_context, pointer, places):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """The pointer some places further on."""
-
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-        return builder.gep(args[0], [args[1]])
-
-    return pointer(pointer, types.int64), codegen
 
 
 # Pointers, not arrays: an array would check and count every use, which takes ten times as long as a short loop.
@@ -211,7 +191,7 @@ def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
             continue
         x = _load(x, by_a, plus(memory, BLOCK), n)
         if op >= SUM and by_o == 0:
-            to[0] = _fold(op, x, y, n, _NOTHING[op - SUM] if row[2] == 1 and first == 0 else to[0])
+            to[0] = _fold(op, x, y, n, NOTHING[op - SUM] if row[2] == 1 and first == 0 else to[0])
         elif op >= SUM:
             _add_each(op, to, by_o, x, y, n)
         else:
@@ -225,9 +205,9 @@ def _line(row: Any, memory: Any, o: Any, a: Any, b: Any, c: Any) -> None:
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def run(program: NDArray[np.int64], wholes: NDArray[np.int64], memory: Array) -> None:
     """Run a program (instructions * WIDTH,) on a memory."""
-    m: Any = _pointer(memory.ctypes.data, _Reals)  # type: ignore[call-arg]
-    k: Any = _pointer(wholes.ctypes.data, _Wholes)
-    row: Any = _pointer(program.ctypes.data, _Wholes)
+    m: Any = pointer_to(memory.ctypes.data, _Reals)  # type: ignore[call-arg]
+    k: Any = pointer_to(wholes.ctypes.data, _Wholes)
+    row: Any = pointer_to(program.ctypes.data, _Wholes)
     for _ in range(len(program) // WIDTH):
         o, a, b, c = plus(m, row[PLACES]), plus(m, row[PLACES + 1]), plus(m, row[PLACES + 2]), plus(m, row[PLACES + 3])
         by: Any = plus(row, STEPS)

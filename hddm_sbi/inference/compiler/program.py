@@ -42,8 +42,9 @@ _LINE = 8
 
 
 @dataclass
-class _Instruction:
-    """Lengths of the loops, and for the result and the operands the first place and a step for each loop."""
+class Step:
+    """An instruction: lengths of the loops, and for the result and the operands the first place and a step for each
+    loop."""
 
     operation: int
     lengths: Sequence[int]
@@ -69,7 +70,7 @@ class _Instruction:
 
 
 @dataclass
-class _Call:
+class Call:
     """A kernel's entry, and its arguments; a float64 place is given as a tensor."""
 
     entry: int
@@ -114,7 +115,7 @@ class Program:
     """Instructions, and the tensors that they work on; every tensor is a view of places without memory."""
 
     def __init__(self) -> None:
-        self._instructions: list[_Instruction | _Call] = []
+        self._instructions: list[Step | Call] = []
         self._starts: list[int] = []
         self._sizes: list[int] = []
         self._next = 0
@@ -238,7 +239,7 @@ class Program:
         room = machine.DIMENSIONS - len(lengths)
         inner, by_inner = lengths[-machine.DIMENSIONS :], [s[-machine.DIMENSIONS :] for s in steps]
         padded = [(first, [0] * room + s) for first, s in zip(firsts, by_inner, strict=True)]
-        self._instructions.append(_Instruction(operation, [1] * room + inner, padded, function))
+        self._instructions.append(Step(operation, [1] * room + inner, padded, function))
 
     def call(self, kernel: Kernel, given: Sequence[Any], shapes: Sequence[Sequence[int]]) -> list[Tensor]:
         """Results of an operator's kernel. given: tensors, real ones of whole numbers, numbers, names."""
@@ -246,7 +247,7 @@ class Program:
         real = [isinstance(a, Tensor) and (a.is_meta or a.is_floating_point()) for a in given]
         arguments = [self.tensor(a) if tensor else a for a, tensor in zip(given, real, strict=True)]
         entry, function = kernel_entry(kernel, [*arguments, *results])
-        call = _Call(entry, [function])
+        call = Call(entry, [function])
         for argument in [*arguments, *results]:
             call.arguments += self._argument(argument, kernel)
         self._instructions.append(call)
@@ -268,6 +269,15 @@ class Program:
 
     # The finished program.
 
+    def constants(self) -> Iterator[tuple[int, float]]:
+        """Every place that holds a constant, and the number there."""
+        for buffer, numbers in self._constants.items():
+            yield from ((self._starts[buffer] + i, float(number)) for i, number in enumerate(numbers))
+
+    def steps(self) -> Sequence[Step | Call]:
+        """The instructions, in their order."""
+        return self._instructions
+
     def finish(self, x: Tensor, value: Tensor, gradient: Tensor) -> Compiled:
         """The program that computes a number and its gradient from x."""
         gradient = self.contiguous(gradient)
@@ -283,7 +293,7 @@ class Program:
 
         start, rows = sum(map(len, self._wholes)), []
         for instruction in self._instructions:
-            if isinstance(instruction, _Call):
+            if isinstance(instruction, Call):
                 arguments = [a if isinstance(a, int) else place(_first(a)) for a in instruction.arguments]
                 rows.append(np.array([machine.KERNEL, 0, instruction.entry, start] + [0] * (machine.WIDTH - 4)))
                 self._wholes.append(np.array(arguments))
@@ -300,16 +310,16 @@ class Program:
         """The buffer that a place belongs to."""
         return bisect_right(self._starts, first) - 1
 
-    def _touched(self, instruction: _Instruction | _Call) -> Iterator[int]:
+    def _touched(self, instruction: Step | Call) -> Iterator[int]:
         """Buffers that an instruction reads or writes."""
-        if isinstance(instruction, _Call):
+        if isinstance(instruction, Call):
             yield from (self._buffer(_first(a)) for a in instruction.arguments if not isinstance(a, int))
         else:
             yield from (self._buffer(first) for first, _ in instruction.operands)
 
-    def _copied(self, instruction: _Instruction | _Call) -> tuple[int, int] | None:
+    def _copied(self, instruction: Step | Call) -> tuple[int, int] | None:
         """From which buffer to which an instruction copies all elements; None if it does anything else."""
-        if isinstance(instruction, _Call) or instruction.operation != machine.COPY:
+        if isinstance(instruction, Call) or instruction.operation != machine.COPY:
             return None
         (to, steps), (of, same) = instruction.operands
         result, source = self._buffer(to), self._buffer(of)
@@ -322,7 +332,7 @@ class Program:
         """Leave out instructions whose result nothing reads."""
         needed, kept = {self._buffer(_first(t)) for t in results}, []
         for instruction in reversed(self._instructions):
-            if isinstance(instruction, _Call) or self._buffer(instruction.operands[0][0]) in needed:
+            if isinstance(instruction, Call) or self._buffer(instruction.operands[0][0]) in needed:
                 needed.update(self._touched(instruction))
                 kept.append(instruction)
         self._instructions = kept[::-1]

@@ -32,6 +32,17 @@ def compile_function(function: Callable[[Tensor], tuple[Tensor, Tensor]], exampl
     return recorder.program.finish(*(recorder.place(t) for t in (example, value, gradient)))
 
 
+def record(function: Callable[[Tensor], Tensor], example: Tensor) -> tuple[Program, Tensor, Tensor]:
+    """A function of a vector as instructions, and the tensors there of its argument and its result.
+
+    Raises UnknownOperationError where the function does what programs cannot.
+    """
+    recorder = _Recorder(example)
+    with recorder:
+        result = function(example)
+    return recorder.program, recorder.place(example), recorder.place(result)
+
+
 #: operations whose result depends only on the shape of their argument.
 _SHAPE_ONLY = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty"}
 
