@@ -5,7 +5,7 @@ All is imported from here.
 
 from hddm_sbi.data.accumulators import stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
-from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
+from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, at_one, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
@@ -18,6 +18,9 @@ from hddm_sbi.data.formula import (
 from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
 from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.sequences.course import Course, check_names, check_used, course, payoffs
+from hddm_sbi.data.sequences.rules import from_record
+from hddm_sbi.data.sequences.sequence import Sequence
 from hddm_sbi.data.smooths import SmoothTerm
 from hddm_sbi.data.trials import Trials, check_table
 
@@ -27,6 +30,7 @@ __all__ = [
     "TABLE",
     "By",
     "Cells",
+    "Course",
     "Design",
     "Formula",
     "GroupTerm",
@@ -35,18 +39,25 @@ __all__ = [
     "Limits",
     "Missing",
     "MonotonicTerm",
+    "Sequence",
     "SmoothTerm",
     "Term",
     "Trials",
+    "at_one",
     "build_designs",
     "check_codes",
+    "check_names",
     "check_table",
+    "check_used",
     "columns_used",
+    "course",
+    "from_record",
     "in_files",
     "labels",
     "monotonic_columns",
     "ordered_levels",
     "parse_formulas",
+    "payoffs",
     "read_table",
     "stimulus_column",
     "warn_reversed",

@@ -77,7 +77,8 @@ class Design:
 
     parameters: that it is the predictor of. Where these are several, of the accumulators of a race, it has a row for
     every cell of the first, then of the second, and so on. offset: what is added as it is, a number per row; None for
-    nothing.
+    nothing. along: covariates of sequences; the parameters are then those at 0 of all covariates, followed by the same
+    where each of them is 1 (`at_one`), all of them before the link: between these, the predictor is a straight line.
     """
 
     parameter: str
@@ -86,6 +87,16 @@ class Design:
     common: tuple[Term, ...]
     groups: tuple[GroupTerm, ...]
     offset: Array | None = None
+    along: tuple[str, ...] = ()
+
+
+def at_one(parameter: str, covariate: str) -> str:
+    """A parameter's name where a covariate of sequences is 1 and the others are 0; its own where all are.
+
+    >>> at_one("v", "dq"), at_one("v", "")
+    ('v where dq is 1', 'v')
+    """
+    return f"{parameter} where {covariate} is 1" if covariate else parameter
 
 
 @dataclass(frozen=True)

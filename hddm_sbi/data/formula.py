@@ -26,6 +26,7 @@ from hddm_sbi.data.design import (
     GroupTerm,
     Label,
     Term,
+    at_one,
     check_estimable,
     group_levels,
     in_files,
@@ -53,12 +54,14 @@ def parse_formulas(
     parameters: Sequence[str],
     fixed: Mapping[str, float] | None = None,
     stems: Mapping[str, tuple[str, ...]] | None = None,
+    sequences: Sequence[str] = (),
 ) -> dict[str, Formula | float]:
     """Parsed formula, or number, of every parameter, in the order of `parameters`; where not given, `fixed` or `~ 1`.
 
     formulas: "v ~ condition + (1|subject)", "z = 0.5", a list of these, or a dict parameter -> right side or number.
     stems: stem -> the parameters of all accumulators of a race, which may have one formula together. Where none is
-    given, accumulators differ in the first stem alone: each has a formula of its own there.
+    given, accumulators differ in the first stem alone: each has a formula of its own there. sequences: names of
+    covariates that are computed along trials.
     Raises InputError for an unknown parameter, one given twice, and whatever is not a formula (shows where).
 
     >>> parsed = parse_formulas(["v ~ condition + (1|subject)", "z = 0.5"], ["v", "a", "z"])
@@ -75,7 +78,7 @@ def parse_formulas(
             )
         if name in given:
             raise InputError(f"parameter {name!r} has two formulas; give it one.")
-        given[name] = parse(name, value, stems.get(name, ())) if isinstance(value, str) else value
+        given[name] = parse(name, value, stems.get(name, ()), sequences) if isinstance(value, str) else value
     shared = dict[str, str]()
     for stem, members in stems.items():
         if _together(stem, members, given, fixed, first=stem == next(iter(stems))):
@@ -134,7 +137,7 @@ def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows on which a formula is evaluated: the trials, once per accumulator where it is that of all accumulators.
+    """The rows on which a formula is evaluated: the trials, or several copies of them.
 
     table: prepared columns. copies: of the trials, one below the other. cells: rows that share every predictor.
     """
@@ -144,11 +147,14 @@ class _Rows:
     cells: Cells
 
     @classmethod
-    def of(cls, trials: pd.DataFrame, cells: Cells, own: Accumulators) -> _Rows:
-        """The trials once per accumulator, with the columns of accumulators."""
-        n = len(own.responses)
-        table = pd.concat([trials] * n, ignore_index=True).assign(**own.columns(len(trials)))
-        return cls(table, n, cells.repeated(n))
+    def of(cls, trials: pd.DataFrame, cells: Cells, own: Accumulators | None, along: tuple[str, ...]) -> _Rows:
+        """The trials once per accumulator, with the columns of accumulators; all that with every covariate of
+        sequences at 0, and then with each of them at 1."""
+        n = 1 if own is None else len(own.responses)
+        once = trials if own is None else pd.concat([trials] * n, ignore_index=True).assign(**own.columns(len(trials)))
+        blocks = [once.assign(**{name: float(name == at_one) for name in along}) for at_one in ("", *along)]
+        table = pd.concat(blocks, ignore_index=True) if along else once
+        return cls(table, n * len(blocks), cells.repeated(n * len(blocks)))
 
     def of_trials(self, rows: NDArray[Any]) -> list[int]:
         """The trials of these rows."""
@@ -182,14 +188,14 @@ def build_designs(
     _check_lengths(formulas, data)
     trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
     once = data[list(columns)].iloc[cells.first]
-    rows = {1: _Rows(trials, 1, cells)}
-    if accumulators is not None:
-        rows[len(accumulators.responses)] = _Rows.of(trials, cells, accumulators)
-    designs = {
-        name: _design(formula, rows[len(formula.parameters)], once)
-        for name, formula in formulas.items()
-        if isinstance(formula, Formula)
-    }
+    rows: dict[tuple[bool, tuple[str, ...]], _Rows] = {}
+    designs = {}
+    for name, formula in ((name, f) for name, f in formulas.items() if isinstance(f, Formula)):
+        together = len(formula.parameters) > 1
+        kind = together, formula.along
+        if kind not in rows:
+            rows[kind] = _Rows.of(trials, cells, accumulators if together else None, formula.along)
+        designs[name] = _design(formula, rows[kind], once)
     _check_tagged(designs)
     return designs
 
@@ -298,7 +304,8 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
             f"formula '{formula}': the group effect {twice} occurs twice; keep one. A slope without its "
             "intercept is written (0 + x|subject)."
         )
-    return Design(formula.parameter, formula.parameters, formula.rhs, common, tuple(groups), offset)
+    parameters = tuple(at_one(name, covariate) for covariate in ("", *formula.along) for name in formula.parameters)
+    return Design(formula.parameter, parameters, formula.rhs, common, tuple(groups), offset, formula.along)
 
 
 def _with_special(

@@ -58,7 +58,7 @@ class Formula:
     """A parsed formula: formulae's model of its common terms, its group terms, and its data columns, by first use.
 
     parameters: that it is the formula of; those of all accumulators of a race where `parameter` is their stem.
-    own: the columns that it has of the accumulators, `match` and `choice`.
+    own: the columns that it has of the accumulators, `match` and `choice`. along: covariates that it has of sequences.
     scope: what terms depend on, of every column that is not just a grouping factor: LEVELS of a column in C(), TABLE of
     one in scale(); a column that stands by itself depends on its levels where it is a factor.
     special: its common terms that are not columns times coefficients, offset(x), mo(x) and s(x).
@@ -73,15 +73,17 @@ class Formula:
     own: tuple[str, ...] = ()
     scope: Mapping[str, int] = field(default_factory=dict)
     special: tuple[Any, ...] = ()
+    along: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.parameter} ~ {self.rhs}"
 
 
-def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = ()) -> Formula:
+def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = (), sequences: Sequence[str] = ()) -> Formula:
     """Parse and check the right-hand side of one parameter's formula.
 
-    accumulators: the parameters of all accumulators, where `parameter` is their stem.
+    accumulators: the parameters of all accumulators, where `parameter` is their stem. sequences: names of covariates
+    that are computed along trials.
 
     >>> formula = parse("v", "condition + (x || subject/day)")
     >>> formula.columns, formula.bars[0].factors
@@ -126,13 +128,15 @@ def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = ()) -> Formu
         for name in columns.keys() & component.var_names:
             scope[name] = max(scope.get(name, ROW), depends_on(component))
     own = tuple(name for name in OWN if accumulators and name in columns)
-    _check_factors(text, found, own)
-    for name in own:
+    along = tuple(name for name in sequences if name in columns)
+    _check_factors(text, found, (*own, *along))
+    _check_along(text, models, along)
+    for name in (*own, *along):
         columns.pop(name)
         scope.pop(name, None)
     common, special = take_special(text, models[0], effect_models[1:])
     names = accumulators or (parameter,)
-    return Formula(parameter, rhs, common, tuple(found), tuple(columns), names, own, scope, special)
+    return Formula(parameter, rhs, common, tuple(found), tuple(columns), names, own, scope, special, along)
 
 
 def _tokens(parameter: str, rhs: str) -> list[Any]:
@@ -198,13 +202,30 @@ def _factors(text: str, model: Any) -> tuple[tuple[str, ...], ...]:
 
 
 def _check_factors(text: str, bars: Sequence[Bar], own: tuple[str, ...]) -> None:
-    """Refuse accumulators as groups."""
+    """Refuse accumulators and covariates of sequences as groups."""
     columns = {column for bar in bars for factor in (*bar.factors, (bar.by,)) for column in factor}
     for name in (name for name in own if name in columns):
+        what = "tells accumulators apart" if name in OWN else "is a number for every trial"
         raise InputError(
-            f"formula '{text}': {name!r} tells accumulators apart, which are no groups; their effects that differ "
-            f"between subjects are written (0 + {name}|subject)."
+            f"formula '{text}': {name!r} {what}, which are no groups; effects of it that differ between subjects are "
+            f"written (0 + {name}|subject)."
         )
+
+
+def _check_along(text: str, models: Sequence[Any], along: tuple[str, ...]) -> None:
+    """Refuse covariates of sequences where they are not a column times a coefficient, and as groups."""
+    for term in (term for model in models for term in model.common_terms if not isinstance(term, Intercept)):
+        within = [c.var_names & {*along} for c in term.components]
+        for component, names in zip(term.components, within, strict=True):
+            if names and isinstance(component, Call):
+                raise InputError(
+                    f"formula '{text}': {component.name} is a function of {min(names)!r}, which is computed anew for "
+                    "every draw; let its rule return that function of it, as a sequence of its own."
+                )
+        if sum(map(len, within)) > 1:
+            raise InputError(
+                f"formula '{text}': {term.name} is a product of two sequences; write one rule that returns it."
+            )
 
 
 def is_intercept(term: Any) -> bool:

@@ -112,6 +112,8 @@ def check_table(
     congruent: object = None,
     neutral: object = None,
     missing: Missing | None = None,
+    beside: Sequence[str] = (),
+    may_lack: Sequence[str] = (),
 ) -> Trials:
     """Check a table of what a simulator produces; rows are never removed.
 
@@ -119,7 +121,8 @@ def check_table(
     names of these columns. choices: the responses there, in the order of the model's choices, if they are not its
     codes. upper: of two, which is the upper bound. correct: the column that has the correct response of each trial;
     responses become "correct" and "error". congruent, neutral: the labels of such trials; the column `congruency`
-    becomes +1, 0 and -1. missing: why an rt or a response may be.
+    becomes +1, 0 and -1. missing: why an rt or a response may be. beside: columns that are no predictors, of sequences;
+    may_lack: likewise, and something may be missing there.
     Raises InputError for anything that cannot be used, with the positions of the rows (0 = first).
 
     >>> from hddm_sbi.simulation import declare
@@ -138,8 +141,10 @@ def check_table(
         raise InputError(f"{explained[0]!r} is what the model explains; it cannot be a predictor in a formula.")
     missing = missing or Missing()
     decided = simulator.is_decision_model
-    used = [*names, *predictors, *(limit for limit in missing.columns if limit not in predictors)]
-    frame = check_columns(data, used, (*names, *missing.columns) if decided else ())
+    used = [*names, *predictors, *(limit for limit in missing.columns if limit not in predictors), *beside, *may_lack]
+    whole = {*predictors, *beside} | ({*names} if not decided else set())
+    open_to = [column for column in (*names, *missing.columns, *may_lack) if column not in whole]
+    frame = check_columns(data, used, open_to)
     responses: tuple[Any, ...] = ()
     observation = None
     if decided:

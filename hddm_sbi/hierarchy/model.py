@@ -26,27 +26,33 @@ from hddm_sbi.data import (
     Missing,
     build_designs,
     check_codes,
+    check_names,
     check_table,
+    check_used,
     columns_used,
+    course,
     labels,
     parse_formulas,
     stimulus_column,
     warn_reversed,
 )
+from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy.along_trials import along_trials
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
 from hddm_sbi.hierarchy.lapses import Lapse, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
+from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
-from hddm_sbi.hierarchy.predictor import build_predictors
+from hddm_sbi.hierarchy.predictor import Predictor, build_predictors
 from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import Sampling
@@ -128,6 +134,11 @@ class HierarchicalModel:
         only to lie there.
     truncated
         The same of trials that were removed: those that are left are taken for trials between the limits.
+    sequences
+        Covariates that are computed along trials, name -> rule, such as
+        `{"dq": hs.delta_rule("feedback", "response", by=["subject", "pair"])}`; see `hs.sequence`. The name stands in
+        formulas like a column, `v ~ 0 + dq + (0 + dq|subject)`, and the rule's own parameters have formulas, priors and
+        group effects as the model's have, `alpha ~ 1 + (1|subject)`.
     centered
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
@@ -183,23 +194,31 @@ class HierarchicalModel:
         withheld: object = None,
         censored: Limits | None = None,
         truncated: Limits | None = None,
+        sequences: Mapping[str, TrialSequence] | None = None,
         centered: Centring = "auto",
         rt: str = "rt",
         response: str = "response",
     ) -> None:
         self.simulator, self.likelihood = catalogue.choose(simulator, likelihood)
-        parameters = self.simulator.parameters
+        stems = self.simulator.stems
+        taken, columns = [p.name for p in self.simulator.parameters], getattr(data, "columns", ())
+        self.sequences = check_names(sequences, [*taken, *stems], columns)
+        of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
+        parameters = (*self.simulator.parameters, *of_rules)
         codes = {p.name: p.codes for p in parameters if p.from_data}
         held = {p.name: p.fixed for p in parameters if p.fixed is not None}
-        stems, estimable = self.simulator.stems, [p.name for p in parameters if not p.from_data]
-        self.formulas = parse_formulas(formulas, estimable, held, stems)
+        estimable = [p.name for p in parameters if not p.from_data]
+        self.formulas = parse_formulas(formulas, estimable, held, stems, [*self.sequences])
+        check_used(self.sequences, self.formulas)
         self._stimulus = stimulus_column(stimulus, self.formulas, stems, data, response)
         asked = [] if self._stimulus is None else [self._stimulus]
         predictors = list(dict.fromkeys([*columns_used(self.formulas), *asked, *codes]))
         coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct}
         conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
         self._missing = Missing(deadline, withheld, censored, truncated)
-        told = {**coding, **conflict, "missing": self._missing}
+        beside = [c for each in self.sequences.values() for c in each.complete_columns]
+        may_lack = [c for each in self.sequences.values() for c in each.open_columns]
+        told = {**coding, **conflict, "missing": self._missing, "beside": beside, "may_lack": may_lack}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
         self.priors = priors
         lapses = choose_lapses(lapse, lapse_seconds, [outcome.name for outcome in self.simulator.outcomes], priors)
@@ -207,12 +226,13 @@ class HierarchicalModel:
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells, accumulators),
-            parameter_priors(self.simulator, priors),
-            self.likelihood.box,
+            {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in of_rules}},
+            self._box,
             np.bincount(cells.of_trial, minlength=len(cells)),
         )
         grouped = self._grouped(self.trials.values, lapses.seconds)
-        hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, self._fixed(codes), lapses.probability)
+        fixed, along = self._fixed(codes), self._along(predictors_of)
+        hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, fixed, lapses.probability, along)
         self._uncentred = hierarchy.with_priors(
             user_priors(
                 priors,
@@ -228,12 +248,27 @@ class HierarchicalModel:
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
+    @property
+    def _box(self) -> dict[str, tuple[float, float]]:
+        """Of every parameter, those of rules included."""
+        of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
+        return {**self.likelihood.box, **{p.name: (p.low, p.high) for p in of_rules}}
+
+    def _along(self, predictors: Sequence[Predictor]) -> ParameterMap:
+        """From the design's cells to the rows of theta: the same, or along the trials where there are sequences."""
+        if not self.sequences:
+            return OnCells()
+        stems = self.simulator.stems.values()
+        accumulators = {name: choice for members in stems for choice, name in enumerate(members)}
+        courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
+        return along_trials(predictors, courses, self.simulator.names, self.trials.cells.of_trial, accumulators)
+
     def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
         fixed: dict[str, float | Tensor] = {}
         for name, value in ((name, f) for name, f in self.formulas.items() if isinstance(f, float)):
             members = self.simulator.stems.get(name, (name,))
-            low, high = self.likelihood.box[members[0]]
+            low, high = self._box[members[0]]
             if not low <= value <= high:
                 raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
             fixed |= dict.fromkeys(members, value)
@@ -246,13 +281,14 @@ class HierarchicalModel:
 
     def _grouped(self, values: Array, lapse_seconds: float | None) -> CellTrials:
         """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
-        of_trial, n_cells = self.trials.cells.of_trial, len(self.trials.cells)
-        return self.likelihood.group_by_cell(values, of_trial, n_cells, lapse_seconds, self.trials.observation)
+        n_cells = len(self.trials) if self.sequences else len(self.trials.cells)
+        return self.likelihood.group_by_cell(values, self.cell, n_cells, lapse_seconds, self.trials.observation)
 
     @property
     def cell(self) -> Index:
-        """The cell of each trial, (n_trials,): trials of one cell share every predictor, and so their parameters."""
-        return self.trials.cells.of_trial
+        """The cell of each trial, (n_trials,): trials of one cell share every predictor, and so their parameters. With
+        sequences, every trial is one."""
+        return np.arange(len(self.trials)) if self.sequences else self.trials.cells.of_trial
 
     @property
     def prior_table(self) -> pd.DataFrame:

@@ -17,11 +17,16 @@ class ParameterMap(ABC):
 
     A map may give every trial a theta of its own, one that depends on the trials before it, for instance. Its trials
     are then grouped one to a cell, in the order of the table: `likelihood.group_by_cell(values, np.arange(n), n)`.
+
+    further: numbers on the design's cells that it takes beside the parameters of the likelihood, by name.
     """
+
+    further: tuple[str, ...] = ()
 
     @abstractmethod
     def rows(self, values: Tensor, trials: CellTrials) -> Tensor:
-        """Theta of every cell of `trials`, (..., trials.n_cells, p), from the values on the design's (..., n_cells, p).
+        """Theta of every cell of `trials`, (..., trials.n_cells, p), from the values on the design's (..., n_cells, q):
+        the likelihood's parameters, and what is further.
 
         Differentiable in `values`; torch functions alone, so that the model can be compiled.
         """

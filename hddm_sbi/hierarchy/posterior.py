@@ -64,7 +64,7 @@ class PosteriorWriter:
     def trial(self) -> str:
         """Name of the dimension of trials, none that a column has."""
         outcomes = [outcome.name for outcome in self.hierarchy.likelihood.simulator.outcomes]
-        columns = map(in_files, [*self.trials.predictors, *self.trials.outcomes, *outcomes])
+        columns = map(in_files, [*map(str, self.trials.frame), *self.trials.outcomes, *outcomes])
         return _free("trial", {*columns, *group_dims(self.hierarchy).values()})
 
     def theta(self, known: xr.Dataset, draws: Index | None = None) -> Array:
@@ -102,6 +102,7 @@ class PosteriorWriter:
         theta = self.theta(known, inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total)))
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
+        cells = [cells[cell] for cell in self.hierarchy.parameter_map.cell(self.hierarchy.trials)]
         names = self.hierarchy.likelihood.simulator.names
         for together, predictor in self.hierarchy.estimated:
             name = together[0] if len(together) == 1 else predictor.name

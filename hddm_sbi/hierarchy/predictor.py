@@ -217,7 +217,8 @@ class Predictor:
 
     name: of its parameter, or the stem of its parameters. parameters: one, or those of all accumulators of a race.
     n_rows: the cells of the first parameter, then those of the second, and so on. offset: what is added as it is,
-    (n_rows,), or None.
+    (n_rows,), or None. along: covariates of sequences that it has; its numbers are then on the scale of the link, at 0
+    of all covariates and where each is 1, as in `Design`.
     """
 
     name: str
@@ -229,6 +230,7 @@ class Predictor:
     common: tuple[Coefficients, ...]
     groups: tuple[GroupEffects, ...]
     offset: Tensor | None = None
+    along: tuple[str, ...] = ()
 
     def sample(self, values: dict[str, Tensor], plates: Mapping[str, pyro.plate], scores: Scores) -> None:
         """Draw every coefficient in Pyro into `values`.
@@ -273,10 +275,33 @@ class Predictor:
 
     def _on_rows(self, values: Values, deviations: list[Tensor]) -> Tensor:
         if self._distinct is None:
-            return onto_box(self.linear(values, deviations), self.link, self.low, self.high)
+            eta = self.linear(values, deviations)
+            return eta if self.along else onto_box(eta, self.link, self.low, self.high)
         fewer, row = self._distinct
         x = fewer._on_rows(values, deviations)
         return x.expand(*x.shape[:-1], self.n_rows) if fewer.n_rows == 1 else x[..., row]
+
+    def known_along(self, cell: Tensor, covariates: Mapping[str, Tensor]) -> Predictor:
+        """The same on trials, (n_trials,) cells, where its covariates are known numbers.
+
+        covariates: (n_trials, accumulators), or (n_trials, 1) for one number that is that of all.
+        """
+        blocks = 1 + len(self.along)
+        n, n_cells = len(self.parameters) // blocks, self.n_rows // len(self.parameters)
+
+        def on_trials(rows: Tensor) -> Tensor:
+            first, *others = rows.reshape(blocks, n, n_cells, -1)[:, :, cell].double()
+            whole = first
+            for name, other in zip(self.along, others, strict=True):
+                whole = whole + covariates[name].T.unsqueeze(-1) * (other - first)
+            return whole.reshape(n * len(cell), -1)
+
+        common = tuple(replace(c, matrix=on_trials(c.matrix.expand(self.n_rows, -1))) for c in self.common)
+        index = [g.index[:n_cells][cell].repeat(n) for g in self.groups]
+        groups = tuple(replace(g, index=i, matrix=on_trials(g.matrix)) for g, i in zip(self.groups, index, strict=True))
+        offset = None if self.offset is None else on_trials(self.offset.unsqueeze(-1))[:, 0]
+        own = {"common": common, "groups": groups, "offset": offset, "n_rows": n * len(cell), "along": ()}
+        return replace(self, parameters=self.parameters[:n], **own)
 
     @cached_property
     def _distinct(self) -> tuple[Predictor, Tensor] | None:
@@ -406,7 +431,8 @@ def _predictor(
     ]
     n, groups = len(trials_per_row), _one_mean_each(groups)
     offset = None if design.offset is None else torch.as_tensor(design.offset)
-    return Predictor(design.parameter, design.parameters, prior.link, *box, n, common, tuple(groups), offset)
+    own = design.parameter, design.parameters, prior.link, *box
+    return Predictor(*own, n, common, tuple(groups), offset, design.along)
 
 
 def _common(design: Design, prior: ParameterPrior, trials_per_row: Index) -> tuple[Coefficients, ...]:

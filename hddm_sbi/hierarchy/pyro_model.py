@@ -50,7 +50,8 @@ class Hierarchy:
             else pyro.sample("lapse", self.lapse).double()
         )
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
-            pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(sampled), lapse))
+            theta = self.parameter_map.rows(self._stack(sampled), self.trials)
+            pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, theta, lapse))
 
     def sample(self, values: dict[str, Tensor]) -> list[Tensor]:
         """Draw every coefficient and effect in Pyro into `values`; the parameters on the rows of every predictor."""
@@ -65,6 +66,10 @@ class Hierarchy:
 
     def theta(self, values: Values) -> Tensor:
         """Parameters of every cell, (..., n_cells, p), from a posterior's variables with any leading batch of draws."""
+        return self.parameter_map.rows(self.on_cells(values), self.trials)
+
+    def on_cells(self, values: Values) -> Tensor:
+        """What the parameter map takes, on the design's cells (..., n_cells, q), likewise."""
         return self._stack([predictor.reported_value(values) for predictor in self.predictors])
 
     def named(self, values: Values) -> dict[str, Tensor]:
@@ -104,8 +109,12 @@ class Hierarchy:
 
     @property
     def estimated(self) -> tuple[tuple[tuple[str, ...], Predictor], ...]:
-        """Every number that is estimated on a cell: the parameters that have it, and their predictor."""
-        return tuple((names, predictor) for predictor in self.predictors for names in predictor.together)
+        """Every estimated number of the likelihood on a cell: the parameters that have it, and their predictor."""
+        found: dict[str, tuple[tuple[str, ...], Predictor]] = {}
+        for predictor in self.predictors:
+            for names in (names for names in predictor.together if names[0] in self.likelihood.simulator.names):
+                found.setdefault(names[0], (names, predictor))
+        return tuple(found.values())
 
     @property
     def cell(self) -> Index:
@@ -171,13 +180,13 @@ class Hierarchy:
         )
 
     def _stack(self, values: Sequence[Tensor]) -> Tensor:
-        """Theta of every cell, (..., n_cells, p), from what every predictor is on its rows, (..., n_rows)."""
+        """What the parameter map takes, (..., n_cells, q), from what every predictor is on its rows, (..., n_rows)."""
         on_cells: dict[str, Tensor] = {}
         for predictor, on_rows in zip(self.predictors, values, strict=True):
             on_cells |= predictor.by_parameter(on_rows)
         some = next(iter(on_cells.values())) if on_cells else torch.zeros(self.n_cells, dtype=torch.float64)
         columns = [
             on_cells[name] if name in on_cells else torch.as_tensor(self.fixed[name], dtype=some.dtype).expand_as(some)
-            for name in self.likelihood.simulator.names
+            for name in (*self.likelihood.simulator.names, *self.parameter_map.further)
         ]
-        return self.parameter_map.rows(torch.stack(columns, -1), self.trials)
+        return torch.stack(columns, -1)

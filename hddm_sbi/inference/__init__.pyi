@@ -1,3 +1,5 @@
+from .compiler.native import Native as Native
+from .compiler.operations import UnknownOperationError as UnknownOperationError
 from .coordinates import Bends as Bends
 from .coordinates import Whitening as Whitening
 from .density import FlatDensity as FlatDensity

@@ -183,7 +183,7 @@ def _shape_of_parameters(upstream: Tensor, *given: Any) -> Tensor:
 
 recur_back = operator("hddm_sbi::recur_back", _BACKWARD, _recur_backward, _shape_of_parameters)
 #: covariates (n_trials, width) of parameters (n_cells, m), and a tape for the gradient. begin, begin_of: of every state
-#: before the first trial, a number, or a parameter's position (else -1). In the order of sequences, one after the other:
-#: rows (n, columns), of the table; known, 1 where the rule's new state counts, else the state stays; cell, trial of
+#: before the first trial a number, or a parameter's position (else -1). In the order of sequences, one after the other:
+#: rows (n, columns) of the table; known, 1 where the rule's new state counts, else the state stays; cell and trial of
 #: each. starts: of the sequences, and the end. step, pull: addresses of the rule and its pullback.
 recur = operator("hddm_sbi::recur", _FORWARD, _recur, _shapes, _by_parameters)

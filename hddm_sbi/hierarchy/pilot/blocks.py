@@ -120,8 +120,12 @@ def gram(
 def pooled_level(hierarchy: Hierarchy, pooled: PooledFit) -> Array:
     """Coefficients that put every cell at the pooled fit, (1, K)."""
     theta = dict(zip(hierarchy.likelihood.simulator.names, pooled.theta, strict=True))
-    levels = [to_link(torch.tensor([theta[name] for name in p.parameters]), p.link) for p in hierarchy.predictors]
-    found = [constant_coefficients(p, level) for p, level in zip(hierarchy.predictors, levels, strict=True)]
+    found = []
+    for p in hierarchy.predictors:
+        known = [theta[name] for name in p.parameters if name in theta]
+        # Parameters of which the likelihood knows nothing stay where their priors have them.
+        at_prior = {c.name: torch.from_numpy(_moments(c.prior))[..., 0].expand(c.matrix.shape[1]) for c in p.common}
+        found.append(constant_coefficients(p, to_link(torch.tensor(known), p.link)) if known else at_prior)
     return np.concatenate([np.empty(0), *(b.reshape(-1).numpy() for part in found for b in part.values())])[np.newaxis]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hddm_sbi.hierarchy.along_trials import settled, tangent
 from hddm_sbi.hierarchy.pilot.blocks import (
     Block,
     common_block,
@@ -19,7 +20,7 @@ from hddm_sbi.hierarchy.pilot.blocks import (
     plausible_sds,
     pooled_level,
 )
-from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode
+from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, values_of
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
@@ -42,6 +43,8 @@ from hddm_sbi.types import Array, Index
 _ROUNDS = 6
 #: shares of lapses with which onsets are searched, where that share is estimated.
 _SHARES = (LAPSE, 0.1 * LAPSE)
+#: groups whose trials determine less of an effect than this, all together, say nothing of its sd.
+_NOTHING = 1e-9
 #: an sd stays within these multiples of the plausible one.
 _SMALLEST, _LARGEST = 0.02, 20.0
 
@@ -102,15 +105,15 @@ class PilotFit:
 
 def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     """Coefficients and effects at their mode, and the population's standard deviations, in turn; lapses included."""
-    factors: dict[str, list[GroupEffects]] = {}
-    for predictor in hierarchy.predictors:
-        for term in predictor.groups:
-            factors.setdefault(term.factor, []).append(term)
-    blocks = [common_block(hierarchy, pooled), *(factor_block(hierarchy, pooled, terms) for terms in factors.values())]
-    at = [pooled_level(hierarchy, pooled), *(np.zeros(b.gram.shape[:2]) for b in blocks[1:])]
+    linear = settled(hierarchy)
+    factors, blocks = _by_factor(hierarchy), _blocks(linear, pooled)
+    at = [pooled_level(linear, pooled), *(np.zeros(b.gram.shape[:2]) for b in blocks[1:])]
     rivals: list[Rival] = []
     assumed = replace(hierarchy, lapse=LAPSE)
-    for number in range(_ROUNDS if factors else 1):
+    for number in range(_ROUNDS if factors or linear is not hierarchy else 1):
+        linear = tangent(hierarchy, values_of(blocks, [torch.from_numpy(x) for x in at]))
+        if linear is not hierarchy:
+            blocks = [replace(b, gram=new.gram) for b, new in zip(blocks, _blocks(linear, pooled), strict=True)]
         at = find_mode(assumed, blocks, at)
         if number == 0 and hierarchy.lapse != 0.0:
             assumed, at = _with_lapses(hierarchy, blocks, [*factors.values()], at)
@@ -124,9 +127,23 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
         )
         for (factor, terms), x, b in zip(factors.items(), at[1:], blocks[1:], strict=True)
     }
-    covariance = _of_coefficients(hierarchy, pooled, blocks[0], [*zip(factors.values(), blocks[1:], strict=True)])
+    covariance = _of_coefficients(linear, pooled, blocks)
     second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block]) for rival in rivals)
     return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, float(assumed.lapse), second)
+
+
+def _by_factor(hierarchy: Hierarchy) -> dict[str, list[GroupEffects]]:
+    """The group terms of every grouping factor, of all parameters together."""
+    factors: dict[str, list[GroupEffects]] = {}
+    for term in hierarchy.groups:
+        factors.setdefault(term.factor, []).append(term)
+    return factors
+
+
+def _blocks(hierarchy: Hierarchy, pooled: PooledFit) -> list[Block]:
+    """All coefficients, then the effects of every grouping factor."""
+    factors = _by_factor(hierarchy).values()
+    return [common_block(hierarchy, pooled), *(factor_block(hierarchy, pooled, terms) for terms in factors)]
 
 
 def _with_lapses(
@@ -161,7 +178,10 @@ def _spread(block: Block, x: Array, terms: Sequence[GroupEffects]) -> Array:
     determined, plausible = 1.0 - variance / block.sd**2, plausible_sds(terms)
 
     def spread(levels: Index | slice) -> Array:
-        sd = np.sqrt((x[levels] ** 2).sum(0) / np.maximum(determined[levels].sum(0), 1e-12))
+        known = determined[levels].sum(0)
+        sd = np.sqrt((x[levels] ** 2).sum(0) / np.maximum(known, 1e-12))
+        # Effects that trials say nothing of are 0, and their sd is not.
+        sd = np.where(known < _NOTHING, plausible, sd)
         return np.clip(sd, _SMALLEST * plausible, _LARGEST * plausible)
 
     whole, column = spread(slice(None)), 0
@@ -188,13 +208,11 @@ def _move_means(common: Block, coefficients: Array, x: Array, terms: Sequence[Gr
             x[:, column] -= mean
 
 
-def _of_coefficients(
-    hierarchy: Hierarchy, pooled: PooledFit, common: Block, factors: Sequence[tuple[list[GroupEffects], Block]]
-) -> Array:
+def _of_coefficients(hierarchy: Hierarchy, pooled: PooledFit, blocks: Sequence[Block]) -> Array:
     """Covariance of the coefficients, (K, K): given all effects, and what the effects of each factor add to it."""
-    given = common.covariance[0]
+    given = blocks[0].covariance[0]
     total = given.copy()
-    for terms, block in factors:
+    for terms, block in zip(_by_factor(hierarchy).values(), blocks[1:], strict=True):
         cross = gram(hierarchy, pooled, common_columns(hierarchy), group_columns(hierarchy, terms), terms[0])
         lost = (cross @ block.covariance @ cross.transpose(0, 2, 1)).sum(0)
         total += np.linalg.inv(np.linalg.inv(given) - lost) - given

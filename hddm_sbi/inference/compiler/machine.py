@@ -13,7 +13,6 @@ from typing import Any
 import numba as nb
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hddm_sbi.numerics import vecmath

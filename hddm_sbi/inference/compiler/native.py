@@ -6,6 +6,7 @@ that every one is a value by itself: LLVM is given one straight line of them, wh
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +46,12 @@ class Native:
         # The machine code lives as long as what compiled it.
         self._engine = _compiled(_module(program, first, last))
         self.address = int(self._engine.get_function_address("f"))
+
+    def __call__(self, x: Array) -> Array:
+        """The function of one vector (n,), -> (m,)."""
+        given, result = np.array(x, dtype=np.float64), np.empty(self.m)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(self.address)(given.ctypes.data, result.ctypes.data)
+        return result
 
 
 def _module(program: Program, x: Tensor, y: Tensor) -> ir.Module:

@@ -1,0 +1,4 @@
+"""Covariates that are computed along trials in their order: learning, practice, fatigue, habits.
+
+`sequence` says what one is; `rules` has those that come with the package; `course` puts one on a table.
+"""
