@@ -253,8 +253,10 @@ def _read(path: Path) -> Table:
 def _table(model: HierarchicalModel, values: TrueValues, index: int, sampling: Sampling) -> Table:
     """One table, simulated at the true values and fitted; or the reason why it could not be."""
     try:
-        theta, lapse = _theta(model, values)
-        replica = model.with_outcomes(simulate_table(model, theta, lapse, [sampling.seed, index], by_simulator=True))
+        on_cells, lapse = _on_cells(model, values)
+        replica = model.with_outcomes(
+            *simulate_table(model, on_cells, lapse, [sampling.seed, index], by_simulator=True)
+        )
         with warnings.catch_warnings():
             # `_together` warns once for all tables.
             warnings.simplefilter("ignore", ConvergenceWarning)
@@ -276,9 +278,9 @@ def _table(model: HierarchicalModel, values: TrueValues, index: int, sampling: S
     return _compared(replica, values, posterior)
 
 
-def _theta(model: HierarchicalModel, values: TrueValues) -> tuple[Array, float]:
-    """Parameters of every cell (n_cells, p), and the probability of a lapse."""
-    at = model.hierarchy.theta({name: torch.as_tensor(value) for name, value in values.items()}).numpy()
+def _on_cells(model: HierarchicalModel, values: TrueValues) -> tuple[Array, float]:
+    """Numbers on the cells (n_cells, q), from which theta follows, and the probability of a lapse."""
+    at = model.hierarchy.on_cells({name: torch.as_tensor(value) for name, value in values.items()}).numpy()
     return at, float(values["lapse"]) if "lapse" in values else float(model.lapse)
 
 
@@ -333,15 +335,18 @@ def _log_likelihoods(
     model: HierarchicalModel, values: TrueValues, posterior: Any, draws: NDArray[np.int64]
 ) -> tuple[float, Array]:
     """Log likelihood of the data at the true values, and at some of the draws."""
-    sets = [_theta(model, values), *zip(*parameters_at(model, posterior, draws), strict=True)]
+    sets = [_on_cells(model, values), *zip(*parameters_at(model, posterior, draws), strict=True)]
+    own = model.hierarchy
     with torch.no_grad():
         sums = [
             float(
                 model.likelihood.log_prob_by_cell(
-                    model.hierarchy.trials, torch.as_tensor(theta), torch.tensor(lapse, dtype=torch.float64)
+                    own.trials,
+                    own.parameter_map.rows(torch.as_tensor(at), own.trials),
+                    torch.tensor(lapse, dtype=torch.float64),
                 ).sum()
             )
-            for theta, lapse in sets
+            for at, lapse in sets
         ]
     return sums[0], np.array(sums[1:])
 

@@ -12,10 +12,11 @@ import pyro
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from hddm_sbi.analysis.forward import run_forward
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy import HierarchicalModel, variables
+from hddm_sbi.hierarchy import AlongTrials, HierarchicalModel, variables
 from hddm_sbi.inference import inference_data
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 #: posterior name -> value, of every coefficient and deviation of a model.
 TrueValues = Mapping[str, Array]
@@ -57,8 +58,8 @@ def posterior_predictive(
     """
     model, known = model.with_lapses_of(posterior), inference_data.dataset(posterior)
     total = known.sizes["chain"] * known.sizes["draw"]
-    theta, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
-    return PredictiveDraws(np.stack([simulate_table(model, theta[i], lapse[i], [seed, i]) for i in range(len(theta))]))
+    at, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
+    return PredictiveDraws(np.stack([simulate_table(model, at[i], lapse[i], [seed, i])[0] for i in range(len(at))]))
 
 
 def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1) -> pd.DataFrame:
@@ -74,30 +75,45 @@ def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Parameters of every cell (n_draws, n_cells, p) and probability of a lapse (n_draws,) at posterior draws."""
+    """Numbers on the cells (n_draws, n_cells, q) and probability of a lapse (n_draws,) at posterior draws."""
     chosen = inference_data.draws(model.matched(posterior), draws)
     lapse = chosen["lapse"].to_numpy() if "lapse" in chosen else np.full(len(draws), model.lapse)
-    return model.theta(posterior, draws), lapse
+    return model.on_cells(posterior, draws), lapse
 
 
 def simulate_table(
-    model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], *, by_simulator: bool = False
-) -> Array:
-    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included, as they would be seen.
+    model: HierarchicalModel, on_cells: Array, lapse: float, seed: Sequence[int], *, by_simulator: bool = False
+) -> tuple[Array, dict[str, Array | None]]:
+    """Outcomes (n_trials, k) of the model's design, lapses included, as they would be seen; and what choices would have
+    brought, by sequence, as `with_outcomes` takes both.
 
-    by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.simulate`. Outcomes
-    that fail, or would have been removed from the table, are simulated again, because a likelihood is that of an
-    outcome given that there is one.
+    on_cells: (n_cells, q), numbers on the cells. by_simulator: by the simulator even where it is a slow Python
+    function, instead of `Likelihood.simulate`. Outcomes that fail, or would have been removed from the table, are
+    simulated again, because a likelihood is that of an outcome given that there is one.
     """
-    at, observation = theta[model.cell], model.trials.observation
-    values = _outcomes(model, at, lapse, seed, by_simulator)
-    if observation is None:
+    along = model.uncentred.parameter_map
+
+    def outcomes(trials: Index, theta: Array, at: Sequence[int]) -> Array:
+        return _seen(model, trials, theta, lapse, at, by_simulator)
+
+    if isinstance(along, AlongTrials):
+        return run_forward(model, along, on_cells, seed, outcomes)
+    return outcomes(np.arange(len(model.trials)), on_cells[model.cell], seed), {}
+
+
+def _seen(
+    model: HierarchicalModel, trials: Index, theta: Array, lapse: float, seed: Sequence[int], by_simulator: bool
+) -> Array:
+    """Outcomes (m, k) of trials (m,) at theta (m, p), as they would be seen."""
+    values = _outcomes(model, theta, lapse, seed, by_simulator)
+    if model.trials.observation is None:
         return values
+    observation = model.trials.observation.of(trials)
     for attempt in range(_REMOVALS):
         removed = observation.removed(values)
         if not removed.any():
             return observation.seen(values)
-        values[removed] = _outcomes(model, at[removed], lapse, [*seed, 2, attempt], by_simulator)
+        values[removed] = _outcomes(model, theta[removed], lapse, [*seed, 2, attempt], by_simulator)
     raise InputError(
         f"{int(removed.sum())} of {len(values)} simulated trials would have been removed {_REMOVALS} times: at these "
         "parameters next to no time lies between the limits, truncated=."

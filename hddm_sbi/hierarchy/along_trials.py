@@ -21,8 +21,8 @@ from hddm_sbi.hierarchy.priors import median
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference import Native, UnknownOperationError
 from hddm_sbi.likelihoods.likelihood import CellTrials
-from hddm_sbi.numerics.recurrence import recur
-from hddm_sbi.types import Index
+from hddm_sbi.numerics.recurrence import apply_rule, recur
+from hddm_sbi.types import Array, Index
 
 #: values at which a rule is recorded, and others at which what was recorded must be the same.
 _RECORDED, _COMPARED = 0.3, 0.6
@@ -56,7 +56,36 @@ class CompiledRule:
 
         self.step = self._native(course, course.rule, n + course.rows.shape[1])
         self.width = self.step.m - self.n_states
+        self._check_own_outcome(course, n)
         self.pull = self._native(course, pull, self.step.n + self.step.m)
+
+    def _check_own_outcome(self, course: Course, n: int) -> None:
+        """Refuse a covariate that is not known before its own trial ends."""
+        x = np.full(self.step.n, _RECORDED)
+        for columns, _ in course.of_outcomes:
+            x[n + columns.start : n + columns.stop] = np.nan
+        if np.isnan(self.step(x)[self.n_states :]).any():
+            raise InputError(
+                f"the rule {course.sequence.name!r} returns a covariate that depends on the response, or what follows "
+                "from it, of the trial itself, which the covariate is to explain; return what was known before it."
+            )
+
+    def after(self, state: Array, parameters: Array, rows: Array) -> tuple[Array, Array]:
+        """The rule on many trials at once: states (m, n_states), parameters (m, k), what it reads (m, columns) -> the
+        states after them, and the covariates (m, width). Where something is missing that it reads, the state stays."""
+        given = np.concatenate([state, parameters, rows], 1)
+        result = np.empty((len(given), self.n_states + self.width))
+        apply_rule(self.step.address, given, result)
+        known = np.isfinite(rows).all(1)[:, np.newaxis]
+        return np.where(known, result[:, : self.n_states], state), result[:, self.n_states :]
+
+    def begins(self, parameters: Array) -> Array:
+        """The state before the first trial, (m, n_states), from parameters there (m, k)."""
+        state = np.tile(self.begin.numpy(), (len(parameters), 1))
+        for at, of in enumerate(self.begin_of.tolist()):
+            if of >= 0:
+                state[:, at] = parameters[:, of]
+        return state
 
     def _native(self, course: Course, function: Any, n: int) -> Native:
         spread = np.linspace(0.9, 1.1, n)
@@ -136,9 +165,9 @@ class AlongTrials(ParameterMap):
             found[course.name] = recur(own, rule.begin, rule.begin_of, *rule.order, rule.width, *addresses)[0]
         return found
 
-    def theta(self, values: Tensor, covariates: Mapping[str, Tensor], trials: Index | None = None) -> Tensor:
+    def theta(self, values: Tensor, covariates: Mapping[str, Tensor], trials: Index | slice = slice(None)) -> Tensor:
         """Theta (m, p) of trials (m,), by default all, where the covariates are these, (m, numbers)."""
-        cell = torch.from_numpy(self.design if trials is None else self.design[trials])
+        cell = torch.from_numpy(self.design[trials])
         columns = {name: values[:, i] for i, name in enumerate((*self.names, *self.further))}
         moved = {along.name: along for along in self.moved}
         found = []
@@ -152,6 +181,12 @@ class AlongTrials(ParameterMap):
                 base = onto_box(base, p.link, p.low, p.high)
             found.append(base)
         return torch.stack(found, -1)
+
+    def with_outcomes(self, values: Array, paid: Mapping[str, Array | None]) -> AlongTrials:
+        """The same of a table with other outcomes, (n_trials, k), where choices would bring what is paid."""
+        every = np.arange(len(values))
+        courses = [replace(c, rows=c.read(every, values, paid.get(c.name))) for c in self.courses]
+        return replace(self, courses=tuple(courses))
 
     @override
     def cell(self, trials: CellTrials) -> Index:

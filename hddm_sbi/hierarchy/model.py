@@ -38,7 +38,7 @@ from hddm_sbi.data import (
 )
 from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.along_trials import along_trials
+from hddm_sbi.hierarchy.along_trials import AlongTrials, along_trials
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
@@ -291,6 +291,11 @@ class HierarchicalModel:
         return np.arange(len(self.trials)) if self.sequences else self.trials.cells.of_trial
 
     @property
+    def uncentred(self) -> Hierarchy:
+        """The Pyro model with no group term centred that need not be; unlike `hierarchy` it needs no pilot fit."""
+        return self._uncentred
+
+    @property
     def prior_table(self) -> pd.DataFrame:
         """The prior of every coefficient, on the scale of its parameter's link.
 
@@ -391,7 +396,7 @@ class HierarchicalModel:
         """The coordinates in which NUTS samples: those in which the effects of a group are nearly independent."""
         return whitening(self.hierarchy, self.pilot, self.start, self.density.positions)
 
-    def with_outcomes(self, values: Array) -> HierarchicalModel:
+    def with_outcomes(self, values: Array, paid: Mapping[str, Array | None] | None = None) -> HierarchicalModel:
         """The same model of other outcomes in the same design, of a simulated table for instance.
 
         Parameters
@@ -399,6 +404,9 @@ class HierarchicalModel:
         values
             (n, k), a column for each outcome of the simulator; categories by their position. nan or infinite where an
             outcome is not seen, as in `trials.values`.
+        paid
+            Of every sequence with feedback, what each choice would have brought, (n, n_choices); None where the
+            table's feedback stays, whatever the choice.
 
         Returns
         -------
@@ -417,6 +425,11 @@ class HierarchicalModel:
         table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
         grouped = self._grouped(values, self.lapse_seconds)
         other = self._of_trials(grouped.with_lapses_of(self.lapse_seconds))
+        along = self._uncentred.parameter_map
+        if isinstance(along, AlongTrials):
+            for each in along.courses:
+                table = table.assign(**each.columns(self.trials.frame, values, (paid or {}).get(each.name)))
+            other._uncentred = replace(other._uncentred, parameter_map=along.with_outcomes(values, paid or {}))
         other.trials = replace(self.trials, values=values, frame=table)
         return other
 
@@ -711,6 +724,34 @@ class HierarchicalModel:
         np.float64(0.5)
         """
         return PosteriorWriter(self._uncentred, self.trials).theta(self.matched(posterior), draws)
+
+    def on_cells(self, posterior: Any, draws: Index | None = None) -> Array:
+        """Numbers on the cells of the design from which theta follows, for posterior draws.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned.
+        draws
+            As in `theta`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n_draws, n_cells, q): `theta` itself, but for models with sequences.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> import hddm_sbi as hs
+        >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data, likelihood="exact")
+        >>> posterior = model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)
+        >>> bool((model.on_cells(posterior) == model.theta(posterior)).all())
+        True
+        """
+        return PosteriorWriter(self._uncentred, self.trials).on_cells(self.matched(posterior), draws)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled density, which belongs to its process."""

@@ -69,10 +69,15 @@ class PosteriorWriter:
 
     def theta(self, known: xr.Dataset, draws: Index | None = None) -> Array:
         """Parameters of every cell for posterior draws, (n_draws, n_cells, p); see `HierarchicalModel.theta`."""
+        own = self.hierarchy
+        return own.parameter_map.rows(torch.from_numpy(self.on_cells(known, draws)), own.trials).numpy()
+
+    def on_cells(self, known: xr.Dataset, draws: Index | None = None) -> Array:
+        """What the parameter map takes, for posterior draws, (n_draws, n_cells of the design, q)."""
         chosen = inference_data.draws(known, draws)
         values = {str(name): torch.tensor(array.values) for name, array in chosen.data_vars.items()}
-        theta = self.hierarchy.theta(values)
-        return theta.expand(chosen.sizes["sample"], *theta.shape[-2:]).numpy()
+        found = self.hierarchy.on_cells(values)
+        return found.expand(chosen.sizes["sample"], *found.shape[-2:]).numpy()
 
     def with_log_likelihood(self, posterior: Any, known: xr.Dataset) -> Any:
         """A posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`.

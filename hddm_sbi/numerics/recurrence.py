@@ -187,3 +187,13 @@ recur_back = operator("hddm_sbi::recur_back", _BACKWARD, _recur_backward, _shape
 #: rows (n, columns) of the table; known, 1 where the rule's new state counts, else the state stays; cell and trial of
 #: each. starts: of the sequences, and the end. step, pull: addresses of the rule and its pullback.
 recur = operator("hddm_sbi::recur", _FORWARD, _recur, _shapes, _by_parameters)
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def apply_rule(step: int, given: Array, result: Array) -> None:
+    """What a rule makes of every row: given (n, states + parameters + columns), result (n, states + width)."""
+    n, long, wide = len(given), given.shape[1], result.shape[1]
+    x: Any = pointer_to(given.ctypes.data, _REALS)  # type: ignore[call-arg]
+    y: Any = pointer_to(result.ctypes.data, _REALS)  # type: ignore[call-arg]
+    for i in range(n):
+        function_at(step, _RULE)(plus(x, i * long), plus(y, i * wide))  # type: ignore[call-arg]

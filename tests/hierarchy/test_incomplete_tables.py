@@ -209,7 +209,7 @@ def test_named_responses_stay_named():
     again = hs.load_model(posterior)
     assert again.trials.responses == ("left", "right")
     np.testing.assert_array_equal(again.trials.values, model.trials.values)
-    replica = model.with_outcomes(simulate_table(model, model.theta(posterior)[0], 0.0, [1]))
+    replica = model.with_outcomes(*simulate_table(model, model.theta(posterior)[0], 0.0, [1]))
     missing = replica.trials.frame["response"].isna()
     assert (missing == replica.trials.frame["rt"].isna()).all()
     assert set(replica.trials.frame["response"].dropna()) == {"left", "right"}

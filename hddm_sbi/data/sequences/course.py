@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.data.columns import at_rows
@@ -30,7 +32,8 @@ class Course:
     name: of the covariate. trial: (n,) trials, one sequence after the other, each in its order. starts: of the
     sequences, and the end. rows: (n_trials, columns) what the rule reads of every trial, in the order of the table: its
     columns, then 1 and 0 for every choice; nan where something is missing. of_outcomes: which of the columns follow
-    from what the model explains, and from what there.
+    from what the model explains, and from what there. aliases: columns of the table that have the model's responses
+    beside its own, and how they write each choice.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Course:
     starts: Index
     rows: Array
     of_outcomes: tuple[tuple[slice, str], ...]
+    aliases: Mapping[str, tuple[Any, ...]]
 
     @property
     def known(self) -> Index:
@@ -106,10 +110,18 @@ class Course:
                 rows[:, columns] = np.where(missing, np.nan, paid[trials, at])[:, np.newaxis]
         return rows
 
-    @property
-    def feeds_back(self) -> bool:
-        """Whether what a model predicts of a trial changes the trials after it."""
-        return bool(self.of_outcomes)
+    def columns(self, frame: pd.DataFrame, values: Array, paid: Array | None) -> dict[str, NDArray[np.generic]]:
+        """The columns of the table, beside those of outcomes, that would be others if its outcomes were these."""
+        own, rows = self.sequence, self.read(np.arange(len(frame)), values, paid)
+        found: dict[str, NDArray[np.generic]] = {}
+        for at, (key, column) in enumerate(own.columns.items()):
+            if key == own.payoff:
+                found[column] = rows[:, at]
+        choice = values[:, -1]
+        for column, names in self.aliases.items():
+            told = pd.Series(names).to_numpy()[np.where(np.isnan(choice), 0, choice).astype(np.int64)]
+            found[column] = np.where(np.isnan(choice), None, told.astype(object)) if np.isnan(choice).any() else told
+        return found
 
 
 def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[int, ...]) -> Course:
@@ -136,6 +148,7 @@ def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[int, ...]
     for at, (key, column) in enumerate(sequence.columns.items()):
         if key == sequence.payoff or column == trials.outcomes[0]:
             outcomes.append((slice(at, at + 1), _PAYOFF if key == sequence.payoff else _RT))
+    aliases: dict[str, tuple[Any, ...]] = {}
     for column in sequence.choices.values():
         at, choice, own = sum(part.shape[1] for part in read), *_choice(name, column, trials, codes)
         missing = np.isnan(choice)
@@ -144,8 +157,18 @@ def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[int, ...]
         read.append(one_hot)
         if own:
             outcomes.append((slice(at, at + len(codes)), _CHOICE))
+        if own and column != trials.outcomes[-1]:
+            aliases[column] = tuple(
+                _written(frame[column], choice, k, trials.responses or codes) for k in range(len(codes))
+            )
     rows = np.concatenate([np.empty((len(frame), 0)), *read], 1)
-    return Course(name, sequence, len(codes), trial, starts, rows, tuple(outcomes))
+    return Course(name, sequence, len(codes), trial, starts, rows, tuple(outcomes), aliases)
+
+
+def _written(column: pd.Series[Any], choice: Array, k: int, names: tuple[Any, ...]) -> Any:
+    """How a column writes a choice: as in its first trial, or by its name where it was never made."""
+    there = np.flatnonzero(choice == k)
+    return column.tolist()[there[0]] if there.size else names[k]
 
 
 def _order(name: str, sequence: Sequence, frame: pd.DataFrame) -> Array:
