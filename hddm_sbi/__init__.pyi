@@ -5,6 +5,16 @@ from .analysis.calibration import run_sbc as run_sbc
 from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
 from .analysis.experiment import simulate_experiment as simulate_experiment
+from .data.sequences.rules import delta_rule as delta_rule
+from .data.sequences.rules import dual_rate_rule as dual_rate_rule
+from .data.sequences.rules import fatigue as fatigue
+from .data.sequences.rules import forgetting_rule as forgetting_rule
+from .data.sequences.rules import kalman_rule as kalman_rule
+from .data.sequences.rules import post_error_slowing as post_error_slowing
+from .data.sequences.rules import practice as practice
+from .data.sequences.rules import sticky_choice as sticky_choice
+from .data.sequences.sequence import Sequence as Sequence
+from .data.sequences.sequence import sequence as sequence
 from .data.stimulus_coding import code_stimulus as code_stimulus
 from .errors import FitFileWarning as FitFileWarning
 from .errors import InputError as InputError

@@ -51,7 +51,10 @@ class CompiledRule:
         def pull(x: Tensor) -> Tensor:
             given, upstream = x.detach().split([n + course.rows.shape[1], len(x) - n - course.rows.shape[1]])
             given = given.clone().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(course.rule(given), given, upstream)
+            result = course.rule(given)
+            if not result.requires_grad:
+                return torch.zeros(n, dtype=torch.float64)
+            (gradient,) = torch.autograd.grad(result, given, upstream)
             return gradient[:n]
 
         self.step = self._native(course, course.rule, n + course.rows.shape[1])
@@ -76,7 +79,7 @@ class CompiledRule:
         given = np.concatenate([state, parameters, rows], 1)
         result = np.empty((len(given), self.n_states + self.width))
         apply_rule(self.step.address, given, result)
-        known = np.isfinite(rows).all(1)[:, np.newaxis]
+        known = np.isfinite(rows).all(1, keepdims=True)
         return np.where(known, result[:, : self.n_states], state), result[:, self.n_states :]
 
     def begins(self, parameters: Array) -> Array:
@@ -90,11 +93,20 @@ class CompiledRule:
     def _native(self, course: Course, function: Any, n: int) -> Native:
         spread = np.linspace(0.9, 1.1, n)
         try:
+            function(torch.from_numpy(_RECORDED * spread))
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as reason:
+            own = course.sequence
+            raise InputError(
+                f"the rule {own.name!r} cannot be computed ({type(reason).__name__}: {reason}); it is a function of "
+                f"dicts of tensors, (state, row, parameters) -> state, covariate: state {list(own.start)}, row "
+                f"{[*own.columns, *own.choices]}, parameters {list(own.parameters)}."
+            ) from reason
+        try:
             made = Native(function, _RECORDED * spread)
         except (UnknownOperationError, RuntimeError) as reason:
             raise InputError(
                 f"the rule {course.sequence.name!r} cannot be compiled ({str(reason).partition(chr(10))[0]}); it may "
-                "use torch's functions of numbers, sums and products, and choose by torch.where."
+                "use torch's functions of numbers, sums and products, and chooses by torch.where, not by `if`."
             ) from reason
         x = _COMPARED * spread
         if not np.allclose(made(x), function(torch.from_numpy(x)).detach().numpy(), rtol=1e-9, atol=1e-12):
@@ -135,7 +147,8 @@ class AlongTrials(ParameterMap):
     moved: tuple[Along, ...]
 
     @property
-    def further(self) -> tuple[str, ...]:  # type: ignore[override]
+    @override
+    def further(self) -> tuple[str, ...]:
         """What it takes beside the likelihood's parameters."""
         ones = [at_one(along.name, covariate) for along in self.moved for covariate in along.covariates]
         return (*ones, *self.of_rules)
@@ -187,6 +200,17 @@ class AlongTrials(ParameterMap):
         every = np.arange(len(values))
         courses = [replace(c, rows=c.read(every, values, paid.get(c.name))) for c in self.courses]
         return replace(self, courses=tuple(courses))
+
+    @property
+    @override
+    def facts(self) -> dict[str, Any]:
+        """Every sequence as plain data; of a rule that a file cannot hold, what it makes of some numbers."""
+        found = {}
+        for course, rule in zip(self.courses, self.rules, strict=True):
+            tried = [f"{y:.9g}" for y in rule.step(_COMPARED * np.linspace(0.9, 1.1, rule.step.n))]
+            own = {} if course.sequence.settings is not None else {"of some numbers": tried}
+            found[course.name] = {**course.sequence.record, **own}
+        return found
 
     @override
     def cell(self, trials: CellTrials) -> Index:

@@ -341,6 +341,7 @@ class HierarchicalModel:
             "responses": labels(self.trials.responses),
             "stimulus": self._stimulus or "",
             "missing": self._missing.facts,
+            "sequences": self._uncentred.parameter_map.facts,
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
         }

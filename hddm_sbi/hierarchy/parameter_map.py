@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,11 +18,17 @@ class ParameterMap(ABC):
 
     A map may give every trial a theta of its own, one that depends on the trials before it, for instance. Its trials
     are then grouped one to a cell, in the order of the table: `likelihood.group_by_cell(values, np.arange(n), n)`.
-
-    further: numbers on the design's cells that it takes beside the parameters of the likelihood, by name.
     """
 
-    further: tuple[str, ...] = ()
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of what it takes on the design's cells beside the parameters of the likelihood."""
+        return ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What it is, as plain data."""
+        return {}
 
     @abstractmethod
     def rows(self, values: Tensor, trials: CellTrials) -> Tensor:
@@ -35,8 +42,9 @@ class ParameterMap(ABC):
     def cell(self, trials: CellTrials) -> Index:
         """The design's cell of every cell of `trials`, (trials.n_cells,).
 
-        Pilot fit and whitening know the map by this alone: they take a trial's theta to move with the values on its
-        cell, one to one. Where that is wrong, sampling starts farther away and is slower, but of the same posterior.
+        Pilot fit and whitening take a trial's theta to move with the values on its cell, one to one, or as
+        `along_trials.tangent` says. Where that is wrong, sampling starts farther away and is slower, but of the same
+        posterior.
         """
 
 

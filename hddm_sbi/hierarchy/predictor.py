@@ -300,8 +300,15 @@ class Predictor:
         index = [g.index[:n_cells][cell].repeat(n) for g in self.groups]
         groups = tuple(replace(g, index=i, matrix=on_trials(g.matrix)) for g, i in zip(self.groups, index, strict=True))
         offset = None if self.offset is None else on_trials(self.offset.unsqueeze(-1))[:, 0]
-        own = {"common": common, "groups": groups, "offset": offset, "n_rows": n * len(cell), "along": ()}
-        return replace(self, parameters=self.parameters[:n], **own)
+        return replace(
+            self,
+            parameters=self.parameters[:n],
+            n_rows=n * len(cell),
+            common=common,
+            groups=groups,
+            offset=offset,
+            along=(),
+        )
 
     @cached_property
     def _distinct(self) -> tuple[Predictor, Tensor] | None:

@@ -21,7 +21,7 @@ _DRAWS, _MOST = 1_000, 10_000
 #: of the record; a file says the format that it has.
 FORMAT = 3
 #: entries that only some records have; elsewhere they are at their default.
-_OPTIONAL = ("stimulus", "missing")
+_OPTIONAL = ("stimulus", "missing", "sequences")
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -95,7 +95,8 @@ class FitRecord:
     priors: of every coefficient. links: by parameter. lapse: probability, or its prior; lapse_seconds: they are uniform
     over these. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. responses: the
     names of the choices there, where they are not the model's codes. stimulus: name of the column of right responses,
-    where a formula has `match`, or "". missing: why an rt or response may be. levels: of every column that is not a
+    where a formula has `match`, or "". missing: why an rt or response may be. sequences: rule and
+    arguments of each, by covariate. levels: of every column that is not a
     number, in order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method,
     quick, ess, minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or "";
     interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this record.
@@ -132,6 +133,7 @@ class FitRecord:
     minutes: float = 0.0
     stimulus: str = ""
     missing: Mapping[str, Any] = field(default_factory=dict)
+    sequences: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=versions)
     format: int = FORMAT
 

@@ -13,7 +13,8 @@ import pandas as pd
 import xarray as xr
 from pyro.distributions import TorchDistribution
 
-from hddm_sbi.data import in_files, monotonic_columns, ordered_levels
+from hddm_sbi.data import Sequence as TrialSequence
+from hddm_sbi.data import from_record, in_files, monotonic_columns, ordered_levels
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals
@@ -26,7 +27,11 @@ _MAY_DIFFER = ("likelihood_path",)
 
 
 def load_model(
-    fit: str | Path | Any, *, likelihood: Any = None, priors: Mapping[str, TorchDistribution] | None = None
+    fit: str | Path | Any,
+    *,
+    likelihood: Any = None,
+    priors: Mapping[str, TorchDistribution] | None = None,
+    sequences: Mapping[str, TrialSequence] | None = None,
 ) -> HierarchicalModel:
     """The model of a fit, from its file alone.
 
@@ -42,6 +47,8 @@ def load_model(
         was moved. It must be the one that was fitted. `keep_likelihood` puts a learned one into the fit.
     priors
         Coefficient name -> Pyro distribution, for priors that a file cannot hold.
+    sequences
+        Covariate -> rule, for rules of your own, whose functions a file cannot hold.
 
     Returns
     -------
@@ -74,11 +81,15 @@ def load_model(
     >>> bool((again.theta(posterior) == model.theta(posterior)).all())
     True
     """
-    return load_fit(fit, likelihood=likelihood, priors=priors)[0]
+    return load_fit(fit, likelihood=likelihood, priors=priors, sequences=sequences)[0]
 
 
 def load_fit(
-    fit: str | Path | Any, *, likelihood: Any = None, priors: Mapping[str, TorchDistribution] | None = None
+    fit: str | Path | Any,
+    *,
+    likelihood: Any = None,
+    priors: Mapping[str, TorchDistribution] | None = None,
+    sequences: Mapping[str, TrialSequence] | None = None,
 ) -> tuple[HierarchicalModel, Any]:
     """The model of a fit, as `load_model` makes it, and its posterior."""
     posterior, beside = read_fit(fit)
@@ -104,6 +115,7 @@ def load_fit(
             choices=_responses(posterior, record),
             stimulus=record.stimulus or None,
             **record.missing,
+            sequences={name: _sequence(name, known, sequences or {}) for name, known in record.sequences.items()},
             centered=dict(record.centred) or "auto",
             **decided,
         )
@@ -197,6 +209,18 @@ def _likelihood(posterior: Any, record: FitRecord, beside: Path) -> Any:
             "file holds; give it, load_model(fit, likelihood=...)."
         )
     return record.likelihood
+
+
+def _sequence(name: str, record: Mapping[str, Any], given: Mapping[str, TrialSequence]) -> TrialSequence:
+    """The rule behind a covariate: as given, or as its record says."""
+    if name in given:
+        return given[name]
+    if "settings" not in record:
+        raise InputError(
+            f"the covariate {name!r} of this fit is computed by a rule of your own, {record['rule']!r}, whose function "
+            f"no file holds; give it, load_model(fit, sequences={{{name!r}: ...}})."
+        )
+    return from_record(record)
 
 
 def _table(posterior: Any, record: FitRecord) -> pd.DataFrame:

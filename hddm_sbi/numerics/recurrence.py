@@ -44,7 +44,7 @@ def _forward(
     s, m, columns, long = len(begin), parameters.shape[1], rows.shape[1], tape.shape[1]
     y = np.empty(s + width)
     to: Any = pointer_to(y.ctypes.data, _REALS)  # type: ignore[call-arg]
-    x: Any = pointer_to(tape.ctypes.data, _REALS)  # type: ignore[call-arg]
+    x: Any = pointer_to(tape.ctypes.data, _REALS)
     for run in range(len(starts) - 1):
         for i in range(starts[run], starts[run + 1]):
             if i == starts[run]:
@@ -54,10 +54,10 @@ def _forward(
                 x[s + j] = parameters[cell[i], j]
             for j in range(columns):
                 x[s + m + j] = rows[i, j]
-            function_at(step, _RULE)(x, to)  # type: ignore[call-arg]
+            function_at(step, _RULE)(x, to)
             for j in range(width):
                 covariate[trial[i], j] = y[s + j]
-            after: Any = plus(x, long)  # type: ignore[call-arg]
+            after: Any = plus(x, long)
             if i + 1 < starts[run + 1]:
                 for j in range(s):
                     after[j] = y[j] if known[i] else x[j]
@@ -83,7 +83,7 @@ def _backward(
     given, result = np.empty(long + s + width), np.zeros(s + m)
     # Numba frees an array after its last use by name, so results are read from arrays, not through pointers.
     x: Any = pointer_to(given.ctypes.data, _REALS)  # type: ignore[call-arg]
-    y: Any = pointer_to(result.ctypes.data, _REALS)  # type: ignore[call-arg]
+    y: Any = pointer_to(result.ctypes.data, _REALS)
     grad[:] = 0.0
     for run in range(len(starts) - 1):
         by_state = np.zeros(s)
@@ -94,7 +94,7 @@ def _backward(
                 given[long + j] = by_state[j] if known[i] else 0.0
             for j in range(width):
                 given[long + s + j] = upstream[trial[i], j]
-            function_at(pull, _RULE)(x, y)  # type: ignore[call-arg]
+            function_at(pull, _RULE)(x, y)
             for j in range(s):
                 by_state[j] = result[j] if known[i] else by_state[j] + result[j]
             for j in range(m):
@@ -194,6 +194,6 @@ def apply_rule(step: int, given: Array, result: Array) -> None:
     """What a rule makes of every row: given (n, states + parameters + columns), result (n, states + width)."""
     n, long, wide = len(given), given.shape[1], result.shape[1]
     x: Any = pointer_to(given.ctypes.data, _REALS)  # type: ignore[call-arg]
-    y: Any = pointer_to(result.ctypes.data, _REALS)  # type: ignore[call-arg]
+    y: Any = pointer_to(result.ctypes.data, _REALS)
     for i in range(n):
-        function_at(step, _RULE)(plus(x, i * long), plus(y, i * wide))  # type: ignore[call-arg]
+        function_at(step, _RULE)(plus(x, i * long), plus(y, i * wide))

@@ -48,12 +48,7 @@ class Course:
     @property
     def known(self) -> Index:
         """1 where nothing is missing that the rule reads, else 0, in the order of the table."""
-        return np.isfinite(self.rows).all(1).astype(np.int64)
-
-    @property
-    def place(self) -> Index:
-        """Where every trial of the table is in `trial`."""
-        return np.argsort(self.trial)
+        return np.asarray(np.isfinite(self.rows).all(1), dtype=np.int64)
 
     @property
     def begins(self) -> dict[str, tuple[Start, ...]]:
@@ -74,16 +69,14 @@ class Course:
         at += len(row)
         for i, name in enumerate(own.choices):
             row[name] = x[at + i * self.n_choices : at + (i + 1) * self.n_choices]
-        try:
-            after, covariate = own.step(state, row, parameters)
-            parts = [*(after[name] for name in state), covariate]
-            flat = [torch.as_tensor(part, dtype=torch.float64).reshape(-1) for part in parts]
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as reason:
+        result = own.step(state, row, parameters)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Mapping)):
             raise InputError(
-                f"the rule {own.name!r} cannot be computed ({type(reason).__name__}: {reason}); it is a function "
-                f"(state, row, parameters) -> state, covariate, with state {list(state)}, row {list(row)}, parameters "
-                f"{list(parameters)}, in torch."
-            ) from reason
+                f"the rule {own.name!r} must return a dict of states and a covariate, state, covariate; got "
+                f"{type(result).__name__}."
+            )
+        parts = [*(result[0][name] for name in state), result[1]]
+        flat = [torch.as_tensor(part, dtype=torch.float64).reshape(-1) for part in parts]
         sizes = [len(part) for part in flat]
         wanted = [len(begin) for begin in self.begins.values()]
         if sizes[:-1] != wanted or sizes[-1] not in (1, self.n_choices):
@@ -119,8 +112,9 @@ class Course:
                 found[column] = rows[:, at]
         choice = values[:, -1]
         for column, names in self.aliases.items():
-            told = pd.Series(names).to_numpy()[np.where(np.isnan(choice), 0, choice).astype(np.int64)]
-            found[column] = np.where(np.isnan(choice), None, told.astype(object)) if np.isnan(choice).any() else told
+            told = pd.Series(names, dtype=object).to_numpy()[np.where(np.isnan(choice), 0, choice).astype(np.int64)]
+            told[np.isnan(choice)] = None
+            found[column] = pd.Series(told).infer_objects().to_numpy()
         return found
 
 
@@ -136,11 +130,11 @@ def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[int, ...]
     trial = np.lexsort((order, group)).astype(np.int64)
     same = np.flatnonzero((np.diff(group[trial]) == 0) & (np.diff(order[trial]) == 0))
     if same.size:
-        rows = np.sort(trial[[same[0], same[0] + 1]])
-        where = ", ".join(f"{column} {frame[column].iloc[rows[0]]!r}" for column in sequence.by)
+        two = np.sort(trial[[same[0], same[0] + 1]])
+        where = ", ".join(f"{column} {frame[column].tolist()[two[0]]!r}" for column in sequence.by)
         raise InputError(
-            f"sequence {name!r}: {sequence.order!r} is {order[rows[0]]:g} twice{f' for {where}' if where else ''}, in "
-            f"{at_rows(rows)}, so there is no telling which of these trials came first; number the trials of each "
+            f"sequence {name!r}: {sequence.order!r} is {order[two[0]]:g} twice{f' for {where}' if where else ''}, in "
+            f"{at_rows(two)}, so there is no telling which of these trials came first; number the trials of each "
             "sequence, or name in by= what tells the sequences apart."
         )
     starts = np.flatnonzero(np.diff(group[trial], prepend=-1, append=-1)).astype(np.int64)

@@ -61,6 +61,15 @@ class Sequence:
         n = n_choices if self.choices else 1
         return {name: at if isinstance(at, tuple) else (at,) * n for name, at in self.start.items()}
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """The rule and what it was made from, as plain data; of one of the user's own all but its function."""
+        if self.settings is not None:
+            return {"rule": self.name, "settings": dict(self.settings)}
+        own = {"parameters": {key: p.name for key, p in self.parameters.items()}, "start": dict(self.start)}
+        read = {"columns": dict(self.columns), "choices": dict(self.choices), "by": list(self.by)}
+        return {"rule": self.name, **own, **read, "order": self.order, "payoff": self.payoff}
+
     def __repr__(self) -> str:
         read = ", ".join(dict.fromkeys((*self.columns.values(), *self.choices.values())))
         own = ", ".join(p.name for p in self.parameters.values())
@@ -132,7 +141,13 @@ def sequence(
     Sequence(habits by subject: response; rate)
     """
 
+    for what, given, example in (("start", start, "{'q': 0.5}"), ("parameters", parameters or {}, "{'alpha': (0, 1)}")):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what} must be a dict by name, such as {example}; got {given!r}.")
+
     def decorate(step: Step) -> Sequence:
+        if not callable(step):
+            raise InputError(f"a rule must be a function (state, row, parameters) -> state, covariate; got {step!r}.")
         return _checked(
             Sequence(
                 name=name or str(getattr(step, "__name__", "sequence")),

@@ -61,7 +61,7 @@ def _module(program: Program, x: Tensor, y: Tensor) -> ir.Module:
     builder = ir.IRBuilder(function.append_basic_block())
     given, result = function.args
     values: dict[int, Any] = {
-        x.storage_offset() + i: builder.load(builder.gep(given, [_WHOLE(i)])) for i in range(x.numel())
+        int(x.storage_offset()) + i: builder.load(builder.gep(given, [_WHOLE(i)])) for i in range(x.numel())
     }
     values |= {place: _DOUBLE(number) for place, number in program.constants()}
     for step in program.steps():
@@ -76,7 +76,7 @@ def _places(tensor: Tensor) -> list[int]:
     """The place of every element, the last index fastest."""
     steps = tensor.stride()
     return [
-        tensor.storage_offset() + sum(i * s for i, s in zip(index, steps, strict=True))
+        int(tensor.storage_offset()) + sum(i * s for i, s in zip(index, steps, strict=True))
         for index in np.ndindex(*tensor.shape)
     ]
 
