@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.data import Course, at_one
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.hierarchy.link import from_link, onto_box, to_link
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import Predictor, Values
@@ -39,7 +39,8 @@ class CompiledRule:
 
     def __init__(self, course: Course, design: Index) -> None:
         trial = course.trial
-        in_order = course.rows[trial], course.known[trial], design[trial], trial, course.starts
+        # Of what is missing the state knows nothing, and a derivative of 0 times nan would be nan.
+        in_order = np.nan_to_num(course.rows)[trial], course.known[trial], design[trial], trial, course.starts
         self.order = tuple(torch.from_numpy(np.ascontiguousarray(part)) for part in in_order)
         begins = [at for numbers in course.begins.values() for at in numbers]
         names = list(course.sequence.parameters)
@@ -59,19 +60,30 @@ class CompiledRule:
 
         self.step = self._native(course, course.rule, n + course.rows.shape[1])
         self.width = self.step.m - self.n_states
-        self._check_own_outcome(course, n)
+        self._check_known(course, n)
         self.pull = self._native(course, pull, self.step.n + self.step.m)
 
-    def _check_own_outcome(self, course: Course, n: int) -> None:
-        """Refuse a covariate that is not known before its own trial ends."""
-        x = np.full(self.step.n, _RECORDED)
-        for columns, _ in course.of_outcomes:
-            x[n + columns.start : n + columns.stop] = np.nan
-        if np.isnan(self.step(x)[self.n_states :]).any():
+    def _check_known(self, course: Course, n: int) -> None:
+        """Refuse a covariate that is not known before its own trial ends, or that needs what is missing."""
+        if self._needs(n, [columns for columns, _ in course.of_outcomes]):
             raise InputError(
                 f"the rule {course.sequence.name!r} returns a covariate that depends on the response, or what follows "
                 "from it, of the trial itself, which the covariate is to explain; return what was known before it."
             )
+        for at, column in enumerate(course.sequence.columns.values()):
+            missing = np.flatnonzero(np.isnan(course.rows[:, at]))
+            if missing.size and self._needs(n, [slice(at, at + 1)]):
+                raise InputError(
+                    f"the covariate of the rule {course.sequence.name!r} depends on column {column!r}, which has "
+                    f"missing values in {name_rows(missing.tolist())} (0 = first); fill them in."
+                )
+
+    def _needs(self, n: int, columns: Sequence[slice]) -> bool:
+        """Whether the covariate depends on some of what the rule reads, which follows n other numbers."""
+        x = np.full(self.step.n, _RECORDED)
+        for part in columns:
+            x[n + part.start : n + part.stop] = np.nan
+        return bool(np.isnan(self.step(x)[self.n_states :]).any())
 
     def after(self, state: Array, parameters: Array, rows: Array) -> tuple[Array, Array]:
         """The rule on many trials at once: states (m, n_states), parameters (m, k), what it reads (m, columns) -> the
@@ -94,6 +106,8 @@ class CompiledRule:
         spread = np.linspace(0.9, 1.1, n)
         try:
             function(torch.from_numpy(_RECORDED * spread))
+        except InputError:
+            raise
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError) as reason:
             own = course.sequence
             raise InputError(

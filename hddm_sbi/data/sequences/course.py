@@ -279,6 +279,12 @@ def check_names(sequences: object, parameters: Collection[str], columns: Collect
                 f"sequences[{name!r}] must be a rule such as hs.delta_rule(...), or one made by hs.sequence; got "
                 f"{each!r}."
             )
+        if len(columns) and each.order not in columns:
+            groups = f".groupby({list(each.by)})" if each.by else ""
+            raise InputError(
+                f"sequences[{name!r}] needs the order of trials, and the table has no column {each.order!r}: name one, "
+                f"order=, or number the rows where they are in order, data.assign(trial=data{groups}.cumcount())."
+            )
         if name in columns:
             raise InputError(
                 f"sequences[{name!r}]: {name!r} is a column of the table; give the covariate another name."
