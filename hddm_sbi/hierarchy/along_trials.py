@@ -58,10 +58,11 @@ class CompiledRule:
             (gradient,) = torch.autograd.grad(result, given, upstream)
             return gradient[:n]
 
-        self.step = self._native(course, course.rule, n + course.rows.shape[1])
+        parts = len(begins), len(names), course.rows.shape[1]
+        self.step = self._native(course, course.rule, parts)
         self.width = self.step.m - self.n_states
         self._check_known(course, n)
-        self.pull = self._native(course, pull, self.step.n + self.step.m)
+        self.pull = self._native(course, pull, (*parts, self.n_states, self.width))
 
     def _check_known(self, course: Course, n: int) -> None:
         """Refuse a covariate that is not known before its own trial ends, or that needs what is missing."""
@@ -88,9 +89,9 @@ class CompiledRule:
     def after(self, state: Array, parameters: Array, rows: Array) -> tuple[Array, Array]:
         """The rule on many trials at once: states (m, n_states), parameters (m, k), what it reads (m, columns) -> the
         states after them, and the covariates (m, width). Where something is missing that it reads, the state stays."""
-        given = np.concatenate([state, parameters, rows], 1)
-        result = np.empty((len(given), self.n_states + self.width))
-        apply_rule(self.step.address, given, result)
+        given = [np.ascontiguousarray(part) for part in (state, parameters, rows)]
+        result = np.empty((len(state), self.n_states + self.width))
+        apply_rule(self.step.address, *given, result)
         known = np.isfinite(rows).all(1, keepdims=True)
         return np.where(known, result[:, : self.n_states], state), result[:, self.n_states :]
 
@@ -102,8 +103,8 @@ class CompiledRule:
                 state[:, at] = parameters[:, of]
         return state
 
-    def _native(self, course: Course, function: Any, n: int) -> Native:
-        spread = np.linspace(0.9, 1.1, n)
+    def _native(self, course: Course, function: Any, parts: Sequence[int]) -> Native:
+        spread = np.linspace(0.9, 1.1, sum(parts))
         try:
             function(torch.from_numpy(_RECORDED * spread))
         except InputError:
@@ -116,7 +117,7 @@ class CompiledRule:
                 f"{[*own.columns, *own.choices]}, parameters {list(own.parameters)}."
             ) from reason
         try:
-            made = Native(function, _RECORDED * spread)
+            made = Native(function, _RECORDED * spread, parts)
         except (UnknownOperationError, RuntimeError) as reason:
             raise InputError(
                 f"the rule {course.sequence.name!r} cannot be compiled ({str(reason).partition(chr(10))[0]}); it may "

@@ -67,8 +67,8 @@ def operator(
 
 def _save(ctx: torch.autograd.function.FunctionCtx, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
     ctx.save_for_backward(*output[1:])
-    # Those that have a gradient would keep their graph alive: of them the shape is all that is needed.
-    ctx.given = tuple(x.shape if isinstance(x, torch.Tensor) and x.requires_grad else x for x in inputs)  # type: ignore[attr-defined]
+    # Those that have a gradient would keep their graph alive.
+    ctx.given = tuple(None if isinstance(x, torch.Tensor) and x.requires_grad else x for x in inputs)  # type: ignore[attr-defined]
 
 
 def address(function: Any, signature: Any) -> int:

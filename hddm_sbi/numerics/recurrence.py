@@ -16,12 +16,21 @@ from numba import types
 from torch import Tensor
 
 from hddm_sbi.numerics.operators import Kernel, function_at, operator, plus, pointer_to
+from hddm_sbi.numerics.vecmath import inner
 from hddm_sbi.types import Array, Index
 
 _f8, _i8 = types.float64, types.int64
 _REALS = types.CPointer(_f8)
-#: machine code of a function from some numbers to others.
-_RULE = types.FunctionType(types.void(_REALS, _REALS))
+#: machine code of a rule: state, parameters, what is read -> state and covariate.
+_RULE = types.FunctionType(types.void(_REALS, _REALS, _REALS, _REALS))
+#: and of its pullback: the same, derivatives by the new state and the covariate -> those by state and parameters.
+_PULL = types.FunctionType(types.void(_REALS, _REALS, _REALS, _REALS, _REALS, _REALS))
+
+
+@inner(forceinline=True)
+def _at(x: Array) -> Any:
+    """A pointer to the first number of an array, which must be used by name after the pointer is."""
+    return pointer_to(x.ctypes.data, _REALS)  # type: ignore[call-arg]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -38,79 +47,69 @@ def _forward(
     step: int,
     pull: int,
     covariate: Array,
-    tape: Array,
+    states: Array,
+    kept: Array,
 ) -> None:
-    """Covariates (n, width) of all trials, and what the rule was given at each, (n, states + parameters + columns)."""
-    s, m, columns, long = len(begin), parameters.shape[1], rows.shape[1], tape.shape[1]
-    y = np.empty(s + width)
-    to: Any = pointer_to(y.ctypes.data, _REALS)  # type: ignore[call-arg]
-    x: Any = pointer_to(tape.ctypes.data, _REALS)
+    """Covariates (n, width) of all trials; for the way back the state before each, (n, numbers), and the parameters."""
+    s, m, columns = len(begin), parameters.shape[1], rows.shape[1]
+    result = np.empty(s + width)
+    at_states, at_parameters, at_rows, y = _at(states), _at(kept), _at(rows), _at(result)
+    kept[:] = parameters
     for run in range(len(starts) - 1):
         for i in range(starts[run], starts[run + 1]):
-            if i == starts[run]:
-                for j in range(s):
-                    x[j] = begin[j] if begin_of[j] < 0 else parameters[cell[i], begin_of[j]]
-            for j in range(m):
-                x[s + j] = parameters[cell[i], j]
-            for j in range(columns):
-                x[s + m + j] = rows[i, j]
-            function_at(step, _RULE)(x, to)
+            for j in range(s):
+                if i > starts[run]:
+                    states[i, j] = result[j] if known[i - 1] else states[i - 1, j]
+                else:
+                    states[i, j] = begin[j] if begin_of[j] < 0 else parameters[cell[i], begin_of[j]]
+            p = plus(at_parameters, m * cell[i])  # type: ignore[call-arg]
+            function_at(step, _RULE)(plus(at_states, s * i), p, plus(at_rows, columns * i), y)  # type: ignore[call-arg]
             for j in range(width):
-                covariate[trial[i], j] = y[s + j]
-            after: Any = plus(x, long)
-            if i + 1 < starts[run + 1]:
-                for j in range(s):
-                    after[j] = y[j] if known[i] else x[j]
-            x = after
+                covariate[trial[i], j] = result[s + j]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _backward(
     upstream: Array,
-    tape: Array,
+    states: Array,
+    parameters: Array,
     begin_of: Index,
+    rows: Array,
     known: Index,
     cell: Index,
     trial: Index,
     starts: Index,
-    n_cells: int,
-    n_parameters: int,
     pull: int,
     grad: Array,
 ) -> None:
-    """Gradient by the parameters on every cell, (n_cells, n_parameters), from that by the covariates (n, width)."""
-    s, m, long, width = len(begin_of), n_parameters, tape.shape[1], upstream.shape[1]
-    given, result = np.empty(long + s + width), np.zeros(s + m)
-    # Numba frees an array after its last use by name, so results are read from arrays, not through pointers.
-    x: Any = pointer_to(given.ctypes.data, _REALS)  # type: ignore[call-arg]
-    y: Any = pointer_to(result.ctypes.data, _REALS)
+    """Gradient by the parameters on every cell, (n_cells, m), from that by the covariates, (n, width)."""
+    s, m, columns, width = len(begin_of), parameters.shape[1], rows.shape[1], upstream.shape[1]
+    by_state, by_new, result = np.empty(s), np.empty(s), np.empty(s + m)
+    at_states, at_parameters, at_rows, at_upstream = _at(states), _at(parameters), _at(rows), _at(upstream)
+    new, y = _at(by_new), _at(result)
     grad[:] = 0.0
     for run in range(len(starts) - 1):
-        by_state = np.zeros(s)
+        by_state[:] = 0.0
         for i in range(starts[run + 1] - 1, starts[run] - 1, -1):
-            for j in range(long):
-                given[j] = tape[i, j]
             for j in range(s):
-                given[long + j] = by_state[j] if known[i] else 0.0
-            for j in range(width):
-                given[long + s + j] = upstream[trial[i], j]
-            function_at(pull, _RULE)(x, y)
+                by_new[j] = by_state[j] if known[i] else 0.0
+            p, u = plus(at_parameters, m * cell[i]), plus(at_upstream, width * trial[i])  # type: ignore[call-arg]
+            function_at(pull, _PULL)(plus(at_states, s * i), p, plus(at_rows, columns * i), new, u, y)  # type: ignore[call-arg]
             for j in range(s):
-                by_state[j] = result[j] if known[i] else by_state[j] + result[j]
+                by_state[j] = result[j] + (0.0 if known[i] else by_state[j])
             for j in range(m):
                 grad[cell[i], j] += result[s + j]
-        if starts[run + 1] > starts[run]:
-            for j in range(s):
-                if begin_of[j] >= 0:
-                    grad[cell[starts[run]], begin_of[j]] += by_state[j]
+        for j in range(s):
+            if starts[run + 1] > starts[run] and begin_of[j] >= 0:
+                grad[cell[starts[run]], begin_of[j]] += by_state[j]
 
 
 _reals, _whole = _f8[:, ::1], _i8[::1]
 _FORWARD = Kernel(
     _forward,
-    types.void(_reals, _f8[::1], _whole, _reals, *[_whole] * 4, _i8, _i8, _i8, _reals, _reals),
+    types.void(_reals, _f8[::1], _whole, _reals, *[_whole] * 4, _i8, _i8, _i8, *[_reals] * 3),
 )
-_BACKWARD = Kernel(_backward, types.void(_reals, _reals, *[_whole] * 5, _i8, _i8, _i8, _reals))
+_BACKWARD = Kernel(_backward, types.void(_reals, _reals, _reals, _whole, _reals, *[_whole] * 4, _i8, _reals))
 
 
 def _recur(
@@ -125,64 +124,52 @@ def _recur(
     width: int,
     step: int,
     pull: int,
-) -> tuple[Tensor, Tensor]:
-    """Covariates of all trials, and what the rule was given at each."""
-    covariate, tape = (x.numpy() for x in _shapes(parameters, begin, begin_of, rows, known, cell, trial, starts, width))
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Covariates of all trials, the state before each, and a copy of the parameters."""
     given = (begin, begin_of, rows, known, cell, trial, starts)
+    results = _shapes(parameters, *given, width)
     at = parameters.detach().contiguous().numpy()
-    _FORWARD.compiled(at, *(x.numpy() for x in given), width, step, pull, covariate, tape)
-    return torch.from_numpy(covariate), torch.from_numpy(tape)
+    _FORWARD.compiled(at, *(x.numpy() for x in given), width, step, pull, *(x.numpy() for x in results))
+    return results
 
 
-def _shapes(
+def _shapes(parameters: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    begin, _, rows, _, _, _, _, width, *_ = given
+    n = len(rows)
+    return parameters.new_empty(n, width), parameters.new_empty(n, len(begin)), parameters.new_empty(parameters.shape)
+
+
+def _by_parameters(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
+    states, parameters = ctx.saved_tensors
+    _, _, begin_of, *order, _, _, pull = ctx.given
+    return recur_back(upstream.contiguous(), states, parameters, begin_of, *order, pull), *[None] * 10
+
+
+def _recur_backward(
+    upstream: Tensor,
+    states: Tensor,
     parameters: Tensor,
-    begin: Tensor,
     begin_of: Tensor,
     rows: Tensor,
     known: Tensor,
     cell: Tensor,
     trial: Tensor,
     starts: Tensor,
-    width: int,
-    *functions: int,
-) -> tuple[Tensor, Tensor]:
-    n, columns = rows.shape
-    return parameters.new_empty(n, width), parameters.new_empty(n, len(begin) + parameters.shape[1] + columns)
-
-
-def _by_parameters(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
-    (tape,) = ctx.saved_tensors
-    shape, _, begin_of, _, known, cell, trial, starts, _, _, pull = ctx.given
-    grad = recur_back(upstream.contiguous(), tape, begin_of, known, cell, trial, starts, *shape, pull)
-    return grad, *[None] * 10
-
-
-def _recur_backward(
-    upstream: Tensor,
-    tape: Tensor,
-    begin_of: Tensor,
-    known: Tensor,
-    cell: Tensor,
-    trial: Tensor,
-    starts: Tensor,
-    n_cells: int,
-    n_parameters: int,
     pull: int,
 ) -> Tensor:
     """Gradient by the parameters on every cell."""
-    grad = np.empty((n_cells, n_parameters))
-    given = (upstream, tape, begin_of, known, cell, trial, starts)
-    _BACKWARD.compiled(*(x.detach().contiguous().numpy() for x in given), n_cells, n_parameters, pull, grad)
+    grad = np.empty(tuple(parameters.shape))
+    given = (upstream, states, parameters, begin_of, rows, known, cell, trial, starts)
+    _BACKWARD.compiled(*(x.detach().contiguous().numpy() for x in given), pull, grad)
     return torch.from_numpy(grad)
 
 
-def _shape_of_parameters(upstream: Tensor, *given: Any) -> Tensor:
-    n_cells, n_parameters = given[-3:-1]
-    return upstream.new_empty(n_cells, n_parameters)
+def _shape_of_parameters(upstream: Tensor, states: Tensor, parameters: Tensor, *given: Any) -> Tensor:
+    return parameters.new_empty(parameters.shape)
 
 
 recur_back = operator("hddm_sbi::recur_back", _BACKWARD, _recur_backward, _shape_of_parameters)
-#: covariates (n_trials, width) of parameters (n_cells, m), and a tape for the gradient. begin, begin_of: of every state
+#: covariates (n_trials, width) of parameters (n_cells, m), and what the way back needs. begin, begin_of: of every state
 #: before the first trial a number, or a parameter's position (else -1). In the order of sequences, one after the other:
 #: rows (n, columns) of the table; known, 1 where the rule's new state counts, else the state stays; cell and trial of
 #: each. starts: of the sequences, and the end. step, pull: addresses of the rule and its pullback.
@@ -190,10 +177,9 @@ recur = operator("hddm_sbi::recur", _FORWARD, _recur, _shapes, _by_parameters)
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
-def apply_rule(step: int, given: Array, result: Array) -> None:
-    """What a rule makes of every row: given (n, states + parameters + columns), result (n, states + width)."""
-    n, long, wide = len(given), given.shape[1], result.shape[1]
-    x: Any = pointer_to(given.ctypes.data, _REALS)  # type: ignore[call-arg]
-    y: Any = pointer_to(result.ctypes.data, _REALS)
-    for i in range(n):
-        function_at(step, _RULE)(plus(x, i * long), plus(y, i * wide))
+def apply_rule(step: int, state: Array, parameters: Array, rows: Array, result: Array) -> None:
+    """What a rule makes of every row, (n, states + width): state, parameters, rows (n, ...) each."""
+    at_state, at_parameters, at_rows, y = _at(state), _at(parameters), _at(rows), _at(result)
+    for i in range(len(state)):
+        x, p = plus(at_state, i * state.shape[1]), plus(at_parameters, i * parameters.shape[1])  # type: ignore[call-arg]
+        function_at(step, _RULE)(x, p, plus(at_rows, i * rows.shape[1]), plus(y, i * result.shape[1]))  # type: ignore[call-arg]

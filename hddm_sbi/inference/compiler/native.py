@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,37 +32,41 @@ _FOLDED = {on.SUM: on.ADD, on.PROD: on.MUL, on.AMAX: on.MAXIMUM, on.AMIN: on.MIN
 
 
 class Native:
-    """Machine code of a function from n numbers to m: `void f(double *x, double *y)`.
+    """Machine code of a function from n numbers to m: `void f(double *x, ..., double *y)`.
 
-    function: in torch, of a vector (n,), to a vector. example: values at which it is recorded.
+    function: in torch, of a vector (n,), to a vector. example: values at which it is recorded. parts: how many numbers
+    lie together, in memory of their own each; all of them where nothing is said.
     Raises UnknownOperationError for what cannot be written as one straight line: reads and writes at places that depend
     on the numbers, and Python code that looks at their values.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], example: Array) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], example: Array, parts: Sequence[int] = ()) -> None:
         x = torch.from_numpy(np.array(example, dtype=np.float64))
         program, first, last = record(function, x)
-        self.n, self.m = first.numel(), last.numel()
+        self.n, self.m, self._parts = first.numel(), last.numel(), tuple(parts) or (len(example),)
         # The machine code lives as long as what compiled it.
-        self._engine = _compiled(_module(program, first, last))
+        self._engine = _compiled(_module(program, first, last, self._parts))
         self.address = int(self._engine.get_function_address("f"))
 
     def __call__(self, x: Array) -> Array:
         """The function of one vector (n,), -> (m,)."""
         given, result = np.array(x, dtype=np.float64), np.empty(self.m)
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(self.address)(given.ctypes.data, result.ctypes.data)
+        begins = [sum(self._parts[:i]) for i in range(len(self._parts))]
+        pointers = [*(given.ctypes.data + given.itemsize * begin for begin in begins), result.ctypes.data]
+        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(pointers))(self.address)(*pointers)
         return result
 
 
-def _module(program: Program, x: Tensor, y: Tensor) -> ir.Module:
+def _module(program: Program, x: Tensor, y: Tensor, parts: Sequence[int]) -> ir.Module:
     module = ir.Module("native")
-    pointers = ir.FunctionType(ir.VoidType(), [_DOUBLE.as_pointer(), _DOUBLE.as_pointer()])
+    pointers = ir.FunctionType(ir.VoidType(), [_DOUBLE.as_pointer()] * (len(parts) + 1))
     function = ir.Function(module, pointers, "f")
     builder = ir.IRBuilder(function.append_basic_block())
-    given, result = function.args
-    values: dict[int, Any] = {
-        int(x.storage_offset()) + i: builder.load(builder.gep(given, [_WHOLE(i)])) for i in range(x.numel())
-    }
+    *given, result = function.args
+    values: dict[int, Any] = {}
+    for pointer, size in zip(given, parts, strict=True):
+        first = int(x.storage_offset()) + len(values)
+        values |= {first + i: builder.load(builder.gep(pointer, [_WHOLE(i)])) for i in range(size)}
     values |= {place: _DOUBLE(number) for place, number in program.constants()}
     for step in program.steps():
         _run(builder, values, step)
