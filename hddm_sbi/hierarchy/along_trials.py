@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from hddm_sbi.data import Course, at_one
 from hddm_sbi.errors import InputError, name_rows
-from hddm_sbi.hierarchy.link import from_link, onto_box, to_link
+from hddm_sbi.hierarchy.link import Link, from_link, onto_box, to_link
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import Predictor, Values
 from hddm_sbi.hierarchy.priors import median
@@ -89,9 +89,9 @@ class CompiledRule:
     def after(self, state: Array, parameters: Array, rows: Array) -> tuple[Array, Array]:
         """The rule on many trials at once: states (m, n_states), parameters (m, k), what it reads (m, columns) -> the
         states after them, and the covariates (m, width). Where something is missing that it reads, the state stays."""
-        given = [np.ascontiguousarray(part) for part in (state, parameters, rows)]
+        x, p, row = (np.ascontiguousarray(part) for part in (state, parameters, rows))
         result = np.empty((len(state), self.n_states + self.width))
-        apply_rule(self.step.address, *given, result)
+        apply_rule(self.step.address, x, p, row, result)
         known = np.isfinite(rows).all(1, keepdims=True)
         return np.where(known, result[:, : self.n_states], state), result[:, self.n_states :]
 
@@ -316,6 +316,24 @@ def _on_trials(hierarchy: Hierarchy, own: AlongTrials, covariates: Mapping[str, 
     fixed = {name: x[cell] if isinstance(x, Tensor) and x.dim() else x for name, x in hierarchy.fixed.items()}
     predictors = tuple(map(known, hierarchy.predictors))
     return replace(hierarchy, predictors=predictors, fixed=fixed, parameter_map=OnCells())
+
+
+def typical_spread(course: Course, *, difference: bool) -> float:
+    """Standard deviation over trials of a covariate, or of the difference of its two numbers, at the medians of the
+    default priors of the rule's parameters; 1 where it does not vary."""
+    rule = CompiledRule(course, np.zeros(len(course.rows), dtype=np.int64))
+    middle = [
+        p.fixed if p.fixed is not None else _middle(p.prior.link, p.prior.intercept.location, (p.low, p.high))
+        for p in course.sequence.parameters.values()
+    ]
+    at = torch.tensor([middle], dtype=torch.float64)
+    covariate = recur(at, rule.begin, rule.begin_of, *rule.order, rule.width, rule.step.address, rule.pull.address)[0]
+    found = float((number_of(covariate, None) if difference else covariate).std(correction=0))
+    return found if 0.0 < found < np.inf else 1.0
+
+
+def _middle(link: Link, eta: float, box: tuple[float, float]) -> float:
+    return float(onto_box(torch.tensor(eta, dtype=torch.float64), link, *box))
 
 
 def along_trials(

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hddm_sbi.data import (
     CONGRUENCY,
+    Course,
     Limit,
     Limits,
     Missing,
@@ -38,7 +39,7 @@ from hddm_sbi.data import (
 )
 from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.along_trials import AlongTrials, along_trials
+from hddm_sbi.hierarchy.along_trials import AlongTrials, along_trials, typical_spread
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
@@ -224,14 +225,16 @@ class HierarchicalModel:
         lapses = choose_lapses(lapse, lapse_seconds, [outcome.name for outcome in self.simulator.outcomes], priors)
         cells = self.trials.cells
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
+        courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells, accumulators),
             {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in of_rules}},
             self._box,
             np.bincount(cells.of_trial, minlength=len(cells)),
+            {each.name: typical_spread(each, difference=not stems) for each in courses},
         )
         grouped = self._grouped(self.trials.values, lapses.seconds)
-        fixed, along = self._fixed(codes), self._along(predictors_of)
+        fixed, along = self._fixed(codes), self._along(courses, predictors_of)
         hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, fixed, lapses.probability, along)
         self._uncentred = hierarchy.with_priors(
             user_priors(
@@ -254,13 +257,12 @@ class HierarchicalModel:
         of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
         return {**self.likelihood.box, **{p.name: (p.low, p.high) for p in of_rules}}
 
-    def _along(self, predictors: Sequence[Predictor]) -> ParameterMap:
+    def _along(self, courses: Sequence[Course], predictors: Sequence[Predictor]) -> ParameterMap:
         """From the design's cells to the rows of theta: the same, or along the trials where there are sequences."""
-        if not self.sequences:
+        if not courses:
             return OnCells()
         stems = self.simulator.stems.values()
         accumulators = {name: choice for members in stems for choice, name in enumerate(members)}
-        courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
         return along_trials(predictors, courses, self.simulator.names, self.trials.cells.of_trial, accumulators)
 
     def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:

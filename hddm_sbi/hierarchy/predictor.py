@@ -375,20 +375,22 @@ def build_predictors(
     priors: Mapping[str, ParameterPrior],
     box: Mapping[str, tuple[float, float]],
     trials_per_cell: Index,
+    spreads: Mapping[str, float],
 ) -> tuple[Predictor, ...]:
     """The predictor of every design, with default priors; no group term is centred that need not be.
 
-    priors, box: by parameter; accumulators of a race have the same.
+    priors, box: by parameter; accumulators of a race have the same. spreads: sd over trials of every covariate of
+    sequences.
     """
-    tagged = _tagged(designs.values())
-    built = tuple(
-        _predictor(d, priors[d.parameters[0]], box[d.parameters[0]], trials_per_cell, tagged) for d in designs.values()
-    )
+    tagged, built = _tagged(designs.values()), []
+    for d in designs.values():
+        spread = _Spread(np.tile(trials_per_cell, len(d.parameters)), tuple(spreads[name] for name in d.along))
+        built.append(_predictor(d, priors[d.parameters[0]], box[d.parameters[0]], spread, tagged))
     names = [name for predictor in built for name in predictor.names]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two parts of the model would be called {twice!r}; rename a column of the table.")
-    return built
+    return tuple(built)
 
 
 #: by tag and grouping factor: the correlation of all effects that have both.
@@ -418,7 +420,7 @@ def _correlation(name: str, labels: Sequence[str], by: By | None) -> Correlation
 
 
 def _predictor(
-    design: Design, prior: ParameterPrior, box: tuple[float, float], trials_per_cell: Index, tagged: Tagged
+    design: Design, prior: ParameterPrior, box: tuple[float, float], spread: _Spread, tagged: Tagged
 ) -> Predictor:
     if not design.common and not design.groups and design.offset is not None:
         raise InputError(
@@ -429,26 +431,25 @@ def _predictor(
         raise InputError(
             f"the formula of {design.parameter!r} ({design.formula!r}) has no term; write {design.parameter} ~ 1."
         )
-    trials_per_row = np.tile(trials_per_cell, len(design.parameters))
-    common = _common(design, prior, trials_per_row)
+    common = _common(design, prior, spread)
     groups = [
-        _group_effects(design.parameter, group, terms, prior, common, trials_per_row, tagged)
+        _group_effects(design.parameter, group, terms, prior, common, spread, tagged)
         for group in design.groups
         for terms in ([group.terms] if group.correlated and not group.tag else [(term,) for term in group.terms])
     ]
-    n, groups = len(trials_per_row), _one_mean_each(groups)
+    n, groups = len(spread.trials), _one_mean_each(groups)
     offset = None if design.offset is None else torch.as_tensor(design.offset)
     own = design.parameter, design.parameters, prior.link, *box
     return Predictor(*own, n, common, tuple(groups), offset, design.along)
 
 
-def _common(design: Design, prior: ParameterPrior, trials_per_row: Index) -> tuple[Coefficients, ...]:
+def _common(design: Design, prior: ParameterPrior, spread: _Spread) -> tuple[Coefficients, ...]:
     has_intercept = any(term.name == "Intercept" for term in design.common)
     made: list[Coefficients] = []
     for position, term in enumerate(design.common):
         cell_means = not has_intercept and position == 0 and term.levels is not None
         level = term.name == "Intercept" or cell_means
-        distribution = to_pyro(prior.intercept) if level else to_pyro(prior.slope, _spread(term, trials_per_row))
+        distribution = to_pyro(prior.intercept) if level else to_pyro(prior.slope, spread.of(term))
         matrix = torch.as_tensor(term.matrix)
         shared = bool((matrix == matrix[0]).all())
         name = f"{design.parameter}_{term.name}"
@@ -467,7 +468,7 @@ def _group_effects(
     terms: tuple[Term, ...],
     prior: ParameterPrior,
     common: tuple[Coefficients, ...],
-    trials_per_row: Index,
+    spread: _Spread,
     tagged: Tagged,
 ) -> GroupEffects:
     matrix = torch.as_tensor(np.concatenate([term.matrix for term in terms], axis=1))
@@ -485,7 +486,7 @@ def _group_effects(
         index=torch.as_tensor(group.index),
         matrix=matrix,
         terms=terms,
-        sigma_priors=tuple(to_pyro(prior.group_sd, _spread(term, trials_per_row)) for term in terms),
+        sigma_priors=tuple(to_pyro(prior.group_sd, spread.of(term)) for term in terms),
         mean_of=tuple(_mean_of(matrix[:, column], common) for column in range(matrix.shape[1])),
         by=group.by,
         correlation=correlation,
@@ -521,14 +522,28 @@ def _one_mean_each(groups: list[GroupEffects]) -> list[GroupEffects]:
     return [settled[effects.name] for effects in groups]
 
 
-def _spread(term: Term, counts: Index) -> Array | None:
-    """Standard deviation of each column over trials; 1 for columns of -1, 0 and 1 (indicators, contrasts).
+@dataclass(frozen=True)
+class _Spread:
+    """How far columns of a design spread over trials, by which priors of slopes are scaled.
 
-    Shape (k,), or () for a scalar coefficient.
+    trials: (n_rows,) on every row. along: sd over trials of every covariate of sequences that the design has.
     """
-    weights = counts / counts.sum()
-    mean = weights @ term.matrix
-    sd = np.sqrt(weights @ (term.matrix - mean) ** 2)
-    indicator = np.isin(term.matrix, (-1.0, 0.0, 1.0)).all(axis=0)
-    spread = np.where(indicator | (sd == 0), 1.0, sd)
-    return spread[0] if term.levels is None else spread
+
+    trials: Index
+    along: tuple[float, ...]
+
+    def of(self, term: Term) -> Array | None:
+        """Standard deviation of each column over trials; 1 for columns of -1, 0 and 1 (indicators, contrasts). That of
+        a covariate of sequences for what it is multiplied with.
+
+        Shape (k,), or () for a scalar coefficient.
+        """
+        weights = self.trials / self.trials.sum()
+        mean = weights @ term.matrix
+        sd = np.sqrt(weights @ (term.matrix - mean) ** 2)
+        indicator = np.isin(term.matrix, (-1.0, 0.0, 1.0)).all(axis=0)
+        spread = np.where(indicator | (sd == 0), 1.0, sd)
+        first, *others = np.split(term.matrix, 1 + len(self.along))
+        for other, of_covariate in zip(others, self.along, strict=True):
+            spread = np.where((other != first).any(axis=0), of_covariate, spread)
+        return spread[0] if term.levels is None else spread

@@ -33,6 +33,12 @@ def _at(x: Array) -> Any:
     return pointer_to(x.ctypes.data, _REALS)  # type: ignore[call-arg]
 
 
+@inner(forceinline=True)
+def _on(pointer: Any, places: int) -> Any:
+    """The pointer some places further on."""
+    return plus(pointer, places)  # type: ignore[call-arg]
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _forward(
     parameters: Array,
@@ -62,8 +68,8 @@ def _forward(
                     states[i, j] = result[j] if known[i - 1] else states[i - 1, j]
                 else:
                     states[i, j] = begin[j] if begin_of[j] < 0 else parameters[cell[i], begin_of[j]]
-            p = plus(at_parameters, m * cell[i])  # type: ignore[call-arg]
-            function_at(step, _RULE)(plus(at_states, s * i), p, plus(at_rows, columns * i), y)  # type: ignore[call-arg]
+            p = _on(at_parameters, m * cell[i])
+            function_at(step, _RULE)(_on(at_states, s * i), p, _on(at_rows, columns * i), y)  # type: ignore[call-arg]
             for j in range(width):
                 covariate[trial[i], j] = result[s + j]
 
@@ -93,8 +99,8 @@ def _backward(
         for i in range(starts[run + 1] - 1, starts[run] - 1, -1):
             for j in range(s):
                 by_new[j] = by_state[j] if known[i] else 0.0
-            p, u = plus(at_parameters, m * cell[i]), plus(at_upstream, width * trial[i])  # type: ignore[call-arg]
-            function_at(pull, _PULL)(plus(at_states, s * i), p, plus(at_rows, columns * i), new, u, y)  # type: ignore[call-arg]
+            p, u = _on(at_parameters, m * cell[i]), _on(at_upstream, width * trial[i])
+            function_at(pull, _PULL)(_on(at_states, s * i), p, _on(at_rows, columns * i), new, u, y)  # type: ignore[call-arg]
             for j in range(s):
                 by_state[j] = result[j] + (0.0 if known[i] else by_state[j])
             for j in range(m):
@@ -181,5 +187,5 @@ def apply_rule(step: int, state: Array, parameters: Array, rows: Array, result: 
     """What a rule makes of every row, (n, states + width): state, parameters, rows (n, ...) each."""
     at_state, at_parameters, at_rows, y = _at(state), _at(parameters), _at(rows), _at(result)
     for i in range(len(state)):
-        x, p = plus(at_state, i * state.shape[1]), plus(at_parameters, i * parameters.shape[1])  # type: ignore[call-arg]
-        function_at(step, _RULE)(x, p, plus(at_rows, i * rows.shape[1]), plus(y, i * result.shape[1]))  # type: ignore[call-arg]
+        x, p = _on(at_state, i * state.shape[1]), _on(at_parameters, i * parameters.shape[1])
+        function_at(step, _RULE)(x, p, _on(at_rows, i * rows.shape[1]), _on(y, i * result.shape[1]))  # type: ignore[call-arg]

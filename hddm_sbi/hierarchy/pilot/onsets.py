@@ -64,7 +64,8 @@ def find_onsets(
     name = hierarchy.likelihood.simulator.symmetries.shift
     predictor = next((p for p in hierarchy.predictors if p.name == name), None)
     rivals: list[Rival] = []
-    if predictor is None or not hierarchy.trials.lapse_density:
+    # An onset that moves along trials lies between others in every trial: none of them is looked for.
+    if predictor is None or predictor.along or not hierarchy.trials.lapse_density:
         return at, rivals
     for move in _moves(hierarchy, predictor, factors):
         found = _search(hierarchy, predictor, blocks, at, move)
