@@ -49,8 +49,19 @@ def correlated():
     return table(), {"formulas": formulas, "priors": {**PRIORS, "sigma": dist.HalfNormal(0.3)}}
 
 
+def learning():
+    """What is paid for each choice is known; eight people of 25 trials each."""
+    rng = np.random.default_rng(2)
+    trials = table().assign(trial=np.arange(N), lower=rng.random(N) < 0.3, upper=rng.random(N) < 0.7)
+    trials["feedback"] = np.where(trials["response"] == 1, trials["upper"], trials["lower"]).astype(float)
+    rule = hs.delta_rule("feedback", "response", "subject", paid=("lower", "upper"))
+    formulas = ["v ~ 0 + dq", "a ~ 1 + (1|subject)", "alpha ~ 1", *HELD]
+    priors = {"a_Intercept": PRIORS["a_Intercept"], "v_dq": dist.Normal(2.0, 1.0), "alpha": dist.Beta(2.0, 4.0)}
+    return trials, {"formulas": formulas, "priors": priors, "sequences": {"dq": rule}, "lapse": 0.05}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, correlated])
+@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, correlated, learning])
 def test_posteriors_have_the_ranks_that_they_should_have(case):
     """SBC of 100 tables; the verdict's own false-alarm rate."""
     trials, said = case()
