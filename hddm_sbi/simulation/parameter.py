@@ -15,6 +15,8 @@ Range = tuple[float, float]
 _ALLOWED: dict[Link, Range] = {"identity": (-math.inf, math.inf), "log": (0.0, math.inf), "logit": (0.0, 1.0)}
 #: a log link's box that begins at 0 is treated as if it began at this share of its end; a logit link's at this number.
 _NEAR_ZERO = 0.01
+#: a middle nearer to 0 than this, of the width, is 0.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -207,4 +209,6 @@ def _default_prior(link: Link, low: float, high: float) -> ParameterPrior:
         ends = max(low, _NEAR_ZERO), min(high, 1 - _NEAR_ZERO)
         low, high = (math.log(x / (1 - x)) for x in ends)
     width = high - low
-    return ParameterPrior.normal(link, (low + high) / 2, width / 4, slope=width / 8, group_sd=width / 8)
+    # Ends at the same distance from 0 leave rounding.
+    middle = (low + high) / 2 if abs(low + high) > _ROUNDING * width else 0.0
+    return ParameterPrior.normal(link, middle, width / 4, slope=width / 8, group_sd=width / 8)
