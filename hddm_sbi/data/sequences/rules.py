@@ -134,11 +134,11 @@ def delta_rule(
     Sequence(delta_rule by subject, pair: feedback, response; alpha)
     """
 
-    @_from_feedback({"alpha": _share(rate)}, {"q": start}, feedback, chosen, by, order, paid)
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        return {"q": _learned(state["q"], row, p["alpha"])}, state["q"]
+    return _from_feedback({"alpha": _share(rate)}, {"q": start}, feedback, chosen, by, order, paid)(_delta)
 
-    return rule
+
+def _delta(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
+    return {"q": _learned(state["q"], row, p["alpha"])}, state["q"]
 
 
 @_shipped
@@ -191,12 +191,13 @@ def dual_rate_rule(
     Sequence(dual_rate_rule by subject: feedback, response; alpha_gain, alpha_loss)
     """
 
-    @_from_feedback({"gain": _share(gain), "loss": _share(loss)}, {"q": start}, feedback, chosen, by, order, paid)
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        q = state["q"]
-        return {"q": _learned(q, row, torch.where(row["feedback"] > q, p["gain"], p["loss"]))}, q
+    own = {"gain": _share(gain), "loss": _share(loss)}
+    return _from_feedback(own, {"q": start}, feedback, chosen, by, order, paid)(_dual_rate)
 
-    return rule
+
+def _dual_rate(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
+    q = state["q"]
+    return {"q": _learned(q, row, torch.where(row["feedback"] > q, p["gain"], p["loss"]))}, q
 
 
 @_shipped
@@ -250,12 +251,13 @@ def forgetting_rule(
     """
     own = {"alpha": _share(rate), "forgetting": _share(forgetting)}
 
-    @_from_feedback(own, {"q": start}, feedback, chosen, by, order, paid)
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        q = state["q"]
-        return {"q": _learned(q, row, p["alpha"]) + p["forgetting"] * (1.0 - row["chosen"]) * (start - q)}, q
+    step = functools.partial(_forgetting, start=start)
+    return _from_feedback(own, {"q": start}, feedback, chosen, by, order, paid)(step)
 
-    return rule
+
+def _forgetting(state: Numbers, row: Numbers, p: Numbers, start: float) -> tuple[Numbers, Tensor]:
+    q = state["q"]
+    return {"q": _learned(q, row, p["alpha"]) + p["forgetting"] * (1.0 - row["chosen"]) * (start - q)}, q
 
 
 @_shipped
@@ -318,14 +320,15 @@ def kalman_rule(
         raise InputError(f"gives must be 'value' or 'uncertainty'; got {gives!r}.")
     own = {"noise": _positive(noise, 1.0, 100.0), "volatility": _positive(volatility, 0.05, 10.0, fixed=0.0)}
 
-    @_from_feedback(own, {"q": start, "variance": 1.0}, feedback, chosen, by, order, paid)
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        q, variance = state["q"], state["variance"]
-        gain = variance / (variance + p["noise"]) * row["chosen"]
-        after = {"q": q + gain * (row["feedback"] - q), "variance": variance * (1.0 - gain) + p["volatility"]}
-        return after, q if gives == "value" else torch.sqrt(variance)
+    step = functools.partial(_kalman, gives=gives)
+    return _from_feedback(own, {"q": start, "variance": 1.0}, feedback, chosen, by, order, paid)(step)
 
-    return rule
+
+def _kalman(state: Numbers, row: Numbers, p: Numbers, gives: str) -> tuple[Numbers, Tensor]:
+    q, variance = state["q"], state["variance"]
+    gain = variance / (variance + p["noise"]) * row["chosen"]
+    after = {"q": q + gain * (row["feedback"] - q), "variance": variance * (1.0 - gain) + p["volatility"]}
+    return after, q if gives == "value" else torch.sqrt(variance)
 
 
 @_shipped
@@ -368,12 +371,13 @@ def practice(
         raise InputError(f"law must be 'exponential' or 'power'; got {law!r}.")
     typical = 0.03 if law == "exponential" else 0.5
 
-    @sequence(start={"n": 0.0}, parameters={"rate": _positive(rate, typical, 5.0)}, by=by, order=order)
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        n = state["n"]
-        return {"n": n + 1.0}, torch.exp(-p["rate"] * (n if law == "exponential" else torch.log(1.0 + n)))
+    own = {"rate": _positive(rate, typical, 5.0)}
+    return sequence(start={"n": 0.0}, parameters=own, by=by, order=order)(functools.partial(_practice, law=law))
 
-    return rule
+
+def _practice(state: Numbers, row: Numbers, p: Numbers, law: str) -> tuple[Numbers, Tensor]:
+    n = state["n"]
+    return {"n": n + 1.0}, torch.exp(-p["rate"] * (n if law == "exponential" else torch.log(1.0 + n)))
 
 
 @_shipped
@@ -408,12 +412,13 @@ def fatigue(by: By, *, order: str = "trial", rate: str = "fatigue_rate") -> Sequ
     Sequence(fatigue by subject, block: no column; fatigue_rate)
     """
 
-    @sequence(start={"tired": 0.0}, parameters={"rate": _positive(rate, 0.01, 5.0)}, by=by, order=order)
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        tired = state["tired"]
-        return {"tired": tired + (1.0 - torch.exp(-p["rate"])) * (1.0 - tired)}, tired
+    own = {"rate": _positive(rate, 0.01, 5.0)}
+    return sequence(start={"tired": 0.0}, parameters=own, by=by, order=order)(_fatigue)
 
-    return rule
+
+def _fatigue(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
+    tired = state["tired"]
+    return {"tired": tired + (1.0 - torch.exp(-p["rate"])) * (1.0 - tired)}, tired
 
 
 @_shipped
@@ -452,20 +457,14 @@ def post_error_slowing(
     >>> hs.post_error_slowing("response", "subject", correct="stimulus")
     Sequence(post_error_slowing by subject: response, stimulus; decay)
     """
-    asked = {} if correct is None else {"correct": correct}
+    read = {"response": response} if correct is None else {"response": response, "correct": correct}
+    own = {"decay": _share(decay, fixed=0.0)}
+    return sequence(start={"trace": (0.0,)}, parameters=own, choices=read, by=by, order=order)(_after_error)
 
-    @sequence(
-        start={"trace": (0.0,)},
-        parameters={"decay": _share(decay, fixed=0.0)},
-        choices={"response": response, **asked},
-        by=by,
-        order=order,
-    )
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        right = row["response"][1:].sum() if correct is None else (row["response"] * row["correct"]).sum()
-        return {"trace": p["decay"] * state["trace"] + (1.0 - right)}, state["trace"]
 
-    return rule
+def _after_error(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
+    right = (row["response"] * row["correct"]).sum() if "correct" in row else row["response"][1:].sum()
+    return {"trace": p["decay"] * state["trace"] + (1.0 - right)}, state["trace"]
 
 
 @_shipped
@@ -503,11 +502,10 @@ def sticky_choice(response: str, by: By, *, order: str = "trial", rate: str = "h
     Sequence(sticky_choice by subject: response; habit_rate)
     """
 
-    @sequence(
-        start={"habit": 0.0}, parameters={"rate": _share(rate)}, choices={"response": response}, by=by, order=order
-    )
-    def rule(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
-        habit = state["habit"]
-        return {"habit": habit + p["rate"] * (row["response"] - habit)}, habit
+    own = {"rate": _share(rate)}
+    return sequence(start={"habit": 0.0}, parameters=own, choices={"response": response}, by=by, order=order)(_habit)
 
-    return rule
+
+def _habit(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
+    habit = state["habit"]
+    return {"habit": habit + p["rate"] * (row["response"] - habit)}, habit
