@@ -1,5 +1,6 @@
 """Models with covariates that are computed along trials: the density, its gradient, the pilot fit, files, real data."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,13 @@ def test_the_tangent_is_the_derivative_of_theta():
     for name, shifted in (("v", "v_dq"), ("alpha", "alpha_Intercept")):
         up, down = (model.uncentred.theta({**at, shifted: at[shifted] + d})[:, 0] for d in (step, -step))
         np.testing.assert_allclose(linear[name].common[0].matrix[:, 0], (up - down) / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+def test_models_travel_between_processes():
+    model = hs.HierarchicalModel(["v ~ 0 + dq", "alpha ~ 1"], table(), likelihood="exact", sequences=delta())
+    before = model.density(model.density.start)[0]
+    there = pickle.loads(pickle.dumps(model))
+    assert there.density(there.density.start)[0] == before
 
 
 @few_draws
