@@ -276,10 +276,11 @@ def _table(model: HierarchicalModel, values: TrueValues, index: int, sampling: S
     return _compared(replica, values, posterior)
 
 
-def _theta(model: HierarchicalModel, values: TrueValues) -> tuple[Array, float]:
-    """Parameters of every cell (n_cells, p), and the probability of a lapse."""
-    at = model.hierarchy.theta({name: torch.as_tensor(value) for name, value in values.items()}).numpy()
-    return at, float(values["lapse"]) if "lapse" in values else float(model.lapse)
+def _theta(model: HierarchicalModel, values: TrueValues) -> tuple[Array, Array]:
+    """Parameters of every cell (n_cells, p), and the probability of a lapse there, (n_cells,)."""
+    at = {name: torch.as_tensor(value) for name, value in values.items()}
+    theta = model.hierarchy.theta(at)
+    return theta.numpy(), model.hierarchy.share(at).expand(len(theta)).numpy()
 
 
 def _compared(model: HierarchicalModel, values: TrueValues, posterior: Any) -> Table:
@@ -338,7 +339,7 @@ def _log_likelihoods(
         sums = [
             float(
                 model.likelihood.log_prob_by_cell(
-                    model.hierarchy.trials, torch.as_tensor(theta), torch.tensor(lapse, dtype=torch.float64)
+                    model.hierarchy.trials, torch.as_tensor(theta), torch.as_tensor(lapse)
                 ).sum()
             )
             for theta, lapse in sets

@@ -74,47 +74,46 @@ def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Parameters of every cell (n_draws, n_cells, p) and probability of a lapse (n_draws,) at posterior draws."""
-    chosen = inference_data.draws(model.matched(posterior), draws)
-    lapse = chosen["lapse"].to_numpy() if "lapse" in chosen else np.full(len(draws), model.lapse)
-    return model.theta(posterior, draws), lapse
+    """Parameters (n_draws, n_cells, p) and probability of a lapse (n_draws, n_cells) of every cell at posterior draws.
+    """
+    return model.theta(posterior, draws), model.lapse_share(posterior, draws)
 
 
 def simulate_table(
-    model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], *, by_simulator: bool = False
+    model: HierarchicalModel, theta: Array, lapse: Array, seed: Sequence[int], *, by_simulator: bool = False
 ) -> Array:
-    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included, as they would be seen.
+    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses of share (n_cells,) included, as they
+    would be seen.
 
     by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.simulate`. Outcomes
     that fail, or would have been removed from the table, are simulated again, because a likelihood is that of an
     outcome given that there is one.
     """
-    at, observation = theta[model.cell], model.trials.observation
-    values = _outcomes(model, at, lapse, seed, by_simulator)
+    at, share, observation = theta[model.cell], lapse[model.cell], model.trials.observation
+    values = _outcomes(model, at, share, seed, by_simulator)
     if observation is None:
         return values
     for attempt in range(_REMOVALS):
         removed = observation.removed(values)
         if not removed.any():
             return observation.seen(values)
-        values[removed] = _outcomes(model, at[removed], lapse, [*seed, 2, attempt], by_simulator)
+        values[removed] = _outcomes(model, at[removed], share[removed], [*seed, 2, attempt], by_simulator)
     raise InputError(
         f"{int(removed.sum())} of {len(values)} simulated trials would have been removed {_REMOVALS} times: at these "
         "parameters next to no time lies between the limits, truncated=."
     )
 
 
-def _outcomes(model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], by_simulator: bool) -> Array:
-    """Outcomes (n, k) at theta (n, p), lapses included."""
+def _outcomes(model: HierarchicalModel, theta: Array, lapse: Array, seed: Sequence[int], by_simulator: bool) -> Array:
+    """Outcomes (n, k) at theta (n, p), lapses of share (n,) included."""
     if by_simulator and model.simulator.can_simulate:
         values = _simulated(model, theta, seed)
     else:
         values = model.likelihood.simulate(torch.as_tensor(theta), seed)
-    if lapse > 0:
+    if model.lapses is not None and lapse.any():
         rng = np.random.default_rng([*seed, 1])
         lapses = rng.random(len(values)) < lapse
-        values[lapses, 0] = rng.uniform(0, model.lapse_seconds, lapses.sum())
-        values[lapses, 1] = rng.integers(len(model.simulator.choices), size=lapses.sum())
+        values[lapses, 0], values[lapses, 1] = model.lapses.sample(int(lapses.sum()), rng)
     return values
 
 
@@ -156,8 +155,7 @@ def checked_values(model: HierarchicalModel, values: Mapping[str, ArrayLike]) ->
 
     Raises InputError otherwise.
     """
-    if not isinstance(model.lapse, float) and "lapse" not in values:
-        values = {"lapse": float(model.lapse.mean), **values}
+    values = {**{name: float(prior.mean) for name, prior in model.hierarchy.lapse_prior.items()}, **values}
     expected = prior_draw(model, 0)
     if set(values) != set(expected):
         missing, unknown = sorted(set(expected) - set(values)), sorted(set(values) - set(expected))

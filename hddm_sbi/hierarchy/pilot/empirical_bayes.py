@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.blocks import (
     Block,
     common_block,
     common_columns,
+    constant_coefficients,
     factor_block,
     gram,
     group_columns,
     plausible_sds,
     pooled_level,
 )
-from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode
+from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, log_posterior
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
-from hddm_sbi.hierarchy.pyro_model import LAPSE, Hierarchy
+from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, Hierarchy
 from hddm_sbi.types import Array, Index
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all
@@ -89,7 +91,7 @@ class PilotFit:
     """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name.
 
     covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K). lapse: the share of
-    lapses with which it was found. second_modes: of like weight, where the fastest trials leave it open which of them
+    lapses with which it was found, where no formula says it. second_modes: of like weight, where the fastest trials leave it open which of them
     are lapses.
     """
 
@@ -109,7 +111,7 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     blocks = [common_block(hierarchy, pooled), *(factor_block(hierarchy, pooled, terms) for terms in factors.values())]
     at = [pooled_level(hierarchy, pooled), *(np.zeros(b.gram.shape[:2]) for b in blocks[1:])]
     rivals: list[Rival] = []
-    assumed = replace(hierarchy, lapse=LAPSE)
+    assumed = hierarchy if hierarchy.lapse is None else replace(hierarchy, lapse=LAPSE)
     for number in range(_ROUNDS if factors else 1):
         at = find_mode(assumed, blocks, at)
         if number == 0 and hierarchy.lapse != 0.0:
@@ -126,18 +128,22 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     }
     covariance = _of_coefficients(hierarchy, pooled, blocks[0], [*zip(factors.values(), blocks[1:], strict=True)])
     second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block]) for rival in rivals)
-    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, float(assumed.lapse), second)
+    lapse = assumed.lapse if isinstance(assumed.lapse, float) else LAPSE
+    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, lapse, second)
 
 
 def _with_lapses(
     hierarchy: Hierarchy, blocks: Sequence[Block], factors: Sequence[Sequence[GroupEffects]], at: list[Array]
 ) -> tuple[Hierarchy, list[Array]]:
-    """The hierarchy with a number for its share of lapses, and `at`, or onsets that go with that share.
+    """The hierarchy with a number for its share of lapses, or its formula, and `at`, or onsets that go with that share.
 
     Many lapses and late onsets may explain the fastest trials as well as few lapses and early ones.
     """
     if isinstance(hierarchy.lapse, float):
         return replace(hierarchy, lapse=LAPSE), at
+    if hierarchy.lapse is None:
+        found = [find_onsets(hierarchy, blocks, factors, start)[0] for start in _at_shares(hierarchy, blocks, at)]
+        return hierarchy, max(found, key=lambda x: log_posterior(hierarchy, blocks, x))
     tried = []
     for share in _SHARES:
         found, _ = find_onsets(replace(hierarchy, lapse=share), blocks, factors, at)
@@ -145,6 +151,17 @@ def _with_lapses(
         tried.append((height, lapse, found))
     _, lapse, found = max(tried, key=lambda each: each[0])
     return replace(hierarchy, lapse=lapse), found
+
+
+def _at_shares(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array]) -> Iterator[list[Array]]:
+    """The mode of all that a formula of lapses leaves, searched from everywhere few lapses, and everywhere many."""
+    predictor = next(p for p in hierarchy.predictors if p.name == LAPSES)
+    for share in _SHARES:
+        level = to_link(torch.tensor(share, dtype=torch.float64), predictor.link)
+        start = [x.copy() for x in at]
+        for name, b in constant_coefficients(predictor, level).items():
+            start[0][0, blocks[0].columns(name)] = b.numpy()
+        yield start
 
 
 def _second_mode(rival: Rival, block: Block, x: Array) -> SecondMode:

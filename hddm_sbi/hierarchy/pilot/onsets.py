@@ -64,7 +64,7 @@ def find_onsets(
     name = hierarchy.likelihood.simulator.symmetries.shift
     predictor = next((p for p in hierarchy.predictors if p.name == name), None)
     rivals: list[Rival] = []
-    if predictor is None or not hierarchy.trials.lapse_density:
+    if predictor is None or hierarchy.trials.lapses is None:
         return at, rivals
     for move in _moves(hierarchy, predictor, factors):
         found = _search(hierarchy, predictor, blocks, at, move)
