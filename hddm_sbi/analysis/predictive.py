@@ -74,8 +74,7 @@ def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Parameters (n_draws, n_cells, p) and probability of a lapse (n_draws, n_cells) of every cell at posterior draws.
-    """
+    """Parameters (n_draws, n_cells, p) and probability of a lapse (n_draws, n_cells), by cell, at posterior draws."""
     return model.theta(posterior, draws), model.lapse_share(posterior, draws)
 
 

@@ -11,22 +11,17 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 
-from hddm_sbi.data import Formula
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy.priors import PriorChoice, in_double
-from hddm_sbi.likelihoods.lapse_law import LapseLaw
-from hddm_sbi.simulation import ParameterPrior
+from hddm_sbi.hierarchy.pyro_model import LapseLaw
 
-# The density of a trial is (1 - l) p + l u, u as in `LapseLaw`: where nothing is said, 1 / (n_choices T), T the seconds,
+# The density of a trial is (1 - l) p + l u, u as in `LapseLaw`: where nothing is said, 1 / (n_choices T), T the seconds
 # and at least the longest rt.
 
 Lapse = float | TorchDistribution | Literal["estimated"] | None
 LapseSeconds = float | Literal["default", "range"]
 LapseChoices = Mapping[Any, float] | Sequence[float] | None
 
-#: priors of a formula's coefficients, on the scale of the logit: the intercept has mean and sd of the log odds of the
-#: prior of one share that is estimated; people differ as error rates do, threefold for one sd.
-PRIOR = ParameterPrior.normal("logit", -4.5, 1.3, slope=1.0, group_sd=1.0)
 #: where a formula's share lies, so far from 0 and 1 that gradients are finite.
 BOX = (1e-9, 1.0 - 1e-9)
 
@@ -72,16 +67,16 @@ def choose_lapses(
     seconds: LapseSeconds,
     outcomes: Sequence[str],
     priors: PriorChoice,
-    formula: Formula | float | None = None,
+    formula: str | float | None = None,
     mean: float | None = None,
     choices: LapseChoices = None,
     responses: Sequence[Any] = (),
 ) -> Lapses:
     """The law that a caller asks for; what is not said is that of the set of priors, or the default.
 
-    outcomes: of the model, by name; only rt and response know lapses. formula: of the share of lapses, or the number
-    that stands in its place. mean, choices: as `lapse_mean` and `lapse_choices` of a model. responses: of the table, in
-    the order of the model's choices.
+    outcomes: of the model, by name; only rt and response know lapses. formula: of the share of lapses, as it is
+    written, or the number that stands in its place. mean, choices: as `lapse_mean` and `lapse_choices` of a model.
+    responses: of the table, in the order of the model's choices.
     Raises InputError for what is no probability, no prior of one, no number of seconds, or no split of responses.
     """
     default = _OF_SETS.get(priors, DEFAULT) if isinstance(priors, str) else DEFAULT
@@ -98,7 +93,7 @@ def choose_lapses(
             raise InputError(f"{said}: {_no_lapses(outcomes)}, and no {said.partition('=')[0]}.")
         default = Lapses(0.0, default.seconds)
     probability: float | TorchDistribution | None
-    if isinstance(formula, Formula):
+    if isinstance(formula, str):
         probability = None
     else:
         probability = default.probability if given is None else _checked(given, outcomes)
@@ -107,8 +102,7 @@ def choose_lapses(
         return Lapses(probability, _seconds(seconds, default.seconds), split=split)
     if seconds != "default":
         raise InputError(
-            f"lapse_mean={mean!r} makes lapses exponential in time, and lapse_seconds={seconds!r} uniform; leave one of "
-            "them out."
+            f"lapse_mean={mean!r} makes lapses exponential in time, lapse_seconds={seconds!r} uniform; leave out one."
         )
     if not _is_number(mean) or not 0 < float(mean) < np.inf:
         raise InputError(f"lapse_mean must be a positive number of seconds, the mean time of a lapse; got {mean!r}.")

@@ -37,7 +37,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
-from hddm_sbi.hierarchy.lapses import BOX, PRIOR, Lapse, LapseChoices, LapseSeconds, choose_lapses
+from hddm_sbi.hierarchy.lapses import BOX, Lapse, LapseChoices, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
@@ -47,12 +47,11 @@ from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
 from hddm_sbi.hierarchy.predictor import build_predictors
-from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, parameter_priors, user_priors
-from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy
+from hddm_sbi.hierarchy.priors import OF_LAPSES, PriorChoice, PriorRecord, parameter_priors, user_priors
+from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy, LapseLaw
 from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.types import Array, Index
@@ -213,24 +212,25 @@ class HierarchicalModel:
         told = {**coding, **conflict, "missing": self._missing}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
         self.priors = priors
+        share = self.formulas.get(LAPSES) if beside else None
         lapses = choose_lapses(
             lapse,
             lapse_seconds,
             [outcome.name for outcome in self.simulator.outcomes],
             priors,
-            self.formulas.get(LAPSES) if beside else None,
+            share if share is None or isinstance(share, float) else str(share),
             lapse_mean,
             lapse_choices,
             self.trials.responses or self.simulator.choices,
         )
-        if lapses.probability is not None and beside:
-            # A number is held, as the argument would hold it.
-            self.formulas.pop(LAPSES, None)
+        if isinstance(share, float):
+            # The same as the argument.
+            del self.formulas[LAPSES]
         cells = self.trials.cells
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells, accumulators),
-            parameter_priors(self.simulator, priors) | dict.fromkeys(beside, PRIOR),
+            parameter_priors(self.simulator, priors) | dict.fromkeys(beside, OF_LAPSES),
             self.likelihood.box | dict.fromkeys(beside, BOX),
             np.bincount(cells.of_trial, minlength=len(cells)),
         )

@@ -14,10 +14,10 @@ from hddm_sbi.hierarchy.correlation import Correlation, Scores
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.prior_classes import Kind
-from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood, Observation
+from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, LapseLaw, Likelihood, Observation, with_lapses
 from hddm_sbi.types import Index
 
-__all__ = ["LAPSE", "LAPSES", "CellTrials", "Hierarchy", "Observation"]
+__all__ = ["LAPSE", "LAPSES", "CellTrials", "Hierarchy", "LapseLaw", "Observation", "with_lapses"]
 
 #: name of the share of lapses: of its site, and of its predictor where it has a formula.
 LAPSES = "lapse"
@@ -49,7 +49,7 @@ class Hierarchy:
             pyro.deterministic(name, value)
         for name, prior in self.lapse_prior.items():
             values[name] = pyro.sample(name, prior).double()
-        lapse = self._share(values, sampled)
+        lapse = self._share(values, dict(zip([p.name for p in self.predictors], sampled, strict=True)))
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
             pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, self._stack(sampled), lapse))
 
@@ -70,7 +70,7 @@ class Hierarchy:
 
     def share(self, values: Values) -> Tensor:
         """Probability of a lapse from the same variables: (...), or of every cell of `trials`, (..., n_cells)."""
-        return self._share(values, [p.reported_value(values) for p in self.predictors if p.name == LAPSES])
+        return self._share(values, {p.name: p.reported_value(values) for p in self.predictors if p.name == LAPSES})
 
     def named(self, values: Values) -> dict[str, Tensor]:
         """Deviations and correlations of every group term, by their posterior names."""
@@ -178,12 +178,11 @@ class Hierarchy:
             lapse=chosen.get(LAPSES, self.lapse),
         )
 
-    def _share(self, values: Values, on_rows: Sequence[Tensor]) -> Tensor:
-        """As `share`; on_rows: what every predictor is on its rows, or that of `LAPSES` alone."""
+    def _share(self, values: Values, on_cells: Mapping[str, Tensor]) -> Tensor:
+        """As `share`; on_cells: the predictor `LAPSES` on the design's cells, where there is one."""
         if self.lapse is not None:
             return values[LAPSES] if self.lapse_prior else torch.tensor(self.lapse, dtype=torch.float64)
-        position = [p.name for p in self.predictors].index(LAPSES) if len(on_rows) > 1 else 0
-        return on_rows[position][..., torch.from_numpy(self.parameter_map.cell(self.trials))]
+        return on_cells[LAPSES][..., torch.from_numpy(self.parameter_map.cell(self.trials))]
 
     def _stack(self, values: Sequence[Tensor]) -> Tensor:
         """Theta of every cell, (..., n_cells, p), from what every predictor is on its rows, (..., n_rows)."""

@@ -94,12 +94,13 @@ class FitRecord:
     the model was given one; weights_sha256: of its weights. prior_set: name of a set from the literature, or "".
     priors: of every coefficient. links: by parameter. lapse: probability, or its prior, None where a formula says it;
     lapse_seconds: they are uniform over these; lapse_mean: or exponential with this mean; lapse_choices: probability of
-    each response among them, in the order of the model's choices, where they are not alike. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. responses: the
-    names of the choices there, where they are not the model's codes. stimulus: name of the column of right responses,
-    where a formula has `match`, or "". missing: why an rt or response may be. levels: of every column that is not a
-    number, in order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method,
-    quick, ess, minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or "";
-    interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this record.
+    each response among them, in the order of the model's choices, where they are not alike. outcome_columns: names of
+    the outcomes in the table; columns: of all that is used of it. responses: the names of the choices there, where they
+    are not the model's codes. stimulus: name of the column of right responses, where a formula has `match`, or "".
+    missing: why an rt or response may be. levels: of every column that is not a number, in order. box: of the
+    likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method, quick, ess, minutes: as `fit`
+    takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or ""; interrupted: whether by a
+    person, or a failure. versions: of the libraries in use. format: of this record.
     """
 
     model: str

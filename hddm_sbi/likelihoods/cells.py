@@ -24,8 +24,7 @@ _SHORTEST = 1e-60
 
 
 def with_lapses(log_p: Tensor, lapse: Tensor, lapse_density: float | Tensor) -> Tensor:
-    """log[(1 - lapse) p + lapse * lapse_density] of every trial, (n,), lapse () or (n,); log_p itself where lapse is 0.
-    """
+    """log[(1 - lapse) p + lapse * lapse_density] of every trial, (n,), lapse () or (n,); log_p where lapse is 0."""
     some = lapse.detach().numpy() > 0.0
     if not some.any():
         return log_p
@@ -164,7 +163,7 @@ class SortedTrials(CellTrials):
         return cls(*of_all, rt=rt, starts=starts, n_choices=n_choices)
 
     def absolute(self, total: Tensor) -> Tensor:
-        """What every cell's trials add up to, (n_cells,), from the same relative to exp(-rate rt), as kernels sum it."""
+        """What every cell's trials add up to, (n_cells,), from the same relative to exp(-rate rt), as of kernels."""
         return total if self._decay is None else total + self._decay
 
     @cached_property

@@ -44,13 +44,13 @@ def _cells(
     and lapse."""
     p = theta.shape[1]
     logp, weight, partial = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((p, _BLOCK))
-    lapses = Lapses(lapse, lapse_density, lapse_rate)
+    lapses, law = Lapses(lapse, lapse_density, lapse_rate), lapse_law(0.0, 1.0)
     total[:] = 0.0
     grad[:] = 0.0
     grad_lapse[:] = 0.0
     for run in range(theta.shape[0] * n_choices):
         cell, choice = run // n_choices, run % n_choices
-        law = lapse_of(lapses, cell, choice)
+        law = lapse_of(lapses, cell, choice, law)
         for first in range(starts[run], starts[run + 1], _BLOCK):
             last = min(first + _BLOCK, starts[run + 1])
             n = last - first

@@ -32,11 +32,13 @@ __all__ = [
     "LAPSE_SECONDS",
     "ByName",
     "CellTrials",
+    "LapseLaw",
     "Likelihood",
     "Observation",
     "Simulator",
     "n_rows",
     "shift_of",
+    "with_lapses",
 ]
 
 ByName = Mapping[str, ArrayLike | Tensor]
@@ -150,9 +152,10 @@ class Likelihood(ABC):
         Tensor
             (n_cells,) float64, differentiable in theta, and in lapse where lapse > 0.
         """
-        n, known = len(theta), trials.incomplete
-        total = self.complete_by_cell(trials, theta, lapse.expand(n))
-        return total if known is None else total + self.events_by_cell(known.events, theta, lapse.expand(n), trials.lapses)
+        total = self.complete_by_cell(trials, theta, lapse.expand(len(theta)))
+        if trials.incomplete is None:
+            return total
+        return total + self.events_by_cell(trials.incomplete.events, theta, lapse.expand(len(theta)), trials.lapses)
 
     def complete_by_cell(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
         """The part of `log_prob_by_cell` of the trials from which nothing is missing; lapse (n_cells,)."""
@@ -220,7 +223,11 @@ class Likelihood(ABC):
         return pd.DataFrame(self.simulator.labels(values))
 
     def distribution(
-        self, theta: Tensor, index: ArrayLike | None = None, lapse: float | Tensor = 0.0
+        self,
+        theta: Tensor,
+        index: ArrayLike | None = None,
+        lapse: float | Tensor = 0.0,
+        lapses: LapseLaw | None = None,
     ) -> LikelihoodDistribution:
         """This likelihood as a Pyro distribution of outcomes.
 
@@ -232,8 +239,11 @@ class Likelihood(ABC):
             Integers `(*shape)`: outcome k is one of `theta[..., index[k], :]`, where theta is `(*batch, n, p)`. Trials
             of a cell are then evaluated together: say it wherever trials share parameters.
         lapse
-            Probability of a lapse, a number or a tensor (). Lapses are uniform over the responses and over 10 seconds,
-            or up to the longest rt. 0 where the outcomes know no lapses.
+            Probability of a lapse, a number or a tensor (), or `(*batch)`, one beside each row of theta. 0 where the
+            outcomes know no lapses.
+        lapses
+            Which responses they are, and when. None: uniform over the responses and over 10 seconds, or up to the
+            longest rt.
 
         Returns
         -------
@@ -259,7 +269,7 @@ class Likelihood(ABC):
         ...     with pyro.plate("trials", 2):
         ...         pyro.sample("obs", exact.distribution(theta.unsqueeze(0), index=[0, 0]), obs=trials)
         """
-        return LikelihoodDistribution(self, theta, index, lapse)
+        return LikelihoodDistribution(self, theta, index, lapse, lapses)
 
     def _theta(self, theta: ByName, n: int) -> Tensor:
         """theta by name as a matrix (n, p), inside the box, and conditions at one of their codes."""

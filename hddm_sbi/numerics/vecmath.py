@@ -227,6 +227,8 @@ class Lapse(NamedTuple):
 
     #: l
     probability: float
+    #: u
+    density: float
     #: log(l u), -inf without lapses.
     log: float
     #: log[(1 - l) / (l u)]
@@ -237,13 +239,15 @@ class Lapse(NamedTuple):
 def lapse_law(probability: float, density: float) -> Lapse:
     """The law of lapses with that probability and density."""
     log = math.log(probability * density) if probability > 0.0 else -math.inf
-    return Lapse(probability, log, math.log1p(-probability) - log)
+    return Lapse(probability, density, log, math.log1p(-probability) - log)
 
 
 @inner(forceinline=True)
-def lapse_of(lapses: Lapses, cell: int, choice: int) -> Lapse:
-    """The law of lapses among the trials of a cell with one choice."""
-    return lapse_law(lapses.share[cell], lapses.density[choice])
+def lapse_of(lapses: Lapses, cell: int, choice: int, before: Lapse) -> Lapse:
+    """The law of lapses among the trials of a cell with one choice; `before` where that is the same, for two logarithms
+    take as long as the density of a trial."""
+    same = lapses.share[cell] == before.probability and lapses.density[choice] == before.density
+    return before if same else lapse_law(lapses.share[cell], lapses.density[choice])
 
 
 @inner(fastmath=FAST, forceinline=True)

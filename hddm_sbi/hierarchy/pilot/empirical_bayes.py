@@ -91,8 +91,8 @@ class PilotFit:
     """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name.
 
     covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K). lapse: the share of
-    lapses with which it was found, where no formula says it. second_modes: of like weight, where the fastest trials leave it open which of them
-    are lapses.
+    lapses with which it was found, where no formula says it. second_modes: of like weight, where the fastest trials
+    leave it open which of them are lapses.
     """
 
     coefficients: Mapping[str, Tensor]
@@ -142,8 +142,9 @@ def _with_lapses(
     if isinstance(hierarchy.lapse, float):
         return replace(hierarchy, lapse=LAPSE), at
     if hierarchy.lapse is None:
-        found = [find_onsets(hierarchy, blocks, factors, start)[0] for start in _at_shares(hierarchy, blocks, at)]
-        return hierarchy, max(found, key=lambda x: log_posterior(hierarchy, blocks, x))
+        starts = _at_shares(hierarchy, blocks, at)
+        each = [find_mode(hierarchy, blocks, find_onsets(hierarchy, blocks, factors, x)[0]) for x in starts]
+        return hierarchy, max(each, key=lambda x: log_posterior(hierarchy, blocks, x))
     tried = []
     for share in _SHARES:
         found, _ = find_onsets(replace(hierarchy, lapse=share), blocks, factors, at)
@@ -154,7 +155,7 @@ def _with_lapses(
 
 
 def _at_shares(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array]) -> Iterator[list[Array]]:
-    """The mode of all that a formula of lapses leaves, searched from everywhere few lapses, and everywhere many."""
+    """`at` with the coefficients of the share of lapses elsewhere: many in every cell, and few in every cell."""
     predictor = next(p for p in hierarchy.predictors if p.name == LAPSES)
     for share in _SHARES:
         level = to_link(torch.tensor(share, dtype=torch.float64), predictor.link)

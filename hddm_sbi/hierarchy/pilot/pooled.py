@@ -11,8 +11,7 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.link import onto_box, to_link
 from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, CellTrials, Hierarchy, Observation
-from hddm_sbi.likelihoods.likelihood import with_lapses
+from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, CellTrials, Hierarchy, Observation, with_lapses
 from hddm_sbi.types import Array, Index
 
 #: at most this many trials enter the pooled fit.
@@ -41,6 +40,7 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
     fixed, condition = _conditions(hierarchy)
     trials = _pool(hierarchy, condition)
     n = len(trials.order)
+
     def loss(x: Array) -> tuple[float, Array]:
         eta = torch.tensor(x, requires_grad=True)
         theta = _theta(hierarchy, eta.expand(len(fixed), -1), fixed)

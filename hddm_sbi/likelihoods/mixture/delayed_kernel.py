@@ -18,6 +18,7 @@ from hddm_sbi.numerics.vecmath import (
     exp,
     exp_negative,
     inner,
+    lapse_law,
     lapse_of,
     log_positive,
     mix_lapse,
@@ -209,9 +210,10 @@ def delayed_cells(
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.s), mixtures.shape[2]
     block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
     (cell, choice), (s, t0, _, delay), (total, (g_s, g_t0, _, g_delay), g_lapse) = rows, cells, to
+    lapse = lapse_law(0.0, 1.0)
     for row in range(len(cell)):
         c = cell[row]
-        width, lapse = max(delay[c], SHORTEST), lapse_of(lapses, c, choice[row])
+        width, lapse = max(delay[c], SHORTEST), lapse_of(lapses, c, choice[row], lapse)
         above, last = with_density(c * n_choices + choice[row], c, cells, lapse, trials, to)
         own, to_own = of_row(mixtures, g, row)
         mixture, log_delay = _relative(own, log_w, per_sd), math.log(width)

@@ -20,6 +20,7 @@ from hddm_sbi.numerics.vecmath import (
     add_lapse,
     exp_negative,
     inner,
+    lapse_law,
     lapse_of,
     log_positive,
     mix_lapse,
@@ -307,10 +308,10 @@ def mixture_cells(
     (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
     (racing, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks, logp, by_y = block.d, block.s, block.clock, block.logp, np.empty(_BLOCK)
-    rate_of_lapses = lapses.rate
+    rate_of_lapses, lapse = lapses.rate, lapse_law(0.0, 1.0)
     for row in range(len(cell)):
         c, winner = cell[row], choice[row]
-        lapse = lapse_of(lapses, c, winner)
+        lapse = lapse_of(lapses, c, winner, lapse)
         above, last = with_density(c * n_choices + winner, c, cells, lapse, trials, to)
         if above == last:
             continue
@@ -360,7 +361,7 @@ def _side_by_side(
     d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
     (_, _, _, _, stretch, bend, log_slope), slope = block[:7], block.slope
     by_d, by_clock, alone = block.by_d, block.by_clock, block.largest
-    share, log_lapse, log_odds, some = np.empty(n), np.empty(n), np.empty(n), False
+    share, log_lapse, log_odds, some, lapse = np.empty(n), np.empty(n), np.empty(n), False, lapse_law(0.0, 1.0)
     for k in range(n_components):
         for i in range(n):
             per_sd[k, i] = exp_minus(log_sd[k, i])
@@ -369,7 +370,8 @@ def _side_by_side(
         first[i], last[i] = starts[run], starts[run + 1]
         most = max(most, last[i] - first[i])
         scale[i], clocks[0, i], clocks[1, i], clocks[2, i] = s[c], clock[c, 0], clock[c, 1], clock[c, 2]
-        share[i], log_lapse[i], log_odds[i] = lapse_of(lapses, c, choice[i])
+        lapse = lapse_of(lapses, c, choice[i], lapse)
+        share[i], log_lapse[i], log_odds[i] = lapse.probability, lapse.log, lapse.log_odds
         some = some or share[i] > 0.0
     for trial in range(most):
         for i in range(n):
@@ -381,7 +383,7 @@ def _side_by_side(
                 # Any decision time will do: its weight is 0.
                 d[i] = 0.5 / clocks[0, i] if clocks[0, i] > 0.0 else 1.0
                 if there:
-                    value, by_lapse = add_lapse(Lapse(share[i], log_lapse[i], log_odds[i]), 1, 0.0, 0.0)
+                    value, by_lapse = add_lapse(Lapse(share[i], 1.0, log_lapse[i], log_odds[i]), 1, 0.0, 0.0)
                     total[c] += value
                     g_lapse[c] += by_lapse
         coordinate(block, n, law.tail)
@@ -398,7 +400,7 @@ def _side_by_side(
             if not inside[i]:
                 weight[i] = 0.0
             elif share[i] > 0.0:
-                value, by_lapse = add_lapse(Lapse(share[i], log_lapse[i], log_odds[i]), 1, logp[i], weight[i])
+                value, by_lapse = add_lapse(Lapse(share[i], 1.0, log_lapse[i], log_odds[i]), 1, logp[i], weight[i])
                 total[c] += value
                 g_lapse[c] += by_lapse
             else:

@@ -55,8 +55,7 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
     def _by_cell(
         self, theta: Tensor, lapse: Tensor, at_start: list[float], rate: float, starts: Index, rt: Array, way: str
     ) -> Tensor:
-        """The operator at theta; at_start, rate: of a `LapseLaw`, of no account for events, which have their own mass.
-        """
+        """The operator at theta; at_start, rate: of a `LapseLaw`, of no account for events, which have a mass each."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
         density_weights, density_sizes = packed(network.density)
