@@ -79,16 +79,18 @@ def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.in
 
 
 def simulate_table(
-    model: HierarchicalModel, theta: Array, lapse: Array, seed: Sequence[int], *, by_simulator: bool = False
+    model: HierarchicalModel, theta: Array, lapse: float | Array, seed: Sequence[int], *, by_simulator: bool = False
 ) -> Array:
-    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses of share (n_cells,) included, as they
-    would be seen.
+    """Outcomes (n_trials, k) of the model's design at theta (n_cells, p), lapses included, as they would be seen.
+
+    lapse: probability of one, or one for every cell (n_cells,).
 
     by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.simulate`. Outcomes
     that fail, or would have been removed from the table, are simulated again, because a likelihood is that of an
     outcome given that there is one.
     """
-    at, share, observation = theta[model.cell], lapse[model.cell], model.trials.observation
+    at, observation = theta[model.cell], model.trials.observation
+    share = np.broadcast_to(lapse, len(theta))[model.cell]
     values = _outcomes(model, at, share, seed, by_simulator)
     if observation is None:
         return values

@@ -115,11 +115,14 @@ exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _bac
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _trials(theta: Array, row: Index, choice: Index, rt: Array, density: _Law, log_p: Array) -> None:
-    """Log density of every trial, each at its row of theta: neighbours of one row and choice together."""
+    """Log density of every trial, each at its row of theta: neighbours of one row and choice together, while their
+    times ascend."""
     logp, partial, first, n = np.empty(_BLOCK), np.empty((theta.shape[1], _BLOCK)), 0, len(rt)
     while first < n:
         last = first + 1
         while last < n and last - first < _BLOCK and row[last] == row[first] and choice[last] == choice[first]:
+            if rt[last] < rt[last - 1]:
+                break
             last += 1
         density(theta[row[first]], choice[first], rt[first:last], logp, partial)
         log_p[first:last] = logp[: last - first]
