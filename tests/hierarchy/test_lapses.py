@@ -157,8 +157,17 @@ def test_lapses_are_counted(share):
     assert float(lapse.mean()) < share + 0.01
 
 
-@pytest.mark.parametrize("seed", [1, 3, 4])
-def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed):
+@pytest.mark.parametrize(
+    ("seed", "formulas", "law"),
+    [
+        (1, [], OVER_RANGE),
+        (3, [], OVER_RANGE),
+        (4, [], OVER_RANGE),
+        (3, ["lapse ~ 1"], {"lapse_seconds": "range"}),
+        (4, ["lapse ~ 1"], {"lapse_seconds": "range"}),
+    ],
+)
+def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed, formulas, law):
     """24 early trials of 800: no lapses and an early onset, or .04 and a late one, 7 to 14 nats lower at seeds 3 and 4.
 
     Searched with a share of .05 alone, sampling started in the lower one.
@@ -167,7 +176,7 @@ def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed)
     theta = {"v": np.where(side == "right", 1.5, -1.5), "a": 0.5, "z": 0.5, "t0": 0.34}
     trials = hs.simulate("ddm", theta, seed=seed).assign(side=side)
     trials.loc[np.argsort(trials["rt"].to_numpy())[:24], "rt"] -= 0.03
-    model = hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact", **OVER_RANGE)
+    model = hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5", *formulas], trials, likelihood="exact", **law)
     density, t0 = model.density, model.density.positions["t0_Intercept"]
 
     def climbed(x):

@@ -59,7 +59,9 @@ def test_mass_is_one_and_that_of_ranges_is_an_integral(n_choices):
 
         def integral(low, high, c, law=law):
             end = min(high, law.seconds if law.mean is None else 60.0)
-            given = integrate.quad(lambda t: float(law.density(np.array([t]), np.array([c]))[0]), low, end, epsabs=1e-12)
+            given = integrate.quad(
+                lambda t: float(law.density(np.array([t]), np.array([c]))[0]), low, end, epsabs=1e-12
+            )
             return given[0] if low < end else 0.0
 
         assert sum(integral(0.0, np.inf, c) for c in range(n_choices)) == pytest.approx(1.0, abs=1e-9)
@@ -105,7 +107,7 @@ def test_cells_are_sums_by_hand(likelihood, per_cell, incomplete):
             expected = np.log((1 - share) * p + share * u)
         trials = grouped(likelihood, law, values, cell, seen)
         each = likelihood.log_prob_by_trial(trials, theta, SHARES).detach().numpy()
-        # A response that is never a lapse has a density of 1e-300 as one, which counts only where nothing else is there.
+        # A response that is never a lapse has a density of 1e-300, which counts only where nothing else is there.
         sure = expected > -600.0
         np.testing.assert_allclose(each[sure], expected[sure], rtol=1e-7, atol=1e-7)
         total = likelihood.log_prob_by_cell(trials, theta, SHARES).detach().numpy()
