@@ -87,8 +87,8 @@ def choose_lapses(
         )
     given = formula if isinstance(formula, float) else lapse
     if tuple(outcomes) != _OF_LAPSES:
-        asked = {"a formula for lapse": formula, "lapse_mean=": mean, "lapse_choices=": choices}
-        said = next((name for name, value in asked.items() if value is not None and value != 0), None)
+        asked = {"a formula for lapse": formula or None, "lapse_mean=": mean, "lapse_choices=": choices}
+        said = next((name for name, value in asked.items() if value is not None), None)
         if said is not None:
             raise InputError(f"{said}: {_no_lapses(outcomes)}, and no {said.partition('=')[0]}.")
         default = Lapses(0.0, default.seconds)
@@ -100,7 +100,7 @@ def choose_lapses(
     split = None if choices is None else _split(choices, responses)
     if mean is None:
         return Lapses(probability, _seconds(seconds, default.seconds), split=split)
-    if seconds != "default":
+    if not isinstance(seconds, str) or seconds != "default":
         raise InputError(
             f"lapse_mean={mean!r} makes lapses exponential in time, lapse_seconds={seconds!r} uniform; leave out one."
         )
