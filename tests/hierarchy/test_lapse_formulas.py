@@ -10,6 +10,7 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import posterior_predictive, predicted_table
+from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.hierarchy.priors import PriorRecord
 
 THETA = {"v": 1.2, "a": 0.9, "z": 0.5, "t0": 0.3}
@@ -26,7 +27,7 @@ def fit(model, **options):
 
 def with_lapses(trials, share, seed, draw):
     """The trials with lapses, of that share (n,) of them, in the place of some."""
-    rng, some = np.random.default_rng(seed), None
+    rng = np.random.default_rng(seed)
     some = np.flatnonzero(rng.random(len(trials)) < share)
     trials.loc[some, "rt"], trials.loc[some, "response"] = draw(rng, len(some))
     return trials
@@ -71,6 +72,11 @@ def test_people_get_their_lapses_back(people):
     share = model.lapse_share(posterior)
     assert share.shape == (800, PEOPLE)
     np.testing.assert_allclose(share, 1 / (1 + np.exp(-own)), rtol=1e-6)
+    # What the trials of one person say alone: of 250 trials, the posterior pulls it towards the others.
+    levels = group_levels(model, posterior, "lapse", "subject")
+    many = odds > -3.2
+    assert many.sum() >= 5
+    assert np.abs((levels.own - own.mean(0)) / own.std(0))[many].max() < 2.0
     for_all = model_of_people(trials, (), lapse="estimated")
     total = [
         float(m.with_log_likelihood(p)["log_likelihood"]["rt_response"].sum("trial").mean())

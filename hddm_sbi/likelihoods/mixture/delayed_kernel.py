@@ -210,7 +210,7 @@ def delayed_cells(
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.s), mixtures.shape[2]
     block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
     (cell, choice), (s, t0, _, delay), (total, (g_s, g_t0, _, g_delay), g_lapse) = rows, cells, to
-    lapse = lapse_law(0.0, 1.0)
+    per_second, lapse = lapses.rate, lapse_law(0.0, 1.0)
     for row in range(len(cell)):
         c = cell[row]
         width, lapse = max(delay[c], SHORTEST), lapse_of(lapses, c, choice[row], lapse)
@@ -224,7 +224,7 @@ def delayed_cells(
             _times(block, n, width, s[c])
             _density(block, n, mixture, log_delay)
             for i in range(n):
-                block.logp[i] += lapses.rate * trials.rt[first + i]
+                block.logp[i] += per_second * trials.rt[first + i]
             value, by_lapse = mix_lapse(lapse, block.logp, block.weight, n)
             total[c] += value
             g_lapse[c] += by_lapse

@@ -308,7 +308,7 @@ def mixture_cells(
     (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
     (racing, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks, logp, by_y = block.d, block.s, block.clock, block.logp, np.empty(_BLOCK)
-    rate_of_lapses, lapse = lapses.rate, lapse_law(0.0, 1.0)
+    per_second, lapse = lapses.rate, lapse_law(0.0, 1.0)
     for row in range(len(cell)):
         c, winner = cell[row], choice[row]
         lapse = lapse_of(lapses, c, winner, lapse)
@@ -325,7 +325,7 @@ def mixture_cells(
         for first in range(above, last, _BLOCK):
             n = min(_BLOCK, last - first)
             for i in range(n):
-                d[i], logp[i], by_y[i] = rt[first + i] - t0[c], rate_of_lapses * rt[first + i], 0.0
+                d[i], logp[i], by_y[i] = rt[first + i] - t0[c], per_second * rt[first + i], 0.0
             for j in choices:
                 own, _ = of_row(mixtures, g, row - winner + j)
                 scale[:n] = s[c * n_choices + j if racing else c]
@@ -360,7 +360,7 @@ def _side_by_side(
     block = room_for(width)
     d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
     (_, _, _, _, stretch, bend, log_slope), slope = block[:7], block.slope
-    by_d, by_clock, alone = block.by_d, block.by_clock, block.largest
+    by_d, by_clock, alone, per_second = block.by_d, block.by_clock, block.largest, lapses.rate
     share, log_lapse, log_odds, some, lapse = np.empty(n), np.empty(n), np.empty(n), False, lapse_law(0.0, 1.0)
     for k in range(n_components):
         for i in range(n):
@@ -388,7 +388,7 @@ def _side_by_side(
                     g_lapse[c] += by_lapse
         coordinate(block, n, law.tail)
         for i in range(n):
-            logp[i] = log_slope[i] + lapses.rate * (rt[first[i] + trial] if inside[i] else 0.0)
+            logp[i] = log_slope[i] + per_second * (rt[first[i] + trial] if inside[i] else 0.0)
         _density(block, n, mixture, per_sd, e, q)
         if some:
             for i in range(n):
