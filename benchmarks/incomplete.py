@@ -61,8 +61,9 @@ def ratio(likelihood: hs.Likelihood, own_theta: bool, own_deadline: bool, seed: 
     blank, never = np.full((n_omitted, 2), np.nan), (np.zeros(n_omitted), np.full(n_omitted, np.inf))
     everything = np.ones(n_omitted, bool)
     seen = Observation(n_choices, np.broadcast_to(late, n_omitted), None, never, never, everything, everything)
-    events = likelihood.group_by_cell(blank, of_row, len(rows), 10.0, seen).incomplete.events
-    incomplete = seconds(lambda at: likelihood.events_by_cell(events, at, lapse, 10.0), theta[rows])
+    known = likelihood.group_by_cell(blank, of_row, len(rows), 10.0, seen)
+    given = lapse.expand(len(rows)), known.lapses
+    incomplete = seconds(lambda at: likelihood.events_by_cell(known.incomplete.events, at, *given), theta[rows])
     return complete / len(responded) * 1e9, incomplete / len(omitted) * 1e9
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.lapses --tables 60 --results lapses.jsonl     # goes on from the file
     python -m benchmarks.lapses --errors rr98 --data FOLDER          # error times, predicted and observed
+    python -m benchmarks.lapses --people --data FOLDER      # one share for all, one of each person; decision 056
 
 Each table is of one person, 2 x 500 trials. Within a seed all tables are the same but for their lapses.
 """
@@ -163,16 +164,50 @@ def errors(
     return pd.concat(tables, names=[name, "condition"])
 
 
+#: what is said of the lapses of people: one share for all, one of each person, and of each person at exponential times.
+OF_PEOPLE: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "one share": ([], {"lapse": "estimated", "lapse_seconds": "range"}),
+    "by person": (["lapse ~ 1 + (1|subj_idx)"], {"lapse_seconds": "range"}),
+    "by person, exponential": (["lapse ~ 1 + (1|subj_idx)"], {"lapse_mean": 1.5}),
+}
+
+
+def people(folder: Path) -> pd.DataFrame:
+    """How well cavanagh is explained, and how well its fit converges, by what is said of lapses."""
+    data_set, rows = DATA_SETS["cavanagh"], {}
+    for name, (formulas, law) in OF_PEOPLE.items():
+        options = {"likelihood": "exact", **data_set.options, **law}
+        model = hs.HierarchicalModel([*data_set.formulas, *formulas], data_set.table(folder), **options)
+        posterior = model.fit(seed=1, progress=False)
+        pointwise = model.with_log_likelihood(posterior)["log_likelihood"]["rt_response"]
+        convergence = hs.report.summary(model, posterior)
+        least = convergence[["ess_bulk", "ess_tail"]].min().min()
+        share = model.lapse_share(posterior).mean(0)
+        rows[name] = {
+            "log likelihood": float(pointwise.sum("trial").mean()),
+            "least share": share.min(),
+            "largest share": share.max(),
+            "least effective draws": least,
+            "worst Rhat": convergence["r_hat"].max(),
+            "divergences": int(posterior["sample_stats"]["diverging"].sum()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=int, default=60)
     parser.add_argument("--results", type=Path, default=Path("lapses.jsonl"))
+    parser.add_argument("--people", action="store_true")
     parser.add_argument("--errors", nargs="*", choices=TABLES, help="of these tables; of all where none is named")
     parser.add_argument("--laws", nargs="*", choices=LAWS, default=["0.05, 10 s", "Beta(1, 49), range"])
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if given.people:
+        print(people(given.data).to_string(float_format="{:.3f}".format))
+        return
     if given.errors is not None:
         for name in given.errors or TABLES:
             print(

@@ -78,7 +78,7 @@ terms = st.recursive(
 )
 formulas = st.one_of(
     terms.map("v ~ {}".format),
-    st.lists(st.tuples(st.sampled_from(["v", "a", "z", "t0", "w"]), terms).map(" ~ ".join), max_size=3),
+    st.lists(st.tuples(st.sampled_from(["v", "a", "z", "t0", "lapse", "w"]), terms).map(" ~ ".join), max_size=3),
     st.dictionaries(st.sampled_from(["v", "z", "t0"]), st.one_of(terms, st.floats(), st.none()), max_size=2),
     st.text(max_size=12),
     cells,
@@ -100,6 +100,10 @@ arguments = st.fixed_dictionaries(
         "priors": st.one_of(priors, cells),
         "lapse": st.one_of(st.sampled_from([0, 0.05, dist.Beta(1.0, 19.0)]), cells),
         "lapse_seconds": st.one_of(st.floats(), cells),
+        "lapse_mean": st.one_of(st.floats(), cells),
+        "lapse_choices": st.one_of(
+            st.lists(st.floats(), max_size=3), st.dictionaries(st.sampled_from([1, -1, "l"]), st.floats()), cells
+        ),
         "upper": st.one_of(st.sampled_from([1, "l"]), cells),
         "choices": st.one_of(st.lists(st.one_of(st.sampled_from([1, -1, "l", "r"]), cells), max_size=3), cells),
         "centered": st.one_of(st.booleans(), cells),

@@ -278,10 +278,10 @@ def _table(model: HierarchicalModel, values: TrueValues, index: int, sampling: S
     return _compared(replica, values, posterior)
 
 
-def _on_cells(model: HierarchicalModel, values: TrueValues) -> tuple[Array, float]:
-    """Numbers on the cells (n_cells, q), from which theta follows, and the probability of a lapse."""
-    at = model.hierarchy.on_cells({name: torch.as_tensor(value) for name, value in values.items()}).numpy()
-    return at, float(values["lapse"]) if "lapse" in values else float(model.lapse)
+def _on_cells(model: HierarchicalModel, values: TrueValues) -> tuple[Array, Array]:
+    """Numbers on the cells (n_cells, q), from which theta follows, and probability of a lapse of every row of theta."""
+    own, at = model.hierarchy, {name: torch.as_tensor(value) for name, value in values.items()}
+    return own.on_cells(at).numpy(), own.share(at).expand(own.trials.n_cells).numpy()
 
 
 def _compared(model: HierarchicalModel, values: TrueValues, posterior: Any) -> Table:
@@ -341,9 +341,7 @@ def _log_likelihoods(
         sums = [
             float(
                 model.likelihood.log_prob_by_cell(
-                    own.trials,
-                    own.parameter_map.rows(torch.as_tensor(at), own.trials),
-                    torch.tensor(lapse, dtype=torch.float64),
+                    own.trials, own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(lapse)
                 ).sum()
             )
             for at, lapse in sets

@@ -75,26 +75,25 @@ def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100
 
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Numbers on the cells (n_draws, n_cells, q) and probability of a lapse (n_draws,) at posterior draws."""
-    chosen = inference_data.draws(model.matched(posterior), draws)
-    lapse = chosen["lapse"].to_numpy() if "lapse" in chosen else np.full(len(draws), model.lapse)
-    return model.on_cells(posterior, draws), lapse
+    """Numbers on the cells (n_draws, n_cells, q) and probability of a lapse (n_draws, n_rows) of every row of theta."""
+    return model.on_cells(posterior, draws), model.lapse_share(posterior, draws)
 
 
 def simulate_table(
-    model: HierarchicalModel, on_cells: Array, lapse: float, seed: Sequence[int], *, by_simulator: bool = False
+    model: HierarchicalModel, on_cells: Array, lapse: float | Array, seed: Sequence[int], *, by_simulator: bool = False
 ) -> tuple[Array, dict[str, Array | None]]:
     """Outcomes (n_trials, k) of the model's design, lapses included, as they would be seen; and what choices would have
     brought, by sequence, as `with_outcomes` takes both.
 
-    on_cells: (n_cells, q), numbers on the cells. by_simulator: by the simulator even where it is a slow Python
-    function, instead of `Likelihood.simulate`. Outcomes that fail, or would have been removed from the table, are
-    simulated again, because a likelihood is that of an outcome given that there is one.
+    on_cells: (n_cells, q), numbers on the cells. lapse: probability of one, or that of every row of theta, (n_rows,).
+    by_simulator: by the simulator even where it is a slow Python function, instead of `Likelihood.simulate`. Outcomes
+    that fail, or would have been removed from the table, are simulated again, because a likelihood is that of an
+    outcome given that there is one.
     """
-    along = model.uncentred.parameter_map
+    along, share = model.uncentred.parameter_map, np.broadcast_to(lapse, model.uncentred.trials.n_cells)[model.cell]
 
     def outcomes(trials: Index, theta: Array, at: Sequence[int]) -> Array:
-        return _seen(model, trials, theta, lapse, at, by_simulator)
+        return _seen(model, trials, theta, share[trials], at, by_simulator)
 
     if isinstance(along, AlongTrials):
         return run_forward(model, along, on_cells, seed, outcomes)
@@ -102,9 +101,9 @@ def simulate_table(
 
 
 def _seen(
-    model: HierarchicalModel, trials: Index, theta: Array, lapse: float, seed: Sequence[int], by_simulator: bool
+    model: HierarchicalModel, trials: Index, theta: Array, lapse: Array, seed: Sequence[int], by_simulator: bool
 ) -> Array:
-    """Outcomes (m, k) of trials (m,) at theta (m, p), as they would be seen."""
+    """Outcomes (m, k) of trials (m,) at theta (m, p) and shares of lapses (m,), as they would be seen."""
     values = _outcomes(model, theta, lapse, seed, by_simulator)
     if model.trials.observation is None:
         return values
@@ -113,24 +112,23 @@ def _seen(
         removed = observation.removed(values)
         if not removed.any():
             return observation.seen(values)
-        values[removed] = _outcomes(model, theta[removed], lapse, [*seed, 2, attempt], by_simulator)
+        values[removed] = _outcomes(model, theta[removed], lapse[removed], [*seed, 2, attempt], by_simulator)
     raise InputError(
         f"{int(removed.sum())} of {len(values)} simulated trials would have been removed {_REMOVALS} times: at these "
         "parameters next to no time lies between the limits, truncated=."
     )
 
 
-def _outcomes(model: HierarchicalModel, theta: Array, lapse: float, seed: Sequence[int], by_simulator: bool) -> Array:
-    """Outcomes (n, k) at theta (n, p), lapses included."""
+def _outcomes(model: HierarchicalModel, theta: Array, lapse: Array, seed: Sequence[int], by_simulator: bool) -> Array:
+    """Outcomes (n, k) at theta (n, p), lapses of share (n,) included."""
     if by_simulator and model.simulator.can_simulate:
         values = _simulated(model, theta, seed)
     else:
         values = model.likelihood.simulate(torch.as_tensor(theta), seed)
-    if lapse > 0:
+    if model.lapses is not None and lapse.any():
         rng = np.random.default_rng([*seed, 1])
         lapses = rng.random(len(values)) < lapse
-        values[lapses, 0] = rng.uniform(0, model.lapse_seconds, lapses.sum())
-        values[lapses, 1] = rng.integers(len(model.simulator.choices), size=lapses.sum())
+        values[lapses, 0], values[lapses, 1] = model.lapses.sample(int(lapses.sum()), rng)
     return values
 
 
@@ -172,8 +170,7 @@ def checked_values(model: HierarchicalModel, values: Mapping[str, ArrayLike]) ->
 
     Raises InputError otherwise.
     """
-    if not isinstance(model.lapse, float) and "lapse" not in values:
-        values = {"lapse": float(model.lapse.mean), **values}
+    values = {**{name: float(prior.mean) for name, prior in model.hierarchy.lapse_prior.items()}, **values}
     expected = prior_draw(model, 0)
     if set(values) != set(expected):
         missing, unknown = sorted(set(expected) - set(values)), sorted(set(values) - set(expected))

@@ -52,12 +52,11 @@ def group_levels(model: HierarchicalModel, posterior: Any, parameter: str, group
 def _own_deviations(model: HierarchicalModel, known: xr.Dataset, name: str) -> Array:
     """Deviation of every group that maximises the likelihood of its own trials, all else at its posterior mean."""
     means = {str(variable): torch.tensor(x.mean(("chain", "draw")).to_numpy()) for variable, x in known.items()}
-    lapse = torch.as_tensor(means.get("lapse", model.lapse), dtype=torch.float64)
     hierarchy = model.hierarchy
 
     def loss(u: Array) -> tuple[float, Array]:
         level = torch.tensor(u, requires_grad=True)
-        theta = hierarchy.theta({**means, name: level})
+        theta, lapse = (law({**means, name: level}) for law in (hierarchy.theta, hierarchy.share))
         value = -hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, theta, lapse).sum()
         (gradient,) = torch.autograd.grad(value, level)
         return float(value.detach()), gradient.numpy()

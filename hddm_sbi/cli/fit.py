@@ -43,6 +43,18 @@ def _limits(context: click.Context, option: click.Parameter, given: str | None) 
     return tuple(_limit(end.strip()) if end.strip() else None for end in ends)
 
 
+def _shares(context: click.Context, option: click.Parameter, given: str | None) -> dict[str, float] | None:
+    """What reads an option of a probability for every response: left=0.7,right=0.3."""
+    if given is None:
+        return None
+    try:
+        return {name.strip(): float(share) for name, _, share in (part.rpartition("=") for part in given.split(","))}
+    except ValueError:
+        raise click.BadParameter(
+            f"must be RESPONSE=PROBABILITY,..., as in left=0.7,right=0.3; got {given!r}.", context, option
+        ) from None
+
+
 _LAPSE = _number_or("estimated", click.FloatRange(0.0, 1.0, max_open=True).convert)
 _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 
@@ -77,6 +89,8 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--response-column", "response", default="response", show_default=True)
 @click.option("--lapse", callback=_LAPSE, help="Probability of a lapse, or: estimated. [default: 0.05]")
 @click.option("--lapse-seconds", callback=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]")
+@click.option("--lapse-mean", type=click.FloatRange(0.0, min_open=True), help="Lapses are exponential; mean, seconds.")
+@click.option("--lapse-choices", callback=_shares, help="How probable each response is in a lapse: left=0.7,right=0.3.")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
@@ -97,6 +111,9 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         options["withheld"] = _response(data, options["response"], options["withheld"])
     if options["choices"] is not None:
         options["choices"] = [_as_in(data, options["response"], name) for name in options["choices"].split(",")]
+    if options["lapse_choices"] is not None:
+        shares = options["lapse_choices"].items()
+        options["lapse_choices"] = {_response(data, options["response"], name): share for name, share in shares}
     for label in ("congruent", "neutral"):
         options[label] = _as_in(data, CONGRUENCY, options[label])
     with warnings_shown(TableWarning):

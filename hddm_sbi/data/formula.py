@@ -55,13 +55,14 @@ def parse_formulas(
     fixed: Mapping[str, float] | None = None,
     stems: Mapping[str, tuple[str, ...]] | None = None,
     sequences: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> dict[str, Formula | float]:
     """Parsed formula, or number, of every parameter, in the order of `parameters`; where not given, `fixed` or `~ 1`.
 
     formulas: "v ~ condition + (1|subject)", "z = 0.5", a list of these, or a dict parameter -> right side or number.
     stems: stem -> the parameters of all accumulators of a race, which may have one formula together. Where none is
     given, accumulators differ in the first stem alone: each has a formula of its own there. sequences: names of
-    covariates that are computed along trials.
+    covariates that are computed along trials. beside: what may have a formula too, and is left out where it has none.
     Raises InputError for an unknown parameter, one given twice, and whatever is not a formula (shows where).
 
     >>> parsed = parse_formulas(["v ~ condition + (1|subject)", "z = 0.5"], ["v", "a", "z"])
@@ -70,11 +71,11 @@ def parse_formulas(
     """
     stems, fixed, given = stems or {}, fixed or {}, dict[str, Formula | float]()
     for name, value in _pairs(formulas, parameters):
-        if name not in parameters and name not in stems:
+        if name not in parameters and name not in stems and name not in beside:
             together = [f"{stem} for all of {', '.join(members)}" for stem, members in stems.items()]
             raise InputError(
-                f"unknown parameter {name!r} in a formula{did_you_mean(name, [*parameters, *stems])} On the left of ~ "
-                f"stands a parameter of the model: {', '.join([*parameters, *together])}."
+                f"unknown parameter {name!r} in a formula{did_you_mean(name, [*parameters, *stems, *beside])} On the "
+                f"left of ~ stands a parameter of the model: {', '.join([*parameters, *together, *beside])}."
             )
         if name in given:
             raise InputError(f"parameter {name!r} has two formulas; give it one.")
@@ -89,6 +90,7 @@ def parse_formulas(
         if name not in found:
             known = given[name] if name in given else fixed.get(parameter)
             found[name] = parse(name, "1", stems.get(name, ())) if known is None else known
+    found |= {name: given[name] for name in beside if name in given}
     _check_tags([formula for formula in found.values() if isinstance(formula, Formula)])
     return found
 

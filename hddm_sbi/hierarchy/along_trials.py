@@ -348,6 +348,11 @@ def along_trials(
     names: of the likelihood's parameters. design: cell of every trial. accumulators: of a race, the choice of each of
     its parameters.
     """
+    for p in (p for p in predictors if p.along and p.parameters[0] not in names):
+        raise InputError(
+            f"the formula of {p.name!r} has {p.along[0]!r}, which is computed along trials: only parameters of the "
+            f"model itself can move with it, {', '.join(names)}."
+        )
     moved = [
         Along(name, p, {covariate: accumulators.get(name) for covariate in p.along})
         for p in predictors

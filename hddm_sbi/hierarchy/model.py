@@ -43,7 +43,7 @@ from hddm_sbi.hierarchy.along_trials import AlongTrials, along_trials, typical_s
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
-from hddm_sbi.hierarchy.lapses import Lapse, LapseSeconds, choose_lapses
+from hddm_sbi.hierarchy.lapses import BOX, Lapse, LapseChoices, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
@@ -54,8 +54,8 @@ from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
 from hddm_sbi.hierarchy.predictor import Predictor, build_predictors
-from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, parameter_priors, user_priors
-from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.priors import OF_LAPSES, PriorChoice, PriorRecord, parameter_priors, user_priors
+from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy, LapseLaw
 from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
@@ -83,7 +83,8 @@ class HierarchicalModel:
         all accumulators of a race: beside the columns of the table it has `match`, 1 where the response of an
         accumulator is the right one and 0 elsewhere, and `choice`, which response that is. Group terms that share a
         tag, `v ~ (1|p|subject)` and `a ~ (1|p|subject)`, are correlated across parameters; `(1|gr(subject, by=group))`
-        has a standard deviation for every level of `group`.
+        has a standard deviation for every level of `group`. `lapse ~ 1 + (1|subject)` is the share of lapses, on the
+        scale of the logit.
     data
         One row per trial, with columns `rt` (seconds) and `response`, or the simulator's own outcomes, and every
         predictor. An rt or a response may be missing (nan): where only one of them is, it was not recorded by chance.
@@ -101,11 +102,17 @@ class HierarchicalModel:
         specific wins.
     lapse
         Probability that a trial is a lapse, 0 for none, or its prior; "estimated": the prior Beta(1, 49), of mean 0.02.
-        Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses.
+        Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses. Where it differs between
+        people or conditions, a formula says it, `lapse ~ 1 + (1|subject)`.
     lapse_seconds
         Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
         "range": up to the longest rt, or deadline, of the table that is fitted. Default: 10, and 5 with
         `priors="hddm"`, which is HDDM's outlier density of 0.1.
+    lapse_mean
+        Lapses are exponential in time instead, from 0 on, with this mean in seconds.
+    lapse_choices
+        Probability of each response among lapses, by its name in the table, {"left": 0.7, "right": 0.3}, or in the
+        order of the model's choices. Default: all alike.
     upper
         Which response value is the upper bound, where responses are not coded +1 and -1; "correct", for instance.
     choices
@@ -185,6 +192,8 @@ class HierarchicalModel:
         lapse: Lapse = None,
         *,
         lapse_seconds: LapseSeconds = "default",
+        lapse_mean: float | None = None,
+        lapse_choices: LapseChoices = None,
         upper: object = None,
         choices: Sequence[object] | None = None,
         correct: str | None = None,
@@ -203,13 +212,14 @@ class HierarchicalModel:
         self.simulator, self.likelihood = catalogue.choose(simulator, likelihood)
         stems = self.simulator.stems
         taken, columns = [p.name for p in self.simulator.parameters], getattr(data, "columns", ())
-        self.sequences = check_names(sequences, [*taken, *stems], columns)
+        self.sequences = check_names(sequences, [*taken, *stems, LAPSES], columns)
         of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
         parameters = (*self.simulator.parameters, *of_rules)
         codes = {p.name: p.codes for p in parameters if p.from_data}
         held = {p.name: p.fixed for p in parameters if p.fixed is not None}
         estimable = [p.name for p in parameters if not p.from_data]
-        self.formulas = parse_formulas(formulas, estimable, held, stems, [*self.sequences])
+        with_lapses = () if LAPSES in [p.name for p in parameters] else (LAPSES,)
+        self.formulas = parse_formulas(formulas, estimable, held, stems, [*self.sequences], with_lapses)
         check_used(self.sequences, self.formulas)
         self._stimulus = stimulus_column(stimulus, self.formulas, stems, data, response)
         asked = [] if self._stimulus is None else [self._stimulus]
@@ -222,18 +232,33 @@ class HierarchicalModel:
         told = {**coding, **conflict, "missing": self._missing, "beside": beside, "may_lack": may_lack}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
         self.priors = priors
-        lapses = choose_lapses(lapse, lapse_seconds, [outcome.name for outcome in self.simulator.outcomes], priors)
+        share = self.formulas.get(LAPSES) if with_lapses else None
+        lapses = choose_lapses(
+            lapse,
+            lapse_seconds,
+            [outcome.name for outcome in self.simulator.outcomes],
+            priors,
+            share if share is None or isinstance(share, float) else str(share),
+            lapse_mean,
+            lapse_choices,
+            self.trials.responses or self.simulator.choices,
+        )
+        if isinstance(share, float):
+            # The same as the argument.
+            del self.formulas[LAPSES]
         cells = self.trials.cells
         accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells, accumulators),
-            {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in of_rules}},
-            self._box,
+            {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in of_rules}}
+            | dict.fromkeys(with_lapses, OF_LAPSES),
+            self._box | dict.fromkeys(with_lapses, BOX),
             np.bincount(cells.of_trial, minlength=len(cells)),
             {each.name: typical_spread(each, difference=not stems) for each in courses},
         )
         grouped = self._grouped(self.trials.values, lapses.seconds)
+        grouped = grouped.with_lapses(lapses.law(grouped.lapses))
         fixed, along = self._fixed(codes), self._along(courses, predictors_of)
         hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, fixed, lapses.probability, along)
         self._uncentred = hierarchy.with_priors(
@@ -246,8 +271,10 @@ class HierarchicalModel:
                 {p.name: edges_on_link(p.link, p.low, p.high) for p in hierarchy.predictors},
             )
         )
-        self.lapse, self.lapse_seconds = self._uncentred.lapse, grouped.lapse_seconds
-        self._lapses_of_table = lapses.seconds is None
+        self.lapse = self._uncentred.lapse
+        self._lapse_facts = {"lapse_mean": lapses.mean, "lapse_choices": lapses.split}
+        self._lapse_facts = {name: fact for name, fact in self._lapse_facts.items() if fact is not None}
+        self._lapses_of_table = lapses.seconds is None and lapses.mean is None
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
@@ -285,6 +312,16 @@ class HierarchicalModel:
         """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
         n_cells = len(self.trials) if self.sequences else len(self.trials.cells)
         return self.likelihood.group_by_cell(values, self.cell, n_cells, lapse_seconds, self.trials.observation)
+
+    @property
+    def lapses(self) -> LapseLaw | None:
+        """The law of lapses; None for outcomes that know none."""
+        return self._uncentred.trials.lapses
+
+    @property
+    def lapse_seconds(self) -> float:
+        """The seconds over which lapses are uniform; 0 where they are exponential, or the outcomes know none."""
+        return 0.0 if self.lapses is None else self.lapses.seconds
 
     @property
     def cell(self) -> Index:
@@ -336,7 +373,7 @@ class HierarchicalModel:
             "prior_set": self.priors if isinstance(self.priors, str) else "",
             "priors": self.prior_records,
             "links": {p.name: p.link for p in self._uncentred.predictors},
-            "lapse": self.lapse if isinstance(self.lapse, float) else PriorRecord.of(self.lapse),
+            "lapse": self.lapse if self.lapse is None or isinstance(self.lapse, float) else PriorRecord.of(self.lapse),
             "lapse_seconds": self.lapse_seconds,
             "outcome_columns": self.trials.outcomes,
             "columns": tuple(map(str, self.trials.frame.columns)),
@@ -346,6 +383,7 @@ class HierarchicalModel:
             "sequences": self._uncentred.parameter_map.facts,
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
+            **self._lapse_facts,
         }
 
     @property
@@ -427,7 +465,7 @@ class HierarchicalModel:
         """
         table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
         grouped = self._grouped(values, self.lapse_seconds)
-        other = self._of_trials(grouped.with_lapses_of(self.lapse_seconds))
+        other = self._of_trials(grouped.with_lapses(self.lapses))
         along = self._uncentred.parameter_map
         if isinstance(along, AlongTrials):
             for each in along.courses:
@@ -467,14 +505,15 @@ class HierarchicalModel:
         seconds = opened(posterior)[0].attrs.get("lapse_seconds", self.lapse_seconds)
         if seconds == self.lapse_seconds or not self._lapses_of_table:
             return self
-        return self._of_trials(self._uncentred.trials.with_lapses_of(seconds))
+        assert self.lapses is not None
+        return self._of_trials(self._uncentred.trials.with_lapses(replace(self.lapses, seconds=seconds)))
 
     def _of_trials(self, trials: CellTrials) -> HierarchicalModel:
         """The same model of other trials, of which nothing is computed yet."""
         other = copy(self)
         for name in _COMPUTED:
             other.__dict__.pop(name, None)
-        other._uncentred, other.lapse_seconds = replace(self._uncentred, trials=trials), trials.lapse_seconds
+        other._uncentred = replace(self._uncentred, trials=trials)
         return other
 
     def fit(
@@ -729,14 +768,7 @@ class HierarchicalModel:
         return PosteriorWriter(self._uncentred, self.trials).theta(self.matched(posterior), draws)
 
     def on_cells(self, posterior: Any, draws: Index | None = None) -> Array:
-        """Numbers on the cells of the design from which theta follows, for posterior draws.
-
-        Parameters
-        ----------
-        posterior
-            What `fit` returned.
-        draws
-            As in `theta`.
+        """Numbers on the cells of the design from which theta follows, for posterior draws; arguments as in `theta`.
 
         Returns
         -------
@@ -755,6 +787,27 @@ class HierarchicalModel:
         True
         """
         return PosteriorWriter(self._uncentred, self.trials).on_cells(self.matched(posterior), draws)
+
+    def lapse_share(self, posterior: Any, draws: Index | None = None) -> Array:
+        """Probability of a lapse in every cell for posterior draws; arguments as in `theta`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (n_draws, n_cells); `lapse_share(posterior)[:, model.cell]` has one row per trial.
+
+        Examples
+        --------
+        >>> import warnings
+        >>> import hddm_sbi as hs
+        >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        >>> trials = hs.simulate_experiment(n_subjects=4, n_trials=40).trials
+        >>> formulas = ["lapse ~ 1 + (1|subject)", "z = 0.5"]
+        >>> model = hs.HierarchicalModel(formulas, trials, likelihood="exact")
+        >>> model.lapse_share(model.fit(draws=20, tune=50, chains=2, seed=1, progress=False)).shape
+        (40, 4)
+        """
+        return PosteriorWriter(self._uncentred, self.trials).lapse(self.matched(posterior), draws)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the compiled density, which belongs to its process."""

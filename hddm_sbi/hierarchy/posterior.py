@@ -79,14 +79,20 @@ class PosteriorWriter:
         found = self.hierarchy.on_cells(values)
         return found.expand(chosen.sizes["sample"], *found.shape[-2:]).numpy()
 
+    def lapse(self, known: xr.Dataset, draws: Index | None = None) -> Array:
+        """Probability of a lapse in every cell for posterior draws, (n_draws, n_cells)."""
+        chosen = inference_data.draws(known, draws)
+        share = self.hierarchy.share({str(name): torch.tensor(x.values) for name, x in chosen.data_vars.items()})
+        share = share if self.hierarchy.lapse is None else share.unsqueeze(-1)
+        return share.expand(chosen.sizes["sample"], self.hierarchy.trials.n_cells).numpy()
+
     def with_log_likelihood(self, posterior: Any, known: xr.Dataset) -> Any:
         """A posterior with the pointwise log likelihood, lapses included, as group `log_likelihood`.
 
         known: the variables that this model has.
         """
-        lapse, shape = self.hierarchy.lapse, (known.sizes["chain"], known.sizes["draw"])
-        lapses = np.full(np.prod(shape), lapse) if isinstance(lapse, float) else known["lapse"].to_numpy().reshape(-1)
-        pointwise = log_likelihood(self.hierarchy, self.theta(known), lapses).reshape(*shape, -1)
+        shape = known.sizes["chain"], known.sizes["draw"]
+        pointwise = log_likelihood(self.hierarchy, self.theta(known), self.lapse(known)).reshape(*shape, -1)
         name = "_".join(outcome.name for outcome in self.hierarchy.likelihood.simulator.outcomes)
         return inference_data.add_group(posterior, "log_likelihood", {name: pointwise}, [self.trial])
 
@@ -104,14 +110,16 @@ class PosteriorWriter:
         else:
             yield from convergence_problems(known, stats)
         total = chains * draws
-        theta = self.theta(known, inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total)))
+        some = inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total))
+        theta, lapse = self.theta(known, some), self.lapse(known, some)
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         cells = [cells[cell] for cell in self.hierarchy.parameter_map.cell(self.hierarchy.trials)]
         names = self.hierarchy.likelihood.simulator.names
         for together, predictor in self.hierarchy.estimated:
             name = together[0] if len(together) == 1 else predictor.name
-            yield from edge_problems(name, predictor, theta[:, :, names.index(together[0])], cells)
+            values = theta[:, :, names.index(together[0])] if together[0] in names else lapse
+            yield from edge_problems(name, predictor, values, cells)
 
 
 def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Array]:
@@ -209,7 +217,7 @@ def coordinates(hierarchy: Hierarchy) -> tuple[dict[str, list[Any]], dict[str, l
 def log_likelihood(hierarchy: Hierarchy, theta: Array, lapse: Array) -> Array:
     """Pointwise log likelihood, lapses included, (n_draws, n) in the caller's order of trials.
 
-    theta: (n_draws, n_cells, p). lapse: (n_draws,).
+    theta: (n_draws, n_cells, p). lapse: (n_draws, n_cells).
     """
     with torch.no_grad():
         return np.stack(

@@ -24,6 +24,11 @@ from hddm_sbi.types import Array
 PriorChoice = str | Mapping[str, TorchDistribution | Natural] | None
 
 
+#: of the share of lapses, on the scale of its logit. The intercept has the mean and the sd of the log odds of
+#: `lapses.estimated`; a group one sd above the mean has nearly three times the lapses.
+OF_LAPSES = ParameterPrior.normal("logit", -4.5, 1.3, slope=1.0, group_sd=1.0)
+
+
 def gamma(mean: Tensor, sd: Tensor) -> TorchDistribution:
     """Gamma distribution by mean and standard deviation: shape mean²/sd², rate mean/sd²."""
     variance = sd * sd

@@ -14,10 +14,13 @@ from hddm_sbi.hierarchy.correlation import Correlation, Scores
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
 from hddm_sbi.hierarchy.prior_classes import Kind
-from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, Likelihood, Observation
+from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, LapseLaw, Likelihood, Observation, with_lapses
 from hddm_sbi.types import Index
 
-__all__ = ["LAPSE", "CellTrials", "Hierarchy", "Observation"]
+__all__ = ["LAPSE", "LAPSES", "CellTrials", "Hierarchy", "LapseLaw", "Observation", "with_lapses"]
+
+#: name of the share of lapses: of its site, and of its predictor where it has a formula.
+LAPSES = "lapse"
 
 
 @dataclass(frozen=True)
@@ -25,17 +28,17 @@ class Hierarchy:
     """A hierarchical model of one trial table; calling it runs the Pyro model.
 
     predictors: one per formula. fixed: parameters held at a number, or given for every cell (n_cells,).
-    lapse: probability of a lapse trial, a number or its prior. parameter_map: from parameters on the design's cells to
-    theta on those of `trials`.
+    lapse: probability of a lapse trial, a number or its prior; None where one of the predictors is that of `LAPSES`.
+    parameter_map: from parameters on the design's cells to theta on those of `trials`.
 
-    log p = log prior + sum over trials of log[(1 - lapse) p(outcomes | theta(cell)) + lapse / (n_choices T)].
+    log p = log prior + sum over trials of log[(1 - lapse) p(outcomes | theta(cell)) + lapse p(outcomes | a lapse)].
     """
 
     likelihood: Likelihood
     trials: CellTrials
     predictors: tuple[Predictor, ...]
     fixed: Mapping[str, float | Tensor] = field(default_factory=dict)
-    lapse: float | TorchDistribution = LAPSE
+    lapse: float | TorchDistribution | None = LAPSE
     parameter_map: ParameterMap = field(default_factory=OnCells)
 
     def __call__(self) -> None:
@@ -44,11 +47,9 @@ class Hierarchy:
         sampled = self.sample(values)
         for name, value in self.named(values).items():
             pyro.deterministic(name, value)
-        lapse = (
-            torch.tensor(self.lapse, dtype=torch.float64)
-            if isinstance(self.lapse, float)
-            else pyro.sample("lapse", self.lapse).double()
-        )
+        for name, prior in self.lapse_prior.items():
+            values[name] = pyro.sample(name, prior).double()
+        lapse = self._share(values, dict(zip([p.name for p in self.predictors], sampled, strict=True)))
         with pyro.plate("cell", self.trials.n_cells, dim=-1):
             theta = self.parameter_map.rows(self._stack(sampled), self.trials)
             pyro.factor("trials", self.likelihood.log_prob_by_cell(self.trials, theta, lapse))
@@ -71,6 +72,10 @@ class Hierarchy:
     def on_cells(self, values: Values) -> Tensor:
         """What the parameter map takes, on the design's cells (..., n_cells, q), likewise."""
         return self._stack([predictor.reported_value(values) for predictor in self.predictors])
+
+    def share(self, values: Values) -> Tensor:
+        """Probability of a lapse from the same variables: (...), or of every cell of `trials`, (..., n_cells)."""
+        return self._share(values, {p.name: p.reported_value(values) for p in self.predictors if p.name == LAPSES})
 
     def named(self, values: Values) -> dict[str, Tensor]:
         """Deviations and correlations of every group term, by their posterior names."""
@@ -108,11 +113,17 @@ class Hierarchy:
         return self.predictors[0].n_rows // len(self.predictors[0].parameters)
 
     @property
+    def lapse_prior(self) -> dict[str, TorchDistribution]:
+        """The prior of the share of lapses by its name, where it is one number that is estimated."""
+        return {} if self.lapse is None or isinstance(self.lapse, float) else {LAPSES: self.lapse}
+
+    @property
     def estimated(self) -> tuple[tuple[tuple[str, ...], Predictor], ...]:
-        """Every estimated number of the likelihood on a cell: the parameters that have it, and their predictor."""
+        """Every estimated number on a cell that trials tell of: the parameters that have it, and their predictor."""
         found: dict[str, tuple[tuple[str, ...], Predictor]] = {}
+        known = (*self.likelihood.simulator.names, LAPSES)
         for predictor in self.predictors:
-            for names in (names for names in predictor.together if names[0] in self.likelihood.simulator.names):
+            for names in (names for names in predictor.together if names[0] in known):
                 found.setdefault(names[0], (names, predictor))
         return tuple(found.values())
 
@@ -136,7 +147,7 @@ class Hierarchy:
         """Names of sampled numbers: common coefficients, group standard deviations, and an estimated lapse."""
         names = [name for p in self.predictors for c in p.common for name in c.priors]
         names += [name for p in self.predictors for name in p.coefficient_names if name not in names]
-        return names if isinstance(self.lapse, float) else [*names, "lapse"]
+        return [*names, *self.lapse_prior]
 
     @property
     def names(self) -> list[str]:
@@ -154,9 +165,7 @@ class Hierarchy:
         priors = {name: prior for p in self.predictors for c in p.common for name, prior in c.priors.items()}
         for g in self.groups:
             priors |= {f"{n}_sigma": prior for n, prior in zip(g.effect_names, g.sigma_priors, strict=True)}
-        if not isinstance(self.lapse, float):
-            priors["lapse"] = self.lapse
-        return {**priors, **{c.reported: c.prior for c in self.correlations}}
+        return {**priors, **self.lapse_prior, **{c.reported: c.prior for c in self.correlations}}
 
     def coefficient_levels(self) -> dict[str, int]:
         """How many levels every one of `coefficient_names` has, 0 for a number."""
@@ -165,7 +174,7 @@ class Hierarchy:
         for g in self.groups:
             parts = () if g.by is None else g.by.levels
             levels |= {f"{n}_sigma": len(t.levels or parts) for n, t in zip(g.effect_names, g.terms, strict=True)}
-        return levels if isinstance(self.lapse, float) else {**levels, "lapse": 0}
+        return {**levels, **dict.fromkeys(self.lapse_prior, 0)}
 
     def coefficient_kinds(self) -> dict[str, Kind]:
         """Parameter and class of every one of `population_names` but the lapses, for priors by class."""
@@ -176,8 +185,14 @@ class Hierarchy:
         return replace(
             self,
             predictors=tuple(p.with_priors(chosen) for p in self.predictors),
-            lapse=chosen.get("lapse", self.lapse),
+            lapse=chosen.get(LAPSES, self.lapse),
         )
+
+    def _share(self, values: Values, on_cells: Mapping[str, Tensor]) -> Tensor:
+        """As `share`; on_cells: the predictor `LAPSES` on the design's cells, where there is one."""
+        if self.lapse is not None:
+            return values[LAPSES] if self.lapse_prior else torch.tensor(self.lapse, dtype=torch.float64)
+        return on_cells[LAPSES][..., torch.from_numpy(self.parameter_map.cell(self.trials))]
 
     def _stack(self, values: Sequence[Tensor]) -> Tensor:
         """What the parameter map takes, (..., n_cells, q), from what every predictor is on its rows, (..., n_rows)."""

@@ -21,7 +21,7 @@ _DRAWS, _MOST = 1_000, 10_000
 #: of the record; a file says the format that it has.
 FORMAT = 3
 #: entries that only some records have; elsewhere they are at their default.
-_OPTIONAL = ("stimulus", "missing", "sequences")
+_OPTIONAL = ("stimulus", "missing", "sequences", "lapse_mean", "lapse_choices")
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -92,14 +92,16 @@ class FitRecord:
     model, declaration: name of the simulator; of one of the user's own also its declaration, without its function.
     formulas: right-hand side, or fixed number, by parameter. likelihood: its kind; likelihood_path: of its file, where
     the model was given one; weights_sha256: of its weights. prior_set: name of a set from the literature, or "".
-    priors: of every coefficient. links: by parameter. lapse: probability, or its prior; lapse_seconds: they are uniform
-    over these. outcome_columns: names of the outcomes in the table; columns: of all that is used of it. responses: the
-    names of the choices there, where they are not the model's codes. stimulus: name of the column of right responses,
-    where a formula has `match`, or "". missing: why an rt or response may be. sequences: rule and
-    arguments of each, by covariate. levels: of every column that is not a
-    number, in order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains, seed, method,
-    quick, ess, minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended early, or "";
-    interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this record.
+    priors: of every coefficient. links: by parameter. lapse: probability, or its prior, None where a formula says it;
+    lapse_seconds: they are uniform over these; lapse_mean: or exponential with this mean; lapse_choices: probability of
+    each response among them, in the order of the model's choices, where they are not alike. outcome_columns: names of
+    the outcomes in the table; columns: of all that is used of it. responses: the names of the choices there, where they
+    are not the model's codes. stimulus: name of the column of right responses, where a formula has `match`, or "".
+    missing: why an rt or response may be. sequences: rule and arguments of each, by covariate. levels: of every column
+    that is not a number, in order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains,
+    seed, method, quick, ess, minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended
+    early, or ""; interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this
+    record.
     """
 
     model: str
@@ -111,7 +113,7 @@ class FitRecord:
     prior_set: str
     priors: Mapping[str, PriorRecord]
     links: Mapping[str, str]
-    lapse: float | PriorRecord
+    lapse: float | PriorRecord | None
     lapse_seconds: float
     outcome_columns: tuple[str, ...]
     columns: tuple[str, ...]
@@ -134,6 +136,8 @@ class FitRecord:
     stimulus: str = ""
     missing: Mapping[str, Any] = field(default_factory=dict)
     sequences: Mapping[str, Any] = field(default_factory=dict)
+    lapse_mean: float = 0.0
+    lapse_choices: tuple[float, ...] = ()
     versions: Mapping[str, str] = field(default_factory=versions)
     format: int = FORMAT
 
@@ -195,14 +199,18 @@ def _prior(raw: Any) -> PriorRecord:
     return PriorRecord(**(json.loads(raw) if isinstance(raw, str) else raw))
 
 
+def _lapse(raw: Any) -> PriorRecord | None:
+    return None if raw is None else _prior(raw)
+
+
 #: type of an entry of the record, as it is written there -> what reads it from an attribute; JSON where there is none.
 _READERS: dict[str, Any] = {
     "str": str,
     "bool": bool,
     "int": int,
     "float": float,
-    "float | PriorRecord": lambda raw: _prior(raw) if isinstance(raw, str) else float(raw),
-    "tuple[str, ...]": lambda raw: tuple(json.loads(raw)),
+    "float | PriorRecord | None": lambda raw: _lapse(json.loads(raw)) if isinstance(raw, str) else float(raw),
+    **dict.fromkeys(("tuple[str, ...]", "tuple[float, ...]"), lambda raw: tuple(json.loads(raw))),
     "tuple[Any, ...]": lambda raw: tuple(json.loads(raw)),
     "Mapping[str, PriorRecord]": lambda raw: {name: _prior(prior) for name, prior in json.loads(raw).items()},
     "Mapping[str, tuple[Any, ...]]": lambda raw: {name: tuple(levels) for name, levels in json.loads(raw).items()},

@@ -18,6 +18,7 @@ from hddm_sbi.data import from_record, in_files, monotonic_columns, ordered_leve
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals
+from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods import catalogue
@@ -102,6 +103,10 @@ def load_fit(
     decided: dict[str, Any] = outcomes if set(outcomes) == {"rt", "response"} else {}
     if record.lapse_seconds:
         decided["lapse_seconds"] = record.lapse_seconds
+    if record.lapse_mean:
+        decided["lapse_mean"] = record.lapse_mean
+    if record.lapse_choices:
+        decided["lapse_choices"] = record.lapse_choices
     with warnings.catch_warnings():
         # The model of the fit has said it.
         warnings.simplefilter("ignore", TableWarning)
@@ -111,7 +116,7 @@ def load_fit(
             simulator=record.model if found in ("neural", "exact") else None,
             likelihood=found,
             priors=record.prior_set or {**{name: prior.build() for name, prior in known.items()}, **(priors or {})},
-            lapse=record.lapse if isinstance(record.lapse, float) else record.lapse.build(),
+            lapse=record.lapse.build() if isinstance(record.lapse, PriorRecord) else record.lapse,
             choices=_responses(posterior, record),
             stimulus=record.stimulus or None,
             **record.missing,

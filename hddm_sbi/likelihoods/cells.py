@@ -1,15 +1,17 @@
-"""Trials arranged cell by cell, as likelihoods take them, with what is missing in them; and the law of lapses."""
+"""Trials arranged cell by cell, as likelihoods take them, with what is missing in them and the law of their lapses."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from hddm_sbi.likelihoods.lapse_law import LapseLaw, Ranges
 from hddm_sbi.simulation import Observation as Observation
 from hddm_sbi.types import Array, Index
 
@@ -19,14 +21,17 @@ LAPSE = 0.05
 LAPSE_SECONDS = 10.0
 #: seconds; a shorter time is none, for the density of a decision time there is 0 and its gradient overflows.
 _SHORTEST = 1e-60
-#: least density of a lapse under a logarithm.
-_LEAST = 1e-300
 
 
 def with_lapses(log_p: Tensor, lapse: Tensor, lapse_density: float | Tensor) -> Tensor:
-    """log[(1 - lapse) p + lapse * lapse_density] of every trial, (n,); log_p itself where lapse is 0."""
-    if float(lapse.detach()) == 0.0:
+    """log[(1 - lapse) p + lapse * lapse_density] of every trial, (n,), lapse () or (n,); log_p where lapse is 0."""
+    some = lapse.detach().numpy() > 0.0
+    if not some.any():
         return log_p
+    if not some.all():
+        # The untaken branch must stay finite, or its gradient would be nan.
+        known = torch.from_numpy(some)
+        return torch.where(known, with_lapses(log_p, torch.where(known, lapse, 0.5), lapse_density), log_p)
     return torch.logaddexp(torch.log1p(-lapse) + log_p, torch.log(lapse * lapse_density))
 
 
@@ -39,23 +44,6 @@ def outcome_rows(rt: ArrayLike | Tensor, choice: ArrayLike | Tensor) -> Tensor:
     """rt (n,) seconds and choice (n,), positions in `simulator.choices`, as the outcomes (n, 2) a likelihood takes."""
     times, choices = (torch.as_tensor(column, dtype=torch.float64) for column in (rt, choice))
     return torch.stack([torch.where(times < _SHORTEST, times.clamp(max=0.0), times), choices], -1)
-
-
-class Ranges(NamedTuple):
-    """Where the times of trials lie, by response, (n, n_choices) seconds each: after low, and up to high.
-
-    Where both are equal the time is known, and an event has a density instead of a probability. Where low > high, the
-    response was not given.
-    """
-
-    low: Array
-    high: Array
-
-    def mass_of_uniform(self, seconds: float) -> Array:
-        """Probability of each, (n,), or its density, under times uniform over these seconds, and over the responses."""
-        low, high = (np.clip(end, 0.0, seconds) for end in self)
-        width = np.where(self.low == self.high, (self.high <= seconds) * 1.0, np.maximum(high - low, 0.0))
-        return np.asarray(width.sum(1) / (seconds * width.shape[1]))
 
 
 @dataclass(frozen=True)
@@ -74,13 +62,6 @@ class Events:
         """Each of them once, in a cell of its own."""
         m = len(self.cell)
         return Events(np.arange(m), self.ranges, np.ones(m))
-
-    def lapse_mass(self, seconds: float) -> Array:
-        """Probability of each among lapses, (m,), or its density, which are uniform over so many seconds.
-
-        A lapse may be impossible, but the gradient of its logarithm must be finite.
-        """
-        return self.ranges.mass_of_uniform(seconds).clip(min=_LEAST)
 
 
 @dataclass(frozen=True)
@@ -128,24 +109,27 @@ class CellTrials:
     """The outcomes of a table sorted by cell.
 
     values: (n, k), in the order of `simulator.outcomes`; a categorical one is the position of its category. cell: (n,),
-    ascending. order: (n,) position of each complete trial in the caller's table. lapse_seconds: lapses are uniform over
-    the responses and over these, with that density; 0 where the outcomes know none. incomplete: the other trials.
+    ascending. order: (n,) position of each complete trial in the caller's table. lapses: their law, None where the
+    outcomes know none. incomplete: the other trials.
     """
 
     values: Array
     cell: Index
     order: Index
     n_cells: int
-    lapse_seconds: float = 0.0
-    lapse_density: float = 0.0
+    lapses: LapseLaw | None = None
     incomplete: IncompleteTrials | None = None
 
-    def with_lapses_of(self, lapse_seconds: float) -> Self:
-        """The same trials with lapses of the density that they have over these seconds, in every trial."""
-        if lapse_seconds == self.lapse_seconds:
-            return self
-        density = self.lapse_density * self.lapse_seconds / lapse_seconds
-        return replace(self, lapse_seconds=lapse_seconds, lapse_density=density)
+    @cached_property
+    def lapse_density(self) -> Tensor:
+        """Density of a lapse at every complete trial, (n,); 0 where the outcomes know none."""
+        if self.lapses is None:
+            return torch.zeros(len(self.values), dtype=torch.float64)
+        return torch.from_numpy(self.lapses.density(self.values[:, 0], self.values[:, 1].astype(np.int64)))
+
+    def with_lapses(self, law: LapseLaw | None) -> Self:
+        """The same trials with lapses of this law."""
+        return replace(self, lapses=law)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,5 +159,16 @@ class SortedTrials(CellTrials):
         rt, choice, cell = rt[order], choice[order], cell[order]
         starts = np.searchsorted(cell * n_choices + choice, np.arange(n_cells * n_choices + 1))
         span = lapse_span(rt, lapse_seconds)
-        of_all = np.stack([rt, choice], -1), cell, order, n_cells, span, 1.0 / (n_choices * span)
+        of_all = np.stack([rt, choice], -1), cell, order, n_cells, LapseLaw((1.0,) * n_choices, span)
         return cls(*of_all, rt=rt, starts=starts, n_choices=n_choices)
+
+    def absolute(self, total: Tensor) -> Tensor:
+        """What every cell's trials add up to, (n_cells,), from the same relative to exp(-rate rt), as of kernels."""
+        return total if self._decay is None else total + self._decay
+
+    @cached_property
+    def _decay(self) -> Tensor | None:
+        assert self.lapses is not None
+        if self.lapses.rate == 0.0:
+            return None
+        return torch.from_numpy(-self.lapses.rate * np.bincount(self.cell, self.rt, self.n_cells))

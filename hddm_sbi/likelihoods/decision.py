@@ -25,6 +25,7 @@ from hddm_sbi.likelihoods.cells import (
     outcome_rows,
     with_lapses,
 )
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.likelihoods.likelihood import ByName, Likelihood, n_rows, shift_of
 from hddm_sbi.types import Array, Index
 
@@ -90,13 +91,13 @@ class DecisionLikelihood(Likelihood):
         return replace(trials, order=np.flatnonzero(whole)[trials.order], incomplete=known)
 
     @override
-    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
-        low, high = (torch.from_numpy(end) for end in events.ranges)
-        log_p = self.log_mass_rows(low, high, theta[torch.from_numpy(events.cell)])
-        mixed = with_lapses(log_p, lapse, torch.from_numpy(events.lapse_mass(lapse_seconds)))
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapses: LapseLaw) -> Tensor:
+        (low, high), cell = (torch.from_numpy(end) for end in events.ranges), torch.from_numpy(events.cell)
+        log_p = self.log_mass_rows(low, high, theta[cell])
+        mixed = with_lapses(log_p, lapse[cell], torch.from_numpy(lapses.mass(events.ranges)))
         weight = torch.from_numpy(events.weight)
         weighted = torch.where(weight == 0.0, 0.0, weight * mixed)
-        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, torch.from_numpy(events.cell), weighted)
+        return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, weighted)
 
     def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
         """Log probability of `Ranges` of time by response, low and high (n, n_choices), at theta (n, p): (n,).

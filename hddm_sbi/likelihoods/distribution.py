@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.cells import LAPSE_SECONDS, lapse_span, outcome_rows, with_lapses
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.types import Array, Index
 
 Shape = torch.Size | list[int] | tuple[int, ...]
@@ -106,6 +107,7 @@ class LikelihoodDistribution(RowDistribution):
         theta: Tensor,
         index: ArrayLike | None = None,
         lapse: float | Tensor = 0.0,
+        lapses: LapseLaw | None = None,
         validate_args: bool | None = None,
     ) -> None:
         names = likelihood.simulator.names
@@ -116,10 +118,21 @@ class LikelihoodDistribution(RowDistribution):
             )
         self.likelihood = likelihood
         self.lapse = torch.as_tensor(lapse, dtype=torch.float64)
-        columns, self._n_choices = likelihood.simulator.outcomes, max(1, len(likelihood.simulator.choices))
-        if not likelihood.simulator.is_decision_model and float(self.lapse.detach()) != 0.0:
+        columns, n_choices = likelihood.simulator.outcomes, len(likelihood.simulator.choices)
+        if not likelihood.simulator.is_decision_model and bool((self.lapse.detach() != 0.0).any()):
             raise InputError(f"outcomes such as {columns[0].name!r} know no lapses; expected lapse=0, got {lapse!r}.")
-        super().__init__(theta.double(), index, torch.Size([len(columns)]), validate_args)
+        if lapses is not None and len(lapses.split) != n_choices:
+            raise InputError(f"lapses must have a split among {n_choices} responses; got {lapses!r}.")
+        if self.lapse.dim() and self.lapse.shape != theta.shape[:-1]:
+            raise InputError(
+                f"lapse must be one number, or one for each row of theta, {tuple(theta.shape[:-1])}; got shape "
+                f"{tuple(self.lapse.shape)}."
+            )
+        self._lapses, self._n_theta = lapses, len(names)
+        condition = theta.double()
+        if self.lapse.dim():
+            condition = torch.cat([condition, self.lapse.unsqueeze(-1)], -1)
+        super().__init__(condition, index, torch.Size([len(columns)]), validate_args)
 
     @property
     @override
@@ -133,28 +146,46 @@ class LikelihoodDistribution(RowDistribution):
         """Log density of outcomes `(*sample, *batch_shape, k)` -> `(*sample, *batch_shape)`."""
         shape, row = self._of_outcomes(value)
         values = self._positions(value, shape)
-        log_p = self.likelihood.log_prob_at(values, self._rows, torch.tensor(row))
-        span = lapse_span(values[:, 0].numpy(), LAPSE_SECONDS)
-        return with_lapses(log_p, self.lapse, 1.0 / (self._n_choices * span)).reshape(shape)
+        theta, at = self._of_rows(self._rows), torch.tensor(row)
+        log_p = self.likelihood.log_prob_at(values, theta[0], at)
+        return with_lapses(log_p, theta[1][at], self._lapse_density(values)).reshape(shape)
 
     def log_prob_sum(self, value: Tensor) -> Tensor:
         """Sum of `log_prob`, (): the outcomes are sorted once, and each row of theta is evaluated once."""
         shape, row = self._of_outcomes(value)
         trials = self.likelihood.group_by_cell(self._positions(value, shape).numpy(), row, len(self._rows))
-        return self.likelihood.log_prob_by_cell(trials, self._rows, self.lapse).sum()
+        trials = trials if self._lapses is None else trials.with_lapses(self._lapses)
+        return self.likelihood.log_prob_by_cell(trials, *self._of_rows(self._rows)).sum()
+
+    def _of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """theta (r, p) and the probability of a lapse (r,) of rows of the condition."""
+        lapse = rows[:, -1] if self.lapse.dim() else self.lapse.expand(len(rows))
+        return rows[:, : self._n_theta], lapse
+
+    def _lapse_density(self, values: Tensor) -> Tensor | float:
+        """Density of a lapse at every one of the outcomes, as the likelihood takes them."""
+        if not self.likelihood.simulator.is_decision_model:
+            return 0.0
+        rt, choice = values[:, 0].numpy(), values[:, 1].numpy().astype(np.int64)
+        law = self._lapses or LapseLaw(self._alike, lapse_span(rt, LAPSE_SECONDS))
+        return torch.from_numpy(law.density(rt, choice))
+
+    @property
+    def _alike(self) -> tuple[float, ...]:
+        return (1.0,) * len(self.likelihood.simulator.choices)
 
     @override
     def sample(self, sample_shape: Shape = ()) -> Tensor:
         """Outcomes, `(*sample_shape, *batch_shape, k)`. Randomness is torch's global generator, as in Pyro."""
         shape = torch.Size(sample_shape)
-        theta = self.condition.detach().expand(*shape, *self.batch_shape, -1).reshape(-1, self._rows.shape[-1])
-        seed = int(torch.randint(2**62, ()))
+        rows = self.condition.detach().expand(*shape, *self.batch_shape, -1).reshape(-1, self._rows.shape[-1])
+        (theta, lapse), seed = self._of_rows(rows), int(torch.randint(2**62, ()))
         values = torch.as_tensor(self.likelihood.sample_rows(theta, seed))
-        if float(self.lapse.detach()) > 0.0:
-            at = torch.rand(len(values), dtype=torch.float64) < self.lapse.detach()
-            rt, choice = torch.rand(2, len(values), dtype=torch.float64)
-            lapses = outcome_rows(LAPSE_SECONDS * rt, (self._n_choices * choice).floor())
-            values = torch.where(at.unsqueeze(-1), lapses, values)
+        if bool((lapse > 0.0).any()):
+            at = torch.rand(len(values), dtype=torch.float64) < lapse
+            law = self._lapses or LapseLaw(self._alike, LAPSE_SECONDS)
+            rt, choice = law.sample(len(values), np.random.default_rng(seed))
+            values = torch.where(at.unsqueeze(-1), outcome_rows(rt, choice), values)
         return self._codes(values).reshape(self._extended_shape(shape))
 
     def _positions(self, value: Tensor, shape: torch.Size) -> Tensor:

@@ -12,6 +12,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.cells import Events
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
 from hddm_sbi.likelihoods.exact_kernel import DENSITIES, exact_cells, exact_events, log_densities
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.simulation import DecisionModel, Simulator
 
 
@@ -45,8 +46,8 @@ class ExactLikelihood(DecisionLikelihood):
         n, n_choices = len(values), len(self.simulator.choices)
         after = torch.arange(n_choices) > values[:, 1:]
         starts = torch.cat([(torch.arange(n).unsqueeze(1) + after).reshape(-1), torch.tensor([n])])
-        no_lapse = torch.zeros((), dtype=torch.float64)
-        return exact_cells(theta, no_lapse, 0.0, starts, n_choices, values[:, 0].contiguous(), self._kernel)[0]
+        none, rt = torch.zeros(n, dtype=torch.float64), values[:, 0].contiguous()
+        return exact_cells(theta, none, [0.0] * n_choices, 0.0, starts, n_choices, rt, self._kernel)[0]
 
     @override
     def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
@@ -57,11 +58,13 @@ class ExactLikelihood(DecisionLikelihood):
 
     @override
     def complete_by_cell(self, trials: SortedTrials, theta: Tensor, lapse: Tensor) -> Tensor:
+        assert trials.lapses is not None
+        law = trials.lapses.at_start, trials.lapses.rate
         starts, rt = torch.from_numpy(trials.starts), torch.from_numpy(trials.rt)
-        return exact_cells(theta, lapse, trials.lapse_density, starts, trials.n_choices, rt, self._kernel)[0]
+        return trials.absolute(exact_cells(theta, lapse, *law, starts, trials.n_choices, rt, self._kernel)[0])
 
     @override
-    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapses: LapseLaw) -> Tensor:
         """By what survives, where the model says it and times do not differ by response, else by integration."""
         shift, names, survival = self.simulator.symmetries.shift, self.simulator.names, self._log_survival
         return exact_events(
@@ -70,7 +73,7 @@ class ExactLikelihood(DecisionLikelihood):
             torch.from_numpy(events.cell),
             *map(torch.from_numpy, events.ranges),
             torch.from_numpy(events.weight),
-            torch.from_numpy(events.lapse_mass(lapse_seconds)),
+            torch.from_numpy(lapses.mass(events.ranges)),
             -1 if shift is None else names.index(shift),
             survival is not None,
             self._kernel,

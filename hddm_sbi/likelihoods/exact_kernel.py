@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import dot, inner, lapse_law, mix_lapse, total_of
+from hddm_sbi.numerics.vecmath import Lapses, dot, inner, lapse_law, lapse_of, mix_lapse
 from hddm_sbi.types import Array, Index
 
 #: trials whose densities are in flight at a time: small enough for the first-level cache.
@@ -29,8 +29,9 @@ _Law = Callable[[Array, int, Array, Array, Array], None]
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _cells(
     theta: Array,
-    lapse: float,
-    lapse_density: float,
+    lapse: Array,
+    lapse_density: Array,
+    lapse_rate: float,
     starts: NDArray[np.int64],
     n_choices: int,
     rt: Array,
@@ -39,41 +40,56 @@ def _cells(
     grad: Array,
     grad_lapse: Array,
 ) -> None:
-    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density], gradients by theta and lapse."""
+    """Per cell: sum over trials of log[(1 - lapse) p exp(lapse_rate rt) + lapse * lapse_density], gradients by theta
+    and lapse."""
     p = theta.shape[1]
-    logp, weight, partial = np.empty(_BLOCK), np.ones(_BLOCK), np.empty((p, _BLOCK))
-    lapses = lapse_law(lapse, lapse_density)
+    logp, weight, partial = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((p, _BLOCK))
+    lapses, law = Lapses(lapse, lapse_density, lapse_rate), lapse_law(0.0, 1.0)
     total[:] = 0.0
     grad[:] = 0.0
     grad_lapse[:] = 0.0
     for run in range(theta.shape[0] * n_choices):
         cell, choice = run // n_choices, run % n_choices
+        law = lapse_of(lapses, cell, choice, law)
         for first in range(starts[run], starts[run + 1], _BLOCK):
             last = min(first + _BLOCK, starts[run + 1])
             n = last - first
             density(theta[cell], choice, rt[first:last], logp, partial)
-            value, by_lapse = mix_lapse(lapses, logp, weight, n)
+            if lapse_rate > 0.0:
+                for i in range(n):
+                    logp[i] += lapse_rate * rt[first + i]
+            value, by_lapse = mix_lapse(law, logp, weight, n)
             total[cell] += value
             grad_lapse[cell] += by_lapse
             for j in range(p):
-                grad[cell, j] += dot(weight, partial[j], n) if lapse > 0.0 else total_of(partial[j], n)
+                grad[cell, j] += dot(weight, partial[j], n)
 
 
 # A torch operator takes tensors, numbers and strings, so it names a model's kernel by a key, of this process only.
 DENSITIES: dict[str, Callable[..., None]] = {}
-_SIGNATURE = types.void(_f8[:, ::1], _f8, _f8, _i8[::1], _i8, _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1])
+_SIGNATURE = types.void(
+    *(_f8[:, ::1], _f8[::1], _f8[::1], _f8, _i8[::1], _i8, _f8[::1], _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1])
+)
 _KERNEL = Kernel(_cells, _SIGNATURE, DENSITIES)
 
 
 def _forward(
-    theta: Tensor, lapse: Tensor, lapse_density: float, starts: Tensor, n_choices: int, rt: Tensor, kernel: str
+    theta: Tensor,
+    lapse: Tensor,
+    lapse_density: list[float],
+    lapse_rate: float,
+    starts: Tensor,
+    n_choices: int,
+    rt: Tensor,
+    kernel: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log likelihood of every cell, its gradient by theta, and by the lapse probability."""
+    """Log likelihood of every cell, its gradient by theta, and by the probability of a lapse, (n_cells,)."""
     total, grad, grad_lapse = np.empty(len(theta)), np.empty(tuple(theta.shape)), np.empty(len(theta))
     _KERNEL.compiled(
         theta.detach().contiguous().numpy(),
-        float(lapse),
-        lapse_density,
+        lapse.detach().contiguous().numpy(),
+        np.array(lapse_density),
+        lapse_rate,
         starts.numpy(),
         n_choices,
         rt.numpy(),
@@ -91,7 +107,7 @@ def _shapes(theta: Tensor, *given: object) -> tuple[Tensor, Tensor, Tensor]:
 
 def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
     grad, grad_lapse = ctx.saved_tensors
-    return upstream.unsqueeze(-1) * grad, (upstream * grad_lapse).sum(), None, None, None, None, None
+    return upstream.unsqueeze(-1) * grad, upstream * grad_lapse, *[None] * 6
 
 
 exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _backward)
@@ -99,11 +115,14 @@ exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _bac
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _trials(theta: Array, row: Index, choice: Index, rt: Array, density: _Law, log_p: Array) -> None:
-    """Log density of every trial, each at its row of theta: neighbours of one row and choice together."""
+    """Log density of every trial, each at its row of theta: neighbours of one row and choice together, while their
+    times ascend."""
     logp, partial, first, n = np.empty(_BLOCK), np.empty((theta.shape[1], _BLOCK)), 0, len(rt)
     while first < n:
         last = first + 1
         while last < n and last - first < _BLOCK and row[last] == row[first] and choice[last] == choice[first]:
+            if rt[last] < rt[last - 1]:
+                break
             last += 1
         density(theta[row[first]], choice[first], rt[first:last], logp, partial)
         log_p[first:last] = logp[: last - first]
@@ -390,7 +409,7 @@ def _run_of_late(low: Array, high: Array, cell: Index, first: int) -> int:
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def _events(
     theta: Array,
-    lapse: float,
+    lapse: Array,
     cell: Index,
     low: Array,
     high: Array,
@@ -427,7 +446,7 @@ def _events(
             if count[i] == 0.0:
                 continue
             at = i - first
-            law = lapse_law(lapse, lapse_mass[i])
+            law = lapse_law(lapse[c], lapse_mass[i])
             value, by_lapse = mix_lapse(law, logp[at : at + 1], weight, 1)
             total[c] += count[i] * value
             grad_lapse[c] += count[i] * by_lapse
@@ -437,7 +456,7 @@ def _events(
 
 
 _EVENTS_SIGNATURE = types.void(
-    *(_f8[:, ::1], _f8, _i8[::1], _f8[:, ::1], _f8[:, ::1], _f8[::1], _f8[::1], _i8, types.boolean),
+    *(_f8[:, ::1], _f8[::1], _i8[::1], _f8[:, ::1], _f8[:, ::1], _f8[::1], _f8[::1], _i8, types.boolean),
     *(_DENSITY, _DENSITY, _f8[::1], _f8[:, ::1], _f8[::1]),
 )
 _EVENTS_KERNEL = Kernel(_events, _EVENTS_SIGNATURE, DENSITIES)
@@ -456,7 +475,7 @@ def _events_forward(
     density: str,
     survival: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Sum over the events of every cell, its gradient by theta, and by the lapse probability.
+    """Sum over the events of every cell, its gradient by theta, and by the probability of a lapse, (n_cells,).
 
     cell, count, lapse_mass: (m,), low, high (m, n_choices), as `Events` has them. shift: the column of theta that is a
     shift of time, or -1. survives: whether `survival` says what survives; if not, it is not called.
@@ -465,14 +484,14 @@ def _events_forward(
     events = [x.contiguous().numpy() for x in (cell, low, high, count, lapse_mass)]
     laws = shift, survives, DENSITIES[density], DENSITIES[survival]
     at = theta.detach().contiguous().numpy()
-    _EVENTS_KERNEL.compiled(at, float(lapse), *events, *laws, *(x.numpy() for x in results))
+    _EVENTS_KERNEL.compiled(at, lapse.detach().contiguous().numpy(), *events, *laws, *(x.numpy() for x in results))
     total, grad, grad_lapse = results
     return total, grad, grad_lapse
 
 
 def _events_backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202
     grad, grad_lapse = ctx.saved_tensors
-    return upstream.unsqueeze(-1) * grad, (upstream * grad_lapse).sum(), *[None] * 9
+    return upstream.unsqueeze(-1) * grad, upstream * grad_lapse, *[None] * 9
 
 
 exact_events = operator("hddm_sbi::exact_events", _EVENTS_KERNEL, _events_forward, _shapes, _events_backward)

@@ -22,6 +22,7 @@ from torch import Tensor
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.cells import LAPSE, LAPSE_SECONDS, CellTrials, Events, with_lapses
 from hddm_sbi.likelihoods.distribution import LikelihoodDistribution
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Observation, Simulator
 from hddm_sbi.types import Array, Index
@@ -31,11 +32,13 @@ __all__ = [
     "LAPSE_SECONDS",
     "ByName",
     "CellTrials",
+    "LapseLaw",
     "Likelihood",
     "Observation",
     "Simulator",
     "n_rows",
     "shift_of",
+    "with_lapses",
 ]
 
 ByName = Mapping[str, ArrayLike | Tensor]
@@ -142,41 +145,42 @@ class Likelihood(ABC):
         theta
             (n_cells, p) float64.
         lapse
-            () float64 in [0, 1); 0 where the outcomes know no lapses.
+            () or (n_cells,) float64 in [0, 1); 0 where the outcomes know no lapses.
 
         Returns
         -------
         Tensor
             (n_cells,) float64, differentiable in theta, and in lapse where lapse > 0.
         """
-        total = self.complete_by_cell(trials, theta, lapse)
+        total = self.complete_by_cell(trials, theta, lapse.expand(len(theta)))
         if trials.incomplete is None:
             return total
-        return total + self.events_by_cell(trials.incomplete.events, theta, lapse, trials.lapse_seconds)
+        return total + self.events_by_cell(trials.incomplete.events, theta, lapse.expand(len(theta)), trials.lapses)
 
     def complete_by_cell(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
-        """The part of `log_prob_by_cell` of the trials from which nothing is missing."""
+        """The part of `log_prob_by_cell` of the trials from which nothing is missing; lapse (n_cells,)."""
         cell = torch.from_numpy(trials.cell)
         log_p = self.log_prob_at(torch.from_numpy(trials.values), theta, cell)
-        each = with_lapses(log_p, lapse, trials.lapse_density)
+        each = with_lapses(log_p, lapse[cell], trials.lapse_density)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, each)
 
     def log_prob_by_trial(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
         """What `log_prob_by_cell` sums, for every trial: (n,), in the order of the caller's table."""
-        log_p = self.log_prob_at(torch.from_numpy(trials.values), theta, torch.from_numpy(trials.cell))
-        complete, known = with_lapses(log_p, lapse, trials.lapse_density), trials.incomplete
+        of_cells, cell = lapse.expand(len(theta)), torch.from_numpy(trials.cell)
+        log_p = self.log_prob_at(torch.from_numpy(trials.values), theta, cell)
+        complete, known = with_lapses(log_p, of_cells[cell], trials.lapse_density), trials.incomplete
         if known is None:
             return torch.empty_like(complete).index_copy(0, torch.from_numpy(trials.order), complete)
-        at, once = theta[torch.from_numpy(known.events.cell)], known.events.one_by_one()
-        each = self.events_by_cell(once, at, lapse, trials.lapse_seconds)
+        at = torch.from_numpy(known.events.cell)
+        each = self.events_by_cell(known.events.one_by_one(), theta[at], of_cells[at], trials.lapses)
         order = torch.from_numpy(np.concatenate([trials.order, known.order]))
         whole = torch.cat([complete, each[torch.from_numpy(known.event)]])
         whole = torch.empty_like(whole).index_copy(0, order, whole)
         return whole if known.kept is None else whole - each[torch.from_numpy(known.kept)]
 
-    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapses: LapseLaw) -> Tensor:
         """Sum over each cell's events of weight * log[(1 - lapse) P(event | theta) + lapse P(event | a lapse)]: theta
-        (n_cells, p) -> (n_cells,)."""
+        (n_cells, p), lapse (n_cells,) -> (n_cells,)."""
         raise InputError(f"outcomes of {self.simulator.name!r} must be complete; only rt and response may be missing.")
 
     def n_values(self, column: int) -> int:
@@ -219,7 +223,11 @@ class Likelihood(ABC):
         return pd.DataFrame(self.simulator.labels(values))
 
     def distribution(
-        self, theta: Tensor, index: ArrayLike | None = None, lapse: float | Tensor = 0.0
+        self,
+        theta: Tensor,
+        index: ArrayLike | None = None,
+        lapse: float | Tensor = 0.0,
+        lapses: LapseLaw | None = None,
     ) -> LikelihoodDistribution:
         """This likelihood as a Pyro distribution of outcomes.
 
@@ -231,8 +239,11 @@ class Likelihood(ABC):
             Integers `(*shape)`: outcome k is one of `theta[..., index[k], :]`, where theta is `(*batch, n, p)`. Trials
             of a cell are then evaluated together: say it wherever trials share parameters.
         lapse
-            Probability of a lapse, a number or a tensor (). Lapses are uniform over the responses and over 10 seconds,
-            or up to the longest rt. 0 where the outcomes know no lapses.
+            Probability of a lapse, a number or a tensor (), or `(*batch)`, one beside each row of theta. 0 where the
+            outcomes know no lapses.
+        lapses
+            Which responses they are, and when. None: uniform over the responses and over 10 seconds, or up to the
+            longest rt.
 
         Returns
         -------
@@ -258,7 +269,7 @@ class Likelihood(ABC):
         ...     with pyro.plate("trials", 2):
         ...         pyro.sample("obs", exact.distribution(theta.unsqueeze(0), index=[0, 0]), obs=trials)
         """
-        return LikelihoodDistribution(self, theta, index, lapse)
+        return LikelihoodDistribution(self, theta, index, lapse, lapses)
 
     def _theta(self, theta: ByName, n: int) -> Tensor:
         """theta by name as a matrix (n, p), inside the box, and conditions at one of their codes."""

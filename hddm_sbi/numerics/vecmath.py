@@ -210,11 +210,25 @@ def total_of(x: Array, n: int) -> float:
     return total
 
 
+class Lapses(NamedTuple):
+    """Lapses of a block of cells: their share in every cell (n_cells,), and their density exp(-rate t) u.
+
+    Kernels work relative to exp(-rate t), which they multiply p by; whoever calls them adds it again.
+    """
+
+    share: Array
+    #: u, of every choice (n_choices,).
+    density: Array
+    rate: float
+
+
 class Lapse(NamedTuple):
-    """The lapse law log[(1 - l) p + l u] of a share l of trials that are lapses, uniform with density u."""
+    """The lapse law log[(1 - l) p + l u] of a share l of trials that are lapses, of density u."""
 
     #: l
     probability: float
+    #: u
+    density: float
     #: log(l u), -inf without lapses.
     log: float
     #: log[(1 - l) / (l u)]
@@ -225,11 +239,19 @@ class Lapse(NamedTuple):
 def lapse_law(probability: float, density: float) -> Lapse:
     """The law of lapses with that probability and density."""
     log = math.log(probability * density) if probability > 0.0 else -math.inf
-    return Lapse(probability, log, math.log1p(-probability) - log)
+    return Lapse(probability, density, log, math.log1p(-probability) - log)
+
+
+@inner(forceinline=True)
+def lapse_of(lapses: Lapses, cell: int, choice: int, before: Lapse) -> Lapse:
+    """The law of lapses among the trials of a cell with one choice; `before` where that is the same, for two logarithms
+    take as long as the density of a trial."""
+    same = lapses.share[cell] == before.probability and lapses.density[choice] == before.density
+    return before if same else lapse_law(lapses.share[cell], lapses.density[choice])
 
 
 @inner(fastmath=FAST, forceinline=True)
-def relative_to_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> float:
+def relative_to_lapse(log_odds: float, logp: Array, weight: Array, n: int) -> float:
     """The law of n trials, relative to a lapse: log[(1 - l) p + l u] - log(l u) = log(1 + exp(d)), d = logp + log_odds.
 
     Leaves it in logp, returns the sum, and fills in every trial's weight exp(d) / (1 + exp(d)): the probability that it
@@ -237,7 +259,7 @@ def relative_to_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> float
     """
     total = 0.0
     for i in range(n):
-        d = logp[i] + lapse.log_odds
+        d = logp[i] + log_odds
         e = exp_negative(-abs(d))
         logp[i] = max(d, 0.0) + log_positive(1.0 + e)
         total += logp[i]
@@ -260,8 +282,9 @@ def add_lapse(lapse: Lapse, n: int, relative: float, regular: float) -> tuple[fl
 @inner(forceinline=True)
 def mix_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> tuple[float, float]:
     """Sum over n trials of the law and its derivative by l, from their logp; fills in the weights on their gradients,
-    which stay as they are where there are no lapses."""
+    1 where there are no lapses."""
     if lapse.probability > 0.0:
-        relative = relative_to_lapse(lapse, logp, weight, n)
+        relative = relative_to_lapse(lapse.log_odds, logp, weight, n)
         return add_lapse(lapse, n, relative, total_of(weight, n))
+    weight[:n] = 1.0
     return total_of(logp, n), 0.0

@@ -60,8 +60,18 @@ def learning():
     return trials, {"formulas": formulas, "priors": priors, "sequences": {"dq": rule}, "lapse": 0.05}
 
 
+def lapsing():
+    """Shares of lapses from .2 % to 30 %, of an exponential time and mostly one response."""
+    trials = table()
+    rng, some = np.random.default_rng(2), np.arange(N) % 12 == 0
+    trials.loc[some, "rt"] = rng.exponential(1.5, some.sum())
+    priors = {"lapse_Intercept": dist.Normal(-2.5, 0.7), "lapse_1|subject_sigma": dist.HalfNormal(0.7)}
+    said = {"lapse": None, "lapse_mean": 1.5, "lapse_choices": {1: 0.8, -1: 0.2}, "priors": {**PRIORS, **priors}}
+    return trials, {**said, "formulas": ["v ~ 1", "a ~ 1", "lapse ~ 1 + (1|subject)", *HELD]}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, correlated, learning])
+@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, correlated, learning, lapsing])
 def test_posteriors_have_the_ranks_that_they_should_have(case):
     """SBC of 100 tables; the verdict's own false-alarm rate."""
     trials, said = case()

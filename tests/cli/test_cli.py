@@ -194,6 +194,18 @@ def test_named_responses_on_the_command_line_and_in_predictions(tmp_path: Path):
     assert abs(counts["mid"] / 4_000 - (table["response"] == 1).mean()) < 5 * 0.035
 
 
+def test_lapses_by_formula_and_their_law(trials, tmp_path: Path):
+    trials.to_csv(tmp_path / "t.csv", index=False)
+    law = ["--lapse-mean", "1.5", "--lapse-choices", "1=0.7,-1=0.3"]
+    formulas = ["v ~ 1", "-f", "z = 0.5", "-f", "lapse ~ 1 + (1|subject)"]
+    result = run("fit", tmp_path / "t.csv", *formulas, *law, "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "lapse_1|subject_sigma" in result.output
+    assert hs.load_model(tmp_path / "fit.nc").lapses == hs.LapseLaw((0.3, 0.7), mean=1.5)
+    assert run("predict", tmp_path / "fit.nc", "--draws", "5", "-o", tmp_path / "p.csv").exit_code == 0
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 5 * len(trials)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -206,6 +218,11 @@ def test_named_responses_on_the_command_line_and_in_predictions(tmp_path: Path):
         (["--lapse", "1"], "Invalid value for '--lapse': 1.0 is not in the range 0.0<=x<1.0."),
         (["--lapse", "some"], "Invalid value for '--lapse': 'some' is not a valid float range."),
         (["--lapse-seconds", "-1"], "Invalid value for '--lapse-seconds': -1.0 is not in the range x>0.0."),
+        (["--lapse-mean", "0"], "Invalid value for '--lapse-mean': 0.0 is not in the range x>0.0."),
+        (["--lapse-mean", "2", "--lapse-seconds", "5"], "--lapse-mean 2.0 makes lapses exponential in time, --lapse-"),
+        (["--lapse-choices", "left"], "must be RESPONSE=PROBABILITY,..., as in left=0.7,right=0.3; got 'left'."),
+        (["--lapse-choices", "1=0.7,-1=0.2"], "probabilities that sum to 1; they sum to 0.9."),
+        (["--lapse", "0.1", "-f", "lapse ~ 1"], "--lapse 0.1 and the formula 'lapse ~ 1' both say the probability"),
         (["--lapse", "estimated", "--lapse-seconds", "range", "--upper", "x"], "--upper 'x' does not occur"),
         (["--priors", "hdm"], "Its sets: hddm; leave out --priors for its default priors."),
     ],

@@ -13,6 +13,7 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import posterior_predictive
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference.nuts import starting_point
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.simulation import Observation
 
 FORMULAS = ["v ~ 1", "z = 0.5"]
@@ -77,7 +78,8 @@ def test_a_deadline_belongs_to_the_range():
     for seconds, deadline, expected in ((None, 1.5, 1.5), (None, [0.6, 0.6, np.inf], 0.7), (2.0, 2.5, 2.0)):
         seen = Observation(2, np.broadcast_to(deadline, 3), None, everywhere, everywhere, whole, whole)
         grouped = likelihood.group_by_cell(values, np.zeros(3, np.int64), 1, seconds, seen)
-        assert (grouped.lapse_seconds, grouped.lapse_density) == (expected, 1 / (2 * expected))
+        assert grouped.lapses == LapseLaw((1.0, 1.0), expected)
+        assert grouped.lapses.at_start == [1 / (2 * expected)] * 2
 
 
 def test_other_outcomes_keep_the_law_of_lapses(trials):
@@ -86,7 +88,7 @@ def test_other_outcomes_keep_the_law_of_lapses(trials):
     slower = model.with_outcomes(model.trials.values + np.array([3.0, 0.0]))
     grouped, own = slower.hierarchy.trials, model.hierarchy.trials
     assert slower.lapse_seconds == model.lapse_seconds < slower.trials.rt.max()
-    assert (grouped.lapse_seconds, grouped.lapse_density) == (own.lapse_seconds, own.lapse_density)
+    assert grouped.lapses == own.lapses
     assert slower.facts["lapse_seconds"] == model.lapse_seconds
 
 
@@ -155,8 +157,17 @@ def test_lapses_are_counted(share):
     assert float(lapse.mean()) < share + 0.01
 
 
-@pytest.mark.parametrize("seed", [1, 3, 4])
-def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed):
+@pytest.mark.parametrize(
+    ("seed", "formulas", "law"),
+    [
+        (1, [], OVER_RANGE),
+        (3, [], OVER_RANGE),
+        (4, [], OVER_RANGE),
+        (3, ["lapse ~ 1"], {"lapse_seconds": "range"}),
+        (4, ["lapse ~ 1"], {"lapse_seconds": "range"}),
+    ],
+)
+def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed, formulas, law):
     """24 early trials of 800: no lapses and an early onset, or .04 and a late one, 7 to 14 nats lower at seeds 3 and 4.
 
     Searched with a share of .05 alone, sampling started in the lower one.
@@ -165,7 +176,7 @@ def test_sampling_starts_at_the_onset_and_share_of_lapses_that_go_together(seed)
     theta = {"v": np.where(side == "right", 1.5, -1.5), "a": 0.5, "z": 0.5, "t0": 0.34}
     trials = hs.simulate("ddm", theta, seed=seed).assign(side=side)
     trials.loc[np.argsort(trials["rt"].to_numpy())[:24], "rt"] -= 0.03
-    model = hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5"], trials, likelihood="exact", **OVER_RANGE)
+    model = hs.HierarchicalModel(["v ~ 0 + side", "z = 0.5", *formulas], trials, likelihood="exact", **law)
     density, t0 = model.density, model.density.positions["t0_Intercept"]
 
     def climbed(x):

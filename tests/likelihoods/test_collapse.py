@@ -54,7 +54,7 @@ def test_cells_are_sums_of_trials_with_the_same_gradient(name):
         if way == "kernel":
             total = likelihood.log_prob_by_cell(trials, at, share)
         else:
-            total = super(MixtureLikelihood, likelihood).complete_by_cell(trials, at, share)
+            total = super(MixtureLikelihood, likelihood).complete_by_cell(trials, at, share.expand(6))
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         gap = (one - other).abs() / other.abs().clamp(min=1.0)

@@ -6,7 +6,7 @@ import pytest
 
 from hddm_sbi.likelihoods.mixture.delayed_kernel import SHORTEST, delayed_cells
 from hddm_sbi.likelihoods.mixture.records import Cells, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.vecmath import Lapse
+from hddm_sbi.numerics.vecmath import Lapses
 
 #: log weights, means and log sds of log decision time, (3, components); under the narrow one trials are far out.
 MIXTURES = {
@@ -25,7 +25,7 @@ def by_kernel(rts, mixture, delay):
     cells = Cells(np.array([LOG_SCALE]), np.array([ONSET]), np.zeros((1, 3)), np.array([delay]))
     to = Totals(np.zeros(1), Cells(np.zeros(1), np.zeros(1), np.zeros((1, 3)), np.zeros(1)), np.zeros(1))
     rows, trials = Rows(np.array([0]), np.array([1])), Trials(np.array([0, 0, len(rts)]), np.array(rts))
-    delayed_cells(rows, mixtures, g, cells, Law(False, 0), Lapse(0.0, -np.inf, np.inf), trials, to)
+    delayed_cells(rows, mixtures, g, cells, Law(False, 0), Lapses(np.zeros(1), np.ones(2), 0.0), trials, to)
     return to.total[0], g[0, :, :, 0], np.array([to.cells.s[0], to.cells.t0[0], to.cells.delay[0]])
 
 

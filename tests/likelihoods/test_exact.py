@@ -152,18 +152,17 @@ def test_cell_gradients_by_finite_differences():
 
 def test_lapse_density_has_mass_one():
     _, trials, *_ = cells()
-    assert trials.lapse_density * trials.n_choices * trials.lapse_seconds == pytest.approx(1.0, abs=1e-15)
+    assert sum(trials.lapses.at_start) * trials.lapses.seconds == pytest.approx(1.0, abs=1e-15)
     longer = SortedTrials.sort(np.array([0.5, 14.0]), np.array([0, 1]), np.array([0, 0]), 1, 2)
-    assert longer.lapse_density == 1 / 28
+    assert longer.lapses.at_start == [1 / 28, 1 / 28]
+    assert longer.lapse_density.tolist() == [1 / 28, 1 / 28]
 
 
 def test_operator_is_well_formed():
     theta, trials, *_ = cells()
     kernel, starts, times = EXACT._kernel, torch.tensor(trials.starts), torch.tensor(trials.rt)
-    lapse = torch.tensor(0.05, dtype=torch.float64)
-    torch.library.opcheck(
-        torch.ops.hddm_sbi.exact_cells.default, (theta, lapse, trials.lapse_density, starts, 2, times, kernel)
-    )
+    lapse, law = torch.full((len(theta),), 0.05, dtype=torch.float64), (trials.lapses.at_start, trials.lapses.rate)
+    torch.library.opcheck(torch.ops.hddm_sbi.exact_cells.default, (theta, lapse, *law, starts, 2, times, kernel))
 
 
 def test_maximum_likelihood_is_unbiased():

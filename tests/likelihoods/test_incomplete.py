@@ -14,6 +14,7 @@ import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.cells import Events, Ranges
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.simulation import Observation
 
 NAMES = [("ddm", "exact"), ("lba", "exact"), ("ddm", "neural"), ("race3", "neural"), ("full_ddm", "neural")]
@@ -61,7 +62,8 @@ def probability(likelihood, low, high, row, lapse=LAPSE):
     """Of one event, times by choice."""
     ranges = Ranges(*(np.array([end], dtype=np.float64) for end in (low, high)))
     events = Events(np.zeros(1, dtype=np.int64), ranges, np.ones(1))
-    return float(likelihood.events_by_cell(events, row, lapse, SECONDS).exp()[0])
+    law = LapseLaw((1.0,) * len(low), SECONDS)
+    return float(likelihood.events_by_cell(events, row, lapse.expand(1), law).exp()[0])
 
 
 @pytest.mark.parametrize("lapse", [0.0, 0.05])
@@ -142,7 +144,7 @@ def test_a_mask_of_nothing_changes_no_bit(likelihood):
     known, seen, cell, theta = table(likelihood)
     trials = grouped(likelihood, known, seen, cell)
     complete = replace(trials, incomplete=None)
-    alone = likelihood.group_by_cell(known[trials.order], cell[trials.order], 4, trials.lapse_seconds)
+    alone = likelihood.group_by_cell(known[trials.order], cell[trials.order], 4, trials.lapses.seconds)
     one, other = (likelihood.log_prob_by_cell(t, theta, LAPSE) for t in (complete, alone))
     assert torch.equal(one, other)
 
@@ -208,22 +210,26 @@ def events_of_every_kind(likelihood, seed, n_thetas=3):
 @pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
 @pytest.mark.parametrize("lapse", [0.0, 0.05])
 def test_kernels_agree_with_quadrature(name, kind, lapse):
-    """All of the box: log P to 1e-8, its gradient to 1e-6; impossible events have P 0 and gradient 0, never nan.
+    """All of the box: log P to 1e-8, its gradients to 1e-6; impossible events have P 0 and gradient 0, never nan.
+    Lapses are exponential in time, of unlike responses, and every event has a share of its own.
 
     Under a delay, whose density is no smooth function where its end passes the non-decision time, the distribution
     function in closed form takes the place of quadrature.
     """
     likelihood = hs.load_likelihood(name, kind=kind)
     theta, events = events_of_every_kind(likelihood, seed=4)
-    results = []
+    split = np.arange(1.0, 1.0 + len(likelihood.simulator.choices))
+    lapses, results = LapseLaw(tuple(split / split.sum()), 0.0, mean=1.3), []
     for by_kernel in (True, False):
-        at, probability = theta.clone().requires_grad_(), torch.tensor(lapse, dtype=torch.float64)
+        at, share = theta.clone().requires_grad_(), (lapse * torch.linspace(1.0, 19.0, len(theta)).double())
         law = likelihood.events_by_cell if by_kernel else reference(likelihood)
-        value = law(events, at, probability, SECONDS)
+        value = law(events, at, share.requires_grad_(lapse > 0), lapses)
         possible = torch.isfinite(value)
-        (gradient,) = torch.autograd.grad(torch.where(possible, value, 0.0).sum(), at)
-        results.append((value.detach(), gradient))
-    (value, gradient), (expected, slope) = results
+        total = torch.where(possible, value, 0.0).sum()
+        by_theta, *by_share = torch.autograd.grad(total, (at, share) if lapse else (at,))
+        results.append((value.detach(), by_theta, *by_share))
+    (value, gradient, *by_share), (expected, slope, *slope_of_share) = results
+    torch.testing.assert_close(by_share, slope_of_share, rtol=1e-6, atol=1e-6)
     assert not torch.isnan(gradient).any()
     impossible = torch.arange(len(value)) % 8 == 7
     assert (gradient[impossible] == 0.0).all()
@@ -296,7 +302,7 @@ def test_ddm_agrees_with_many_digits():
             low, high = (np.ascontiguousarray(np.stack(ends, 1)) for ends in zip(*by_choice, strict=True))
             events = Events(np.arange(24), Ranges(low, high), np.ones(24))
             at = torch.tensor(theta, requires_grad=True)
-            found = exact.events_by_cell(events, at, NO_LAPSE, SECONDS)
+            found = exact.events_by_cell(events, at, NO_LAPSE.expand(24), LapseLaw((1.0, 1.0), SECONDS))
             (gradient,) = torch.autograd.grad(found.sum(), at)
             for i, row in enumerate(theta):
                 point, when = [mpmath.mpf(x) for x in row], mpmath.mpf(t[i])
@@ -338,6 +344,6 @@ def test_an_event_that_counts_for_nothing_is_not_looked_at():
         ranges = Ranges(np.zeros((1, n_choices)), np.full((1, n_choices), 1e-3))
         row = torch.tensor(random_thetas(likelihood.simulator, 1, 3, margin=0.4))
         events = Events(np.zeros(1, dtype=np.int64), ranges, np.zeros(1))
-        given = events, row, NO_LAPSE, SECONDS
+        given = events, row, NO_LAPSE.expand(1), LapseLaw((1.0,) * n_choices, SECONDS)
         assert float(likelihood.events_by_cell(*given)[0]) == 0.0
         assert float(DecisionLikelihood.events_by_cell(likelihood, *given)[0]) == 0.0

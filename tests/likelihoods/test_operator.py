@@ -42,7 +42,7 @@ def test_cells_are_the_definition_with_the_same_gradient(name, sizes):
     weight, results = torch.linspace(0.5, 2.0, 37, dtype=torch.float64), []
     for total in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).complete_by_cell):
         at, lapse = theta.clone().requires_grad_(), torch.tensor(0.05, dtype=torch.float64, requires_grad=True)
-        value = total(trials, at, lapse)
+        value = total(trials, at, lapse.expand(37))
         results.append([value.detach(), *torch.autograd.grad((weight * value).sum(), (at, lapse))])
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)

@@ -15,7 +15,7 @@ from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
 from hddm_sbi.hierarchy.priors import median
-from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy
 from hddm_sbi.types import Array
 
 #: sd of a coefficient whose prior has none.
@@ -51,6 +51,15 @@ class Block:
                 return name, () if scalar else (column,)
             column -= width
         raise IndexError(f"the block has no column {column} more")
+
+    def columns(self, name: str) -> slice:
+        """The columns of a posterior variable."""
+        first = 0
+        for own, _, width in self.parts:
+            if own == name:
+                return slice(first, first + width)
+            first += width
+        raise KeyError(name)
 
     def values(self, x: Tensor) -> dict[str, Tensor]:
         """By posterior name, from (..., K)."""
@@ -119,13 +128,13 @@ def gram(
 
 def pooled_level(hierarchy: Hierarchy, pooled: PooledFit) -> Array:
     """Coefficients that put every cell at the pooled fit, (1, K)."""
-    theta = dict(zip(hierarchy.likelihood.simulator.names, pooled.theta, strict=True))
+    theta = {LAPSES: pooled.lapse, **dict(zip(hierarchy.likelihood.simulator.names, pooled.theta, strict=True))}
     found = []
     for p in hierarchy.predictors:
-        known = [theta[name] for name in p.parameters if name in theta]
+        known = torch.tensor([theta[name] for name in p.parameters if name in theta], dtype=torch.float64)
         # Parameters of which the likelihood knows nothing stay where their priors have them.
         at_prior = {c.name: torch.from_numpy(_moments(c.prior))[..., 0].expand(c.matrix.shape[1]) for c in p.common}
-        found.append(constant_coefficients(p, to_link(torch.tensor(known), p.link)) if known else at_prior)
+        found.append(constant_coefficients(p, to_link(known, p.link)) if len(known) else at_prior)
     return np.concatenate([np.empty(0), *(b.reshape(-1).numpy() for part in found for b in part.values())])[np.newaxis]
 
 

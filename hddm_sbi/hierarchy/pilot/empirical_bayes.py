@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,21 +10,23 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.hierarchy.along_trials import settled, tangent
+from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.blocks import (
     Block,
     common_block,
     common_columns,
+    constant_coefficients,
     factor_block,
     gram,
     group_columns,
     plausible_sds,
     pooled_level,
 )
-from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, values_of
+from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, log_posterior, values_of
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.predictor import GroupEffects
-from hddm_sbi.hierarchy.pyro_model import LAPSE, Hierarchy
+from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, Hierarchy
 from hddm_sbi.types import Array, Index
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all
@@ -92,8 +94,8 @@ class PilotFit:
     """What the fit found: coefficients by name, () or (k,), and the effects of every grouping factor, by its name.
 
     covariance: of all coefficients, in their order, while the effects are uncertain too, (K, K). lapse: the share of
-    lapses with which it was found. second_modes: of like weight, where the fastest trials leave it open which of them
-    are lapses.
+    lapses with which it was found, where no formula says it. second_modes: of like weight, where the fastest trials
+    leave it open which of them are lapses.
     """
 
     coefficients: Mapping[str, Tensor]
@@ -109,7 +111,7 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     factors, blocks = _by_factor(hierarchy), _blocks(linear, pooled)
     at = [pooled_level(linear, pooled), *(np.zeros(b.gram.shape[:2]) for b in blocks[1:])]
     rivals: list[Rival] = []
-    assumed = replace(hierarchy, lapse=LAPSE)
+    assumed = hierarchy if hierarchy.lapse is None else replace(hierarchy, lapse=LAPSE)
     for number in range(_ROUNDS if factors or linear is not hierarchy else 1):
         linear = tangent(hierarchy, values_of(blocks, [torch.from_numpy(x) for x in at]))
         if linear is not hierarchy:
@@ -129,7 +131,8 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
     }
     covariance = _of_coefficients(linear, pooled, blocks)
     second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block]) for rival in rivals)
-    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, float(assumed.lapse), second)
+    lapse = assumed.lapse if isinstance(assumed.lapse, float) else LAPSE
+    return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, lapse, second)
 
 
 def _by_factor(hierarchy: Hierarchy) -> dict[str, list[GroupEffects]]:
@@ -149,12 +152,16 @@ def _blocks(hierarchy: Hierarchy, pooled: PooledFit) -> list[Block]:
 def _with_lapses(
     hierarchy: Hierarchy, blocks: Sequence[Block], factors: Sequence[Sequence[GroupEffects]], at: list[Array]
 ) -> tuple[Hierarchy, list[Array]]:
-    """The hierarchy with a number for its share of lapses, and `at`, or onsets that go with that share.
+    """The hierarchy with a number for its share of lapses, or its formula, and `at`, or onsets that go with that share.
 
     Many lapses and late onsets may explain the fastest trials as well as few lapses and early ones.
     """
     if isinstance(hierarchy.lapse, float):
         return replace(hierarchy, lapse=LAPSE), at
+    if hierarchy.lapse is None:
+        starts = _at_shares(hierarchy, blocks, at)
+        each = [find_mode(hierarchy, blocks, find_onsets(hierarchy, blocks, factors, x)[0]) for x in starts]
+        return hierarchy, max(each, key=lambda x: log_posterior(hierarchy, blocks, x))
     tried = []
     for share in _SHARES:
         found, _ = find_onsets(replace(hierarchy, lapse=share), blocks, factors, at)
@@ -162,6 +169,17 @@ def _with_lapses(
         tried.append((height, lapse, found))
     _, lapse, found = max(tried, key=lambda each: each[0])
     return replace(hierarchy, lapse=lapse), found
+
+
+def _at_shares(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array]) -> Iterator[list[Array]]:
+    """`at` with the coefficients of the share of lapses elsewhere: many in every cell, and few in every cell."""
+    predictor = next(p for p in hierarchy.predictors if p.name == LAPSES)
+    for share in _SHARES:
+        level = to_link(torch.tensor(share, dtype=torch.float64), predictor.link)
+        start = [x.copy() for x in at]
+        for name, b in constant_coefficients(predictor, level).items():
+            start[0][0, blocks[0].columns(name)] = b.numpy()
+        yield start
 
 
 def _second_mode(rival: Rival, block: Block, x: Array) -> SecondMode:

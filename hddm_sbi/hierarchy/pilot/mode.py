@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from hddm_sbi.hierarchy.pilot.blocks import Block
-from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy
 from hddm_sbi.types import Array
 
 #: evaluations of the likelihood in one search.
@@ -61,15 +61,24 @@ def values_of(blocks: Sequence[Block], x: Sequence[Tensor]) -> dict[str, Tensor]
 
 
 def log_likelihood(hierarchy: Hierarchy, blocks: Sequence[Block], x: Sequence[Tensor]) -> Tensor:
-    """Log likelihood of the trials of every cell, with the hierarchy's share of lapses, a number."""
-    lapse = torch.tensor(hierarchy.lapse if hierarchy.trials.lapse_density else 0.0, dtype=torch.float64)
-    return hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, hierarchy.theta(values_of(blocks, x)), lapse)
+    """Log likelihood of the trials of every cell, with the hierarchy's share of lapses, a number or by a formula."""
+    values, none = values_of(blocks, x), hierarchy.trials.lapses is None
+    lapse = torch.zeros((), dtype=torch.float64) if none else hierarchy.share(values)
+    return hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, hierarchy.theta(values), lapse)
+
+
+def log_posterior(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array]) -> float:
+    """Likelihood times normal priors at (levels, K) of every block, its logarithm up to a constant."""
+    x = [torch.from_numpy(a) for a in at]
+    with torch.no_grad():
+        priors = sum(float(log_prior(block, part).sum()) for block, part in zip(blocks, x, strict=True))
+        return priors + float(log_likelihood(hierarchy, blocks, x).sum())
 
 
 def find_lapse(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array]) -> tuple[float, float]:
     """The share of lapses, estimated, at its mode on the scale on which it is sampled; and the log posterior there."""
-    assert not isinstance(hierarchy.lapse, float)
-    x, prior, onto = [torch.from_numpy(a) for a in at], hierarchy.lapse, biject_to(hierarchy.lapse.support)
+    prior = hierarchy.lapse_prior[LAPSES]
+    x, onto = [torch.from_numpy(a) for a in at], biject_to(prior.support)
 
     def height(y: float) -> float:
         site = torch.tensor(y, dtype=torch.float64)

@@ -65,7 +65,7 @@ def find_onsets(
     predictor = next((p for p in hierarchy.predictors if p.name == name), None)
     rivals: list[Rival] = []
     # An onset that moves along trials lies between others in every trial: none of them is looked for.
-    if predictor is None or predictor.along or not hierarchy.trials.lapse_density:
+    if predictor is None or predictor.along or hierarchy.trials.lapses is None:
         return at, rivals
     for move in _moves(hierarchy, predictor, factors):
         found = _search(hierarchy, predictor, blocks, at, move)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hddm_sbi.hierarchy.link import onto_box, to_link
 from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.pyro_model import LAPSE, CellTrials, Hierarchy, Observation
+from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, CellTrials, Hierarchy, Observation, with_lapses
 from hddm_sbi.types import Array, Index
 
 #: at most this many trials enter the pooled fit.
@@ -26,11 +26,12 @@ _SIMULATED_TRIALS = 5_000
 class PooledFit:
     """A pooled fit: one theta for all trials, as if there were no design.
 
-    theta: (p,). information: (q, q) expected information of one trial about the q estimated numbers, on the scale of
-    their links.
+    theta: (p,). lapse: probability of one. information: (q, q) expected information of one trial about the q estimated
+    numbers, on the scale of their links.
     """
 
     theta: Array
+    lapse: float
     information: Array
 
 
@@ -39,12 +40,11 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
     fixed, condition = _conditions(hierarchy)
     trials = _pool(hierarchy, condition)
     n = len(trials.order)
-    lapse = torch.tensor(LAPSE if trials.lapse_density else 0.0, dtype=torch.float64)
 
     def loss(x: Array) -> tuple[float, Array]:
         eta = torch.tensor(x, requires_grad=True)
         theta = _theta(hierarchy, eta.expand(len(fixed), -1), fixed)
-        total = -hierarchy.likelihood.log_prob_by_cell(trials, theta, lapse).sum() / n
+        total = -hierarchy.likelihood.log_prob_by_cell(trials, theta, _share(hierarchy, eta)).sum() / n
         # Blurred by different onsets, trials may say nothing of a number: without this, A of lba goes to 0.
         total = total + 0.5 * (((eta - middle) / _TYPICAL_SD) ** 2).sum() / n
         (gradient,) = torch.autograd.grad(total, eta)
@@ -54,7 +54,8 @@ def pooled_fit(hierarchy: Hierarchy) -> PooledFit:
     middle = torch.tensor(first)
     found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=[(e - 5.0, e + 5.0) for e in first])
     eta = torch.tensor(found.x)
-    return PooledFit(_theta(hierarchy, eta, fixed[0]).numpy(), _expected_information(hierarchy, eta, fixed, condition))
+    information = _expected_information(hierarchy, eta, fixed, condition)
+    return PooledFit(_theta(hierarchy, eta, fixed[0]).numpy(), float(_share(hierarchy, eta)), information)
 
 
 def _conditions(hierarchy: Hierarchy) -> tuple[Tensor, Index]:
@@ -74,8 +75,17 @@ def _theta(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor) -> Tensor:
     return torch.stack([estimated.get(name, fixed[..., j]) for j, name in enumerate(names)], -1)
 
 
+def _share(hierarchy: Hierarchy, eta: Tensor, assumed: float = LAPSE) -> Tensor:
+    """Probability of a lapse, (...), from eta (..., q), where a formula says it; else what is assumed."""
+    if hierarchy.lapse is not None:
+        return torch.tensor(assumed if hierarchy.trials.lapses is not None else 0.0, dtype=torch.float64)
+    position, p = next((i, p) for i, (_, p) in enumerate(hierarchy.estimated) if p.name == LAPSES)
+    return onto_box(eta[..., position], p.link, p.low, p.high)
+
+
 def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, condition: Index) -> Array:
-    """Information of one trial about eta, from trials simulated there: (q, q).
+    """Information of one trial about eta, from trials simulated there: (q, q). Lapses are among them where a formula
+    says how many.
 
     Observed trials would understate it, above all for the non-decision time: different onsets blur the edge.
     """
@@ -85,27 +95,37 @@ def _expected_information(hierarchy: Hierarchy, eta: Tensor, fixed: Tensor, cond
     drawn = np.linspace(0, len(of_trial) - 1, _SIMULATED_TRIALS).astype(int)
     each = eta.expand(_SIMULATED_TRIALS, -1).clone().requires_grad_(True)
     theta = _theta(hierarchy, each, fixed[torch.as_tensor(of_trial[drawn])])
-    values = hierarchy.likelihood.simulate(theta, seed=0)
+    values, law = hierarchy.likelihood.simulate(theta, seed=0), hierarchy.trials.lapses
+    lapse, density = _share(hierarchy, each, assumed=0.0).expand(_SIMULATED_TRIALS), torch.zeros(())
+    if law is not None:
+        rng = np.random.default_rng(0)
+        some = rng.random(_SIMULATED_TRIALS) < lapse.detach().numpy()
+        values[some] = np.column_stack(law.sample(int(some.sum()), rng))
+        density = torch.from_numpy(law.density(values[:, 0], values[:, 1].astype(np.int64)))
     if incomplete is None:
-        log_p = hierarchy.likelihood.log_prob_rows(torch.as_tensor(values), theta)
+        log_p = with_lapses(hierarchy.likelihood.log_prob_rows(torch.as_tensor(values), theta), lapse, density)
     else:
-        log_p = _log_prob_as_seen(hierarchy, values, theta, incomplete.observation.of(drawn))
+        log_p = _log_prob_as_seen(hierarchy, values, theta, lapse, incomplete.observation.of(drawn))
     (score,) = torch.autograd.grad(log_p.sum(), each)
     return (score.T @ score / _SIMULATED_TRIALS).numpy()
 
 
-def _log_prob_as_seen(hierarchy: Hierarchy, values: Array, theta: Tensor, observation: Observation) -> Tensor:
+def _log_prob_as_seen(
+    hierarchy: Hierarchy, values: Array, theta: Tensor, lapse: Tensor, observation: Observation
+) -> Tensor:
     """Log probability of simulated outcomes (n, 2), as they would be seen, of those that would not be removed."""
     kept = np.flatnonzero(~observation.removed(values))
     there, likelihood = observation.of(kept), hierarchy.likelihood
-    seen, row = there.seen(values[kept]), np.arange(len(kept))
-    trials = likelihood.group_by_cell(seen, row, len(kept), hierarchy.trials.lapse_seconds, there)
-    return likelihood.log_prob_by_cell(trials, theta[torch.as_tensor(kept)], torch.zeros((), dtype=theta.dtype))
+    seen, row, at = there.seen(values[kept]), np.arange(len(kept)), torch.as_tensor(kept)
+    trials = likelihood.group_by_cell(seen, row, len(kept), observation=there).with_lapses(hierarchy.trials.lapses)
+    return likelihood.log_prob_by_cell(trials, theta[at], lapse[at])
 
 
 def _first_eta(name: str, predictor: Predictor, hierarchy: Hierarchy) -> float:
     """Start of the pooled fit: the middle of the typical range; half the fastest trial for the non-decision time."""
     simulator = hierarchy.likelihood.simulator
+    if hierarchy.lapse is None and name == LAPSES:
+        return float(to_link(torch.tensor(LAPSE, dtype=torch.float64), predictor.link))
     parameter = simulator.parameters[simulator.names.index(name)]
     value = sum(parameter.typical) / 2
     if name == simulator.symmetries.shift:
@@ -118,7 +138,7 @@ def _pool(hierarchy: Hierarchy, condition: Index) -> CellTrials:
     trials = hierarchy.trials
     step = max(1, -(-len(trials.order) // _POOLED_TRIALS))
     values, of_trial = trials.values[::step], condition[hierarchy.cell][::step]
-    pool = hierarchy.likelihood.group_by_cell(values, of_trial, int(condition.max()) + 1, trials.lapse_seconds)
+    pool = hierarchy.likelihood.group_by_cell(values, of_trial, int(condition.max()) + 1).with_lapses(trials.lapses)
     if trials.incomplete is None:
         return pool
     return replace(pool, incomplete=trials.incomplete.pooled(condition[hierarchy.parameter_map.cell(trials)], step))

@@ -23,8 +23,8 @@ _BELOW_FASTEST = 0.9
 def start_values(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, Tensor]:
     """A value for every sampled site: what the pilot fit found; without lapses, t0 is below the fastest trials."""
     values: dict[str, Tensor] = {}
-    if not isinstance(hierarchy.lapse, float):
-        values["lapse"] = torch.tensor(pilot.lapse, dtype=torch.float64)
+    for name in hierarchy.lapse_prior:
+        values[name] = torch.tensor(pilot.lapse, dtype=torch.float64)
     for predictor in hierarchy.predictors:
         coefficients = {c.name: inside(c.prior, pilot.coefficients[c.name]) for c in predictor.common}
         found = [pilot.effects[g.factor] for g in predictor.groups]

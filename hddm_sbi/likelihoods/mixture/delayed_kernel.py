@@ -14,10 +14,12 @@ from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, L
 from hddm_sbi.numerics.vecmath import (
     FAST,
     PER_SQRT_2PI,
-    Lapse,
+    Lapses,
     exp,
     exp_negative,
     inner,
+    lapse_law,
+    lapse_of,
     log_positive,
     mix_lapse,
     scaled_tail,
@@ -202,15 +204,16 @@ def _relative(own: Components, log_w: Array, per_sd: Array) -> _Mixture:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_cells(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The way over trials whose decision a uniform delay follows; no tail is heavy."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.s), mixtures.shape[2]
     block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
     (cell, choice), (s, t0, _, delay), (total, (g_s, g_t0, _, g_delay), g_lapse) = rows, cells, to
+    per_second, lapse = lapses.rate, lapse_law(0.0, 1.0)
     for row in range(len(cell)):
         c = cell[row]
-        width = max(delay[c], SHORTEST)
+        width, lapse = max(delay[c], SHORTEST), lapse_of(lapses, c, choice[row], lapse)
         above, last = with_density(c * n_choices + choice[row], c, cells, lapse, trials, to)
         own, to_own = of_row(mixtures, g, row)
         mixture, log_delay = _relative(own, log_w, per_sd), math.log(width)
@@ -220,6 +223,8 @@ def delayed_cells(
                 block.d[i] = trials.rt[first + i] - t0[c]
             _times(block, n, width, s[c])
             _density(block, n, mixture, log_delay)
+            for i in range(n):
+                block.logp[i] += per_second * trials.rt[first + i]
             value, by_lapse = mix_lapse(lapse, block.logp, block.weight, n)
             total[c] += value
             g_lapse[c] += by_lapse
@@ -341,7 +346,7 @@ def _mass(low: float, high: float, delay: float, of: _Lognormals, ends: Array) -
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_events(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The way over events of cells whose decisions a uniform delay follows, one after the other."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
@@ -375,7 +380,7 @@ def delayed_events(
             for j in range(n_choices):
                 total += math.exp(log_p[j] - most)
             whole = most + math.log(total)
-            add_event(lapse, numbers, first, c, whole, weight, to)
+            add_event(lapses, numbers, first, c, whole, weight, to)
             for j in range(n_choices):
                 low, high = numbers[first + run * j] - t0[c], numbers[first + run * j + 1] - t0[c]
                 own, to_own = of_row(mixtures, g, row + j)

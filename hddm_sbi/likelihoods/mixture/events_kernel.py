@@ -25,7 +25,7 @@ from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, L
 from hddm_sbi.numerics.vecmath import (
     FAST,
     LOG_2PI_HALF,
-    Lapse,
+    Lapses,
     exp_negative,
     inner,
     lapse_law,
@@ -173,8 +173,9 @@ def _accumulate(
 
 
 @inner(forceinline=True)
-def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n: int) -> tuple[float, float]:
-    """The sum over n events of the law with lapses, and its derivative by their share; fills in the gradients' weights.
+def weigh(share: float, events: Array, first: int, logp: Array, weight: Array, n: int) -> tuple[float, float]:
+    """The sum over n events of the law with a share of lapses, and its derivative by it; fills in the gradients'
+    weights.
 
     events: their numbers, from `first` on.
     """
@@ -184,7 +185,7 @@ def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n
         impossible = logp[i] < 0.5 * NEVER
         logp[i], weight[i] = -math.inf if impossible else logp[i], 1.0
         if count != 0.0:
-            law = lapse_law(lapse.probability, mass)
+            law = lapse_law(share, mass)
             value, by = mix_lapse(law, logp[i : i + 1], weight[i : i + 1], 1)
             total += count * value
             by_lapse += count * by
@@ -193,10 +194,10 @@ def weigh(lapse: Lapse, events: Array, first: int, logp: Array, weight: Array, n
 
 
 @inner(forceinline=True)
-def add_event(lapse: Lapse, events: Array, first: int, c: int, log_p: float, weight: Array, to: Totals) -> None:
+def add_event(lapses: Lapses, events: Array, first: int, c: int, log_p: float, weight: Array, to: Totals) -> None:
     """`weigh` of one event of that log probability, added to the totals of its cell; weight: (1,)."""
     logp = np.full(1, log_p)
-    value, by_lapse = weigh(lapse, events, first, logp, weight, 1)
+    value, by_lapse = weigh(lapses.share[c], events, first, logp, weight, 1)
     to.total[c] += value
     to.lapse[c] += by_lapse
 
@@ -213,7 +214,7 @@ def _to_cell(end: Block, n: int, c: int, to: Cells) -> None:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_events(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The way over events of cells whose choices do not race; every choice of a cell has a row."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
@@ -237,7 +238,7 @@ def mixture_events(
                 for i in range(n):
                     largest[i] = max(largest[i], q[part, i])
             normalise(q, n, largest, low.total, logp)
-            value, by_lapse = weigh(lapse, events, above, logp, weight, n)
+            value, by_lapse = weigh(lapses.share[c], events, above, logp, weight, n)
             total[c] += value
             g_lapse[c] += by_lapse
             for j in range(n_choices):
@@ -430,7 +431,7 @@ def _left(race: _Race, begin: float, end: float, tail: int, weight: Array) -> tu
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def racing_events(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The way over events of cells whose choices race, one after the other."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
@@ -453,7 +454,7 @@ def racing_events(
                 whole, exact = _left(race, numbers[first] - t0, numbers[first + 1] - t0, law.tail, block.weight)
             if exact:
                 before, after = block.weight[0], block.weight[1]
-                add_event(lapse, numbers, first, c, whole, weight, to)
+                add_event(lapses, numbers, first, c, whole, weight, to)
                 block.weight[0], block.weight[1] = before * weight[0], after * weight[0]
                 _back(race, -1, 2, c, row, g, by_y, to.cells)
                 continue
@@ -470,7 +471,7 @@ def racing_events(
                 for i in range(n_nodes[j]):
                     total += math.exp(log_p[j, i] - most)
             whole = most + math.log(total) if total > 0.0 else NEVER
-            add_event(lapse, numbers, first, c, whole, weight, to)
+            add_event(lapses, numbers, first, c, whole, weight, to)
             for j in range(n_choices):
                 block.d[: n_nodes[j]] = t[j, : n_nodes[j]]
                 _run(race, j, n_nodes[j], law.tail)

@@ -16,9 +16,12 @@ from hddm_sbi.numerics.vecmath import (
     FAST,
     LOG_2PI_HALF,
     Lapse,
+    Lapses,
     add_lapse,
     exp_negative,
     inner,
+    lapse_law,
+    lapse_of,
     log_positive,
     mix_lapse,
     relative_to_lapse,
@@ -294,7 +297,7 @@ def to_log_time(block: Block, n: int, rate: Array, by_y: Array) -> float:
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_cells(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The way over cells, one after the other, each with a mixture for all its trials of a choice."""
     n_choices, n_components = (len(trials.starts) - 1) // len(cells.t0), mixtures.shape[2]
@@ -305,8 +308,10 @@ def mixture_cells(
     (cell, choice), (s, t0, clock, _), rt = rows, cells, trials.rt
     (racing, tail), (total, (g_s, g_t0, g_clock, _), g_lapse) = law, to
     d, scale, clocks, logp, by_y = block.d, block.s, block.clock, block.logp, np.empty(_BLOCK)
+    per_second, lapse = lapses.rate, lapse_law(0.0, 1.0)
     for row in range(len(cell)):
         c, winner = cell[row], choice[row]
+        lapse = lapse_of(lapses, c, winner, lapse)
         above, last = with_density(c * n_choices + winner, c, cells, lapse, trials, to)
         if above == last:
             continue
@@ -320,7 +325,7 @@ def mixture_cells(
         for first in range(above, last, _BLOCK):
             n = min(_BLOCK, last - first)
             for i in range(n):
-                d[i], logp[i], by_y[i] = rt[first + i] - t0[c], 0.0, 0.0
+                d[i], logp[i], by_y[i] = rt[first + i] - t0[c], per_second * rt[first + i], 0.0
             for j in choices:
                 own, _ = of_row(mixtures, g, row - winner + j)
                 scale[:n] = s[c * n_choices + j if racing else c]
@@ -344,7 +349,7 @@ def mixture_cells(
 # compile, all of them.
 @inner(forceinline=True)
 def _side_by_side(
-    rows: Rows, mixture: Components, g: Gradients, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixture: Components, g: Gradients, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The first trial of every row, then the second, and so on: mixtures (k, at least rows)."""
     (cell, choice), (n_components, width), (starts, rt) = rows, mixture.log_w.shape, trials
@@ -355,7 +360,8 @@ def _side_by_side(
     block = room_for(width)
     d, scale, clocks, logp, weight, log_sd = block.d, block.s, block.clock, block.logp, block.weight, mixture.log_sd
     (_, _, _, _, stretch, bend, log_slope), slope = block[:7], block.slope
-    by_d, by_clock = block.by_d, block.by_clock
+    by_d, by_clock, alone, per_second = block.by_d, block.by_clock, block.largest, lapses.rate
+    share, log_lapse, log_odds, some, lapse = np.empty(n), np.empty(n), np.empty(n), False, lapse_law(0.0, 1.0)
     for k in range(n_components):
         for i in range(n):
             per_sd[k, i] = exp_minus(log_sd[k, i])
@@ -364,6 +370,9 @@ def _side_by_side(
         first[i], last[i] = starts[run], starts[run + 1]
         most = max(most, last[i] - first[i])
         scale[i], clocks[0, i], clocks[1, i], clocks[2, i] = s[c], clock[c, 0], clock[c, 1], clock[c, 2]
+        lapse = lapse_of(lapses, c, choice[i], lapse)
+        share[i], log_lapse[i], log_odds[i] = lapse.probability, lapse.log, lapse.log_odds
+        some = some or share[i] > 0.0
     for trial in range(most):
         for i in range(n):
             there, c = first[i] + trial < last[i], cell[i]
@@ -374,25 +383,28 @@ def _side_by_side(
                 # Any decision time will do: its weight is 0.
                 d[i] = 0.5 / clocks[0, i] if clocks[0, i] > 0.0 else 1.0
                 if there:
-                    value, by_lapse = add_lapse(lapse, 1, 0.0, 0.0)
+                    value, by_lapse = add_lapse(Lapse(share[i], 1.0, log_lapse[i], log_odds[i]), 1, 0.0, 0.0)
                     total[c] += value
                     g_lapse[c] += by_lapse
         coordinate(block, n, law.tail)
         for i in range(n):
-            logp[i] = log_slope[i]
+            logp[i] = log_slope[i] + per_second * (rt[first[i] + trial] if inside[i] else 0.0)
         _density(block, n, mixture, per_sd, e, q)
-        if lapse.probability > 0.0:
-            relative_to_lapse(lapse, logp, weight, n)
+        if some:
+            for i in range(n):
+                alone[i] = logp[i]
+                logp[i] += log_odds[i]
+            relative_to_lapse(0.0, logp, weight, n)
         for i in range(n):
             c = cell[i]
             if not inside[i]:
                 weight[i] = 0.0
-            elif lapse.probability > 0.0:
-                value, by_lapse = add_lapse(lapse, 1, logp[i], weight[i])
+            elif share[i] > 0.0:
+                value, by_lapse = add_lapse(Lapse(share[i], 1.0, log_lapse[i], log_odds[i]), 1, logp[i], weight[i])
                 total[c] += value
                 g_lapse[c] += by_lapse
             else:
-                total[c] += logp[i]
+                total[c] += alone[i] if some else logp[i]
                 weight[i] = 1.0
             slope[i] = 0.0
         _accumulate_each(block, n, per_sd, e, q, g)
@@ -409,7 +421,7 @@ def _side_by_side(
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_rows(
-    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapse: Lapse, trials: Trials, to: Totals
+    rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
 ) -> None:
     """The way over cells of few trials, the rows of a part side by side, where choices do not race."""
     (cell, choice), width = rows, mixtures.shape[3]
@@ -417,4 +429,4 @@ def mixture_rows(
         some = Rows(cell[first : first + width], choice[first : first + width])
         w, by = mixtures[first // width], g[first // width]
         own, to_own = Components(w[0], w[1], w[2]), Gradients(by[0], by[1], by[2])
-        _side_by_side(some, own, to_own, cells, law, lapse, trials, to)
+        _side_by_side(some, own, to_own, cells, law, lapses, trials, to)

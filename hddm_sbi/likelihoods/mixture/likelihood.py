@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from hddm_sbi.likelihoods.cells import Events
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials, outcome_rows
+from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS
 from hddm_sbi.likelihoods.mixture.network import Mixture, MixtureNetwork
@@ -37,20 +38,24 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
         """The network runs once per cell, and only for choices made there."""
         few = not self.network.reduction.racing and _few(trials)
         way = "delayed" if self.network.reduction.delayed else "rows" if few else "cells"
-        return self._by_cell(theta, lapse, trials.lapse_density, trials.starts, trials.rt, way)
+        assert trials.lapses is not None
+        law = trials.lapses.at_start, trials.lapses.rate
+        return trials.absolute(self._by_cell(theta, lapse, *law, trials.starts, trials.rt, way))
 
     @override
-    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapse_seconds: float) -> Tensor:
+    def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapses: LapseLaw) -> Tensor:
         """The network runs once per cell that has events."""
         reduction = self.network.reduction
         way = "racing events" if reduction.racing else "delayed events" if reduction.delayed else "events"
-        cells, starts, numbers = _packed(events, lapse_seconds)
+        cells, starts, numbers = _packed(events, lapses)
         at = torch.from_numpy(cells)
-        each = self._by_cell(theta[at], lapse, 1.0, starts, numbers, way)
+        each = self._by_cell(theta[at], lapse[at], [1.0], 0.0, starts, numbers, way)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, at, each)
 
-    def _by_cell(self, theta: Tensor, lapse: Tensor, density: float, starts: Index, rt: Array, way: str) -> Tensor:
-        """The operator at theta; density: of a lapse."""
+    def _by_cell(
+        self, theta: Tensor, lapse: Tensor, at_start: list[float], rate: float, starts: Index, rt: Array, way: str
+    ) -> Tensor:
+        """The operator at theta; at_start, rate: of a `LapseLaw`, of no account for events, which have a mass each."""
         network, reduction = self.network, self.network.reduction
         views = reduction.views(theta)
         density_weights, density_sizes = packed(network.density)
@@ -70,7 +75,8 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
             delay=reduction.delay(theta),
             law=[int(reduction.racing), reduction.times.tail],
             lapse=lapse,
-            lapse_density=density,
+            lapse_density=at_start,
+            lapse_rate=rate,
             starts=torch.from_numpy(starts),
             rt=torch.from_numpy(rt),
             way=way,
@@ -136,11 +142,11 @@ def _few(trials: SortedTrials) -> bool:
     return len(counts) > 0 and bool(np.maximum.reduceat(counts, np.arange(0, len(counts), BLOCK)).mean() <= _FEW)
 
 
-def _packed(events: Events, lapse_seconds: float) -> tuple[Index, Index, Array]:
+def _packed(events: Events, lapses: LapseLaw) -> tuple[Index, Index, Array]:
     """The cells that have events, and starts and numbers of those: see `events_kernel.py`."""
     cells, of_cell = np.unique(events.cell, return_inverse=True)
     m, n_choices = events.ranges.low.shape
-    same = (np.repeat(x, n_choices).reshape(m, n_choices) for x in (events.weight, events.lapse_mass(lapse_seconds)))
+    same = (np.repeat(x, n_choices).reshape(m, n_choices) for x in (events.weight, lapses.mass(events.ranges)))
     numbers = np.stack([*events.ranges, *same], -1).reshape(m * n_choices, FIELDS)
     choice = np.tile(np.arange(n_choices), m)
     starts = np.concatenate([[0], np.cumsum(np.repeat(np.bincount(of_cell.reshape(-1)), n_choices))])

@@ -25,7 +25,7 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
 )
 from hddm_sbi.likelihoods.mixture.records import Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, Lapse, inner, lapse_law
+from hddm_sbi.numerics.vecmath import FAST, Lapses, inner
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched: the nodes of a quadrature miss narrower ones.
@@ -223,8 +223,9 @@ def _cells(
     clock: Array,
     delay: Array,
     law: Index,
-    lapse: float,
-    lapse_density: float,
+    lapse: Array,
+    lapse_density: Array,
+    lapse_rate: float,
     starts: Index,
     rt: Array,
     way: Callable[..., None],
@@ -238,10 +239,11 @@ def _cells(
     g_delay: Array,
     g_lapse: Array,
 ) -> None:
-    """Per cell: sum over trials of log[(1 - lapse) p + lapse * lapse_density] and its gradients (added to zeros)."""
+    """Per cell: sum over trials of log[(1 - lapse) p exp(lapse_rate rt) + lapse * lapse_density], and its gradients
+    (added to zeros)."""
     n_cells, n_choices = views.shape[:2]
     density, score = perceptron(density_weights, density_sizes), perceptron(score_weights, score_sizes)
-    net, lapses = _Networks(density, score, (scale[0], scale[1], scale[2])), lapse_law(lapse, lapse_density)
+    net = _Networks(density, score, (scale[0], scale[1], scale[2]))
     laws, memory, scales = Law(law[0] == 1, law[1]), _memory(net, n_choices), len(s) // n_cells
     for start in range(0, n_cells, BLOCK):
         stop = min(start + BLOCK, n_cells)
@@ -252,7 +254,7 @@ def _cells(
         cells = Cells(s[each], t0[at], clock[at], delay[at])
         g_cells = Cells(g_s[each], g_t0[at], g_clock[at], g_delay[at])
         trials = Trials(starts[start * n_choices : stop * n_choices + 1], rt)
-        to = Totals(total[at], g_cells, g_lapse[at])
+        lapses, to = Lapses(lapse[at], lapse_density, lapse_rate), Totals(total[at], g_cells, g_lapse[at])
         if not laws.racing:
             _scored(x, net.score, memory)
         memory.g_log_p[:], memory.g_mixture[:] = 0.0, 0.0
@@ -266,26 +268,27 @@ def _cells(
 
 
 def _way() -> types.FunctionType:
-    """The type of a way over trials: (rows, mixtures, their gradients, cells, law, lapse, trials, totals).
+    """The type of a way over trials: (rows, mixtures, their gradients, cells, law, lapses, trials, totals).
 
-    mixtures and gradients as in `of_row`. A way adds every cell's sum over trials of log[(1 - l) p + l u] to the
-    totals, and its gradients to theirs.
+    mixtures and gradients as in `of_row`. A way adds every cell's sum over trials, relative to `Lapses`, of
+    log[(1 - l) p + l u] to the totals, and its gradients to theirs.
     """
     numbers, wholes, mixtures = types.float64[::1], types.int64[::1], types.float64[:, :, :, ::1]
     record = types.BaseTuple.from_types
     cells = record((numbers, numbers, types.float64[:, ::1], numbers), Cells)
     rows, law = record((wholes, wholes), Rows), record((types.boolean, types.int64), Law)
-    lapse, trials = record((types.float64,) * 3, Lapse), record((wholes, numbers), Trials)
+    lapses, trials = record((numbers, numbers, types.float64), Lapses), record((wholes, numbers), Trials)
     totals = record((numbers, cells, numbers), Totals)
-    return types.FunctionType(types.void(rows, mixtures, mixtures, cells, law, lapse, trials, totals))
+    return types.FunctionType(types.void(rows, mixtures, mixtures, cells, law, lapses, trials, totals))
 
 
 def _signature() -> Any:
     """The types of the arguments and results of `_cells`."""
     numbers, wholes, by_choice = types.float64[::1], types.int64[::1], (types.float64[:, :, ::1],) * 3
     by_cell = numbers, numbers, types.float64[:, ::1], numbers
-    networks, trials = (numbers, wholes, numbers, wholes, numbers), (types.float64, types.float64, wholes, numbers)
-    return types.void(*by_choice, *networks, *by_cell, wholes, *trials, _way(), numbers, *by_choice, *by_cell, numbers)
+    networks, lapses = (numbers, wholes, numbers, wholes, numbers), (numbers, numbers, types.float64)
+    given = *by_choice, *networks, *by_cell, wholes, *lapses, wholes, numbers
+    return types.void(*given, _way(), numbers, *by_choice, *by_cell, numbers)
 
 
 _KERNEL = Kernel(_cells, _signature(), _WAYS)
@@ -306,7 +309,8 @@ def _forward(
     delay: Tensor,
     law: list[int],
     lapse: Tensor,
-    lapse_density: float,
+    lapse_density: list[float],
+    lapse_rate: float,
     starts: Tensor,
     rt: Tensor,
     way: str,
@@ -316,13 +320,15 @@ def _forward(
     views (n, choices, r), and their features of the density and of the score, (n, choices, 2 r). Weights: of every
     layer the matrix (out, in) and the bias, laid end to end; sizes: (layers + 1,). scale: location, spread and its log.
     s, t0, delay (n,), clock (n, 3); in a race, s (n * n_choices,). law: 1 where choices race, and the tail, as in
-    `Law`. way: "cells", "delayed" where a delay follows, or "rows", which is faster where cells have few trials and
+    `Law`. lapse: their share (n,), and as in `Lapses` their density, of every choice, and the rate at which it falls.
+    way: "cells", "delayed" where a delay follows, or "rows", which is faster where cells have few trials and
     choices do not race; one of events where starts and rt are theirs, see `events_kernel.py`.
     """
     arrays = [x.detach().contiguous().numpy() for x in (views, density_x, score_x, density_weights, score_weights)]
     networks = arrays[3], np.array(density_sizes), arrays[4], np.array(score_sizes), np.array(scale)
     by_cell = [x.detach().contiguous().numpy() for x in (s, t0, clock, delay)]
-    trials = np.array(law), float(lapse), lapse_density, starts.numpy(), rt.numpy(), _WAYS[way]
+    lapses = lapse.detach().contiguous().numpy(), np.array(lapse_density), lapse_rate
+    trials = np.array(law), *lapses, starts.numpy(), rt.numpy(), _WAYS[way]
     results = [torch.zeros(x.shape, dtype=torch.float64) for x in (t0, views, density_x, score_x, s, t0, clock, t0, t0)]
     _KERNEL.compiled(*arrays[:3], *networks, *by_cell, *trials, *(x.numpy() for x in results))
     total, *gradients = results
@@ -340,8 +346,7 @@ def _backward(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN00
     inputs = [wide.unsqueeze(-1) * g for g in by_choice]
     by_s = (wide * g_s.reshape(len(upstream), -1)).reshape(-1)
     by_cell = by_s, upstream * g_t0, wide * g_clock, upstream * g_delay
-    by_lapse = (upstream * g_lapse).sum()
-    return *inputs, *[None] * 5, *by_cell, None, by_lapse, *[None] * 4
+    return *inputs, *[None] * 5, *by_cell, None, upstream * g_lapse, *[None] * 5
 
 
 neural_cells = operator("hddm_sbi::neural_cells", _KERNEL, _forward, _shapes, _backward)
