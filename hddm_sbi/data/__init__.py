@@ -3,13 +3,14 @@
 All is imported from here.
 """
 
-from hddm_sbi.data.accumulators import stimulus_column
+from hddm_sbi.data.accumulators import Accumulators, stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
 from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
     TABLE,
+    Coding,
     Formula,
     build_designs,
     columns_used,
@@ -17,6 +18,7 @@ from hddm_sbi.data.formula import (
 )
 from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
+from hddm_sbi.data.new_table import check_new_table
 from hddm_sbi.data.recoding import CONGRUENCY
 from hddm_sbi.data.smooths import SmoothTerm
 from hddm_sbi.data.trials import Trials, check_table
@@ -25,8 +27,10 @@ __all__ = [
     "CONGRUENCY",
     "LEVELS",
     "TABLE",
+    "Accumulators",
     "By",
     "Cells",
+    "Coding",
     "Design",
     "Formula",
     "GroupTerm",
@@ -40,6 +44,7 @@ __all__ = [
     "Trials",
     "build_designs",
     "check_codes",
+    "check_new_table",
     "check_table",
     "columns_used",
     "in_files",

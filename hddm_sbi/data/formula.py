@@ -133,22 +133,35 @@ def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """The table that was fitted, with its accumulators: it says how the columns of a new table are coded."""
+
+    frame: pd.DataFrame
+    accumulators: Accumulators | None = None
+
+
+@dataclass(frozen=True)
 class _Rows:
     """The rows on which a formula is evaluated: the trials, once per accumulator where it is that of all accumulators.
 
     table: prepared columns. copies: of the trials, one below the other. cells: rows that share every predictor.
+    coded_by: prepared columns of the table whose levels and values code this one; itself, unless it is a new one.
     """
 
     table: pd.DataFrame
     copies: int
     cells: Cells
+    coded_by: pd.DataFrame
 
-    @classmethod
-    def of(cls, trials: pd.DataFrame, cells: Cells, own: Accumulators) -> _Rows:
-        """The trials once per accumulator, with the columns of accumulators."""
-        n = len(own.responses)
-        table = pd.concat([trials] * n, ignore_index=True).assign(**own.columns(len(trials)))
-        return cls(table, n, cells.repeated(n))
+    @property
+    def new(self) -> bool:
+        """Whether another table codes this one."""
+        return self.coded_by is not self.table
+
+    def data(self, term: Any) -> NDArray[Any]:
+        """The columns of a term that is evaluated, (n_rows, k)."""
+        columns = term.eval_new_data(self.table) if self.new else term.data
+        return np.asarray(columns).reshape(len(self.table), -1)
 
     def of_trials(self, rows: NDArray[Any]) -> list[int]:
         """The trials of these rows."""
@@ -160,11 +173,13 @@ def build_designs(
     data: pd.DataFrame,
     cells: Cells,
     accumulators: Accumulators | None = None,
+    coding: Coding | None = None,
 ) -> dict[str, Design]:
     """Design of every formula.
 
     data: the columns that are used, as `check_columns` returns them. cells: trials that share all of them.
-    accumulators: of a race; a formula of all of them is evaluated on the trials once per accumulator.
+    accumulators: of a race; a formula of all of them is evaluated on the trials once per accumulator. coding: of the
+    table that was fitted, where this one is new.
 
     Transforms such as scale() and poly() see all trials; their columns are then kept once per cell. A string, boolean
     or categorical column is categorical (the levels that occur, in the order of its dtype or else sorted; the first is
@@ -180,11 +195,13 @@ def build_designs(
     """
     columns = columns_used(formulas)
     _check_lengths(formulas, data)
-    trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
     once = data[list(columns)].iloc[cells.first]
-    rows = {1: _Rows(trials, 1, cells)}
-    if accumulators is not None:
-        rows[len(accumulators.responses)] = _Rows.of(trials, cells, accumulators)
+    sizes = {len(formula.parameters): formula for formula in formulas.values() if isinstance(formula, Formula)}
+    rows = dict[int, _Rows]()
+    for n in sizes:
+        table = _prepared(data, columns, accumulators, n)
+        coded_by = table if coding is None else _prepared(coding.frame, columns, coding.accumulators, n)
+        rows[n] = _Rows(table, n, cells if n == 1 else cells.repeated(n), coded_by)
     designs = {
         name: _design(formula, rows[len(formula.parameters)], once)
         for name, formula in formulas.items()
@@ -192,6 +209,14 @@ def build_designs(
     }
     _check_tagged(designs)
     return designs
+
+
+def _prepared(data: pd.DataFrame, columns: Sequence[str], own: Accumulators | None, n: int) -> pd.DataFrame:
+    """Columns as formulae reads them; n times, one below the other, with those of n accumulators."""
+    trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
+    if n == 1 or own is None:
+        return trials
+    return pd.concat([trials] * n, ignore_index=True).assign(**own.columns(len(trials)))
 
 
 def _check_tagged(designs: Mapping[str, Design]) -> None:
@@ -287,7 +312,7 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
             raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         for columns in bar.factors:
-            levels, index = group_levels(once, columns)
+            levels, index = group_levels(once, columns, fewest=1 if rows.new else 2)
             by = _by(formula, bar.by, columns, once, rows) if bar.by else None
             name, on_rows = in_files(":".join(columns)), np.tile(index, rows.copies)
             groups.append(GroupTerm(name, levels, on_rows, terms, correlated or bool(bar.tag), bar.tag, by))
@@ -309,11 +334,12 @@ def _with_special(
     for term in formula.special:
         function, name = called_by(term), in_files(term.name)
         if function == MONOTONIC:
-            added.append(MonotonicTerm.of(str(formula), name, term.components[0], once, rows.copies))
+            coded_by = rows.coded_by if rows.new else once
+            added.append(MonotonicTerm.of(str(formula), name, term.components[0], once, rows.copies, coded_by))
             continue
         model = Model(deepcopy(term))
-        _evaluate(formula, model, rows.table)
-        columns = np.asarray(model.common_terms[0].components[0].value, np.float64).reshape(len(rows.table), -1)
+        (columns,) = _evaluate(formula, model, rows)
+        columns = columns.astype(np.float64)
         _check_values(formula, term.name, columns, rows)
         columns = np.ascontiguousarray(columns[rows.cells.first])
         if function == OFFSET:
@@ -325,13 +351,13 @@ def _with_special(
 
 def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFrame, rows: _Rows) -> By:
     """The parts of a factor's levels that have standard deviations of their own. Refuses a level that is in two."""
-    if once[column].nunique() == 1:
+    if once[column].nunique() == 1 and not rows.new:
         raise InputError(
             f"formula '{formula}': by={column} has one level, {labels(once[column])[0]!r}, so there is nothing by "
             "which standard deviations could differ; leave by= out, or is a group missing from the data?"
         )
     levels, of_cell = group_levels(once, factor)
-    parts, part = group_levels(once, (column,))
+    parts, part = group_levels(once, (column,), fewest=1)
     first = np.unique(of_cell, return_index=True)[1]
     wrong = np.flatnonzero(part != part[first][of_cell])
     if wrong.size:
@@ -351,25 +377,25 @@ def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFra
 def _terms(formula: Formula, model: Any, rows: _Rows) -> tuple[Term, ...]:
     """Terms of a model, computed on all rows and kept once per cell."""
     model = deepcopy(model)
-    _evaluate(formula, model, rows.table)
     terms = []
-    for term in model.common_terms:
+    for term, columns in zip(model.common_terms, _evaluate(formula, model, rows), strict=True):
         _check_levels(formula, term)
-        columns = term.data.reshape(len(rows.table), -1)
         _check_values(formula, term.name, columns, rows)
         matrix = np.ascontiguousarray(columns[rows.cells.first], dtype=np.float64)
         # A column may be called as the intercept is.
         name = "Intercept_" if term.name == "Intercept" and not is_intercept(term) else in_files(term.name)
-        terms.append(Term(name, _levels(term, matrix.shape[1], rows.table), matrix))
+        terms.append(Term(name, _levels(term, matrix.shape[1], rows.coded_by), matrix))
     _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)
 
 
-def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
+def _evaluate(formula: Formula, model: Any, rows: _Rows) -> list[NDArray[Any]]:
+    """The columns of every term, (n_rows, k)."""
     try:
         # formulae prints before it raises; numpy warns about log(-1), which _check_values reports with its rows.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-            model.eval(trials, Environment([NAMESPACE]))
+            model.eval(rows.coded_by, Environment([NAMESPACE]))
+            return [rows.data(term) for term in model.common_terms]
     except Exception as error:
         for term in model.common_terms:
             _check_levels(formula, term)

@@ -21,11 +21,15 @@ from torch import Tensor
 
 from hddm_sbi.data import (
     CONGRUENCY,
+    Accumulators,
+    Coding,
+    Formula,
     Limit,
     Limits,
     Missing,
     build_designs,
     check_codes,
+    check_new_table,
     check_table,
     columns_used,
     labels,
@@ -50,6 +54,7 @@ from hddm_sbi.hierarchy.predictor import build_predictors
 from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import Sampling
+from hddm_sbi.hierarchy.rows import on_designs
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
@@ -189,7 +194,7 @@ class HierarchicalModel:
     ) -> None:
         self.simulator, self.likelihood = catalogue.choose(simulator, likelihood)
         parameters = self.simulator.parameters
-        codes = {p.name: p.codes for p in parameters if p.from_data}
+        self._codes = codes = {p.name: p.codes for p in parameters if p.from_data}
         held = {p.name: p.fixed for p in parameters if p.fixed is not None}
         stems, estimable = self.simulator.stems, [p.name for p in parameters if not p.from_data]
         self.formulas = parse_formulas(formulas, estimable, held, stems)
@@ -204,9 +209,8 @@ class HierarchicalModel:
         self.priors = priors
         lapses = choose_lapses(lapse, lapse_seconds, [outcome.name for outcome in self.simulator.outcomes], priors)
         cells = self.trials.cells
-        accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         predictors_of = build_predictors(
-            build_designs(self.formulas, self.trials.frame, cells, accumulators),
+            build_designs(self.formulas, self.trials.frame, cells, self._accumulators()),
             parameter_priors(self.simulator, priors),
             self.likelihood.box,
             np.bincount(cells.of_trial, minlength=len(cells)),
@@ -227,6 +231,12 @@ class HierarchicalModel:
         self._lapses_of_table = lapses.seconds is None
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
+
+    def _accumulators(self) -> Accumulators | None:
+        """Of the trials of a race."""
+        if not self.simulator.stems:
+            return None
+        return self.trials.accumulators(self.simulator.choices, self._stimulus)
 
     def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
@@ -384,6 +394,47 @@ class HierarchicalModel:
         other.trials = replace(self.trials, values=values, frame=table)
         return other
 
+    def on_table(self, data: pd.DataFrame) -> HierarchicalModel:
+        """The same model of a new table, which its formulas code as they code its own: for predictions.
+
+        Parameters
+        ----------
+        data
+            Every predictor, and the columns of limits such as `deadline`; no outcomes. Groups may be new; levels of
+            other factors must be among those of the table that was fitted. Functions of a column, such as `scale(x)`,
+            are those of the fitted table.
+
+        Returns
+        -------
+        HierarchicalModel
+            Its outcomes are nan: it predicts, and is not to be fitted.
+
+        Raises
+        ------
+        InputError
+            A column is missing, or holds what the fitted table gives no meaning.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import hddm_sbi as hs
+        >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
+        >>> model = hs.HierarchicalModel("v ~ condition + (1|subject)", trials, likelihood="exact")
+        >>> new = model.on_table(pd.DataFrame({"condition": ["hard", "hard"], "subject": ["s01", "Ada"]}))
+        >>> new.cell
+        array([0, 1])
+        """
+        effects = {c for f in self.formulas.values() if isinstance(f, Formula) for c in f.scope}
+        known = {*effects, *([] if self._stimulus is None else [self._stimulus]), *self._codes}
+        groups = tuple(name for name in self.trials.predictors if name not in known)
+        other = self._bare()
+        other.trials = check_new_table(data, self.trials, groups, self._missing)
+        coding = Coding(self.trials.frame, self._accumulators())
+        cells = other.trials.cells
+        designs = build_designs(self.formulas, other.trials.frame, cells, other._accumulators(), coding)
+        other._uncentred = on_designs(self._uncentred, designs, other._fixed(self._codes), len(cells))
+        return other
+
     def with_lapses_of(self, posterior: Any) -> HierarchicalModel:
         """The same model with lapses over the seconds of a fit, whose table may have covered another range.
 
@@ -419,10 +470,15 @@ class HierarchicalModel:
 
     def _of_trials(self, trials: CellTrials) -> HierarchicalModel:
         """The same model of other trials, of which nothing is computed yet."""
+        other = self._bare()
+        other._uncentred, other.lapse_seconds = replace(self._uncentred, trials=trials), trials.lapse_seconds
+        return other
+
+    def _bare(self) -> HierarchicalModel:
+        """A copy of which nothing is computed yet."""
         other = copy(self)
         for name in _COMPUTED:
             other.__dict__.pop(name, None)
-        other._uncentred, other.lapse_seconds = replace(self._uncentred, trials=trials), trials.lapse_seconds
         return other
 
     def fit(
