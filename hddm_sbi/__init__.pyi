@@ -4,7 +4,12 @@ from .analysis.calibration import recover_parameters as recover_parameters
 from .analysis.calibration import run_sbc as run_sbc
 from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
+from .analysis.comparisons import comparisons as comparisons
 from .analysis.experiment import simulate_experiment as simulate_experiment
+from .analysis.predictions import predictions as predictions
+from .analysis.predictions import subject_table as subject_table
+from .analysis.predictive_data import posterior_predictive as posterior_predictive
+from .analysis.predictive_data import prior_predictive as prior_predictive
 from .data.stimulus_coding import code_stimulus as code_stimulus
 from .errors import FitFileWarning as FitFileWarning
 from .errors import InputError as InputError

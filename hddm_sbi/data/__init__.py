@@ -5,7 +5,7 @@ All is imported from here.
 
 from hddm_sbi.data.accumulators import Accumulators, stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
-from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, in_files, labels, ordered_levels
+from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, find_cells, in_files, labels, ordered_levels
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
@@ -20,10 +20,12 @@ from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
 from hddm_sbi.data.new_table import check_new_table
 from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.responses import ACCURACY
 from hddm_sbi.data.smooths import SmoothTerm
 from hddm_sbi.data.trials import Trials, check_table
 
 __all__ = [
+    "ACCURACY",
     "CONGRUENCY",
     "LEVELS",
     "TABLE",
@@ -47,6 +49,7 @@ __all__ = [
     "check_new_table",
     "check_table",
     "columns_used",
+    "find_cells",
     "in_files",
     "labels",
     "monotonic_columns",

@@ -185,9 +185,7 @@ def in_files(name: str) -> str:
     return name.replace("/", "\u2215")
 
 
-def group_levels(
-    cells: pd.DataFrame, columns: Sequence[str], fewest: int = 2
-) -> tuple[tuple[Label, ...], Index]:
+def group_levels(cells: pd.DataFrame, columns: Sequence[str], fewest: int = 2) -> tuple[tuple[Label, ...], Index]:
     """Levels of a grouping factor that occur, and each cell's position in them (n_cells,).
 
     cells: one row per cell. columns: several for an interaction, whose levels are joined by a colon. fewest: levels

@@ -303,7 +303,8 @@ def _predictor(column: pd.Series[Any]) -> Any:
 def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
     """The terms of a formula. once: the caller's columns of every cell."""
     common, offset = _with_special(formula, _terms(formula, formula.common, rows), rows, once)
-    check_estimable(str(formula), common)
+    if not rows.new:
+        check_estimable(str(formula), common)
     groups = []
     for bar in formula.bars:
         effects = _terms(formula, bar.effects, rows)

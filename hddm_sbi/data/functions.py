@@ -51,6 +51,7 @@ def _remembered(summary: Callable[[Any], Any]) -> type:
         value = None
 
         def __call__(self, column: Any) -> Any:
+            """Of the first column."""
             self.value = summary(column) if self.value is None else self.value
             return self.value
 

@@ -47,6 +47,7 @@ class Spline:
         self._spline: NaturalCubicSpline | None = None
 
     def __call__(self, *covariates: Any, k: int = _KNOTS, **others: Any) -> Array:
+        """The columns for a covariate (n,)."""
         if self._spline is None:
             return self._first(_covariate(covariates, others), k)
         line, wiggles = self._columns(_covariate(covariates, others))

@@ -20,6 +20,7 @@ import xarray as xr
 from torch import Tensor
 
 from hddm_sbi.data import (
+    ACCURACY,
     CONGRUENCY,
     Accumulators,
     Coding,
@@ -37,7 +38,8 @@ from hddm_sbi.data import (
     stimulus_column,
     warn_reversed,
 )
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, whole_number
+from hddm_sbi.hierarchy.description import Description
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
@@ -265,6 +267,41 @@ class HierarchicalModel:
         return self.trials.cells.of_trial
 
     @property
+    def grouping_columns(self) -> tuple[str, ...]:
+        """Predictors that only tell groups apart; a new table may have new levels of these."""
+        effects = {c for f in self.formulas.values() if isinstance(f, Formula) for c in f.scope}
+        known = {*effects, *([] if self._stimulus is None else [self._stimulus]), *self._codes}
+        return tuple(name for name in self.trials.predictors if name not in known)
+
+    @property
+    def design_columns(self) -> tuple[str, ...]:
+        """Predictors that tell rows of the design of the population apart, parts of groups, gr(by=), among them."""
+        parts = {bar.by for f in self.formulas.values() if isinstance(f, Formula) for bar in f.bars}
+        return tuple(name for name in self.trials.predictors if name not in self.grouping_columns or name in parts)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Of `design_columns` those that are no numbers: factors, the stimulus of a race, conditions of the model."""
+        known = {*self.trials.levels, self._stimulus, *self._codes}
+        return tuple(name for name in self.design_columns if name in known)
+
+    @property
+    def correct(self) -> Index | None:
+        """The position in `simulator.choices` of the correct response of each cell, (n_cells,); None where it is not
+        known, because responses are neither correct and error, nor those to a stimulus."""
+        own = self._accumulators()
+        if own is not None and own.stimulus is not None:
+            return own.stimulus[self.trials.cells.first]
+        if self.trials.responses == ACCURACY or CONGRUENCY in self.simulator.names:
+            return np.ones(len(self.trials.cells), dtype=np.int64)
+        return None
+
+    @property
+    def uncentred(self) -> Hierarchy:
+        """The Pyro model with no group term centred that need not be; unlike `hierarchy` it needs no pilot fit."""
+        return self._uncentred
+
+    @property
     def prior_table(self) -> pd.DataFrame:
         """The prior of every coefficient, on the scale of its parameter's link.
 
@@ -394,6 +431,52 @@ class HierarchicalModel:
         other.trials = replace(self.trials, values=values, frame=table)
         return other
 
+    def describe(self, draws: int = 400, seed: int = 1) -> Description:
+        """What the model assumes: equations, priors, and what they imply for parameters and trials.
+
+        Parameters
+        ----------
+        draws
+            Draws of the prior from which implied quantiles are computed.
+        seed
+            Same seed, same quantiles.
+
+        Returns
+        -------
+        Description
+            Prints in a terminal and in a notebook. `equations` has every parameter on every design cell, as an equation
+            of its coefficients and group effects. `priors` is `prior_table`. `parameters` has quantiles of the
+            parameters on their natural scale under the prior, by cell, of the typical group and of a new one;
+            `outcomes` those of accuracy, choice probabilities, mean and quantiles of rt of a new group's trials.
+
+        Examples
+        --------
+        >>> import hddm_sbi as hs
+        >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
+        >>> model = hs.HierarchicalModel(["v ~ condition + (1|subject)", "z = 0.5"], trials, likelihood="exact")
+        >>> description = model.describe(draws=50)
+        >>> print(description.map)
+          v = v_Intercept + v_1|subject    where condition = easy
+          v = v_Intercept + v_condition[hard] + v_1|subject    where condition = hard
+          a = exp(a_Intercept)
+          z = 0.5
+          t0 = exp(t0_Intercept)
+        >>> description.outcomes.columns.tolist()
+        ['condition', 'quantity', 'q5', 'q25', 'q50', 'q75', 'q95']
+        """
+        return Description(
+            title=repr(self),
+            priors=self.prior_table,
+            hierarchy=self._uncentred,
+            trials=self.trials,
+            formulas=self.formulas,
+            columns=self.design_columns,
+            conditions=self.conditions,
+            correct=self.correct,
+            draws=whole_number("draws", draws),
+            seed=whole_number("seed", seed, least=0),
+        )
+
     def on_table(self, data: pd.DataFrame) -> HierarchicalModel:
         """The same model of a new table, which its formulas code as they code its own: for predictions.
 
@@ -424,11 +507,8 @@ class HierarchicalModel:
         >>> new.cell
         array([0, 1])
         """
-        effects = {c for f in self.formulas.values() if isinstance(f, Formula) for c in f.scope}
-        known = {*effects, *([] if self._stimulus is None else [self._stimulus]), *self._codes}
-        groups = tuple(name for name in self.trials.predictors if name not in known)
         other = self._bare()
-        other.trials = check_new_table(data, self.trials, groups, self._missing)
+        other.trials = check_new_table(data, self.trials, self.grouping_columns, self._missing)
         coding = Coding(self.trials.frame, self._accumulators())
         cells = other.trials.cells
         designs = build_designs(self.formulas, other.trials.frame, cells, other._accumulators(), coding)

@@ -39,9 +39,7 @@ def new_deviations(hierarchy: Hierarchy, values: Values, scores: Mapping[str, Te
     return {name: u for g in hierarchy.groups for name, u in g.split(_drawn(g, values, scores)).items()}
 
 
-def with_known(
-    hierarchy: Hierarchy, fitted: Hierarchy, values: Values, new: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def with_known(hierarchy: Hierarchy, fitted: Hierarchy, values: Values, new: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Deviations of the groups of a table: those in `values` of groups that were fitted, and `new` of all others."""
     levels = {g.name: g.levels for g in fitted.groups}
     found: dict[str, Tensor] = {}

@@ -51,8 +51,8 @@ class Population(ABC):
             return self.distribution(mean, sd).icdf(torch.special.ndtr(score))
         except NotImplementedError:
             raise InputError(
-                f"new groups cannot be drawn from {type(self).__name__}: its distribution has no icdf; write its method "
-                "quantile(score, mean, sd)."
+                f"new groups cannot be drawn from {type(self).__name__}: its distribution has no icdf; write its "
+                "method quantile(score, mean, sd)."
             ) from None
 
     def slope(self, level: Tensor) -> Tensor:

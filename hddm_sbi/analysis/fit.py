@@ -1,0 +1,98 @@
+"""A model and its posterior together, matched by label: draws of what is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from hddm_sbi.hierarchy import DesignCells as DesignCells
+from hddm_sbi.hierarchy import HierarchicalModel as HierarchicalModel
+from hddm_sbi.hierarchy import PosteriorWriter as PosteriorWriter
+from hddm_sbi.hierarchy import check_by as check_by
+from hddm_sbi.hierarchy import coordinates as coordinates
+from hddm_sbi.hierarchy import design_cells as design_cells
+from hddm_sbi.hierarchy import (
+    new_deviations,
+    new_theta,
+    of_population,
+    score_shapes,
+    standard_scores,
+    typical_theta,
+    with_known,
+)
+from hddm_sbi.hierarchy import outcome_quantities as outcome_quantities
+from hddm_sbi.hierarchy import prior_draws as prior_draws
+from hddm_sbi.inference import inference_data as inference_data
+from hddm_sbi.inference.inference_data import CENTRAL as CENTRAL
+from hddm_sbi.types import Array, Index
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model and its posterior.
+
+    model: with the lapses of the fit. known: draws of the model's coefficients and effects, by its own labels.
+    """
+
+    model: HierarchicalModel
+    known: xr.Dataset
+
+    @classmethod
+    def of(cls, model: HierarchicalModel, posterior: Any) -> Fit:
+        """From what `model.fit` returned. Raises InputError where that is of another model."""
+        return cls(model.with_lapses_of(posterior), model.matched(posterior))
+
+    @property
+    def n_draws(self) -> int:
+        """Of all chains."""
+        return int(self.known.sizes["chain"] * self.known.sizes["draw"])
+
+    def spaced(self, n: int) -> Index:
+        """Positions of n draws, or of all if there are fewer, evenly spaced over the chains laid end to end."""
+        return inference_data.evenly_spaced(self.n_draws, min(n, self.n_draws))
+
+    def draws(self, positions: Index | None = None) -> xr.Dataset:
+        """Draws along the first dimension `sample`: all, or those at some positions."""
+        return inference_data.draws(self.known, positions)
+
+    def values(self, positions: Index) -> dict[str, Tensor]:
+        """The same, (n, ...) by posterior name."""
+        return {str(name): torch.tensor(x.to_numpy()) for name, x in self.draws(positions).data_vars.items()}
+
+    def theta(self, positions: Index) -> Array:
+        """Parameters of every cell of the model's table, (n, n_cells, p)."""
+        return self.model.theta(self.known, positions)
+
+    def theta_on(self, table: HierarchicalModel, positions: Index, seed: int) -> Array:
+        """The same of a new table, from `model.on_table`: (n, n_cells, p).
+
+        Groups that were fitted have their own effects; others are drawn from the population, anew in every draw.
+        """
+        values, rng = self.values(positions), np.random.default_rng([seed, 3])
+        shapes = score_shapes(table.uncentred)
+        scores = {name: torch.from_numpy(rng.standard_normal((len(positions), *n))) for name, n in shapes.items()}
+        new = new_deviations(table.uncentred, values, scores)
+        theta = table.uncentred.theta({**values, **with_known(table.uncentred, self.model.uncentred, values, new)})
+        return theta.expand(len(positions), *theta.shape[-2:]).numpy()
+
+    def typical_theta(self, table: HierarchicalModel, cells: Index, positions: Index) -> Array:
+        """Of the typical group, whose effects are 0, on cells of a table: (n, n_cells, p)."""
+        return typical_theta(of_population(table.uncentred, cells), self.values(positions)).numpy()
+
+    def new_theta(self, table: HierarchicalModel, cells: Index, positions: Index, n_groups: int, seed: int) -> Array:
+        """Of new groups that are drawn from the population, by the same scores in every draw: (n, m, n_cells, p)."""
+        population = of_population(table.uncentred, cells)
+        scores = standard_scores(score_shapes(population), n_groups, seed)
+        return new_theta(population, self.values(positions), scores).numpy()
+
+    def lapse(self, positions: Index) -> Array:
+        """Probability of a lapse, (n,)."""
+        lapse = self.model.lapse
+        if isinstance(lapse, float):
+            return np.full(len(positions), lapse)
+        return self.draws(positions)["lapse"].to_numpy()

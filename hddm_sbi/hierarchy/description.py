@@ -1,0 +1,151 @@
+"""What a model assumes before it sees responses: its equations, its priors, and what both imply on natural scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from hddm_sbi.data import Formula, Trials
+from hddm_sbi.hierarchy.design_cells import DesignCells, design_cells
+from hddm_sbi.hierarchy.equations import equations
+from hddm_sbi.hierarchy.new_groups import new_theta, score_shapes, standard_scores, typical_theta
+from hddm_sbi.hierarchy.prior_draws import prior_draws
+from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.quantities import outcome_quantities
+from hddm_sbi.hierarchy.rows import of_population
+from hddm_sbi.types import Array, Index
+
+#: what is shown of a distribution.
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: cells and quantities that are printed; the tables have all.
+_SHOWN = 24
+_PRINTED = ("rt_mean", "rt_q10", "rt_q50", "rt_q90")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a model assumes; `HierarchicalModel.describe` makes it. Its tables are pandas DataFrames.
+
+    equations: `parameter`, `cell`, `equation`. priors: as `prior_table`. parameters, outcomes: quantiles under the
+    prior on the natural scale, by cell; they are computed when first asked for, from `draws` draws of the prior.
+    """
+
+    title: str
+    priors: pd.DataFrame
+    hierarchy: Hierarchy
+    trials: Trials
+    formulas: Mapping[str, Formula | float]
+    columns: tuple[str, ...]
+    conditions: tuple[str, ...]
+    correct: Index | None
+    draws: int
+    seed: int
+
+    @cached_property
+    def equations(self) -> pd.DataFrame:
+        """Every parameter on every cell of its formula, as an equation of its coefficients."""
+        return equations(self.hierarchy, self.trials, self.formulas, self.columns, self.conditions)
+
+    @cached_property
+    def parameters(self) -> pd.DataFrame:
+        """Quantiles under the prior of the parameters that are estimated, by cell.
+
+        level: "typical", of the group whose deviations are 0; or "new", of one group of the population, so that the
+        prior of their spread is in it.
+        """
+        names = self.hierarchy.likelihood.simulator.names
+        estimated = [name for p in self.hierarchy.predictors for name in p.parameters]
+        typical, new = self._theta
+        of = {"typical": self._cells.mean(typical), "new": self._cells.mean(new)}
+        return self._table({level: {n: x[..., names.index(n)] for n in estimated} for level, x in of.items()})
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """Quantiles under the prior of what the trials of a new group would be like, by cell, lapses left out.
+
+        For every draw: accuracy, choice probabilities, mean and quantiles of rt; means of other outcomes.
+        """
+        kept, few = self._cells.few()
+        theta = self._theta[1][:, kept]
+        correct = None if self.correct is None else np.tile(self.correct[few.cell], len(theta))
+        flat = theta.reshape(-1, theta.shape[-1])
+        found = outcome_quantities(self.hierarchy.likelihood, flat, self.trials.responses, correct, self.seed)
+        by_draw = {name: few.mean(x.reshape(len(theta), -1, 1))[..., 0] for name, x in found.items()}
+        return self._table({"new": by_draw}).drop(columns="level")
+
+    @cached_property
+    def _cells(self) -> DesignCells:
+        return design_cells(self.trials, self.columns, self.conditions)
+
+    @cached_property
+    def _theta(self) -> tuple[Array, Array]:
+        """Of the typical group, and of a new one, for every draw of the prior: (draws, n_rows, p) each."""
+        population = of_population(self.hierarchy, self._cells.cell)
+        values = prior_draws(self.hierarchy, self.draws, self.seed)
+        scores: dict[str, Tensor] = standard_scores(score_shapes(population), self.draws, self.seed)
+        each = {name: z[: self.draws].unsqueeze(1) for name, z in scores.items()}
+        return typical_theta(population, values).numpy(), new_theta(population, values, each)[:, 0].numpy()
+
+    def _table(self, found: Mapping[str, Mapping[str, Array]]) -> pd.DataFrame:
+        """Quantiles over the draws of numbers (draws, n_cells), by level and name, a row for each and each cell."""
+        cells, tables = self._cells.table, []
+        for level, numbers in found.items():
+            for name, x in numbers.items():
+                told = {f"q{100 * q:.0f}": np.nanquantile(x, q, axis=0) for q in _QUANTILES}
+                tables.append(cells.assign(quantity=name, level=level, **told))
+        return pd.concat(tables, ignore_index=True)
+
+    @property
+    def map(self) -> str:
+        """Equations as text, the short form that the command line prints."""
+        lines = []
+        for _, row in self.equations.iterrows():
+            lines.append(f"  {row['equation']}" + (f"    where {row['cell']}" if row["cell"] else ""))
+        more = len(lines) - _SHOWN
+        return "\n".join([*lines[:_SHOWN], *([f"  and {more} more"] if more > 0 else [])])
+
+    @property
+    def _last(self) -> object:
+        """What the last choice is called."""
+        names = self.trials.responses or self.hierarchy.likelihood.simulator.choices
+        return names[-1] if names else ""
+
+    def __str__(self) -> str:
+        names = self.outcomes["quantity"]
+        known = "accuracy" if self.correct is not None else f"probability[{self._last}]"
+        shown = self.outcomes[names.isin([known, *_PRINTED])]
+        outcomes = self.outcomes if shown.empty else shown
+        return "\n\n".join(
+            [
+                self.title,
+                f"Equations\n{self.map}",
+                f"Priors, on the scale of the link\n{self.priors.to_string()}",
+                f"Implied parameters, quantiles under the prior\n{_shown(self.parameters)}",
+                f"Implied trials of a new group, lapses left out\n{_shown(outcomes)}",
+            ]
+        )
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        """The tables, for a notebook."""
+        parts = {
+            "Equations": self.equations,
+            "Priors, on the scale of the link": self.priors,
+            "Implied parameters, quantiles under the prior": self.parameters,
+            "Implied trials of a new group, lapses left out": self.outcomes,
+        }
+        tables = [f"<h4>{name}</h4>{table.to_html(max_rows=_SHOWN)}" for name, table in parts.items()]
+        return f"<p><code>{self.title}</code></p>{''.join(tables)}"
+
+
+def _shown(table: pd.DataFrame) -> str:
+    more = len(table) - _SHOWN
+    text = table.head(_SHOWN).to_string(index=False, float_format=lambda x: f"{x:.3g}")
+    return text + (f"\n... and {more} rows more" if more > 0 else "")
