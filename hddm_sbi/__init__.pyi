@@ -6,6 +6,7 @@ from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
 from .analysis.comparisons import comparisons as comparisons
 from .analysis.experiment import simulate_experiment as simulate_experiment
+from .analysis.hypothesis import hypothesis as hypothesis
 from .analysis.predictions import predictions as predictions
 from .analysis.predictions import subject_table as subject_table
 from .analysis.predictive_data import posterior_predictive as posterior_predictive

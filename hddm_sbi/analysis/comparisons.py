@@ -71,10 +71,13 @@ def comparisons(
 
     Examples
     --------
+    >>> import warnings
     >>> import hddm_sbi as hs
+    >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
     >>> trials = hs.simulate_experiment(n_subjects=4, n_trials=50).trials
-    >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = model.fit(draws=500, chains=2, seed=1, progress=False)
+    >>> formulas = {"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}
+    >>> model = hs.HierarchicalModel(formulas, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)
     >>> table = hs.comparisons(model, posterior, {"condition": ("hard", "easy")}, rope={"v": 0.1}, draws=0)
     >>> table[["contrast", "level", "quantity", "direction", "in_rope"]].values.tolist()[0]
     ['hard - easy', 'typical', 'v', 1.0, 0.0]

@@ -10,6 +10,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from hddm_sbi.data import Formula as Formula
+from hddm_sbi.hierarchy import ConvergenceWarning as ConvergenceWarning
 from hddm_sbi.hierarchy import DesignCells as DesignCells
 from hddm_sbi.hierarchy import HierarchicalModel as HierarchicalModel
 from hddm_sbi.hierarchy import PosteriorWriter as PosteriorWriter
@@ -25,6 +27,7 @@ from hddm_sbi.hierarchy import (
     typical_theta,
     with_known,
 )
+from hddm_sbi.hierarchy import one_of as one_of
 from hddm_sbi.hierarchy import outcome_quantities as outcome_quantities
 from hddm_sbi.hierarchy import prior_draws as prior_draws
 from hddm_sbi.inference import inference_data as inference_data

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from hddm_sbi.analysis.fit import Fit, HierarchicalModel, check_by
+from hddm_sbi.analysis.fit import Fit, Formula, HierarchicalModel, check_by
 from hddm_sbi.analysis.numbers import POPULATION, Request, numbers_of
 
 
@@ -64,10 +64,13 @@ def predictions(
 
     Examples
     --------
+    >>> import warnings
     >>> import hddm_sbi as hs
+    >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
     >>> trials = hs.simulate_experiment(n_subjects=4, n_trials=50).trials
-    >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = model.fit(draws=500, chains=2, seed=1, progress=False)
+    >>> formulas = {"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}
+    >>> model = hs.HierarchicalModel(formulas, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)
     >>> table = hs.predictions(model, posterior, by="condition", draws=50)
     >>> table.columns.tolist()
     ['condition', 'level', 'quantity', 'mean', 'median', 'sd', 'low', 'high']
@@ -110,10 +113,13 @@ def subject_table(
 
     Examples
     --------
+    >>> import warnings
     >>> import hddm_sbi as hs
+    >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
     >>> trials = hs.simulate_experiment(n_subjects=3, n_trials=30).trials
-    >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": "1", "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = model.fit(draws=500, chains=2, seed=1, progress=False)
+    >>> formulas = {"v": "condition + (1|subject)", "a": "1", "z": 0.5, "t0": 0.3}
+    >>> model = hs.HierarchicalModel(formulas, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)
     >>> hs.subject_table(model, posterior, by="condition").columns.tolist()
     ['subject', 'v_easy', 'v_easy_sd', 'v_hard', 'v_hard_sd', 'a', 'a_sd']
     """
@@ -127,7 +133,7 @@ def subject_table(
     found = groups[own].first() if own else pd.DataFrame(index=pd.Index(frame[level].unique(), name=level))
     for predictor in model.uncentred.predictors:
         formula = model.formulas[predictor.name]
-        varying = [name for name in names if name in getattr(formula, "columns", ()) or getattr(formula, "own", ())]
+        varying = isinstance(formula, Formula) and any(name in formula.columns or formula.own for name in names)
         for parameter in predictor.parameters:
             rows = (table if varying else whole).query("quantity == @parameter")
             labels = [parameter] * len(rows)

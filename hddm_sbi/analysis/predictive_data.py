@@ -40,7 +40,9 @@ def prior_predictive(model: HierarchicalModel, draws: int = 100, seed: int = 1) 
 
     Examples
     --------
+    >>> import warnings
     >>> import hddm_sbi as hs
+    >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
     >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
     >>> model = hs.HierarchicalModel("v ~ condition + (1|subject)", trials, likelihood="exact")
     >>> prior = hs.prior_predictive(model, draws=30)
@@ -106,10 +108,13 @@ def posterior_predictive(
     Examples
     --------
     >>> import pandas as pd
+    >>> import warnings
     >>> import hddm_sbi as hs
+    >>> warnings.simplefilter("ignore", hs.ConvergenceWarning)
     >>> trials = hs.simulate_experiment(n_subjects=3, n_trials=30).trials
-    >>> model = hs.HierarchicalModel({"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = model.fit(draws=500, chains=2, seed=1, progress=False)
+    >>> formulas = {"v": "condition + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}
+    >>> model = hs.HierarchicalModel(formulas, trials, likelihood="exact")
+    >>> posterior = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)
     >>> hs.posterior_predictive(model, posterior)["posterior_predictive"]["rt"].shape
     (2, 50, 180)
 

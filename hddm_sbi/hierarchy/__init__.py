@@ -17,6 +17,7 @@ from hddm_sbi.hierarchy.new_groups import (
 )
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, coordinates
 from hddm_sbi.hierarchy.prior_draws import prior_draws
+from hddm_sbi.hierarchy.priors import one_of
 from hddm_sbi.hierarchy.quantities import outcome_quantities
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population
@@ -35,6 +36,7 @@ __all__ = [
     "new_deviations",
     "new_theta",
     "of_population",
+    "one_of",
     "outcome_quantities",
     "prior_draws",
     "read_fit",
