@@ -10,14 +10,14 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from hddm_sbi.data import DesignCells as DesignCells
 from hddm_sbi.data import Formula as Formula
+from hddm_sbi.data import check_by as check_by
+from hddm_sbi.data import design_cells as design_cells
 from hddm_sbi.hierarchy import ConvergenceWarning as ConvergenceWarning
-from hddm_sbi.hierarchy import DesignCells as DesignCells
 from hddm_sbi.hierarchy import HierarchicalModel as HierarchicalModel
 from hddm_sbi.hierarchy import PosteriorWriter as PosteriorWriter
-from hddm_sbi.hierarchy import check_by as check_by
 from hddm_sbi.hierarchy import coordinates as coordinates
-from hddm_sbi.hierarchy import design_cells as design_cells
 from hddm_sbi.hierarchy import (
     new_deviations,
     new_theta,
@@ -28,7 +28,6 @@ from hddm_sbi.hierarchy import (
     with_known,
 )
 from hddm_sbi.hierarchy import one_of as one_of
-from hddm_sbi.hierarchy import outcome_quantities as outcome_quantities
 from hddm_sbi.hierarchy import prior_draws as prior_draws
 from hddm_sbi.inference import inference_data as inference_data
 from hddm_sbi.inference.inference_data import CENTRAL as CENTRAL

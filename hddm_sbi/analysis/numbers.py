@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.analysis.fit import CENTRAL, DesignCells, Fit, HierarchicalModel, design_cells, outcome_quantities
+from hddm_sbi.analysis.fit import CENTRAL, DesignCells, Fit, HierarchicalModel, design_cells
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.types import Array, Index
 
@@ -111,7 +111,7 @@ class _Rows:
             n, m = theta.shape[:2]
             correct = None if known is None else np.tile(known[at], n * m)
             flat, responses = theta.reshape(-1, theta.shape[-1]), self.table.trials.responses
-            found = outcome_quantities(self.table.likelihood, flat, responses, correct, self.request.seed)
+            found = self.table.likelihood.quantities(flat, responses, correct, seed=self.request.seed)
             for name, x in found.items():
                 mean = x.reshape(n, m, len(at)).mean(1)
                 blocks.setdefault(name, []).append(few.mean(mean[..., np.newaxis])[..., 0])

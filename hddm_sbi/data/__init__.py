@@ -6,6 +6,7 @@ All is imported from here.
 from hddm_sbi.data.accumulators import Accumulators, stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
 from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, find_cells, in_files, labels, ordered_levels
+from hddm_sbi.data.design_cells import DesignCells, check_by, design_cells
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
@@ -34,6 +35,7 @@ __all__ = [
     "Cells",
     "Coding",
     "Design",
+    "DesignCells",
     "Formula",
     "GroupTerm",
     "Label",
@@ -45,10 +47,12 @@ __all__ = [
     "Term",
     "Trials",
     "build_designs",
+    "check_by",
     "check_codes",
     "check_new_table",
     "check_table",
     "columns_used",
+    "design_cells",
     "find_cells",
     "in_files",
     "labels",

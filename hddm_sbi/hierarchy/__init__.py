@@ -3,7 +3,6 @@
 All is imported from here.
 """
 
-from hddm_sbi.hierarchy.design_cells import DesignCells, check_by, design_cells
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.fitting import rescued
 from hddm_sbi.hierarchy.model import HierarchicalModel
@@ -18,26 +17,21 @@ from hddm_sbi.hierarchy.new_groups import (
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, coordinates
 from hddm_sbi.hierarchy.prior_draws import prior_draws
 from hddm_sbi.hierarchy.priors import one_of
-from hddm_sbi.hierarchy.quantities import outcome_quantities
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population
 from hddm_sbi.hierarchy.saved import read_fit
 
 __all__ = [
     "ConvergenceWarning",
-    "DesignCells",
     "FitRecord",
     "HierarchicalModel",
     "PosteriorWriter",
     "Sampling",
-    "check_by",
     "coordinates",
-    "design_cells",
     "new_deviations",
     "new_theta",
     "of_population",
     "one_of",
-    "outcome_quantities",
     "prior_draws",
     "read_fit",
     "rescued",

@@ -96,7 +96,7 @@ class Coefficients:
         return {}
 
     def summands(self, rows: Index, parameter: str, factors: Set[str]) -> list[str]:
-        """What they add on some rows, as text; see `equations`. factors: columns that are no numbers."""
+        """What they add on some rows, as text; see `Description`. factors: columns that are no numbers."""
         matrix = self.matrix if len(self.matrix) == 1 else self.matrix[rows]
         term, labels = self.name.removeprefix(f"{parameter}_"), self.levels
         names = [self.name] if labels is None else [f"{self.name}[{label}]" for label in labels]

@@ -18,6 +18,8 @@ from hddm_sbi.types import Array, Index
 # and spectrally accurate, as f vanishes at both ends. A quantile lies where the integral of f, linear between nodes,
 # reaches its share.
 
+#: quantiles of rt that the field plots.
+PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 #: log decision times (seconds) in which the density is looked for, and by how many nodes.
 _LOOK, _N_LOOK = (-12.0, 9.0), 127
 #: nodes between where the density begins and ends.

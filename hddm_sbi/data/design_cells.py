@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.data import Cells, Trials, find_cells
+from hddm_sbi.data.design import Cells, find_cells
+from hddm_sbi.data.trials import Trials
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.types import Array, Index
 
