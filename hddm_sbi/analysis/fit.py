@@ -10,28 +10,46 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hddm_sbi.data import DesignCells as DesignCells
-from hddm_sbi.data import Formula as Formula
-from hddm_sbi.data import check_by as check_by
-from hddm_sbi.data import design_cells as design_cells
-from hddm_sbi.hierarchy import ConvergenceWarning as ConvergenceWarning
-from hddm_sbi.hierarchy import HierarchicalModel as HierarchicalModel
-from hddm_sbi.hierarchy import PosteriorWriter as PosteriorWriter
-from hddm_sbi.hierarchy import coordinates as coordinates
+from hddm_sbi.data import DesignCells, Formula, check_by, design_cells
 from hddm_sbi.hierarchy import (
+    ConvergenceWarning,
+    HierarchicalModel,
+    PosteriorWriter,
+    Sampling,
+    coordinates,
     new_deviations,
     new_theta,
     of_population,
+    one_of,
+    prior_draws,
+    rescued,
     score_shapes,
     standard_scores,
     typical_theta,
     with_known,
 )
-from hddm_sbi.hierarchy import one_of as one_of
-from hddm_sbi.hierarchy import prior_draws as prior_draws
-from hddm_sbi.inference import inference_data as inference_data
-from hddm_sbi.inference.inference_data import CENTRAL as CENTRAL
+from hddm_sbi.inference import inference_data
+from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array, Index
+
+# The other modules of this wing take from here what they need of the hierarchy.
+__all__ = [
+    "CENTRAL",
+    "ConvergenceWarning",
+    "DesignCells",
+    "Fit",
+    "Formula",
+    "HierarchicalModel",
+    "PosteriorWriter",
+    "Sampling",
+    "check_by",
+    "coordinates",
+    "design_cells",
+    "inference_data",
+    "one_of",
+    "prior_draws",
+    "rescued",
+]
 
 
 @dataclass(frozen=True)

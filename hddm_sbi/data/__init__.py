@@ -6,7 +6,6 @@ All is imported from here.
 from hddm_sbi.data.accumulators import Accumulators, stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
 from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, find_cells, in_files, labels, ordered_levels
-from hddm_sbi.data.design_cells import DesignCells, check_by, design_cells
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
@@ -23,6 +22,7 @@ from hddm_sbi.data.new_table import check_new_table
 from hddm_sbi.data.recoding import CONGRUENCY
 from hddm_sbi.data.responses import ACCURACY
 from hddm_sbi.data.smooths import SmoothTerm
+from hddm_sbi.data.table_cells import DesignCells, check_by, design_cells
 from hddm_sbi.data.trials import Trials, check_table
 
 __all__ = [

@@ -5,6 +5,7 @@ All is imported from here.
 
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.fitting import rescued
+from hddm_sbi.hierarchy.from_prior import prior_draws
 from hddm_sbi.hierarchy.model import HierarchicalModel
 from hddm_sbi.hierarchy.new_groups import (
     new_deviations,
@@ -15,7 +16,6 @@ from hddm_sbi.hierarchy.new_groups import (
     with_known,
 )
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, coordinates
-from hddm_sbi.hierarchy.prior_draws import prior_draws
 from hddm_sbi.hierarchy.priors import one_of
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population

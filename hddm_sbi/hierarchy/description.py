@@ -12,10 +12,10 @@ from torch import Tensor
 
 from hddm_sbi.data import DesignCells, Formula, Trials, design_cells
 from hddm_sbi.hierarchy.coefficients import summand
+from hddm_sbi.hierarchy.from_prior import prior_draws
 from hddm_sbi.hierarchy.link import Link
 from hddm_sbi.hierarchy.new_groups import new_theta, score_shapes, standard_scores, typical_theta
 from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor
-from hddm_sbi.hierarchy.prior_draws import prior_draws
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.rows import of_population
 from hddm_sbi.types import Array, Index

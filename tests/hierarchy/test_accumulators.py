@@ -11,7 +11,7 @@ from scipy.stats import lognorm, norm
 from test_record import fit
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import predictive_draws, predicted_table
+from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.cli import main
 from hddm_sbi.data.formula import parse_formulas

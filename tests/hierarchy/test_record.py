@@ -10,7 +10,7 @@ import torch
 from factory import Poisson, bake, cookies
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import predictive_draws, predicted_table
+from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
