@@ -357,7 +357,7 @@ def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFra
             f"formula '{formula}': by={column} has one level, {labels(once[column])[0]!r}, so there is nothing by "
             "which standard deviations could differ; leave by= out, or is a group missing from the data?"
         )
-    levels, of_cell = group_levels(once, factor)
+    levels, of_cell = group_levels(once, factor, fewest=1)
     parts, part = group_levels(once, (column,), fewest=1)
     first = np.unique(of_cell, return_index=True)[1]
     wrong = np.flatnonzero(part != part[first][of_cell])

@@ -58,7 +58,10 @@ def model():
 
 
 REFUSED = {
-    "a level": ({"condition": "medium"}, r"column 'condition' holds 'medium' in row 0 .*; its levels there are 'easy', "),
+    "a level": (
+        {"condition": "medium"},
+        r"column 'condition' holds 'medium' in row 0 .*; its levels there are 'easy', ",
+    ),
     "text for numbers": ({"load": "two"}, r"column 'load' must be numbers, as in the table that was fitted; got 'two'"),
     "no step": ({"load": 7}, r"'load' has 7, and mo\(\) knows the steps of the table that was fitted, from 0 to 3"),
     "missing": ({"condition": None}, "column 'condition' has missing values in row 0"),

@@ -118,5 +118,7 @@ def test_a_law_without_quantiles_is_refused():
 
 def test_a_part_that_was_not_fitted_is_refused(trials):
     model, _ = population({"v": "1 + (1|gr(subject, by=group))", "a": 1.0}, trials)
-    with pytest.raises(hs.InputError, match="column 'group' holds 'ancient', whose standard deviations were not fitted"):
+    with pytest.raises(
+        hs.InputError, match="column 'group' holds 'ancient', whose standard deviations were not fitted"
+    ):
         model.on_table(pd.DataFrame({"subject": ["x"], "group": ["ancient"]}))

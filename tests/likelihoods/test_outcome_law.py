@@ -70,7 +70,9 @@ def test_what_is_no_density_is_not_a_law():
 
 def test_names_of_quantities():
     found = hs.load_likelihood("ddm", kind="exact").quantities(DDM, ("no", "yes"), np.array([1, 0, 1, 1]))
-    np.testing.assert_array_equal(found["accuracy"][[0, 1]], [found["probability[yes]"][0], found["probability[no]"][1]])
+    np.testing.assert_array_equal(
+        found["accuracy"][[0, 1]], [found["probability[yes]"][0], found["probability[no]"][1]]
+    )
     assert {"rt_mean", "rt_q10", "rt_q90[no]", "rt_mean[yes]"} <= set(found)
 
 
