@@ -17,8 +17,8 @@ from hddm_sbi.analysis.linear import Linear, read_hypothesis
 from hddm_sbi.errors import InputError
 from hddm_sbi.types import Array
 
-#: a point lies beyond the draws where fewer are on one side of it: its ordinate is extrapolated.
-_FEWEST = 5
+#: a point lies beyond the draws where fewer are on one side of it.
+_FEWEST = 20
 #: from a point, on both sides of which a prior must have a density.
 _NEARBY = 1e-9
 
@@ -66,7 +66,7 @@ def hypothesis(model: HierarchicalModel, posterior: Any, hypotheses: str | Seque
     Warns
     -----
     ConvergenceWarning
-        Where a point lies beyond all but a few draws: the ratio is then extrapolated.
+        Where a point lies beyond all but a few draws: the density there is then that of a normal law.
 
     References
     ----------
@@ -155,7 +155,7 @@ def _log_prior_at_zero(
         )
     mean = constant + sum(w * float(law.mean) for w, law in zip(scales, laws, strict=True))
     sd = sum((w * float(law.stddev)) ** 2 for w, law in zip(scales, laws, strict=True)) ** 0.5
-    return float(-0.5 * (mean / sd) ** 2 - np.log(sd * (2.0 * np.pi) ** 0.5))
+    return float(_log_normal(mean / sd) - np.log(sd))
 
 
 @dataclass(frozen=True)
@@ -183,18 +183,22 @@ def _log_density_at_zero(x: Array, text: str) -> float:
     """Log density at 0 of what x (n,) was drawn from.
 
     A sum of normal kernels around draws that are moved towards their mean, so that it has the variance of the draws
-    (West 1993): of a normal posterior it has no bias, however far out.
+    (West 1993), and of a normal posterior no bias. Where next to no draw is, that of a normal law.
     """
-    beyond = int(min((x < 0).sum(), (x > 0).sum()))
+    beyond, mean, sd = int(min((x < 0).sum(), (x > 0).sum())), x.mean(), x.std()
     if beyond < _FEWEST:
         warnings.warn(
-            f"hypothesis {text!r}: {beyond} of {len(x)} draws lie beyond the point, so the density there is "
-            "extrapolated; read the evidence ratio as very small, or take more draws.",
+            f"hypothesis {text!r}: {beyond} of {len(x)} draws lie beyond the point, so the density of the posterior "
+            "there is that of a normal law with its mean and sd: read the evidence ratio as very small.",
             ConvergenceWarning,
             stacklevel=4,
         )
-    mean, sd, width = x.mean(), x.std(), 1.06 * len(x) ** -0.2
+        return _log_normal(mean / sd) - float(np.log(sd))
+    width = 1.06 * len(x) ** -0.2
     centres = mean + (1.0 - width**2) ** 0.5 * (x - mean)
-    log_kernels = -0.5 * (centres / (width * sd)) ** 2
-    peak = log_kernels.max()
-    return float(peak + np.log(np.exp(log_kernels - peak).mean() / (width * sd * (2.0 * np.pi) ** 0.5)))
+    return float(np.log(np.exp(_log_normal(centres / (width * sd))).mean()) - np.log(width * sd))
+
+
+def _log_normal(z: Any) -> Any:
+    """Log density of N(0, 1)."""
+    return -0.5 * z**2 - 0.5 * np.log(2.0 * np.pi)

@@ -77,10 +77,9 @@ def check_by(by: str | Sequence[str], known: Sequence[str], groups: Sequence[str
     Raises InputError for any other.
     """
     names = (by,) if isinstance(by, str) else tuple(by)
-    for name in names:
+    for name in (name for name in names if name not in known):
         if name in groups:
             raise InputError(f"by={name!r} names groups: for predictions of each, write level={name!r}.")
-        if name not in known:
-            near = did_you_mean(str(name), known)
-            raise InputError(f"by={name!r} is no predictor of this model{near} Expected some of {list(known)}.")
+        near = did_you_mean(str(name), known)
+        raise InputError(f"by={name!r} is no predictor of this model{near} Expected some of {list(known)}.")
     return tuple(dict.fromkeys(names))
