@@ -52,7 +52,8 @@ def _coded(new: pd.Series[Any], fitted: pd.Series[Any]) -> pd.Series[Any]:
             f"was fitted says nothing; its levels there are {', '.join(map(repr, levels))}.{_remedy(new)}"
         )
     ordered = isinstance(fitted.dtype, pd.CategoricalDtype) and bool(fitted.dtype.ordered)
-    return pd.Series(pd.Categorical(new, categories=levels, ordered=ordered), index=new.index, name=new.name)
+    coded = pd.Categorical(new.astype(object), categories=levels, ordered=ordered)
+    return pd.Series(coded, index=new.index, name=new.name)
 
 
 def _remedy(new: pd.Series[Any]) -> str:

@@ -10,7 +10,8 @@ from hddm_sbi.data import Coding, build_designs, find_cells, parse_formulas
 RHS = [
     "c*x", "0 + c", "c + scale(x)", "poly(x, 2)", "bs(x, df=5)", "cr(x, df=4)", "tp(x, df=4)", "s(x)", "s(x, k=5) + c",
     "mo(k)", "mo(o) + c", "offset(x) + 1", "C(k)", "T(c, 'b')", "S(c)", "I(x - np.mean(x))", "I(x / np.std(x))",
-    "c*g*x",    "b", "np.exp(x)", "x + (x|s)", "c + (0 + c||s)", "1 + (1|gr(s, by=grp))", "scale(np.log(abs(x) + 1))", "C(k):x",
+    "c*g*x",
+    "b", "np.exp(x)", "x + (x|s)", "c + (0 + c||s)", "1 + (1|gr(s, by=grp))", "scale(np.log(abs(x) + 1))", "C(k):x",
 ]  # fmt: skip
 
 
