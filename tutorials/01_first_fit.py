@@ -95,7 +95,7 @@ table = hs.comparisons(model, posterior, {"condition": ("hard", "easy")}, rope={
 print(table[table["quantity"].isin(["v", "probability[1]", "rt_mean"])].round(3).to_string())
 
 # %%
-hypotheses = ["v_condition[hard] < 0", "v_condition[hard] = -0.7", "v_1|subject_sigma > a_1|subject_sigma"]
+hypotheses = ["v_condition[hard] < 0", "v_condition[hard] > -1", "v_condition[hard] = -0.7"]
 print(hs.hypothesis(model, posterior, hypotheses).round(3).to_string())
 
 # %% [markdown]

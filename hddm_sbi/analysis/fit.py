@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,9 +47,14 @@ __all__ = [
     "coordinates",
     "design_cells",
     "inference_data",
+    "new_theta",
+    "of_population",
     "one_of",
     "prior_draws",
     "rescued",
+    "score_shapes",
+    "standard_scores",
+    "typical_theta",
 ]
 
 
@@ -88,27 +94,17 @@ class Fit:
         """Parameters of every cell of the model's table, (n, n_cells, p)."""
         return self.model.theta(self.known, positions)
 
-    def theta_on(self, table: HierarchicalModel, positions: Index, seed: int) -> Array:
-        """The same of a new table, from `model.on_table`: (n, n_cells, p).
+    def theta_on(self, table: HierarchicalModel, values: Mapping[str, Tensor], seed: int) -> Array:
+        """The same of a new table, from `model.on_table`, at `values`: (n, n_cells, p).
 
         Groups that were fitted have their own effects; others are drawn from the population, anew in every draw.
         """
-        values, rng = self.values(positions), np.random.default_rng([seed, 3])
+        n, rng = len(next(iter(values.values()))), np.random.default_rng([seed, 3])
         shapes = score_shapes(table.uncentred)
-        scores = {name: torch.from_numpy(rng.standard_normal((len(positions), *n))) for name, n in shapes.items()}
+        scores = {name: torch.from_numpy(rng.standard_normal((n, *shape))) for name, shape in shapes.items()}
         new = new_deviations(table.uncentred, values, scores)
         theta = table.uncentred.theta({**values, **with_known(table.uncentred, self.model.uncentred, values, new)})
-        return theta.expand(len(positions), *theta.shape[-2:]).numpy()
-
-    def typical_theta(self, table: HierarchicalModel, cells: Index, positions: Index) -> Array:
-        """Of the typical group, whose effects are 0, on cells of a table: (n, n_cells, p)."""
-        return typical_theta(of_population(table.uncentred, cells), self.values(positions)).numpy()
-
-    def new_theta(self, table: HierarchicalModel, cells: Index, positions: Index, n_groups: int, seed: int) -> Array:
-        """Of new groups that are drawn from the population, by the same scores in every draw: (n, m, n_cells, p)."""
-        population = of_population(table.uncentred, cells)
-        scores = standard_scores(score_shapes(population), n_groups, seed)
-        return new_theta(population, self.values(positions), scores).numpy()
+        return theta.expand(n, *theta.shape[-2:]).numpy()
 
     def lapse(self, positions: Index) -> Array:
         """Probability of a lapse, (n,)."""

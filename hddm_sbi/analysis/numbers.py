@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.analysis.fit import CENTRAL, DesignCells, Fit, HierarchicalModel, design_cells
+from hddm_sbi.analysis.fit import (
+    CENTRAL,
+    DesignCells,
+    Fit,
+    HierarchicalModel,
+    design_cells,
+    new_theta,
+    of_population,
+    score_shapes,
+    standard_scores,
+    typical_theta,
+)
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.types import Array, Index
 
@@ -98,10 +109,24 @@ class _Rows:
         names = self.table.simulator.names
         estimated = [name for p in self.table.uncentred.predictors for name in p.parameters if name in names]
         columns = [names.index(name) for name in estimated]
-        every = self.fit.spaced(self.fit.n_draws)
-        blocks = [self.cells.mean(theta[..., columns].mean(1)) for theta in self._theta(level, self.at, every)]
-        found = dict(zip(estimated, np.moveaxis(np.concatenate(blocks), -1, 0), strict=True))
+        means = self._means(level, self.at, self.cells, columns)
+        found = dict(zip(estimated, np.moveaxis(means, -1, 0), strict=True))
         return found | self._outcomes(level) if self.request.draws else found
+
+    def _means(self, level: str, at: Index, cells: DesignCells, columns: list[int]) -> Array:
+        """Parameters in these columns of theta, (n_draws, n_cells, q), of all draws.
+
+        An average differs little from the typical group, from row to row: where there are many rows, by as much as in
+        some of them.
+        """
+        kept, few = cells.few()
+        if level == "average" and len(kept) < len(at):
+            typical = self._means("typical", at, cells, columns)
+            some = [self._means(of, at[kept], few, columns) for of in ("average", "typical")]
+            return typical + (some[0] - some[1])
+        every = self.fit.spaced(self.fit.n_draws)
+        blocks = [cells.mean(theta[..., columns].mean(1)) for theta in self._theta(level, at, every)]
+        return np.concatenate(blocks)
 
     def _outcomes(self, level: str) -> dict[str, Array]:
         kept, few = self.cells.few()
@@ -119,15 +144,16 @@ class _Rows:
 
     def _theta(self, level: str, at: Index, positions: Index) -> Iterator[Array]:
         """Parameters of m groups on some rows, (n, m, n_rows, p), for a block of draws after the other."""
-        n_groups = self.request.groups if level == "average" else 1
-        size = max(1, _AT_A_TIME // max(1, n_groups * max(len(at), len(self.table.trials.cells))))
+        values, hierarchy = self.fit.values(positions), self.table.uncentred
+        anyone = of_population(hierarchy, at) if level else hierarchy
+        scores = standard_scores(score_shapes(anyone), self.request.groups, self.request.seed) if level else {}
+        n_rows = anyone.n_cells * (self.request.groups if level == "average" else 1)
+        size = max(1, _AT_A_TIME // n_rows)
         for start in range(0, len(positions), size):
-            block = positions[start : start + size]
+            block = {name: x[start : start + size] for name, x in values.items()}
             if level == "typical":
-                yield self.fit.typical_theta(self.table, at, block)[:, np.newaxis]
+                yield typical_theta(anyone, block).numpy()[:, np.newaxis]
             elif level == "average":
-                yield self.fit.new_theta(self.table, at, block, n_groups, self.request.seed)
-            elif self.table is self.fit.model:
-                yield self.fit.theta(block)[:, np.newaxis, at]
+                yield new_theta(anyone, block, scores).numpy()
             else:
                 yield self.fit.theta_on(self.table, block, self.request.seed)[:, np.newaxis, at]

@@ -130,7 +130,7 @@ def posterior_predictive(
     positions = (np.arange(chains)[:, np.newaxis] * length + each).reshape(-1)
     seed = whole_number("seed", seed, least=0)
     table = fit.model if data is None else fit.model.on_table(data)
-    theta = fit.theta(positions) if data is None else fit.theta_on(table, positions, seed)
+    theta = fit.theta(positions) if data is None else fit.theta_on(table, fit.values(positions), seed)
     tables = simulated_tables(table, theta, fit.lapse(positions), seed)
     writer = PosteriorWriter(table.uncentred, table.trials)
     coords: dict[str, Any] = {writer.trial: np.arange(len(table.trials)), "chain": fit.known["chain"].to_numpy()}

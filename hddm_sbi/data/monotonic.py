@@ -70,7 +70,7 @@ def _steps(text: str, column: pd.Series[Any], coded_by: pd.Series[Any]) -> tuple
     name = str(column.name)
     if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
         levels = ordered_levels(coded_by).categories
-        return np.asarray(levels.get_indexer(column.astype(object)), dtype=np.int64), labels(levels)[1:]
+        return np.asarray(levels.get_indexer(pd.Index(column.astype(object))), dtype=np.int64), labels(levels)[1:]
     if is_categorical(column):
         raise InputError(
             f"formula '{text}': mo() needs levels in an order, and {name!r} has none ({column.dtype}); give them one, "

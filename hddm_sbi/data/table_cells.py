@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.data.design import Cells, find_cells
+from hddm_sbi.data.design import find_cells
 from hddm_sbi.data.trials import Trials
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.types import Array, Index
@@ -21,32 +21,35 @@ _ROWS = 30
 class DesignCells:
     """Parts of a table.
 
-    table: the columns that tell them apart, a row for each. cell: the trials' cell of every row of the design, (r,).
-    weight: of every row in every part, (n, r); rows sum to 1, the share of its trials that every row has.
+    table: the columns that tell them apart, a row for each of n. cell: the trials' cell of every row of the design,
+    (r,), those of a part one after the other. begin: the first row of every part, (n,). share: of every row among the
+    trials of its part, (r,).
     """
 
     table: pd.DataFrame
     cell: Index
-    weight: Array
+    begin: Index
+    share: Array
 
     def mean(self, x: Array) -> Array:
-        """Means over the rows in every part: (..., r, q) -> (..., n, q)."""
-        return np.asarray(self.weight @ x)
+        """Means over the rows of every part: (..., r, q) -> (..., n, q)."""
+        return np.add.reduceat(x * self.share[:, np.newaxis], self.begin, axis=-2)
 
     def few(self) -> tuple[Index, DesignCells]:
         """Positions of some of the rows, and the same parts with these alone: at most `_ROWS` of each, evenly spaced
         along its trials, in the order of the design."""
-        share = np.zeros_like(self.weight)
-        for part, weight in enumerate(self.weight):
-            rows = np.flatnonzero(weight)
-            if len(rows) <= _ROWS:
-                share[part] = weight
-                continue
-            targets = (np.arange(_ROWS) + 0.5) / _ROWS
-            chosen = rows[np.searchsorted(np.cumsum(weight[rows]), targets).clip(max=len(rows) - 1)]
-            np.add.at(share[part], chosen, 1.0 / _ROWS)
-        kept = np.flatnonzero(share.any(0))
-        return kept, DesignCells(self.table, self.cell[kept], share[:, kept])
+        kept, shares = list[Index](), list[Array]()
+        for first, share in zip(self.begin, np.split(self.share, self.begin[1:]), strict=True):
+            chosen = np.arange(len(share))
+            if len(share) > _ROWS:
+                along = np.searchsorted(np.cumsum(share), (np.arange(_ROWS) + 0.5) / _ROWS)
+                chosen, times = np.unique(along.clip(max=len(share) - 1), return_counts=True)
+                share = times / _ROWS
+            kept.append(first + chosen)
+            shares.append(share)
+        begin = np.cumsum([0, *(len(rows) for rows in kept[:-1])])
+        rows = np.concatenate(kept)
+        return rows, DesignCells(self.table, self.cell[rows], begin, np.concatenate(shares))
 
 
 def design_cells(trials: Trials, columns: Sequence[str], by: Sequence[str]) -> DesignCells:
@@ -57,18 +60,16 @@ def design_cells(trials: Trials, columns: Sequence[str], by: Sequence[str]) -> D
     first, frame = trials.cells.first, trials.frame
     cells = frame[list(dict.fromkeys([*by, *columns]))].iloc[first].reset_index(drop=True)
     if cells.shape[1]:
-        # Rows in the order of their values, so that some of them, evenly spaced, stand for all.
+        # Rows in the order of their values: parts one after the other, and some rows, evenly spaced, stand for all.
         order = cells.groupby(list(cells), sort=True, observed=True, dropna=False).ngroup().to_numpy()
     else:
         order = np.zeros(len(cells), dtype=np.int64)
     _, row_first, row = np.unique(order, return_index=True, return_inverse=True)
     rows = cells.iloc[row_first].reset_index(drop=True)
-    trials_of_row = np.bincount(row.reshape(-1), np.bincount(trials.cells.of_trial, minlength=len(first)))
-    parts: Cells = find_cells(rows, list(by))
-    weight = np.zeros((len(parts), len(rows)))
-    weight[parts.of_trial, np.arange(len(rows))] = trials_of_row
-    table = rows[list(by)].iloc[parts.first].reset_index(drop=True)
-    return DesignCells(table, row_first, weight / weight.sum(1, keepdims=True))
+    counts = np.bincount(row.reshape(-1), np.bincount(trials.cells.of_trial, minlength=len(first)))
+    parts = find_cells(rows, list(by))
+    share = counts / np.bincount(parts.of_trial, counts)[parts.of_trial]
+    return DesignCells(rows[list(by)].iloc[parts.first].reset_index(drop=True), row_first, parts.first, share)
 
 
 def check_by(by: str | Sequence[str], known: Sequence[str], groups: Sequence[str]) -> tuple[str, ...]:

@@ -171,16 +171,30 @@ def _equations(
         assert isinstance(formula, Formula)
         own = [name for name in columns if name in formula.scope or formula.own]
         cells = design_cells(trials, own, [name for name in own if name in conditions])
-        for part, row in cells.table.iterrows():
-            where = ", ".join(f"{name} = {value}" for name, value in row.items())
-            rows = cells.cell[cells.weight[int(str(part))] > 0]
-            for k, parameter in enumerate(predictor.parameters):
-                text = _equation(predictor, rows + k * hierarchy.n_cells, set(trials.levels))
-                found.append((parameter, where, f"{parameter} = {text}"))
+        rows = np.split(cells.cell, cells.begin[1:])
+        for k, parameter in enumerate(predictor.parameters):
+            at = (part + k * hierarchy.n_cells for part in rows)
+            texts = [f"{parameter} = {_equation(predictor, part, set(trials.levels))}" for part in at]
+            found += [(parameter, where, text) for where, text in _distinct(cells.table, texts).items()]
     held = [(name, "", f"{name} = {x:g}") for name, x in hierarchy.fixed.items() if not isinstance(x, Tensor)]
     order = {name: i for i, name in enumerate(hierarchy.likelihood.simulator.names)}
     table = pd.DataFrame([*found, *held], columns=["parameter", "cell", "equation"])
     return table.sort_values("parameter", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def _distinct(cells: pd.DataFrame, texts: Sequence[str]) -> dict[str, str]:
+    """Equations by cell, in words, without the columns that make no difference."""
+    table = cells.assign(**{"": texts})
+    for column in cells:
+        others = [name for name in table if name not in ("", column)]
+        if not others or (table.groupby(others, observed=True)[""].nunique() == 1).all():
+            table = table.drop(columns=column) if others or table[""].nunique() == 1 else table
+    table = table.drop_duplicates()
+    labels = table.drop(columns="").to_dict("records")
+    return {
+        ", ".join(f"{name} = {value}" for name, value in label.items()): text
+        for label, text in zip(labels, table[""], strict=True)
+    }
 
 
 def _equation(predictor: Predictor, rows: Index, factors: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyro.distributions as dist
 import pytest
 from asked import FORMULAS, as_posterior, experiment, model_of
 
@@ -274,3 +275,18 @@ def test_a_posterior_of_another_model(asked):
     for ask in asking:
         with pytest.raises(hs.InputError, match="the posterior is not of this model: it lacks a_condition"):
             ask(other, posterior)
+
+
+def test_an_average_over_a_covariate_in_every_trial():
+    """E exp(mu + b x + s z + t x w) = exp(mu + b x + (s² + x² t²) / 2) in every row: 1 % for 30 rows and 500 groups."""
+    model = model_of(["v ~ 1", "a ~ x + (x||subject)", "z = 0.5", "t0 = 0.3"], {"sigma": dist.HalfNormal(0.3)})
+    posterior, draws = as_posterior(model, draws=40)
+    x = experiment()["x"].to_numpy()
+    table = hs.predictions(model, posterior, draws=0, groups=500)
+    mu = draws["a_Intercept"][:, None] + draws["a_x"][:, None] * x
+    spread = draws["a_1|subject_sigma"][:, None] ** 2 + (x * draws["a_x|subject_sigma"][:, None]) ** 2
+    typical, average = np.exp(mu).mean(1), np.exp(mu + spread / 2).mean(1)
+    assert_summary(told(table, level="typical", quantity="a"), typical, rtol=1e-4)
+    found = told(table, level="average", quantity="a")["mean"]
+    assert found == pytest.approx(average.mean(), rel=0.01)
+    assert average.mean() > 1.02 * typical.mean()

@@ -11,6 +11,12 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.fit import Fit
 
 
+def theta_on(model, posterior, table, n, seed):
+    """Parameters on a new table at the first n draws."""
+    fit = Fit.of(model, posterior)
+    return fit.theta_on(table, fit.values(np.arange(n)), seed)
+
+
 @pytest.fixture(scope="module")
 def asked():
     model = model_of()
@@ -71,7 +77,7 @@ def test_a_part_of_the_table_as_a_new_one_has_the_same_parameters(asked):
     fit, rows = Fit.of(model, posterior), [149, 3, 60]
     new = model.on_table(experiment()[["condition", "subject"]].iloc[rows])
     positions = np.arange(20)
-    theirs = fit.theta_on(new, positions, seed=1)[:, new.cell]
+    theirs = theta_on(model, posterior, new, 20, seed=1)[:, new.cell]
     np.testing.assert_array_equal(theirs, fit.theta(positions)[:, model.cell[rows]])
 
 
@@ -79,7 +85,7 @@ def test_new_subjects_are_drawn_from_the_population(asked):
     """Standardised drifts of 300 new subjects in 120 draws: mean 0, sd 1, correlation with the next subject 0."""
     model, posterior, draws = asked
     new = model.on_table(pd.DataFrame({"condition": "hard", "subject": [f"new{i}" for i in range(300)]}))
-    theta = Fit.of(model, posterior).theta_on(new, np.arange(120), seed=1)
+    theta = theta_on(model, posterior, new, 120, seed=1)
     mean = (draws["v_Intercept"] + draws["v_condition"][:, 0])[:, None]
     z = (theta[..., 0] - mean) / draws["v_1|subject_sigma"][:, None]
     assert abs(z.mean()) < 5 / z.size**0.5
@@ -93,7 +99,7 @@ def test_a_new_subject_is_the_same_in_all_its_trials_and_correlated_as_the_draw_
     model = model_of(["v ~ condition + (condition|p|subject)", "a ~ 1 + (1|p|subject)", "z = 0.5"], None)
     posterior, draws = as_posterior(model, draws=200)
     table = pd.DataFrame({"condition": ["easy", "hard"] * 50, "subject": np.repeat(np.arange(50), 2)})
-    theta = Fit.of(model, posterior).theta_on(model.on_table(table), np.arange(200), seed=2).reshape(200, 50, 2, 4)
+    theta = theta_on(model, posterior, model.on_table(table), 200, seed=2).reshape(200, 50, 2, 4)
     np.testing.assert_array_equal(theta[:, :, 0, 1], theta[:, :, 1, 1])
     u = (theta[:, :, 0, 0] - draws["v_Intercept"][:, None]) / draws["v_1|subject_sigma"][:, None]
     w = (np.log(theta[:, :, 0, 1]) - draws["a_Intercept"][:, None]) / draws["a_1|subject_sigma"][:, None]

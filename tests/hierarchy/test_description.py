@@ -137,3 +137,25 @@ def test_numbers_that_are_none(trials, argument, value):
     model = hs.HierarchicalModel("v ~ 1", trials, likelihood="exact")
     with pytest.raises(hs.InputError, match=f"{argument} must be a whole number of at least"):
         model.describe(**{argument: value})
+
+
+def test_a_cell_is_named_by_what_makes_a_difference(trials):
+    table = trials.assign(side=np.where(np.arange(len(trials)) % 3, "left", "right"))
+    found = equations_of(["v ~ condition * side", "a ~ side + (1|gr(subject, by=group))", "z = 0.5"], with_group(table))
+    assert {cell for name, cell in found if name == "a"} == {"side = left", "side = right"}
+    assert ("v", "condition = hard, side = right") in found
+    assert found["v", "condition = hard, side = right"].endswith(
+        "v_condition[hard] + v_side[right] + v_condition:side[hard, right]"
+    )
+
+
+def with_group(table):
+    return table.assign(group=np.where(table["subject"] < "s02", "old", "young"))
+
+
+def test_accumulators_are_told_apart_by_stimulus_and_condition(trials):
+    table = trials.assign(S=np.where(np.arange(len(trials)) % 3, 1, 0), response=(trials["response"] > 0).astype(int))
+    model = hs.HierarchicalModel(["v ~ match + condition", "B ~ choice"], table, "lba", stimulus="S")
+    found = {(r.parameter, r.cell): r.equation for r in model.describe().equations.itertuples()}
+    assert found["v0", "condition = hard, S = 0"] == "v0 = v_Intercept + v_match + v_condition[hard]"
+    assert found["B1", ""] == "B1 = exp(B_Intercept + B_choice[1])"
