@@ -83,7 +83,9 @@ def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
 
 
 def groups(idata: Any) -> tuple[str, ...]:
-    """Names of the groups."""
+    """Names of the groups; a Dataset is a posterior."""
+    if isinstance(idata, xr.Dataset):
+        return ("posterior",)
     return tuple(idata.children) if isinstance(idata, xr.DataTree) else tuple(idata.groups())
 
 

@@ -21,9 +21,9 @@ from hddm_sbi.types import Array, Index
 #: quantiles of rt that the field plots.
 PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
 #: log decision times (seconds) in which the density is looked for, and by how many nodes.
-_LOOK, _N_LOOK = (-12.0, 9.0), 127
+_LOOK, _N_LOOK = (-24.0, 11.0), 101
 #: nodes between where the density begins and ends.
-_NODES = 256
+_NODES = 192
 #: nats below the largest density under which nothing counts.
 _NOTHING = 30.0
 #: by how much the probabilities of all responses may differ from 1: more, and the law is not known there.

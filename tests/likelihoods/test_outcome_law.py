@@ -28,6 +28,17 @@ def test_ddm_agrees_with_its_closed_forms():
     np.testing.assert_allclose(law.quantile[[0, 3], 0], law.quantile[[0, 3], 1], rtol=1e-9)
 
 
+def test_ddm_agrees_with_its_closed_forms_far_out():
+    """Thresholds of 7 ms of decision, starts at a bound, drifts of 8: 4 000 thetas."""
+    theta = np.random.default_rng(1).uniform([-8, 0.007, 0.02, 0.01], [8, 6, 0.98, 2], size=(4_000, 4))
+    law = decision_law(hs.load_likelihood("ddm", kind="exact"), theta, (0.5,))
+    v, a, z, t0 = theta.T
+    upper = np.expm1(-4 * v * a * z) / np.expm1(-4 * v * a)
+    np.testing.assert_allclose(law.probability[:, 1], upper, atol=1e-9)
+    np.testing.assert_allclose(law.mean[:, 2], t0 + (a * (2 * upper - 1) - (2 * z - 1) * a) / v, rtol=1e-9)
+    assert (law.quantile[:, 2, 0] > t0).all()
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_quantiles_and_probabilities_agree_with_the_distribution_function(name):
     """Which another quadrature computes, or a closed form of the network."""
