@@ -3,6 +3,7 @@
 import arviz as az
 import numpy as np
 import pyro.distributions as dist
+import xarray as xr
 
 import hddm_sbi as hs
 
@@ -36,7 +37,5 @@ def as_posterior(model, draws=120, seed=3):
     prior = hs.prior_predictive(model, draws, seed)["prior"]
     halves = [prior.isel(draw=slice(i * draws // 2, (i + 1) * draws // 2)) for i in (0, 1)]
     halves = [half.assign_coords(draw=np.arange(draws // 2), chain=[i]) for i, half in enumerate(halves)]
-    import xarray as xr
-
     joined = xr.concat(halves, "chain")
     return az.InferenceData(posterior=joined), {str(n): x.to_numpy()[0] for n, x in prior.data_vars.items()}
