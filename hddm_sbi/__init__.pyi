@@ -4,7 +4,13 @@ from .analysis.calibration import recover_parameters as recover_parameters
 from .analysis.calibration import run_sbc as run_sbc
 from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
+from .analysis.comparisons import comparisons as comparisons
 from .analysis.experiment import simulate_experiment as simulate_experiment
+from .analysis.hypothesis import hypothesis as hypothesis
+from .analysis.predictions import predictions as predictions
+from .analysis.predictions import subject_table as subject_table
+from .analysis.predictive_data import posterior_predictive as posterior_predictive
+from .analysis.predictive_data import prior_predictive as prior_predictive
 from .data.sequences.rules import delta_rule as delta_rule
 from .data.sequences.rules import dual_rate_rule as dual_rate_rule
 from .data.sequences.rules import fatigue as fatigue

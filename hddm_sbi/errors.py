@@ -1,6 +1,7 @@
 """The one exception for input that cannot be used, and warnings about tables and files: each says what to do."""
 
 import difflib
+import operator
 from collections.abc import Sequence
 
 _ROWS_SHOWN = 5
@@ -51,6 +52,21 @@ class TableWarning(UserWarning):
     >>> str(caught[0].message)[:58]
     "column 'rt' holds 1 value above 30 s, in row 7 (0 = first)"
     """
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """An argument that is a whole number of at least this; NumPy's too. Raises InputError for any other.
+
+    >>> whole_number("draws", 3)
+    3
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return number
 
 
 def name_rows(rows: Sequence[object]) -> str:

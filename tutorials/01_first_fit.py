@@ -37,10 +37,12 @@ model = hs.HierarchicalModel(
 model
 
 # %% [markdown]
-# The table lists every prior, on the scale of the parameter's link: log for `a` and `t0`, logit (log odds) for `z`.
+# What does the model assume? The equations say what every parameter is in every condition. Priors are on the scale of
+# the parameter's link: log for `a` and `t0`, logit (log odds) for `z`. The last two tables show what the priors imply,
+# for parameters on their natural scale and for the trials of a new subject.
 
 # %%
-model.prior_table
+print(model.describe())
 
 # %% [markdown]
 # ## The fit
@@ -74,6 +76,33 @@ axes = hs.plots.plot_predictive(model, posterior, by="condition")
 
 # %%
 axes = hs.plots.plot_predictive(model, posterior, by="subject")
+
+# %% [markdown]
+# ## What does it say?
+# Coefficients are on the scale of a link. Predictions are on natural scales, for the typical subject, whose effects are
+# all 0, and averaged over the subjects of the population.
+
+# %%
+table = hs.predictions(model, posterior, by="condition")
+print(table[table["quantity"].isin(["v", "a", "t0", "probability[1]", "rt_mean", "rt_q50"])].round(3).to_string())
+
+# %% [markdown]
+# How much do the conditions differ? `direction` is the posterior probability of the sign of the difference, and
+# `in_rope` that of a difference that is too small to matter.
+
+# %%
+table = hs.comparisons(model, posterior, {"condition": ("hard", "easy")}, rope={"rt_mean": 0.02})
+print(table[table["quantity"].isin(["v", "probability[1]", "rt_mean"])].round(3).to_string())
+
+# %%
+hypotheses = ["v_condition[hard] < 0", "v_condition[hard] > -1", "v_condition[hard] = -0.7"]
+print(hs.hypothesis(model, posterior, hypotheses).round(3).to_string())
+
+# %% [markdown]
+# For R or SPSS, one row per subject:
+
+# %%
+hs.subject_table(model, posterior, by="condition").head()
 
 # %% [markdown]
 # ## Shrinkage

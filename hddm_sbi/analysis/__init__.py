@@ -1,4 +1,4 @@
-"""What one asks of a fit: predictions, comparison, calibration, recovery.
+"""What one asks of a fit: predictions, hypotheses, comparison, calibration, recovery.
 
-Doors: predictive, comparison, calibration, shrinkage, experiment.
+Doors: predictions, comparisons, hypothesis, predictive, comparison, calibration, shrinkage, experiment.
 """

@@ -9,9 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from hddm_sbi.analysis.fit import ConvergenceWarning, HierarchicalModel, inference_data, rescued
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, rescued
-from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
 #: names of files that any system allows.

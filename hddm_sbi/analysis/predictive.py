@@ -1,4 +1,4 @@
-"""What a model predicts: simulated copies of its table, and the coefficients at which they are simulated."""
+"""Simulated copies of a model's table, and the coefficients at which they are simulated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyro
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from hddm_sbi.analysis.fit import AlongTrials, Fit, HierarchicalModel, inference_data, prior_draws
 from hddm_sbi.analysis.forward import run_forward
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy import AlongTrials, HierarchicalModel, variables
-from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 
 #: posterior name -> value, of every coefficient and deviation of a model.
@@ -48,23 +46,26 @@ class PredictiveDraws:
         return np.where(np.isnan(self.values[..., 1]), -1, self.values[..., 1]).astype(np.int64)
 
 
-def posterior_predictive(
-    model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1
-) -> PredictiveDraws:
+def predictive_draws(model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1) -> PredictiveDraws:
     """Simulate the observed design, lapses included, once for each of n_draws evenly spaced posterior draws.
 
     The model's simulator makes the trials; the likelihood does where the simulator is a Python function (see
     `Likelihood.simulate`). posterior: what `model.fit` returned. Memory is n_draws x n_trials.
     """
-    model, known = model.with_lapses_of(posterior), inference_data.dataset(posterior)
-    total = known.sizes["chain"] * known.sizes["draw"]
-    at, lapse = parameters_at(model, posterior, inference_data.evenly_spaced(total, min(n_draws, total)))
-    return PredictiveDraws(np.stack([simulate_table(model, at[i], lapse[i], [seed, i])[0] for i in range(len(at))]))
+    fit = Fit.of(model, posterior)
+    positions = fit.spaced(n_draws)
+    return PredictiveDraws(simulated_tables(fit.model, fit.on_cells(positions), fit.lapse(positions), seed))
+
+
+def simulated_tables(model: HierarchicalModel, on_cells: Array, lapse: Array, seed: int) -> Array:
+    """Outcomes (n, n_trials, k) of n copies of the table, each at its own numbers on the cells (n, n_cells, q) and
+    shares of lapses (n, n_rows)."""
+    return np.stack([simulate_table(model, on_cells[i], lapse[i], [seed, i])[0] for i in range(len(on_cells))])
 
 
 def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100, seed: int = 1) -> pd.DataFrame:
     """The same as a table: a row for every draw and trial, with the predictors of the trial."""
-    values = posterior_predictive(model, posterior, n_draws, seed).values
+    values = predictive_draws(model, posterior, n_draws, seed).values
     n, trials = len(values), len(model.trials)
     numbers = {"draw": np.repeat(np.arange(n), trials), "trial": np.tile(np.arange(trials), n)}
     taken = [*model.trials.predictors, *model.trials.outcomes]
@@ -76,7 +77,8 @@ def predicted_table(model: HierarchicalModel, posterior: Any, n_draws: int = 100
 
 def parameters_at(model: HierarchicalModel, posterior: Any, draws: NDArray[np.int64]) -> tuple[Array, Array]:
     """Numbers on the cells (n_draws, n_cells, q) and probability of a lapse (n_draws, n_rows) of every row of theta."""
-    return model.on_cells(posterior, draws), model.lapse_share(posterior, draws)
+    fit = Fit.of(model, posterior)
+    return fit.on_cells(draws), fit.lapse(draws)
 
 
 def simulate_table(
@@ -147,18 +149,12 @@ def _simulated(model: HierarchicalModel, theta: Array, seed: Sequence[int]) -> A
 
 def prior_draw(model: HierarchicalModel, seed: int) -> TrueValues:
     """One draw of every coefficient and deviation from the prior."""
-    with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
-        trace = pyro.poutine.trace(model.hierarchy).get_trace()
-    sites: dict[str, torch.Tensor] = {
-        name: torch.as_tensor(node["value"]) for name, node in trace.nodes.items() if node["type"] == "sample"
-    }
-    return {name: np.asarray(value) for name, value in variables(model.hierarchy, sites).items()}
+    return {name: value[0].numpy() for name, value in prior_draws(model.hierarchy, 1, seed).items()}
 
 
 def posterior_draws(model: HierarchicalModel, posterior: Any, n: int) -> list[TrueValues]:
     """n draws of what `model.fit` returned, evenly spaced."""
-    draws = inference_data.draws(model.matched(posterior))
+    draws = Fit.of(model, posterior).draws()
     return [
         checked_values(model, {str(name): array.to_numpy()[draw] for name, array in draws.data_vars.items()})
         for draw in inference_data.evenly_spaced(draws.sizes["sample"], n)

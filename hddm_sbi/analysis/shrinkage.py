@@ -10,9 +10,8 @@ import torch
 import xarray as xr
 from scipy.optimize import minimize
 
+from hddm_sbi.analysis.fit import CENTRAL, Fit, HierarchicalModel
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy import HierarchicalModel
-from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
 
@@ -40,12 +39,12 @@ def group_levels(model: HierarchicalModel, posterior: Any, parameter: str, group
     if effects is None:
         raise InputError(f"this model has no term `1 + (1|{group})` for {parameter!r}; it is {model!r}.")
     name = effects.effect_names[0]
-    model, known = model.with_lapses_of(posterior), model.matched(posterior)
-    draws = inference_data.draws(known)
+    fit = Fit.of(model, posterior)
+    draws = fit.draws()
     level = (draws[f"{parameter}_Intercept"] + draws[name]).to_numpy()
     population = float(draws[f"{parameter}_Intercept"].mean())
-    low, high = np.quantile(level, inference_data.CENTRAL, axis=0)
-    own = population + _own_deviations(model, known, name)
+    low, high = np.quantile(level, CENTRAL, axis=0)
+    own = population + _own_deviations(fit.model, fit.known, name)
     return GroupLevels(effects.levels, own, level.mean(0), low, high, population)
 
 

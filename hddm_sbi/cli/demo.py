@@ -31,7 +31,7 @@ def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bo
     experiment = simulate_experiment(subjects, trials, seed)
     write_table(experiment.trials, out / "trials.csv")
     model = HierarchicalModel(experiment.formulas, experiment.trials)
-    click.echo(repr(model))
+    click.echo(f"{model!r}\n{model.describe().map}")
     posterior = fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)
     for path in write_figures(model, posterior, experiment.true_values, out):
         click.echo(f"Figure written to {path}")

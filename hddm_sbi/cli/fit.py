@@ -118,7 +118,7 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         options[label] = _as_in(data, CONGRUENCY, options[label])
     with warnings_shown(TableWarning):
         model = HierarchicalModel([formula, *more], data, **options)
-    click.echo(repr(model))
+    click.echo(f"{model!r}\n{model.describe().map}")
     fit_and_write(model, output, progress=not quiet, **sampling)
 
 

@@ -3,13 +3,26 @@
 All is imported from here.
 """
 
-from hddm_sbi.data.accumulators import stimulus_column
+from hddm_sbi.data.accumulators import Accumulators, stimulus_column
 from hddm_sbi.data.conditions import check_codes, warn_reversed
-from hddm_sbi.data.design import By, Cells, Design, GroupTerm, Label, Term, at_one, in_files, labels, ordered_levels
+from hddm_sbi.data.design import (
+    By,
+    Cells,
+    Design,
+    GroupTerm,
+    Label,
+    Term,
+    at_one,
+    find_cells,
+    in_files,
+    labels,
+    ordered_levels,
+)
 from hddm_sbi.data.files import read_table
 from hddm_sbi.data.formula import (
     LEVELS,
     TABLE,
+    Coding,
     Formula,
     build_designs,
     columns_used,
@@ -17,21 +30,28 @@ from hddm_sbi.data.formula import (
 )
 from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
+from hddm_sbi.data.new_table import check_new_table
 from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.responses import ACCURACY
 from hddm_sbi.data.sequences.course import Course, check_names, check_used, course, payoffs
 from hddm_sbi.data.sequences.rules import from_record
 from hddm_sbi.data.sequences.sequence import Sequence
 from hddm_sbi.data.smooths import SmoothTerm
+from hddm_sbi.data.table_cells import DesignCells, check_by, design_cells
 from hddm_sbi.data.trials import Trials, check_table
 
 __all__ = [
+    "ACCURACY",
     "CONGRUENCY",
     "LEVELS",
     "TABLE",
+    "Accumulators",
     "By",
     "Cells",
+    "Coding",
     "Course",
     "Design",
+    "DesignCells",
     "Formula",
     "GroupTerm",
     "Label",
@@ -45,12 +65,16 @@ __all__ = [
     "Trials",
     "at_one",
     "build_designs",
+    "check_by",
     "check_codes",
     "check_names",
+    "check_new_table",
     "check_table",
     "check_used",
     "columns_used",
     "course",
+    "design_cells",
+    "find_cells",
     "from_record",
     "in_files",
     "labels",

@@ -53,6 +53,8 @@ def warn_reversed(trials: Trials, congruency: Array, formulas: Mapping[str, Form
     table = pd.DataFrame(
         {"group": subject, "congruent": congruency > 0, "rt": trials.rt, "correct": trials.choice},
     )[(congruency != 0) & np.isfinite(trials.values).all(1)]
+    if table.empty:
+        return
     by = table.groupby(["group", "congruent"])
     rt, correct = by["rt"].median().unstack().dropna(), by["correct"].mean().unstack().dropna()
     if rt.shape[1] < 2 or rt.empty or not ((rt[False] < rt[True]) & (correct[False] > correct[True])).all():

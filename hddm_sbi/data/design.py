@@ -196,10 +196,11 @@ def in_files(name: str) -> str:
     return name.replace("/", "\u2215")
 
 
-def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[Label, ...], Index]:
+def group_levels(cells: pd.DataFrame, columns: Sequence[str], fewest: int = 2) -> tuple[tuple[Label, ...], Index]:
     """Levels of a grouping factor that occur, and each cell's position in them (n_cells,).
 
-    cells: one row per cell. columns: several for an interaction, whose levels are joined by a colon.
+    cells: one row per cell. columns: several for an interaction, whose levels are joined by a colon. fewest: levels
+    that there must be.
 
     >>> group_levels(pd.DataFrame({"s": [205, 3, 3]}), ["s"])
     ((3, 205), array([1, 0, 0]))
@@ -215,7 +216,7 @@ def group_levels(cells: pd.DataFrame, columns: Sequence[str]) -> tuple[tuple[Lab
     rows = [tuple(of[code] for of, code in zip(names, row, strict=True)) for row in codes]
     levels = tuple(row[0] if len(row) == 1 else ":".join(map(str, row)) for row in rows)
     name = ":".join(columns)
-    if len(levels) == 1:
+    if len(levels) < fewest:
         raise InputError(
             f"grouping factor {name!r} has one level, {levels[0]!r}: a group needs at least two levels to have a "
             "variance; leave the group term out."

@@ -138,25 +138,55 @@ def columns_used(formulas: Mapping[str, Formula | float]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class Coding:
+    """The table that was fitted, with its accumulators: it says how the columns of a new table are coded."""
+
+    frame: pd.DataFrame
+    accumulators: Accumulators | None = None
+
+
+@dataclass(frozen=True)
 class _Rows:
     """The rows on which a formula is evaluated: the trials, or several copies of them.
 
     table: prepared columns. copies: of the trials, one below the other. cells: rows that share every predictor.
+    coded_by: prepared columns of the table whose levels and values code this one; itself, unless it is a new one.
     """
 
     table: pd.DataFrame
     copies: int
     cells: Cells
+    coded_by: pd.DataFrame
 
     @classmethod
-    def of(cls, trials: pd.DataFrame, cells: Cells, own: Accumulators | None, along: tuple[str, ...]) -> _Rows:
-        """The trials once per accumulator, with the columns of accumulators; all that with every covariate of
-        sequences at 0, and then with each of them at 1."""
-        n = 1 if own is None else len(own.responses)
-        once = trials if own is None else pd.concat([trials] * n, ignore_index=True).assign(**own.columns(len(trials)))
-        blocks = [once.assign(**{name: float(name == at_one) for name in along}) for at_one in ("", *along)]
-        table = pd.concat(blocks, ignore_index=True) if along else once
-        return cls(table, n * len(blocks), cells.repeated(n * len(blocks)))
+    def of(
+        cls,
+        data: pd.DataFrame,
+        formula: Formula,
+        columns: Sequence[str],
+        cells: Cells,
+        own: Accumulators | None,
+        coding: Coding | None,
+    ) -> _Rows:
+        """Those of one formula: the trials once per accumulator, where it is that of all; all that with every covariate
+        of sequences at 0, and then with each of them at 1."""
+        together = len(formula.parameters) > 1
+        table = _prepared(data, columns, own if together else None, formula.along)
+        coded_by = table
+        if coding is not None:
+            coded_by = _prepared(coding.frame, columns, coding.accumulators if together else None, formula.along)
+        copies = len(formula.parameters) * (1 + len(formula.along))
+        return cls(table, copies, cells if copies == 1 else cells.repeated(copies), coded_by)
+
+    @property
+    def new(self) -> bool:
+        """Whether another table codes this one."""
+        return self.coded_by is not self.table
+
+    def data(self, term: Any) -> NDArray[Any]:
+        """The columns of a term that is evaluated, (n_rows, k)."""
+        columns = term.eval_new_data(self.table) if self.new else term.data
+        return np.asarray(columns).reshape(len(self.table), -1)
 
     def of_trials(self, rows: NDArray[Any]) -> list[int]:
         """The trials of these rows."""
@@ -168,11 +198,13 @@ def build_designs(
     data: pd.DataFrame,
     cells: Cells,
     accumulators: Accumulators | None = None,
+    coding: Coding | None = None,
 ) -> dict[str, Design]:
     """Design of every formula.
 
     data: the columns that are used, as `check_columns` returns them. cells: trials that share all of them.
-    accumulators: of a race; a formula of all of them is evaluated on the trials once per accumulator.
+    accumulators: of a race; a formula of all of them is evaluated on the trials once per accumulator. coding: of the
+    table that was fitted, where this one is new.
 
     Transforms such as scale() and poly() see all trials; their columns are then kept once per cell. A string, boolean
     or categorical column is categorical (the levels that occur, in the order of its dtype or else sorted; the first is
@@ -188,18 +220,29 @@ def build_designs(
     """
     columns = columns_used(formulas)
     _check_lengths(formulas, data)
-    trials = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
     once = data[list(columns)].iloc[cells.first]
-    rows: dict[tuple[bool, tuple[str, ...]], _Rows] = {}
+    rows: dict[tuple[int, tuple[str, ...]], _Rows] = {}
     designs = {}
     for name, formula in ((name, f) for name, f in formulas.items() if isinstance(f, Formula)):
-        together = len(formula.parameters) > 1
-        kind = together, formula.along
+        kind = len(formula.parameters), formula.along
         if kind not in rows:
-            rows[kind] = _Rows.of(trials, cells, accumulators if together else None, formula.along)
+            rows[kind] = _Rows.of(data, formula, columns, cells, accumulators, coding)
         designs[name] = _design(formula, rows[kind], once)
     _check_tagged(designs)
     return designs
+
+
+def _prepared(
+    data: pd.DataFrame, columns: Sequence[str], own: Accumulators | None, along: tuple[str, ...]
+) -> pd.DataFrame:
+    """Columns as formulae reads them; once per accumulator, with their columns; all that with every covariate of
+    sequences at 0, and then with each of them at 1."""
+    table = pd.DataFrame({column: _predictor(data[column]) for column in columns}, index=range(len(data)))
+    if own is not None:
+        copies = pd.concat([table] * len(own.responses), ignore_index=True)
+        table = copies.assign(**own.columns(len(table)))
+    blocks = [table.assign(**{name: float(name == covariate) for name in along}) for covariate in ("", *along)]
+    return pd.concat(blocks, ignore_index=True) if along else table
 
 
 def _check_tagged(designs: Mapping[str, Design]) -> None:
@@ -286,7 +329,8 @@ def _predictor(column: pd.Series[Any]) -> Any:
 def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
     """The terms of a formula. once: the caller's columns of every cell."""
     common, offset = _with_special(formula, _terms(formula, formula.common, rows), rows, once)
-    check_estimable(str(formula), common)
+    if not rows.new:
+        check_estimable(str(formula), common)
     groups = []
     for bar in formula.bars:
         effects = _terms(formula, bar.effects, rows)
@@ -295,7 +339,7 @@ def _design(formula: Formula, rows: _Rows, once: pd.DataFrame) -> Design:
             raise InputError(f"formula '{formula}': a group term has no effect; write (1|subject).")
         correlated = bar.correlated and sum(term.matrix.shape[1] for term in terms) > 1
         for columns in bar.factors:
-            levels, index = group_levels(once, columns)
+            levels, index = group_levels(once, columns, fewest=1 if rows.new else 2)
             by = _by(formula, bar.by, columns, once, rows) if bar.by else None
             name, on_rows = in_files(":".join(columns)), np.tile(index, rows.copies)
             groups.append(GroupTerm(name, levels, on_rows, terms, correlated or bool(bar.tag), bar.tag, by))
@@ -318,11 +362,12 @@ def _with_special(
     for term in formula.special:
         function, name = called_by(term), in_files(term.name)
         if function == MONOTONIC:
-            added.append(MonotonicTerm.of(str(formula), name, term.components[0], once, rows.copies))
+            coded_by = rows.coded_by if rows.new else once
+            added.append(MonotonicTerm.of(str(formula), name, term.components[0], once, rows.copies, coded_by))
             continue
         model = Model(deepcopy(term))
-        _evaluate(formula, model, rows.table)
-        columns = np.asarray(model.common_terms[0].components[0].value, np.float64).reshape(len(rows.table), -1)
+        (columns,) = _evaluate(formula, model, rows)
+        columns = columns.astype(np.float64)
         _check_values(formula, term.name, columns, rows)
         columns = np.ascontiguousarray(columns[rows.cells.first])
         if function == OFFSET:
@@ -334,13 +379,13 @@ def _with_special(
 
 def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFrame, rows: _Rows) -> By:
     """The parts of a factor's levels that have standard deviations of their own. Refuses a level that is in two."""
-    if once[column].nunique() == 1:
+    if once[column].nunique() == 1 and not rows.new:
         raise InputError(
             f"formula '{formula}': by={column} has one level, {labels(once[column])[0]!r}, so there is nothing by "
             "which standard deviations could differ; leave by= out, or is a group missing from the data?"
         )
-    levels, of_cell = group_levels(once, factor)
-    parts, part = group_levels(once, (column,))
+    levels, of_cell = group_levels(once, factor, fewest=1)
+    parts, part = group_levels(once, (column,), fewest=1)
     first = np.unique(of_cell, return_index=True)[1]
     wrong = np.flatnonzero(part != part[first][of_cell])
     if wrong.size:
@@ -360,25 +405,25 @@ def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFra
 def _terms(formula: Formula, model: Any, rows: _Rows) -> tuple[Term, ...]:
     """Terms of a model, computed on all rows and kept once per cell."""
     model = deepcopy(model)
-    _evaluate(formula, model, rows.table)
     terms = []
-    for term in model.common_terms:
+    for term, columns in zip(model.common_terms, _evaluate(formula, model, rows), strict=True):
         _check_levels(formula, term)
-        columns = term.data.reshape(len(rows.table), -1)
         _check_values(formula, term.name, columns, rows)
         matrix = np.ascontiguousarray(columns[rows.cells.first], dtype=np.float64)
         # A column may be called as the intercept is.
         name = "Intercept_" if term.name == "Intercept" and not is_intercept(term) else in_files(term.name)
-        terms.append(Term(name, _levels(term, matrix.shape[1], rows.table), matrix))
+        terms.append(Term(name, _levels(term, matrix.shape[1], rows.coded_by), matrix))
     _check_span(formula, model.common_terms, sum(term.matrix.shape[1] for term in terms))
     return tuple(terms)
 
 
-def _evaluate(formula: Formula, model: Any, trials: pd.DataFrame) -> None:
+def _evaluate(formula: Formula, model: Any, rows: _Rows) -> list[NDArray[Any]]:
+    """The columns of every term, (n_rows, k)."""
     try:
         # formulae prints before it raises; numpy warns about log(-1), which _check_values reports with its rows.
         with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
-            model.eval(trials, Environment([NAMESPACE]))
+            model.eval(rows.coded_by, Environment([NAMESPACE]))
+            return [rows.data(term) for term in model.common_terms]
     except Exception as error:
         for term in model.common_terms:
             _check_levels(formula, term)

@@ -4,7 +4,7 @@ A formula may come from a saved fit of somebody else's, and numpy alone reaches 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,9 +41,29 @@ _COLUMNS = 100
 #: every function that a formula may call.
 _NUMPYS = (f"np.{name}" for name in (*_NUMPY, *_SUMMARIES))
 KNOWN = tuple(sorted({*_SHORT, *_NUMPYS, *TRANSFORMS, "mo", *SMOOTHS} - {*_NOT_PREDICTORS}))
+
+
+def _remembered(summary: Callable[[Any], Any]) -> type:
+    """A summary of a column that is that of the table which was fitted, also on a new table."""
+
+    class Remembered:
+        __stateful_transform__ = True
+        value = None
+
+        def __call__(self, column: Any) -> Any:
+            """Of the first column."""
+            self.value = summary(column) if self.value is None else self.value
+            return self.value
+
+    return Remembered
+
+
 #: the names that formulae looks up.
 NAMESPACE: dict[str, Any] = {name: getattr(np, name) for name in _SHORT} | {
-    "np": SimpleNamespace(**{name: getattr(np, name) for name in (*_NUMPY, *_SUMMARIES)}),
+    "np": SimpleNamespace(
+        **{name: getattr(np, name) for name in _NUMPY},
+        **{name: _remembered(getattr(np, name)) for name in _SUMMARIES},
+    ),
     **SMOOTHS,
 }
 

@@ -70,8 +70,25 @@ class Missing:
         """
         if not self.facts and np.isfinite(rt).all() and np.isfinite(choice).all():
             return np.stack([rt, choice], -1), None
-        n, withheld = len(rt), self._position(codes, responses)
-        deadline = self._seconds(frame, "deadline", self.deadline, np.inf)
+        seen, answered = self.unobserved(frame, codes, responses), np.isfinite(choice)
+        if seen.withheld is not None:
+            held = choice == seen.withheld
+            _refuse(
+                held & ~np.isnan(rt),
+                f"withheld={self.withheld!r} is the response of not responding, which takes no time; column "
+                f"{names[0]!r} has one in {{rows}}: leave it missing there, or leave out withheld=.",
+            )
+            choice, answered = np.where(held, np.nan, choice), answered & ~held
+        self._check(names, rt, answered, seen)
+        early, late = rt < seen.censored[0], rt > seen.censored[1]
+        rt = np.where(early, -np.inf, np.where(late, np.inf, rt))
+        timed = ~np.isnan(rt)
+        omitted = ~timed & ~answered
+        return np.stack([rt, choice], -1), replace(seen, timed=timed | omitted, answered=answered | omitted)
+
+    def unobserved(self, frame: pd.DataFrame, codes: tuple[int, ...], responses: tuple[Any, ...]) -> Observation:
+        """How trials will be seen of which there are no outcomes yet; arguments as in `observe`."""
+        whole = np.ones(len(frame), dtype=bool)
         censored, truncated = (
             (self._seconds(frame, name, pair[0], 0.0), self._seconds(frame, name, pair[1], np.inf))
             for name, pair in (
@@ -79,22 +96,8 @@ class Missing:
                 ("truncated", self.truncated or (None, None)),
             )
         )
-        answered = np.isfinite(choice)
-        if withheld is not None:
-            held = choice == withheld
-            _refuse(
-                held & ~np.isnan(rt),
-                f"withheld={self.withheld!r} is the response of not responding, which takes no time; column "
-                f"{names[0]!r} has one in {{rows}}: leave it missing there, or leave out withheld=.",
-            )
-            choice, answered = np.where(held, np.nan, choice), answered & ~held
-        seen = Observation(len(codes), deadline, withheld, censored, truncated, np.ones(n, bool), np.ones(n, bool))
-        self._check(names, rt, answered, seen)
-        early, late = rt < censored[0], rt > censored[1]
-        rt = np.where(early, -np.inf, np.where(late, np.inf, rt))
-        timed = ~np.isnan(rt)
-        omitted = ~timed & ~answered
-        return np.stack([rt, choice], -1), replace(seen, timed=timed | omitted, answered=answered | omitted)
+        deadline = self._seconds(frame, "deadline", self.deadline, np.inf)
+        return Observation(len(codes), deadline, self._position(codes, responses), censored, truncated, whole, whole)
 
     def _check(self, names: tuple[str, str], rt: Array, answered: Any, seen: Observation) -> None:
         """Refuse rows that contradict what was said, or that nothing was said of."""

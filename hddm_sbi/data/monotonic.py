@@ -25,11 +25,13 @@ class MonotonicTerm(Term):
     steps: tuple[Label, ...]
 
     @classmethod
-    def of(cls, text: str, name: str, component: Any, cells: pd.DataFrame, copies: int) -> MonotonicTerm:
+    def of(
+        cls, text: str, name: str, component: Any, cells: pd.DataFrame, copies: int, coded_by: pd.DataFrame
+    ) -> MonotonicTerm:
         """text: the formula. component: formulae's call of mo(). cells: the caller's columns, one row per cell; the
-        matrix has them `copies` times, one below the other."""
+        matrix has them `copies` times, one below the other. coded_by: the columns whose values are the levels."""
         column = _column(text, component, cells)
-        codes, steps = _steps(text, cells[column])
+        codes, steps = _steps(text, cells[column], coded_by[column])
         if not steps:
             raise InputError(
                 f"formula '{text}': {column!r} has one level, {str(cells[column].iloc[0])!r}, so mo() has no step; "
@@ -63,12 +65,12 @@ def _column(text: str, component: Any, cells: pd.DataFrame) -> str:
     return str(args[0].name)
 
 
-def _steps(text: str, column: pd.Series[Any]) -> tuple[Index, tuple[Label, ...]]:
-    """Steps of every cell from the lowest level, and the level that each step leads to."""
+def _steps(text: str, column: pd.Series[Any], coded_by: pd.Series[Any]) -> tuple[Index, tuple[Label, ...]]:
+    """Steps of every cell from the lowest level of `coded_by`, and the level that each step leads to."""
     name = str(column.name)
     if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
-        levels = ordered_levels(column)
-        return np.asarray(levels.codes, dtype=np.int64), labels(levels.categories)[1:]
+        levels = ordered_levels(coded_by).categories
+        return np.asarray(levels.get_indexer(pd.Index(column.astype(object))), dtype=np.int64), labels(levels)[1:]
     if is_categorical(column):
         raise InputError(
             f"formula '{text}': mo() needs levels in an order, and {name!r} has none ({column.dtype}); give them one, "
@@ -82,5 +84,12 @@ def _steps(text: str, column: pd.Series[Any]) -> tuple[Index, tuple[Label, ...]]
             f"formula '{text}': mo() needs whole numbers or an ordered factor, and {name!r} has {wrong[0]:g}; write "
             f"s({name}), or {name} for a straight line."
         )
-    whole = numbers.astype(np.int64)
-    return whole - whole.min(), tuple(range(int(whole.min()) + 1, int(whole.max()) + 1))
+    whole, known = numbers.astype(np.int64), coded_by.to_numpy(dtype=np.int64)
+    low, high = int(known.min()), int(known.max())
+    outside = whole[(whole < low) | (whole > high)]
+    if outside.size:
+        raise InputError(
+            f"formula '{text}': {name!r} has {outside[0]}, and mo() knows the steps of the table that was fitted, from "
+            f"{low} to {high}."
+        )
+    return whole - low, tuple(range(low + 1, high + 1))

@@ -34,14 +34,58 @@ class SmoothTerm(Term):
         return cls(name, None, columns[:, :1], columns[:, 1:])
 
 
-def s(*covariates: Any, k: int = _KNOTS, **others: Any) -> Array:
-    """The straight line and then the wiggles of a spline through k knots, (n, k - 1)."""
+class Spline:
+    """s(x, k=10): the straight line and then the wiggles of a spline through k knots, (n, k - 1).
+
+    The first call finds knots and scales, for later ones: formulae keeps one such object per term.
+    """
+
+    #: formulae's word for a function that remembers.
+    __stateful_transform__ = True
+
+    def __init__(self) -> None:
+        self._spline: NaturalCubicSpline | None = None
+
+    def __call__(self, *covariates: Any, k: int = _KNOTS, **others: Any) -> Array:
+        """The columns for a covariate (n,)."""
+        if self._spline is None:
+            return self._first(_covariate(covariates, others), k)
+        line, wiggles = self._columns(_covariate(covariates, others))
+        return np.hstack([line, (wiggles - self._mean) / self._scale])
+
+    def _first(self, numbers: Array, k: int) -> Array:
+        _check_knots(numbers, k)
+        self._spline, self._centre, self._spread = NaturalCubicSpline(), numbers.mean(), numbers.std()
+        standardised = (numbers - self._centre) / self._spread
+        basis = self._spline(standardised, df=k - 1)
+        columns = self._spline.to_random()
+        # to_random() turns the columns of the spline; what turns them here turns them elsewhere.
+        self._rotation = np.linalg.lstsq(basis, columns, rcond=None)[0]
+        line, wiggles = np.split(columns, [1], axis=1)
+        self._mean = wiggles.mean(0)
+        wiggles -= self._mean
+        self._scale = np.sqrt((wiggles**2).mean(0).sum())
+        return np.hstack([line, wiggles / self._scale])
+
+    def _columns(self, numbers: Array) -> tuple[Array, Array]:
+        assert self._spline is not None
+        columns = self._spline((numbers - self._centre) / self._spread) @ self._rotation
+        line, wiggles = np.split(columns, [1], axis=1)
+        return line, wiggles
+
+
+def _covariate(covariates: tuple[Any, ...], others: dict[str, Any]) -> Array:
+    """The one covariate of s(). Raises ValueError for any other arguments."""
     if len(covariates) != 1 or others:
         raise ValueError(
             "s() has one covariate and k=, the number of its knots, as in s(x, k=6); it is the same curve for all "
             "levels of other columns, whose own curves are written with columns of them, condition:cr(x, df=4)"
         )
-    numbers = _numbers("s", covariates[0])
+    return _numbers("s", covariates[0])
+
+
+def _check_knots(numbers: Array, k: Any) -> None:
+    """Raise ValueError for a number of knots that this covariate cannot have."""
     n = len(np.unique(numbers))
     if n < _FEWEST:
         raise ValueError(
@@ -52,11 +96,6 @@ def s(*covariates: Any, k: int = _KNOTS, **others: Any) -> Array:
             f"the knots of s() are a whole number from {_FEWEST} to the number of different values of its covariate, "
             f"{n}; got k={k!r}: write s(x, k={min(n, 5)}), for instance"
         )
-    spline = NaturalCubicSpline()
-    spline((numbers - numbers.mean()) / numbers.std(), df=k - 1)
-    line, wiggles = np.split(spline.to_random(), [1], axis=1)
-    wiggles -= wiggles.mean(0)
-    return np.hstack([line, wiggles / np.sqrt((wiggles**2).mean(0).sum())])
 
 
 def _numbers(name: str, x: Any) -> Array:
@@ -68,5 +107,5 @@ def _numbers(name: str, x: Any) -> Array:
 
 
 #: the smooths that a formula may call, by name, and the term that their columns make.
-SMOOTHS: dict[str, Callable[..., Array]] = {"s": s}
+SMOOTHS: dict[str, Callable[..., Any]] = {"s": Spline}
 SMOOTH_TERMS: dict[str, Callable[[str, Array], Term]] = {"s": SmoothTerm.of}

@@ -6,9 +6,21 @@ All is imported from here.
 from hddm_sbi.hierarchy.along_trials import AlongTrials
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.fitting import rescued
+from hddm_sbi.hierarchy.from_prior import prior_draws
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import coordinates, variables
+from hddm_sbi.hierarchy.new_groups import (
+    new_deviations,
+    new_theta,
+    score_shapes,
+    standard_scores,
+    typical_theta,
+    with_known,
+)
+from hddm_sbi.hierarchy.posterior import PosteriorWriter, coordinates
+from hddm_sbi.hierarchy.priors import one_of
+from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
+from hddm_sbi.hierarchy.rows import of_population
 from hddm_sbi.hierarchy.saved import read_fit
 
 __all__ = [
@@ -16,9 +28,19 @@ __all__ = [
     "ConvergenceWarning",
     "FitRecord",
     "HierarchicalModel",
+    "Hierarchy",
+    "PosteriorWriter",
     "Sampling",
     "coordinates",
+    "new_deviations",
+    "new_theta",
+    "of_population",
+    "one_of",
+    "prior_draws",
     "read_fit",
     "rescued",
-    "variables",
+    "score_shapes",
+    "standard_scores",
+    "typical_theta",
+    "with_known",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 import pyro
@@ -11,9 +11,30 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import biject_to
 
-from hddm_sbi.types import Label
+from hddm_sbi.types import Index, Label
 
 Values = Mapping[str, Tensor]
+
+
+def summand(coefficient: str, term: str, values: Tensor, factors: Set[str]) -> list[str]:
+    """What a coefficient adds where its column has these values: nothing, itself, a multiple, or times a covariate.
+
+    >>> for column in ([0.0, 0.0], [1.0, 1.0], [0.5, 0.5], [0.3, 0.7]):
+    ...     print(summand("v_x", "x", torch.tensor(column), set()))
+    []
+    ['v_x']
+    ['0.5 * v_x']
+    ['v_x * x']
+    """
+    value = float(values[0])
+    if not bool((values == value).all()):
+        covariate = ":".join(part for part in term.split(":") if part not in factors)
+        return [f"{coefficient} * {covariate}"]
+    if value == 0.0:
+        return []
+    if value in (1.0, -1.0):
+        return [coefficient if value > 0 else f"-{coefficient}"]
+    return [f"{value:.4g} * {coefficient}"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +94,13 @@ class Coefficients:
     def named(self, values: Values) -> dict[str, Tensor]:
         """What the posterior reports beside `priors`, by name."""
         return {}
+
+    def summands(self, rows: Index, parameter: str, factors: Set[str]) -> list[str]:
+        """What they add on some rows, as text; see `Description`. factors: columns that are no numbers."""
+        matrix = self.matrix if len(self.matrix) == 1 else self.matrix[rows]
+        term, labels = self.name.removeprefix(f"{parameter}_"), self.levels
+        names = [self.name] if labels is None else [f"{self.name}[{label}]" for label in labels]
+        return [text for name, x in zip(names, matrix.T, strict=True) for text in summand(name, term, x, factors)]
 
     def start(self, found: Tensor) -> dict[str, Tensor]:
         """The sampled sites where the coefficients are what the pilot fit found."""

@@ -20,14 +20,19 @@ import xarray as xr
 from torch import Tensor
 
 from hddm_sbi.data import (
+    ACCURACY,
     CONGRUENCY,
+    Accumulators,
+    Coding,
     Course,
+    Formula,
     Limit,
     Limits,
     Missing,
     build_designs,
     check_codes,
     check_names,
+    check_new_table,
     check_table,
     check_used,
     columns_used,
@@ -38,8 +43,9 @@ from hddm_sbi.data import (
     warn_reversed,
 )
 from hddm_sbi.data import Sequence as TrialSequence
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy.along_trials import AlongTrials, along_trials, typical_spread
+from hddm_sbi.hierarchy.description import Description
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
@@ -57,6 +63,7 @@ from hddm_sbi.hierarchy.predictor import Predictor, build_predictors
 from hddm_sbi.hierarchy.priors import OF_LAPSES, PriorChoice, PriorRecord, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy, LapseLaw
 from hddm_sbi.hierarchy.record import Sampling
+from hddm_sbi.hierarchy.rows import on_designs
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
@@ -215,7 +222,7 @@ class HierarchicalModel:
         self.sequences = check_names(sequences, [*taken, *stems, LAPSES], columns)
         of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
         parameters = (*self.simulator.parameters, *of_rules)
-        codes = {p.name: p.codes for p in parameters if p.from_data}
+        self._codes = codes = {p.name: p.codes for p in parameters if p.from_data}
         held = {p.name: p.fixed for p in parameters if p.fixed is not None}
         estimable = [p.name for p in parameters if not p.from_data]
         with_lapses = () if LAPSES in [p.name for p in parameters] else (LAPSES,)
@@ -247,10 +254,9 @@ class HierarchicalModel:
             # The same as the argument.
             del self.formulas[LAPSES]
         cells = self.trials.cells
-        accumulators = self.trials.accumulators(self.simulator.choices, self._stimulus) if stems else None
         courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
         predictors_of = build_predictors(
-            build_designs(self.formulas, self.trials.frame, cells, accumulators),
+            build_designs(self.formulas, self.trials.frame, cells, self._accumulators()),
             {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in of_rules}}
             | dict.fromkeys(with_lapses, OF_LAPSES),
             self._box | dict.fromkeys(with_lapses, BOX),
@@ -292,6 +298,12 @@ class HierarchicalModel:
         accumulators = {name: choice for members in stems for choice, name in enumerate(members)}
         return along_trials(predictors, courses, self.simulator.names, self.trials.cells.of_trial, accumulators)
 
+    def _accumulators(self) -> Accumulators | None:
+        """Of the trials of a race."""
+        if not self.simulator.stems:
+            return None
+        return self.trials.accumulators(self.simulator.choices, self._stimulus)
+
     def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:
         """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
         fixed: dict[str, float | Tensor] = {}
@@ -328,6 +340,36 @@ class HierarchicalModel:
         """The cell of each trial, (n_trials,): trials of one cell share every predictor, and so their parameters. With
         sequences, every trial is one."""
         return np.arange(len(self.trials)) if self.sequences else self.trials.cells.of_trial
+
+    @property
+    def grouping_columns(self) -> tuple[str, ...]:
+        """Predictors that only tell groups apart; a new table may have new levels of these."""
+        effects = {c for f in self.formulas.values() if isinstance(f, Formula) for c in f.scope}
+        known = {*effects, *([] if self._stimulus is None else [self._stimulus]), *self._codes}
+        return tuple(name for name in self.trials.predictors if name not in known)
+
+    @property
+    def design_columns(self) -> tuple[str, ...]:
+        """Predictors that tell rows of the design of the population apart, parts of groups, gr(by=), among them."""
+        parts = {bar.by for f in self.formulas.values() if isinstance(f, Formula) for bar in f.bars}
+        return tuple(name for name in self.trials.predictors if name not in self.grouping_columns or name in parts)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Of `design_columns` those that are no numbers: factors, the stimulus of a race, conditions of the model."""
+        known = {*self.trials.levels, self._stimulus, *self._codes}
+        return tuple(name for name in self.design_columns if name in known)
+
+    @property
+    def correct(self) -> Index | None:
+        """The position in `simulator.choices` of the correct response of each cell, (n_cells,); None where it is not
+        known, because responses are neither correct and error, nor those to a stimulus."""
+        own = self._accumulators()
+        if own is not None and own.stimulus is not None:
+            return own.stimulus[self.trials.cells.first]
+        if self.trials.responses == ACCURACY or CONGRUENCY in self.simulator.names:
+            return np.ones(len(self.trials.cells), dtype=np.int64)
+        return None
 
     @property
     def uncentred(self) -> Hierarchy:
@@ -474,6 +516,95 @@ class HierarchicalModel:
         other.trials = replace(self.trials, values=values, frame=table)
         return other
 
+    def describe(self, draws: int = 400, seed: int = 1) -> Description:
+        """What the model assumes: equations, priors, and what they imply for parameters and trials.
+
+        Parameters
+        ----------
+        draws
+            Draws of the prior from which implied quantiles are computed.
+        seed
+            Same seed, same quantiles.
+
+        Returns
+        -------
+        Description
+            Prints in a terminal and in a notebook. `equations` has every parameter on every design cell, as an equation
+            of its coefficients and group effects. `priors` is `prior_table`. `parameters` has quantiles of the
+            parameters on their natural scale under the prior, by cell, of the typical group and of a new one;
+            `outcomes` those of accuracy, choice probabilities, mean and quantiles of rt of a new group's trials.
+
+        Examples
+        --------
+        >>> import hddm_sbi as hs
+        >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
+        >>> model = hs.HierarchicalModel(["v ~ condition + (1|subject)", "z = 0.5"], trials, likelihood="exact")
+        >>> description = model.describe(draws=50)
+        >>> print(description.map)
+          v = v_Intercept + v_1|subject    where condition = easy
+          v = v_Intercept + v_condition[hard] + v_1|subject    where condition = hard
+          a = exp(a_Intercept)
+          z = 0.5
+          t0 = exp(t0_Intercept)
+        >>> description.outcomes.columns.tolist()
+        ['condition', 'quantity', 'q5', 'q25', 'q50', 'q75', 'q95']
+        """
+        return Description(
+            title=repr(self),
+            priors=self.prior_table,
+            hierarchy=self._uncentred,
+            trials=self.trials,
+            formulas=self.formulas,
+            columns=self.design_columns,
+            conditions=self.conditions,
+            correct=self.correct,
+            draws=whole_number("draws", draws),
+            seed=whole_number("seed", seed, least=0),
+        )
+
+    def on_table(self, data: pd.DataFrame) -> HierarchicalModel:
+        """The same model of a new table, which its formulas code as they code its own: for predictions.
+
+        Parameters
+        ----------
+        data
+            Every predictor, and the columns of limits such as `deadline`; no outcomes. Groups may be new; levels of
+            other factors must be among those of the table that was fitted. Functions of a column, such as `scale(x)`,
+            are those of the fitted table.
+
+        Returns
+        -------
+        HierarchicalModel
+            Its outcomes are nan: it predicts, and is not to be fitted.
+
+        Raises
+        ------
+        InputError
+            A column is missing, or holds what the fitted table gives no meaning.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import hddm_sbi as hs
+        >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=20).trials
+        >>> model = hs.HierarchicalModel("v ~ condition + (1|subject)", trials, likelihood="exact")
+        >>> new = model.on_table(pd.DataFrame({"condition": ["hard", "hard"], "subject": ["s01", "Ada"]}))
+        >>> new.cell
+        array([0, 1])
+        """
+        if self.sequences:
+            raise InputError(
+                f"{', '.join(self.sequences)} would be computed along the trials of the new table, of which nothing is "
+                "known; predict the table that was fitted."
+            )
+        other = self._bare()
+        other.trials = check_new_table(data, self.trials, self.grouping_columns, self._missing)
+        coding = Coding(self.trials.frame, self._accumulators())
+        cells = other.trials.cells
+        designs = build_designs(self.formulas, other.trials.frame, cells, other._accumulators(), coding)
+        other._uncentred = on_designs(self._uncentred, designs, other._fixed(self._codes), len(cells))
+        return other
+
     def with_lapses_of(self, posterior: Any) -> HierarchicalModel:
         """The same model with lapses over the seconds of a fit, whose table may have covered another range.
 
@@ -510,10 +641,15 @@ class HierarchicalModel:
 
     def _of_trials(self, trials: CellTrials) -> HierarchicalModel:
         """The same model of other trials, of which nothing is computed yet."""
+        other = self._bare()
+        other._uncentred = replace(self._uncentred, trials=trials)
+        return other
+
+    def _bare(self) -> HierarchicalModel:
+        """A copy of which nothing is computed yet."""
         other = copy(self)
         for name in _COMPUTED:
             other.__dict__.pop(name, None)
-        other._uncentred = replace(self._uncentred, trials=trials)
         return other
 
     def fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 import pyro
@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.hierarchy.coefficients import Coefficients, Values
-from hddm_sbi.types import Array, Label
+from hddm_sbi.types import Array, Index, Label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +73,10 @@ class MonotonicCoefficient(Coefficients):
         n = len(self.steps)
         taken = (self.matrix > torch.arange(n, dtype=torch.float64)).double()
         return self.columns(values) * (n * values[self.simplex]) @ taken.T
+
+    @override
+    def summands(self, rows: Index, parameter: str, factors: Set[str]) -> list[str]:
+        return [f"{self.name} * {self.name.removeprefix(f'{parameter}_')}"]
 
     @override
     def start(self, found: Tensor) -> dict[str, Tensor]:

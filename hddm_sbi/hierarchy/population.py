@@ -8,6 +8,7 @@ from typing import ClassVar
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from scipy.special import gammaincinv
 from torch import Tensor
 from typing_extensions import override
 
@@ -44,6 +45,16 @@ class Population(ABC):
     def distribution(self, mean: Tensor, sd: Tensor) -> TorchDistribution:
         """The law of levels, with the batch shape of `mean` and `sd`."""
 
+    def quantile(self, score: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+        """The level at the quantile Phi(score): levels of standard normal scores follow the law."""
+        try:
+            return self.distribution(mean, sd).icdf(torch.special.ndtr(score))
+        except NotImplementedError:
+            raise InputError(
+                f"new groups cannot be drawn from {type(self).__name__}: its distribution has no icdf; write its "
+                "method quantile(score, mean, sd)."
+            ) from None
+
     def slope(self, level: Tensor) -> Tensor:
         """Derivative of a level by the unconstrained number that Pyro samples instead."""
         return torch.ones_like(level)
@@ -60,6 +71,10 @@ class _Normal(Population):
     def distribution(self, mean: Tensor, sd: Tensor) -> TorchDistribution:
         return dist.Normal(mean, sd)
 
+    @override
+    def quantile(self, score: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+        return mean + sd * score
+
 
 class _Gamma(Population):
     """Gamma with that mean and sd, as in HDDM's hierarchy: positive, where the link is the identity."""
@@ -69,6 +84,11 @@ class _Gamma(Population):
     @override
     def distribution(self, mean: Tensor, sd: Tensor) -> TorchDistribution:
         return gamma(mean, sd)
+
+    @override
+    def quantile(self, score: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
+        shape, probability = (mean / sd) ** 2, torch.special.ndtr(score)
+        return torch.as_tensor(gammaincinv(shape.numpy(), probability.numpy())) * mean / shape
 
     @override
     def slope(self, level: Tensor) -> Tensor:

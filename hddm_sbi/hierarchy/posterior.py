@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class PosteriorWriter:
     def write(self, sites: Mapping[str, Tensor], stats: Mapping[str, NDArray[Any]], attrs: Mapping[str, Any]) -> Any:
         """InferenceData of sampled sites (chains, draws, ...), with the data that they were sampled from."""
         coords, dims = coordinates(self.hierarchy)
-        data = self._data()
+        data = self.data()
         coords[self.trial] = list(range(len(self.trials)))
         of_data = {group: {name: [self.trial] for name in columns} for group, columns in data.items()}
         groups = {"posterior": variables(self.hierarchy, sites), "sample_stats": stats, **data}
@@ -50,15 +50,18 @@ class PosteriorWriter:
         inference_data.dataset(written).attrs.update(seals(written))
         return written
 
-    def _data(self) -> dict[str, dict[str, NDArray[Any]]]:
+    def data(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The table: outcomes as the simulator labels them; and predictors, with responses that are coded otherwise."""
         # Copies: who edits a posterior does not edit the model.
         frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values.copy())
         told = dict(zip(self.trials.outcomes, outcomes.values(), strict=True))
         alike = [name for name, labels in told.items() if _cells(frame[name]) == _cells(pd.Series(labels))]
         others = [name for name in map(str, frame) if name not in (*self.trials.predictors, *alike)]
-        columns = {in_files(name): plain(frame[name]) for name in (*self.trials.predictors, *others)}
-        return {"observed_data": outcomes, "constant_data": columns}
+        return {"observed_data": outcomes, "constant_data": self.columns((*self.trials.predictors, *others))}
+
+    def columns(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Columns of the table as a file can hold them."""
+        return {in_files(name): plain(self.trials.frame[name]) for name in names}
 
     @property
     def trial(self) -> str:

@@ -310,6 +310,23 @@ class Predictor:
             along=(),
         )
 
+    def by_covariate(self) -> dict[str, Predictor]:
+        """The same where its covariates are 0, by "", and what each of them is multiplied with, by its name."""
+        cell = torch.arange(self.n_rows // len(self.parameters))
+        zero, one = (torch.full((len(cell), 1), x, dtype=torch.float64) for x in (0.0, 1.0))
+        none = dict.fromkeys(self.along, zero)
+        base, found = self.known_along(cell, none), dict[str, Predictor]()
+        for name in self.along:
+            there = self.known_along(cell, {**none, name: one})
+            common = tuple(
+                replace(c, matrix=c.matrix - b.matrix) for c, b in zip(there.common, base.common, strict=True)
+            )
+            groups = tuple(
+                replace(g, matrix=g.matrix - b.matrix) for g, b in zip(there.groups, base.groups, strict=True)
+            )
+            found[name] = replace(there, common=common, groups=groups, offset=None)
+        return {"": base, **found}
+
     @cached_property
     def _distinct(self) -> tuple[Predictor, Tensor] | None:
         """The same on rows that differ, and which of them every row is; None if most differ."""

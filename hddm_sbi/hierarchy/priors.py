@@ -293,6 +293,18 @@ def in_double(prior: TorchDistribution) -> TorchDistribution:
         return prior
 
 
+def one_of(prior: TorchDistribution, position: int) -> TorchDistribution:
+    """One of several priors, (k,), where its class is built from its parameters alone.
+
+    >>> one_of(dist.Normal(0.0, torch.tensor([1.0, 3.0])), 1)
+    Normal(loc: 0.0, scale: 3.0)
+    """
+    if isinstance(prior, NaturalPrior):
+        return NaturalPrior(one_of(prior.base, position), prior.link)
+    names: Mapping[str, object] = prior.arg_constraints
+    return type(prior)(**{name: getattr(prior, name).expand(prior.batch_shape)[position] for name in names})
+
+
 @dataclass(frozen=True)
 class PriorRecord:
     """A Pyro distribution as plain data: the name of its class, and its arguments, numbers or nested lists of them.

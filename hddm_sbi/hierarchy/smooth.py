@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from hddm_sbi.hierarchy.coefficients import Coefficients, Values
 from hddm_sbi.hierarchy.priors import median
-from hddm_sbi.types import Array, Label
+from hddm_sbi.types import Array, Index, Label
 
 #: the least sd at which sampling starts, of the plausible one, where no pilot fit says better.
 _LEAST = 0.5
@@ -89,6 +89,10 @@ class Wiggles(Coefficients):
     @override
     def named(self, values: Values) -> dict[str, Tensor]:
         return {self.name: self.columns(values)}
+
+    @override
+    def summands(self, rows: Index, parameter: str, factors: Set[str]) -> list[str]:
+        return [f"wiggles of {self.of.removeprefix(f'{parameter}_')}"]
 
     @override
     def start(self, found: Tensor) -> dict[str, Tensor]:

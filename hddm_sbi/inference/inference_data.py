@@ -41,13 +41,14 @@ def build(
     dims: Mapping[str, Mapping[str, Sequence[str]]],
     attrs: Mapping[str, Any],
 ) -> Any:
-    """InferenceData (ArviZ 0.x) or DataTree (1.x) with these groups; attrs are written to the posterior as well.
+    """InferenceData (ArviZ 0.x) or DataTree (1.x) with these groups; attrs also go to the posterior, or prior.
 
-    groups: group name -> variable name -> array; posterior, sample_stats and log_likelihood are (chain, draw, ...).
+    groups: group name -> variable name -> array, of a posterior or a prior; all but observed_data and constant_data are
+    (chain, draw, ...).
     dims: of every group, variable name -> its other dimensions; columns of a table may be called as coefficients are.
     """
     content = {name: _group(name, variables, coords, dims.get(name, {})) for name, variables in groups.items()}
-    content["posterior"].attrs.update(attrs)
+    content["posterior" if "posterior" in content else "prior"].attrs.update(attrs)
     return _together(content, attrs)
 
 
@@ -82,7 +83,9 @@ def dataset(idata: Any, group: str = "posterior") -> xr.Dataset:
 
 
 def groups(idata: Any) -> tuple[str, ...]:
-    """Names of the groups."""
+    """Names of the groups; a Dataset is a posterior."""
+    if isinstance(idata, xr.Dataset):
+        return ("posterior",)
     return tuple(idata.children) if isinstance(idata, xr.DataTree) else tuple(idata.groups())
 
 
@@ -97,9 +100,17 @@ def evenly_spaced(total: int, n: int) -> NDArray[np.int64]:
     return np.linspace(0, total - 1, n).astype(int)
 
 
-def with_groups(idata: Any, new: Mapping[str, xr.Dataset]) -> Any:
-    """A copy with these groups, new or instead of those of the same name; arrays are shared."""
-    return _together({name: dataset(idata, name) for name in groups(idata)} | dict(new), idata.attrs)
+def with_groups(idata: Any, new: Mapping[str, xr.Dataset], kept: Sequence[str] | None = None) -> Any:
+    """A copy with these groups, new or instead of those of the same name; arrays are shared. kept: of the others."""
+    others = [name for name in groups(idata) if kept is None or name in kept]
+    return _together({name: dataset(idata, name) for name in others} | dict(new), idata.attrs)
+
+
+def table_group(
+    group: str, variables: Mapping[str, NDArray[Any]], trial: str, coords: Mapping[str, Sequence[Any] | ArrayLike]
+) -> xr.Dataset:
+    """A group of variables whose last dimension is that of trials."""
+    return _group(group, variables, coords, {name: [trial] for name in variables})
 
 
 def add_group(idata: Any, group: str, variables: Mapping[str, NDArray[Any]], dims: Sequence[str]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from hddm_sbi.likelihoods.cells import (
 )
 from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.likelihoods.likelihood import ByName, Likelihood, n_rows, shift_of
+from hddm_sbi.likelihoods.outcome_law import PROBABILITIES, decision_law
 from hddm_sbi.types import Array, Index
 
 #: by how much the probabilities of all responses may differ from 1.
@@ -157,6 +158,21 @@ class DecisionLikelihood(Likelihood):
         """
         values = self._outcomes(rt, response)
         return self.log_prob_rows(values, self._theta(theta, len(values)))
+
+    @override
+    def quantities(
+        self, theta: Array, responses: Sequence[object] = (), correct: Index | None = None, *, seed: int = 1
+    ) -> dict[str, Array]:
+        law = decision_law(self, theta, PROBABILITIES)
+        names = [f"[{name}]" for name in (responses or self.simulator.choices)]
+        found: dict[str, Array] = {}
+        if correct is not None:
+            found["accuracy"] = law.probability[np.arange(len(theta)), correct]
+        found |= {f"probability{name}": law.probability[:, c] for c, name in enumerate(names)}
+        for c, name in [(len(names), ""), *enumerate(names)]:
+            found[f"rt_mean{name}"] = law.mean[:, c]
+            found |= {f"rt_q{100 * p:.0f}{name}": law.quantile[:, c, k] for k, p in enumerate(PROBABILITIES)}
+        return found
 
     def cdf(self, rt: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """Defective distribution function: P(this response, within rt seconds) of every row.

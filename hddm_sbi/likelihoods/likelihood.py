@@ -41,6 +41,9 @@ __all__ = [
     "with_lapses",
 ]
 
+#: outcomes that are simulated of a row of theta for their mean, where the density does not say it.
+_OUTCOMES = 200
+
 ByName = Mapping[str, ArrayLike | Tensor]
 
 
@@ -221,6 +224,49 @@ class Likelihood(ABC):
         n = n_rows(theta) if n_trials is None else n_trials
         values = self.sample_rows(self._theta(theta, n), seed)
         return pd.DataFrame(self.simulator.labels(values))
+
+    def quantities(
+        self, theta: Array, responses: Sequence[object] = (), correct: Index | None = None, *, seed: int = 1
+    ) -> dict[str, Array]:
+        """Numbers that describe outcomes, by name, at every row of theta: what predictions and descriptions show.
+
+        Parameters
+        ----------
+        theta
+            (n, p) float64, in the order of `simulator.parameters`.
+        responses
+            Names of the choices of a decision model, where they are not its codes.
+        correct
+            Of a decision model: the position of the correct choice in every row (n,); None where it is not known.
+        seed
+            Of what is simulated.
+
+        Returns
+        -------
+        dict of str to numpy.ndarray
+            (n,) each: of rt and response `accuracy`, where it is known, `probability[response]`, and `rt_mean` and the
+            quantiles `rt_q10`, `rt_q30`, `rt_q50`, `rt_q70`, `rt_q90` in seconds, of all responses and of each, from
+            the density; of other outcomes means, and probabilities of categories, by simulation.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hddm_sbi as hs
+        >>> found = hs.load_likelihood("ddm", kind="exact").quantities(np.array([[1.0, 1.0, 0.5, 0.3]]))
+        >>> {name: found[name].round(3).tolist() for name in ("probability[1]", "rt_mean", "rt_q10[1]")}
+        {'probability[1]': [0.881], 'rt_mean': [1.062], 'rt_q10[1]': [0.526]}
+        """
+        repeated = torch.as_tensor(np.repeat(theta, _OUTCOMES, axis=0))
+        values = self.simulate(repeated, seed).reshape(len(theta), _OUTCOMES, -1)
+        found: dict[str, Array] = {}
+        for k, outcome in enumerate(self.simulator.outcomes):
+            if outcome.kind == "categorical":
+                shares = [(values[..., k] == c).mean(1) for c in range(len(outcome.categories))]
+                names = [f"probability[{category}]" for category in outcome.categories]
+                found |= {f"{outcome.name}_{name}": x for name, x in zip(names, shares, strict=True)}
+            else:
+                found[f"{outcome.name}_mean"] = values[..., k].mean(1)
+        return found
 
     def distribution(
         self,

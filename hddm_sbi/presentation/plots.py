@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binom
 
-from hddm_sbi.analysis.predictive import PredictiveDraws, posterior_predictive
+from hddm_sbi.analysis.predictive import PredictiveDraws, predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy import HierarchicalModel
@@ -80,7 +80,7 @@ def plot_predictive(
     known = list(model.trials.predictors)
     if by not in known:
         raise InputError(f"by={by!r} is not a predictor of this model; expected one of {known}.")
-    predicted = posterior_predictive(model, posterior, n_draws, seed)
+    predicted = predictive_draws(model, posterior, n_draws, seed)
     if not model.simulator.is_decision_model:
         return _outcome_panels(model, predicted, by, bins)
     shown, edges, x = _signed_times(model, predicted, bins)

@@ -48,7 +48,8 @@ def test_fit_reads_tables_and_writes_netcdf(trials, tmp_path: Path, suffix, writ
     write(trials, tmp_path / f"trials{suffix}")
     result = run("fit", tmp_path / f"trials{suffix}", FORMULA, "-f", "z = 0.5", "-o", tmp_path / "fit.nc", *QUICK)
     assert result.exit_code == 0, result.output
-    assert "v_condition[hard]" in result.output
+    equation = "v = v_Intercept + v_condition[hard] + v_1|subject    where condition = hard"
+    assert 0 < result.output.index(equation) < result.output.index("ess_bulk")
     assert "Warning: the effective sample size of" in result.output
     posterior = az.from_netcdf(tmp_path / "fit.nc")
     assert posterior.posterior.sizes["draw"] == 40

@@ -10,7 +10,7 @@ from scipy.interpolate import CubicSpline
 from test_formula import N, design, experiment
 
 from hddm_sbi.data.monotonic import MonotonicTerm
-from hddm_sbi.data.smooths import SmoothTerm, s
+from hddm_sbi.data.smooths import SmoothTerm, Spline
 from hddm_sbi.errors import InputError
 
 
@@ -56,7 +56,7 @@ def test_monotonic_counts_steps_in_the_order_of_the_levels(data):
 def test_a_smooth_is_a_line_and_wiggles_whose_squares_are_the_curvature():
     """The integral of f''² of a random curve by quadrature of SciPy's natural spline, one number apart."""
     x = np.linspace(0.0, 3.0, 1 + 5 * 100) ** 2
-    columns = s(x, k=6)
+    columns = Spline()(x, k=6)
     z = (x - x.mean()) / x.std()
     assert columns.shape == (501, 5)
     assert np.allclose(columns[:, 0], z, rtol=0, atol=1e-10)

@@ -11,7 +11,7 @@ from scipy.stats import lognorm, norm
 from test_record import fit
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive, predicted_table
+from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.cli import main
 from hddm_sbi.data.formula import parse_formulas
@@ -170,7 +170,7 @@ def test_names_labels_and_groups_of_the_posterior(fitted, trials):
 
 def test_predictions_levels_and_figures(fitted):
     made, posterior = fitted
-    predicted = posterior_predictive(made, posterior, 2)
+    predicted = predictive_draws(made, posterior, 2)
     assert predicted.choice.shape == (2, 600)
     table = predicted_table(made, posterior, 2)
     assert set(table["response"]) == set(SIDES)

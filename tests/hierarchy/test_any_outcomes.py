@@ -18,7 +18,7 @@ from factory import RATES, Poisson, bake, cookies
 from matplotlib import pyplot as plt
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive
+from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference import inference_data
@@ -73,11 +73,11 @@ def test_predictions_are_those_of_the_likelihood():
     """100 copies of the table: mean chips within 5 standard errors of the posterior's mean rate."""
     model = hs.HierarchicalModel("rate ~ 1", DATA, likelihood=Poisson())
     posterior = model.fit(draws=200, tune=200, chains=2, seed=1, progress=False)
-    predicted = posterior_predictive(model, posterior, n_draws=100, seed=2)
+    predicted = predictive_draws(model, posterior, n_draws=100, seed=2)
     assert predicted.values.shape == (100, 125, 1)
     draws = model.theta(posterior, np.linspace(0, 399, 100).astype(int))[:, 0, 0]
     assert abs(predicted.values.mean() - draws.mean()) < 5 * np.sqrt(draws.mean() / 12_500)
-    np.testing.assert_array_equal(predicted.values, posterior_predictive(model, posterior, 100, 2).values)
+    np.testing.assert_array_equal(predicted.values, predictive_draws(model, posterior, 100, 2).values)
 
 
 def test_pictures():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive, simulate_table
+from hddm_sbi.analysis.predictive import predictive_draws, simulate_table
 
 THETA = {"v": 0.8, "a": 1.2, "z": 0.5, "t0": 0.3}
 N = 1_500
@@ -94,7 +94,7 @@ def test_trials_that_are_left_out_bias(fitted):
 def test_predictions_have_the_same_gaps(fitted):
     """Shares of trials with a time, and with a response, within 5 standard errors; none after the limit."""
     model, posterior = fitted
-    predicted, observed = posterior_predictive(model, posterior, n_draws=40), model.trials
+    predicted, observed = predictive_draws(model, posterior, n_draws=40), model.trials
     shares = np.isfinite(predicted.rt).mean(1), np.isfinite(observed.rt).mean()
     assert abs(shares[0].mean() - shares[1]) <= 5 * np.sqrt(2 * shares[1] * (1 - shares[1]) / len(observed)) + 1e-9
     answered = (predicted.choice >= 0).mean(), (observed.choice >= 0).mean()

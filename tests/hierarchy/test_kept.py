@@ -12,7 +12,7 @@ from factory import Poisson, bake, cookies
 from test_record import fit
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive
+from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.hierarchy.posterior import PosteriorWriter
 from hddm_sbi.inference import inference_data
@@ -95,7 +95,7 @@ def test_a_table_of_some_subjects_gets_their_draws(fitted, trials):
     assert np.array_equal(some.theta(posterior)[:, some.cell], model.theta(posterior)[:, model.cell][:, rows])
     assert some.matched(posterior)["subject"].values.tolist() == [7, 205]
     assert group_levels(some, posterior, "v", "subject").groups == (7, 205)
-    assert posterior_predictive(some, posterior, 2).values.shape == (2, 120, 2)
+    assert predictive_draws(some, posterior, 2).values.shape == (2, 120, 2)
 
 
 def with_reference(table, levels):

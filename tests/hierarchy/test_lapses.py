@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import minimize
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive
+from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference.nuts import starting_point
 from hddm_sbi.likelihoods.lapse_law import LapseLaw
@@ -111,7 +111,7 @@ def test_predicted_lapses_are_uniform_up_to_the_longest_rt_of_the_fit(trials, fi
     many = posterior.copy()
     many["posterior"]["lapse"][:] = 0.99
     many["posterior"]["v_Intercept"][:] = 12.0
-    rt = posterior_predictive(part, many, n_draws=100).rt
+    rt = predictive_draws(part, many, n_draws=100).rt
     assert rt.max() < model.lapse_seconds
     n, later = rt.size, 0.99 / 2
     assert abs((rt > model.lapse_seconds / 2).mean() - later) < 5 * np.sqrt(later * (1 - later) / n)
@@ -134,7 +134,7 @@ def test_an_easy_task_without_lapses_keeps_its_few_errors():
     """
     trials = hs.simulate("ddm", THETA, N_EASY, seed=3)
     model = model_of(trials)
-    predicted = posterior_predictive(model, fit(model, draws=250, tune=250, chains=2), n_draws=100)
+    predicted = predictive_draws(model, fit(model, draws=250, tune=250, chains=2), n_draws=100)
     error, observed = predicted.choice == 0, trials["response"].to_numpy() == -1
     share = float(model.likelihood.choice_probabilities(THETA)[0, 0])
     assert abs(error.mean() - share) < 5 * np.sqrt(share * (1 - share) / N_EASY)

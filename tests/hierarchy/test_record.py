@@ -10,7 +10,7 @@ import torch
 from factory import Poisson, bake, cookies
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive, predicted_table
+from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
@@ -113,7 +113,7 @@ def test_a_loaded_model_is_the_model(fitted, tmp_path):
     assert np.array_equal(again.theta(known), model.theta(posterior))
     logs = [m.with_log_likelihood(known)["log_likelihood"]["rt_response"].values for m in (again, model)]
     assert np.array_equal(*logs)
-    assert np.array_equal(*(posterior_predictive(m, known, 3).values for m in (again, model)))
+    assert np.array_equal(*(predictive_draws(m, known, 3).values for m in (again, model)))
 
 
 def test_a_simulator_of_ones_own_is_declared_and_a_file_named(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive
+from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.hierarchy.pilot.blocks import constant_coefficients
 from hddm_sbi.hierarchy.smooth import Wiggles
 
@@ -98,7 +98,7 @@ def test_the_fit_is_kept_and_predicts(fitted, data, tmp_path):
     assert loaded.fingerprint == model.fingerprint
     assert loaded.prior_records == model.prior_records
     assert np.array_equal(loaded.theta(posterior), model.theta(posterior))
-    assert posterior_predictive(loaded, posterior, 3, seed=1).values.shape == (3, N, 2)
+    assert predictive_draws(loaded, posterior, 3, seed=1).values.shape == (3, N, 2)
     pd.testing.assert_frame_equal(loaded.trials.frame, model.trials.frame)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
-from hddm_sbi.analysis.predictive import posterior_predictive
+from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.presentation import plots
 
@@ -26,14 +26,14 @@ def fitted():
 def test_predictive_has_the_shape_and_the_means_of_the_data(fitted):
     """400 trials, 60 draws: mean RT and accuracy within 5 predictive standard deviations (6e-7 each)."""
     experiment, model, posterior = fitted
-    predicted = posterior_predictive(model, posterior, n_draws=60, seed=2)
+    predicted = predictive_draws(model, posterior, n_draws=60, seed=2)
     assert predicted.rt.shape == predicted.choice.shape == (60, len(experiment.trials))
     for simulated, observed in (
         (predicted.rt.mean(1), experiment.trials["rt"].mean()),
         (predicted.choice.mean(1), (experiment.trials["response"] == 1).mean()),
     ):
         assert abs(simulated.mean() - observed) < 5 * simulated.std()
-    again = posterior_predictive(model, posterior, n_draws=60, seed=2)
+    again = predictive_draws(model, posterior, n_draws=60, seed=2)
     assert again.rt.tobytes() == predicted.rt.tobytes()
 
 
@@ -41,7 +41,7 @@ def test_predictive_includes_lapses(fitted):
     """With half of the trials lapses, a quarter of all responses are slower than 5 s: 20 x 400 trials, 5 sds."""
     experiment, _, posterior = fitted
     lapsing = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", lapse=0.5)
-    slow = (posterior_predictive(lapsing, posterior, n_draws=20, seed=1).rt > 5.0).mean()
+    slow = (predictive_draws(lapsing, posterior, n_draws=20, seed=1).rt > 5.0).mean()
     assert abs(slow - 0.25) < 5 * np.sqrt(0.25 * 0.75 / (20 * len(experiment.trials))) + 0.005
 
 

@@ -1,0 +1,61 @@
+"""A new table of trials without outcomes, for predictions: its columns in the coding of the table that was fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hddm_sbi.data.columns import at_rows, check_columns
+from hddm_sbi.data.design import find_cells, is_categorical, ordered_levels
+from hddm_sbi.data.missing import Missing
+from hddm_sbi.data.recoding import CONGRUENCY
+from hddm_sbi.data.trials import Trials
+from hddm_sbi.errors import InputError
+
+
+def check_new_table(data: pd.DataFrame, fitted: Trials, groups: tuple[str, ...], missing: Missing) -> Trials:
+    """Trials of a new table, whose outcomes are all nan.
+
+    fitted: of the model. groups: the predictors that are only grouping factors, which may have new levels; those of any
+    other factor must be among the fitted ones. missing: why an rt or response may be, as it was fitted.
+    Raises InputError for a column that is not there, and for a value that the fitted table gives no meaning.
+    """
+    frame = check_columns(data, [*fitted.predictors, *missing.columns])
+    for name in (name for name in fitted.predictors if name not in groups):
+        frame = frame.assign(**{name: _coded(frame[name], fitted.frame[name])})
+    observation = None
+    if fitted.observation is not None:
+        observation = missing.unobserved(frame, tuple(range(fitted.observation.n_choices)), fitted.responses)
+    outcomes = np.full((len(frame), fitted.values.shape[1]), np.nan)
+    cells = find_cells(frame, list(fitted.predictors))
+    return Trials(outcomes, frame, fitted.outcomes, fitted.predictors, cells, fitted.responses, observation)
+
+
+def _coded(new: pd.Series[Any], fitted: pd.Series[Any]) -> pd.Series[Any]:
+    """A column with the levels of the fitted one, or as numbers where that has numbers."""
+    if not is_categorical(fitted):
+        numbers = pd.to_numeric(new, errors="coerce")
+        wrong = np.flatnonzero(numbers.isna() | np.full(len(new), pd.api.types.is_bool_dtype(new.dtype)))
+        if wrong.size:
+            raise InputError(
+                f"column {str(new.name)!r} must be numbers, as in the table that was fitted; got "
+                f"{new.tolist()[wrong[0]]!r} in {at_rows(wrong)}.{_remedy(new)}"
+            )
+        return numbers
+    levels = ordered_levels(fitted).categories
+    wrong = np.flatnonzero(~new.isin(levels))
+    if wrong.size:
+        raise InputError(
+            f"column {str(new.name)!r} holds {new.tolist()[wrong[0]]!r} in {at_rows(wrong)}, of which the table that "
+            f"was fitted says nothing; its levels there are {', '.join(map(repr, levels))}.{_remedy(new)}"
+        )
+    ordered = isinstance(fitted.dtype, pd.CategoricalDtype) and bool(fitted.dtype.ordered)
+    coded = pd.Categorical(new.astype(object), categories=levels, ordered=ordered)
+    return pd.Series(coded, index=new.index, name=new.name)
+
+
+def _remedy(new: pd.Series[Any]) -> str:
+    """What to do where labels of congruency were recoded for the fit."""
+    return " Write +1 for congruent, 0 for neutral and -1 for incongruent trials." if new.name == CONGRUENCY else ""
