@@ -90,7 +90,7 @@ def test_racing_on_a_clock():
     results = []
     for way in (likelihood.log_prob_by_cell, super(MixtureLikelihood, likelihood).complete_by_cell):
         at, share = theta.clone().requires_grad_(), lapse.clone().requires_grad_()
-        total = way(trials, at, share)
+        total = way(trials, at, share.expand(6))
         results.append([total.detach(), *torch.autograd.grad(total.sum(), (at, share))])
     for one, other in zip(*results, strict=True):
         assert float(((one - other).abs() / other.abs().clamp(min=1.0)).max()) < 1e-9
