@@ -203,7 +203,8 @@ def test_sums_over_a_million_trials_are_accurate(kind, lapse):
     rt, choice = np.tile(rt, n // 1_000), np.tile(choice, n // 1_000)
     trials = SortedTrials.sort(rt, choice, np.zeros(n, dtype=np.int64), 1, 2)
     log_p = likelihood.log_prob_rows(outcome_rows(rt, choice), theta.expand(n, -1))
-    mixed = np.logaddexp(np.log1p(-lapse) + log_p.numpy(), np.log(lapse * trials.lapse_density) if lapse else -np.inf)
+    lapses = np.log(lapse * trials.lapse_density.numpy()) if lapse else -np.inf
+    mixed = np.logaddexp(np.log1p(-lapse) + log_p.numpy(), lapses)
     total = likelihood.log_prob_by_cell(trials, theta, torch.tensor(lapse, dtype=torch.float64))
     error = abs(float(total) / math.fsum(mixed) - 1)
     assert error < 1e-13, error

@@ -189,7 +189,8 @@ def test_events_are_those_of_the_closed_form():
         names = likelihood.simulator.names
         row = torch.tensor([[theta.get(name, 0.0) for name in names]], dtype=torch.float64)
         at = row.repeat(5, 1).requires_grad_()
-        value.append(likelihood.events_by_cell(events, at, torch.tensor(0.05, dtype=torch.float64), 10.0))
+        lapse, law = torch.full((5,), 0.05, dtype=torch.float64), hs.LapseLaw((1.0, 1.0), 10.0)
+        value.append(likelihood.events_by_cell(events, at, lapse, law))
         (by_all,) = torch.autograd.grad(value[-1].sum(), at)
         slope.append(by_all[:, [names.index(name) for name in theta]])
     torch.testing.assert_close(*value, rtol=1e-6, atol=1e-8)
