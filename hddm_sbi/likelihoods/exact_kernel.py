@@ -19,11 +19,23 @@ from hddm_sbi.types import Array, Index
 
 #: trials whose densities are in flight at a time: small enough for the first-level cache.
 _BLOCK = 128
+#: numbers between rows.
+_GAP = 16
 
 _f8, _i8 = types.float64, types.int64
 _DENSITY = types.FunctionType(types.void(_f8[::1], _i8, _f8[::1], _f8[::1], _f8[:, ::1]))
 #: a model's log density, or what survives: (theta, choice, rt, logp, grad), as `DecisionModel` says.
 _Law = Callable[[Array, int, Array, Array, Array], None]
+
+
+@inner()
+def _apart(rows: int, n: int) -> Array:
+    """Room for some rows of n numbers, each at a distance from the next, and from all other arrays.
+
+    Loops look whether arrays that they write lie next to those that they read, and then do one number at a time, which
+    rounds otherwise: where the heap has put an array must not decide.
+    """
+    return np.empty((rows + 2, n + _GAP))[1 : rows + 1]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -43,7 +55,8 @@ def _cells(
     """Per cell: sum over trials of log[(1 - lapse) p exp(lapse_rate rt) + lapse * lapse_density], gradients by theta
     and lapse."""
     p = theta.shape[1]
-    logp, weight, partial = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((p, _BLOCK))
+    room = _apart(p + 2, _BLOCK)
+    logp, weight, partial = room[0], room[1], room[2:]
     lapses, law = Lapses(lapse, lapse_density, lapse_rate), lapse_law(0.0, 1.0)
     total[:] = 0.0
     grad[:] = 0.0
@@ -117,7 +130,8 @@ exact_cells = operator("hddm_sbi::exact_cells", _KERNEL, _forward, _shapes, _bac
 def _trials(theta: Array, row: Index, choice: Index, rt: Array, density: _Law, log_p: Array) -> None:
     """Log density of every trial, each at its row of theta: neighbours of one row and choice together, while their
     times ascend."""
-    logp, partial, first, n = np.empty(_BLOCK), np.empty((theta.shape[1], _BLOCK)), 0, len(rt)
+    room, first, n = _apart(theta.shape[1] + 1, _BLOCK), 0, len(rt)
+    logp, partial = room[0], room[1:]
     while first < n:
         last = first + 1
         while last < n and last - first < _BLOCK and row[last] == row[first] and choice[last] == choice[first]:
@@ -201,9 +215,9 @@ class _Room(NamedTuple):
 @inner()
 def _room(p: int, shift: int) -> _Room:
     n = max(_LOOK, len(_NODES))
-    x, parts = np.empty((3, n)), np.empty((2, _PARTS))
+    x, parts = _apart(3 + p, n), np.empty((2, _PARTS))
     ends, gradient = np.empty((_PARTS, 2)), np.empty((_PARTS, p))
-    return _Room(np.empty(p), shift, x[0], x[1], x[2], np.empty((p, n)), ends, parts[0], parts[1], gradient)
+    return _Room(np.empty(p), shift, x[0], x[1], x[2], x[3:], ends, parts[0], parts[1], gradient)
 
 
 @inner()
@@ -426,7 +440,8 @@ def _events(
     """Per cell: sum over events of count * log[(1 - lapse) P + lapse * lapse_mass], gradients by theta and lapse."""
     p, first = theta.shape[1], 0
     room, own, gradient = _room(p, shift), np.empty(p), np.empty(p)
-    rt, logp, by, weight = np.empty(_BLOCK), np.empty(_BLOCK), np.empty((p, _BLOCK)), np.ones(1)
+    of_late, weight = _apart(p + 2, _BLOCK), np.ones(1)
+    rt, logp, by = of_late[0], of_late[1], of_late[2:]
     while first < len(cell):
         c, last = cell[first], first + 1
         t0 = theta[c, shift] if shift >= 0 else 0.0

@@ -14,7 +14,7 @@ from hddm_sbi.analysis.fit import Fit
 def theta_on(model, posterior, table, n, seed):
     """Parameters on a new table at the first n draws."""
     fit = Fit.of(model, posterior)
-    return fit.theta_on(table, fit.values(np.arange(n)), seed)
+    return fit.on_table(table, fit.values(np.arange(n)), seed)[0]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_part_of_the_table_as_a_new_one_has_the_same_parameters(asked):
     new = model.on_table(experiment()[["condition", "subject"]].iloc[rows])
     positions = np.arange(20)
     theirs = theta_on(model, posterior, new, 20, seed=1)[:, new.cell]
-    np.testing.assert_array_equal(theirs, fit.theta(positions)[:, model.cell[rows]])
+    np.testing.assert_array_equal(theirs, fit.on_cells(positions)[:, model.cell[rows]])
 
 
 def test_new_subjects_are_drawn_from_the_population(asked):

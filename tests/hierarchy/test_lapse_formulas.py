@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.analysis.predictive import posterior_predictive, predicted_table
+from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.hierarchy.priors import PriorRecord
 
@@ -387,4 +387,4 @@ def test_a_fit_from_before_says_nothing_of_means_and_splits():
     again = hs.load_model(posterior)
     assert again.lapses == hs.LapseLaw((1.0, 1.0), 10.0)
     assert PriorRecord.of(again.lapse).distribution == "Beta"
-    assert posterior_predictive(again, posterior, n_draws=2).rt.shape == (2, 50)
+    assert predictive_draws(again, posterior, n_draws=2).rt.shape == (2, 50)

@@ -28,10 +28,37 @@ Start = float | tuple[float, ...] | str
 class Sequence:
     """A covariate along trials, as `hs.sequence` and the shipped rules make it; what it is called is up to the model.
 
-    name: of the rule. settings: arguments of a shipped rule, as plain data; empty for one of the user's own.
-    parameters: by the name that the rule calls them by. columns, choices: of the table, likewise; choices are of
-    responses, which the rule sees as 1 for the choice and 0 elsewhere. payoff: that of `columns` which follows from the
-    choice, or "".
+    Parameters
+    ----------
+    name
+        Of the rule.
+    step
+        The rule: (state, row, parameters) -> state after the trial, covariate of the trial.
+    parameters
+        By the name that the rule calls them by.
+    start
+        Every state before the first trial.
+    columns
+        Columns of numbers that the rule reads, by its names for them.
+    choices
+        Columns of responses, likewise; the rule sees 1 for the choice and 0 elsewhere.
+    by
+        Columns whose levels have sequences of their own.
+    order
+        Column of numbers that ascend along each sequence.
+    payoff
+        That of `columns` which follows from the choice, or "".
+    paid
+        What each choice pays, where predictions need it.
+    settings
+        Arguments of a rule of the package, as plain data; None for one of the user's own.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> rule = hs.delta_rule("feedback", "response", by="subject")
+    >>> isinstance(rule, hs.Sequence), rule.by, sorted(rule.parameters)
+    (True, ('subject',), ['alpha'])
     """
 
     name: str
