@@ -19,7 +19,9 @@ from hddm_sbi.hierarchy import (
     Hierarchy,
     PosteriorWriter,
     Sampling,
+    check_fit_of,
     coordinates,
+    load_model,
     new_deviations,
     new_theta,
     of_population,
@@ -29,9 +31,10 @@ from hddm_sbi.hierarchy import (
     score_shapes,
     standard_scores,
     typical_theta,
+    unconstrained,
     with_known,
 )
-from hddm_sbi.inference import inference_data
+from hddm_sbi.inference import Evidence, bridge, inference_data
 from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array, Index
 
@@ -42,15 +45,19 @@ __all__ = [
     "ConvergenceWarning",
     "Course",
     "DesignCells",
+    "Evidence",
     "Fit",
     "Formula",
     "HierarchicalModel",
     "PosteriorWriter",
     "Sampling",
+    "bridge",
     "check_by",
+    "check_fit_of",
     "coordinates",
     "design_cells",
     "inference_data",
+    "load_model",
     "new_theta",
     "numbers_on_cells",
     "of_population",
@@ -61,6 +68,7 @@ __all__ = [
     "score_shapes",
     "standard_scores",
     "typical_theta",
+    "unconstrained",
 ]
 
 

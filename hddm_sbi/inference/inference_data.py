@@ -206,6 +206,12 @@ def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
     return min(pairs, key=lambda pair: pair[1])
 
 
+def effective_draws(x: NDArray[np.float64]) -> float:
+    """Effective number of draws (chains, draws) for their mean."""
+    # Where all are alike, their mean is known.
+    return float(x.size) if np.ptp(x) == 0.0 else float(_arviz().ess(x, method="mean"))
+
+
 def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:
     named = {
         f"{name}{_position(array, index)}": float(array.to_numpy()[index])

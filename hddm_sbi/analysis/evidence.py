@@ -1,0 +1,93 @@
+"""The evidence of a fitted model, from its posterior draws and its compiled density."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pyro.distributions as dist
+
+from hddm_sbi.analysis.fit import (
+    ConvergenceWarning,
+    Evidence,
+    HierarchicalModel,
+    bridge,
+    check_fit_of,
+    unconstrained,
+)
+from hddm_sbi.errors import InputError, whole_number
+
+#: standard error of a log evidence, in nats, above which it says little.
+_UNSURE = 0.5
+
+
+def evidence(model: HierarchicalModel, posterior: Any, seed: int = 1) -> Evidence:
+    """Log evidence of a model: the log of the probability density of its trials, averaged over its priors.
+
+    By bridge sampling on the model's compiled density. It depends on the priors, however many trials there are: give
+    the priors that you believe before you compare models by it.
+
+    Parameters
+    ----------
+    model
+        The model that was fitted.
+    posterior
+        What `model.fit` returned, or what was read from its file: draws of method "nuts" or "pyro-nuts".
+    seed
+        Same seed, same number.
+
+    Returns
+    -------
+    Evidence
+        `log_evidence` and its standard error, `error`, in nats. The log Bayes factor of two models of the same trials
+        is the difference of their log evidences.
+
+    Raises
+    ------
+    InputError
+        The posterior is of another model or other trials, comes from an approximation, or has too few draws; or a prior
+        is improper.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where the error is above half a nat.
+
+    References
+    ----------
+    Meng & Wong (1996), Statistica Sinica 6:831. Meng & Schilling (2002), Journal of Computational and Graphical
+    Statistics 11:552. Frühwirth-Schnatter (2004), Econometrics Journal 7:143. Gronau et al. (2017), Journal of
+    Mathematical Psychology 81:80.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+    >>> fixed = {"a": 1.0, "z": 0.5, "t0": 0.3}
+    >>> model = hs.HierarchicalModel({"v": "1", **fixed}, data, likelihood="exact")
+    >>> found = hs.evidence(model, model.fit(draws=500, chains=2, seed=1, progress=False))
+    >>> found.error < 0.01
+    True
+    """
+    record, known = check_fit_of(model, posterior)
+    seed = whole_number("seed", seed, least=0)
+    if record.approximate:
+        raise InputError(
+            f"the posterior comes from method={record.method!r}, an approximation, and the evidence needs draws of the "
+            "posterior itself: fit with method='nuts'."
+        )
+    priors = model.uncentred.coefficient_priors().items()
+    improper = [name for name, prior in priors if isinstance(prior, dist.ImproperUniform)]
+    if improper:
+        raise InputError(
+            f"the prior of {', '.join(map(repr, improper))} is improper, it has no integral, so the evidence is any "
+            "number; give a prior that has one, for instance a Normal."
+        )
+    found = bridge(model.density, unconstrained(model.hierarchy, model.density, known), seed)
+    if found.error > _UNSURE:
+        warnings.warn(
+            f"the log evidence is known up to a standard error of {found.error:.1f} nats only: fit with more draws=",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return found
