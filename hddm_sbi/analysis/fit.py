@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hddm_sbi.data import Course, DesignCells, Formula, check_by, design_cells, payoffs
+from hddm_sbi.data import Course, DesignCells, Formula, check_by, design_cells, in_files, payoffs
 from hddm_sbi.hierarchy import (
     AlongTrials,
     ConvergenceWarning,
@@ -56,6 +56,7 @@ __all__ = [
     "check_fit_of",
     "coordinates",
     "design_cells",
+    "in_files",
     "inference_data",
     "load_model",
     "new_theta",

@@ -296,7 +296,9 @@ def check_fit_of(model: HierarchicalModel, posterior: Any) -> tuple[FitRecord, x
     for group, columns in PosteriorWriter(model.uncentred, model.trials).data().items():
         table = inference_data.dataset(posterior, group) if group in there else xr.Dataset()
         for name, column in columns.items():
-            if name not in table or not xr.Variable("trial", column).equals(xr.Variable("trial", table[name].to_numpy())):
+            if name not in table or not xr.Variable("trial", column).equals(
+                xr.Variable("trial", table[name].to_numpy())
+            ):
                 raise InputError(
                     f"the posterior is not that of the trials of this model: column {name!r} of the table that was "
                     "fitted differs. hs.load_model(posterior) is the model that was fitted; or fit this one."
@@ -308,4 +310,4 @@ def _differences(model: HierarchicalModel, record: FitRecord) -> Iterator[tuple[
     """What a model is otherwise than a record says: its name, and how it is here and there, in short."""
     ours, theirs = record.with_facts(model.facts).attributes(), record.attributes()
     for name in (name for name in model.facts if name not in _MAY_DIFFER and ours.get(name) != theirs.get(name)):
-        yield name.replace("_", " "), *(str(facts.get(name))[:_SHOWN] for facts in (ours, theirs))
+        yield name.replace("_", " "), str(ours.get(name))[:_SHOWN], str(theirs.get(name))[:_SHOWN]

@@ -28,11 +28,11 @@ from hddm_sbi.types import Array
 # the error of a sample. The geometric mean of cov(x) and cov(g)^-1 has the first property, and of all matrices S is the
 # nearest to g = -S^-1 (x - m) in the mean, in units of S (as for nutpie's mass matrix).
 #
-# Warp-III (Meng & Schilling 2002): where the draws are skewed, p is replaced by the mean of itself and its mirror image,
-# [p(m + h) + p(m - h)] / 2, which has the same integral, and no skewness.
+# Warp-III (Meng & Schilling 2002): where the draws are skewed, p is replaced by the mean of itself and its mirror
+# image, [p(m + h) + p(m - h)] / 2, which has the same integral, and no skewness.
 
 #: draws that are used: so many, or so many per number of the density where that is more.
-_DRAWS, _PER_NUMBER = 2_000, 8
+_DRAWS, _PER_NUMBER = 4_000, 8
 #: the fewest, in all and per number.
 _FEWEST, _FEWEST_PER_NUMBER = 200, 4
 #: largest skewness of a coordinate from which on the density is mirrored.
@@ -77,9 +77,7 @@ class _Normal:
         found, within = eigh(middle)
         half = vectors / root @ within * found**0.25
         covariance = half @ half.T
-        return cls(
-            x.mean(0) + scale * (covariance @ g.mean(0)), scale[:, None] * cholesky(covariance, lower=True)
-        )
+        return cls(x.mean(0) + scale * (covariance @ g.mean(0)), scale[:, None] * cholesky(covariance, lower=True))
 
     def standardised(self, x: Array) -> Array:
         """z where x = m + F z, (..., n)."""
@@ -102,6 +100,12 @@ def bridge(density: Evaluate, x: Array, seed: int) -> Evidence:
     half, n = x.shape[1] // 2, x.shape[-1]
     parts = x[:, :half], x[:, half : 2 * half]
     known = [_evaluated(density, part) for part in parts]
+    outside = sum(int(np.count_nonzero(~np.isfinite(log_p))) for log_p, _ in known)
+    if outside:
+        raise InputError(
+            f"the evidence needs draws of this density, which is not finite at {outside} of {half * 2 * len(x)} draws: "
+            "give the posterior that was fitted, or fit again."
+        )
     rng = np.random.default_rng(seed)
     found = []
     for own, other in ((0, 1), (1, 0)):
@@ -120,6 +124,8 @@ def _spaced(x: Array) -> Array:
             f"the evidence of a model of {n} numbers needs at least {fewest} draws; the posterior has "
             f"{chains * draws}: fit with draws={-(-fewest // chains)} or more."
         )
+    if not np.ptp(x, axis=(0, 1)).all():
+        raise InputError("the evidence needs draws, and a number is the same in all of these: fit again.")
     return x[:, inference_data.evenly_spaced(draws, min(draws, -(-most // chains)))]
 
 
@@ -146,7 +152,10 @@ def _estimate(
     proposed = rng.standard_normal((z[..., 0].size, z.shape[-1]))
     at_draws, at_proposed = log_p, _log_density(density, shape.mean + proposed @ shape.factor.T)
     if np.abs(skew(z.reshape(-1, z.shape[-1]))).max() > _SKEWED:
-        mirrored = _log_density(density, 2.0 * shape.mean - x), _log_density(density, shape.mean - proposed @ shape.factor.T)
+        mirrored = (
+            _log_density(density, 2.0 * shape.mean - x),
+            _log_density(density, shape.mean - proposed @ shape.factor.T),
+        )
         at_draws, at_proposed = (
             np.logaddexp(a, b) - np.log(2.0) for a, b in zip((at_draws, at_proposed), mirrored, strict=True)
         )

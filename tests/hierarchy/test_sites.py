@@ -1,4 +1,4 @@
-"""From a posterior back to what was sampled, however effects were centred; and the prior of every model is normalised."""
+"""From a posterior back to what was sampled, however effects are centred; the prior of every model is normalised."""
 
 import numpy as np
 import pandas as pd
