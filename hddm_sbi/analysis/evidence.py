@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import pyro.distributions as dist
-
 from hddm_sbi.analysis.fit import (
     ConvergenceWarning,
     Evidence,
@@ -45,8 +43,7 @@ def evidence(model: HierarchicalModel, posterior: Any, seed: int = 1) -> Evidenc
     Raises
     ------
     InputError
-        The posterior is of another model or other trials, comes from an approximation, or has too few draws; or a prior
-        is improper.
+        The posterior is of another model or other trials, comes from an approximation, or has too few draws.
 
     Warns
     -----
@@ -75,13 +72,6 @@ def evidence(model: HierarchicalModel, posterior: Any, seed: int = 1) -> Evidenc
         raise InputError(
             f"the posterior comes from method={record.method!r}, an approximation, and the evidence needs draws of the "
             "posterior itself: fit with method='nuts'."
-        )
-    priors = model.uncentred.coefficient_priors().items()
-    improper = [name for name, prior in priors if isinstance(prior, dist.ImproperUniform)]
-    if improper:
-        raise InputError(
-            f"the prior of {', '.join(map(repr, improper))} is improper, it has no integral, so the evidence is any "
-            "number; give a prior that has one, for instance a Normal."
         )
     found = bridge(model.density, unconstrained(model.hierarchy, model.density, known), seed)
     if found.error > _UNSURE:

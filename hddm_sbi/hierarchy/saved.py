@@ -274,7 +274,7 @@ def _same(model: HierarchicalModel, record: FitRecord) -> None:
     """Refuse a model that is not the one that was fitted."""
     for name, ours, theirs in _differences(model, record):
         raise InputError(
-            f"the model of this fit cannot be made again: its {name} would be {ours!r}, and was {theirs!r}, with "
+            f"the model of this fit cannot be made again: its {name} would be {ours}, and was {theirs}, with "
             f"hddm_sbi {record.versions['hddm_sbi']}. Use that version, or give the likelihood or priors that were "
             "fitted."
         )
@@ -289,7 +289,7 @@ def check_fit_of(model: HierarchicalModel, posterior: Any) -> tuple[FitRecord, x
     record = FitRecord.read(known.attrs)
     for name, ours, theirs in _differences(model, record):
         raise InputError(
-            f"the posterior is of another model: its {name} is {theirs!r}, and that of this model {ours!r}. "
+            f"the posterior is of another model: its {name} is {theirs}, and that of this model {ours}. "
             "hs.load_model(posterior) is the model that was fitted."
         )
     there = inference_data.groups(posterior)
@@ -310,4 +310,8 @@ def _differences(model: HierarchicalModel, record: FitRecord) -> Iterator[tuple[
     """What a model is otherwise than a record says: its name, and how it is here and there, in short."""
     ours, theirs = record.with_facts(model.facts).attributes(), record.attributes()
     for name in (name for name in model.facts if name not in _MAY_DIFFER and ours.get(name) != theirs.get(name)):
+        here, there = model.facts[name], getattr(record, name)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            for key in (key for key in {**here, **there} if repr(here.get(key)) != repr(there.get(key))):
+                yield f"{name.replace('_', ' ')}[{key!r}]", str(here.get(key))[:_SHOWN], str(there.get(key))[:_SHOWN]
         yield name.replace("_", " "), str(ours.get(name))[:_SHOWN], str(theirs.get(name))[:_SHOWN]

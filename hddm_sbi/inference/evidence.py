@@ -121,7 +121,7 @@ def _spaced(x: Array) -> Array:
     fewest, most = max(_FEWEST, _FEWEST_PER_NUMBER * n), max(_DRAWS, _PER_NUMBER * n)
     if chains * draws < fewest:
         raise InputError(
-            f"the evidence of a model of {n} numbers needs at least {fewest} draws; the posterior has "
+            f"the evidence of {n} number{'s' if n != 1 else ''} needs at least {fewest} draws, and there are "
             f"{chains * draws}: fit with draws={-(-fewest // chains)} or more."
         )
     if not np.ptp(x, axis=(0, 1)).all():

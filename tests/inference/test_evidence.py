@@ -143,7 +143,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_evidence_is_that_in_closed_form(name):
-    """Within .05 nats, and for some 500 numbers two seeds within .3 nats. Seeded: stated errors are .025 and .1 at most,
+    """Within .05 nats, and for some 500 numbers two seeds within .3. Seeded: stated errors are at most .025 and .1,
     and estimates within 5 of them."""
     make, n = TARGETS[name]
     model, start, exact, draws = make()
@@ -277,7 +277,7 @@ def test_what_gives_no_evidence():
     density, _, draws = log_gammas([1.0] * 60)
     x = draws(np.random.default_rng(1), (4, 100))
     with pytest.raises(
-        hs.InputError, match="60 numbers needs at least 240 draws; the posterior has 236: fit with draws=60"
+        hs.InputError, match="60 numbers needs at least 240 draws, and there are 236: fit with draws=60"
     ):
         bridge(density, x[:, :59], 1)
     with pytest.raises(hs.InputError, match="not finite at 1 of 400 draws"):
