@@ -5,14 +5,9 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from hddm_sbi.analysis.fit import (
-    ConvergenceWarning,
-    Evidence,
-    HierarchicalModel,
-    bridge,
-    check_fit_of,
-    unconstrained,
-)
+import torch
+
+from hddm_sbi.analysis.fit import ConvergenceWarning, Evidence, HierarchicalModel, bridge, check_fit_of, sites
 from hddm_sbi.errors import InputError, whole_number
 
 #: standard error of a log evidence, in nats, above which it says little.
@@ -73,7 +68,9 @@ def evidence(model: HierarchicalModel, posterior: Any, seed: int = 1) -> Evidenc
             f"the posterior comes from method={record.method!r}, an approximation, and the evidence needs draws of the "
             "posterior itself: fit with method='nuts'."
         )
-    found = bridge(model.density, unconstrained(model.hierarchy, model.density, known), seed)
+    draws = known.transpose("chain", "draw", ...).data_vars.items()
+    sampled = sites(model.hierarchy, {str(name): torch.tensor(x.to_numpy()) for name, x in draws})
+    found = bridge(model.density, model.density.unconstrain(sampled), seed)
     if found.error > _UNSURE:
         warnings.warn(
             f"the log evidence is known up to a standard error of {found.error:.1f} nats only: fit with more draws=",

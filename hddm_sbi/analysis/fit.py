@@ -29,9 +29,9 @@ from hddm_sbi.hierarchy import (
     prior_draws,
     rescued,
     score_shapes,
+    sites,
     standard_scores,
     typical_theta,
-    unconstrained,
     with_known,
 )
 from hddm_sbi.inference import Evidence, bridge, inference_data
@@ -67,9 +67,9 @@ __all__ = [
     "prior_draws",
     "rescued",
     "score_shapes",
+    "sites",
     "standard_scores",
     "typical_theta",
-    "unconstrained",
 ]
 
 

@@ -22,7 +22,7 @@ from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population
 from hddm_sbi.hierarchy.saved import check_fit_of, load_model, read_fit
-from hddm_sbi.hierarchy.sites import unconstrained
+from hddm_sbi.hierarchy.sites import sites
 
 __all__ = [
     "AlongTrials",
@@ -43,8 +43,8 @@ __all__ = [
     "read_fit",
     "rescued",
     "score_shapes",
+    "sites",
     "standard_scores",
     "typical_theta",
-    "unconstrained",
     "with_known",
 ]
