@@ -105,13 +105,13 @@ class Groups:
 
     @property
     def exact(self):
-        top = max(self.given(tau) for tau in np.linspace(0.01, 4.0, 400))
+        top = self.given(np.linspace(0.01, 4.0, 400)).max()
         area, _ = quad(lambda tau: np.exp(self.given(tau) - top), 0.0, 8.0, limit=200, epsabs=0.0, points=[0.5, 1, 2])
         return np.log(area) + top
 
     def draws(self, rng, shape):
         grid = np.linspace(1e-4, 6.0, 60_001)
-        log_p = np.array([self.given(tau) for tau in grid])
+        log_p = self.given(grid)
         cdf = np.cumsum(np.exp(log_p - log_p.max()))
         tau = np.interp(rng.uniform(size=shape) * cdf[-1], cdf, grid)[..., None]
         s2 = 0.25 + tau**2
@@ -143,7 +143,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_evidence_is_that_in_closed_form(name):
-    """Within .05 nats, and for some 500 numbers two seeds within .3. Seeded: stated errors are at most .025 and .1,
+    """Within .05 nats, and for some 500 numbers two seeds within .3. Seeded: stated errors are at most .025 and .05,
     and estimates within 5 of them."""
     make, n = TARGETS[name]
     model, start, exact, draws = make()
@@ -152,7 +152,7 @@ def test_evidence_is_that_in_closed_form(name):
     assert density.path == "compiled"
     many = density.size >= 500
     for found in (one, two):
-        assert found.error < (0.1 if many else 0.025)
+        assert found.error < (0.05 if many else 0.025)
         assert abs(found.log_evidence - exact) < 5 * found.error + ROUNDING * abs(exact)
         assert many or abs(found.log_evidence - exact) < 0.05
     assert abs(one.log_evidence - two.log_evidence) < 0.3
@@ -174,6 +174,18 @@ def log_gammas(shapes, correlation=0.0):
     return density, gammaln(k).sum(), draws
 
 
+def rotated(target, n):
+    """The same with axes that are none of the numbers': no bend of one number straightens it."""
+    density, exact, draws = target
+    root = np.linalg.qr(np.random.default_rng(0).normal(size=(n, n)))[0]
+
+    def turned(x):
+        log_p, gradient = density(root.T @ x)
+        return log_p, root @ gradient
+
+    return turned, exact, lambda rng, shape: draws(rng, shape) @ root.T
+
+
 def normalised_errors(target, n, runs):
     """(estimate - exact) / stated error of repeated runs, and the stated errors."""
     density, exact, draws = target
@@ -182,19 +194,20 @@ def normalised_errors(target, n, runs):
     return (values - exact) / errors, errors
 
 
-RUNS = 150
+RUNS = 100
 #: target, and draws of each of 4 chains.
 REPEATED = {
-    "skewed, so mirrored": (log_gammas([0.5] * 10), 250),
-    "50 numbers": (log_gammas([4.0] * 50), 250),
-    "autocorrelation .8": (log_gammas([3.0] * 10, 0.8), 500),
-    "autocorrelation .95": (log_gammas([3.0] * 5, 0.95), 1_000),
+    "skewed, so bent": (log_gammas([0.5] * 10), 250),
+    "skewed off axis, so mirrored": (rotated(log_gammas([0.5] * 3), 3), 250),
+    "30 numbers": (log_gammas([4.0] * 30), 250),
+    # 440 effective draws; below 400 a fit says that it has too few.
+    "autocorrelation .8": (log_gammas([3.0] * 5, 0.8), 1_000),
 }
 
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_stated_error_is_the_error_of_repeated_runs(name):
-    """150 runs: errors over stated ones have mean square 1, mean 0, and 95 % of them are within 1.96; 1e-5 false alarms
+    """100 runs: errors over stated ones have mean square 1, mean 0, and 95 % of them are within 1.96; 1e-5 false alarms
     of each. The first sees stated errors that are too small or too large by a third."""
     target, n = REPEATED[name]
     z, _ = normalised_errors(target, n, RUNS)
@@ -212,12 +225,22 @@ def test_autocorrelation_is_in_the_error():
     assert np.median(dependent) > 1.5 * np.median(independent)
 
 
-def test_mirror_image_lessens_the_error_of_skewed_densities(monkeypatch):
-    target = log_gammas([0.3])
-    _, mirrored = normalised_errors(target, 250, 10)
-    monkeypatch.setattr("hddm_sbi.inference.evidence._SKEWED", np.inf)
-    _, plain = normalised_errors(target, 250, 10)
-    assert np.median(mirrored) < 0.7 * np.median(plain)
+#: what lessens the error -> where it is switched off, and a density for which it is there.
+REMEDIES = {
+    "bends": ("_CERTAIN", log_gammas([0.5] * 20)),
+    "mirror image": ("_SKEWED", rotated(log_gammas([0.5] * 3), 3)),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_skewed_densities_are_bent_and_mirrored(name, monkeypatch):
+    """The stated error is that of repeated runs in the test above, with and without."""
+    switch, target = REMEDIES[name]
+    _, with_it = normalised_errors(target, 250, 10)
+    monkeypatch.setattr(f"hddm_sbi.inference.evidence.{switch}", np.inf)
+    z, without = normalised_errors(target, 250, 10)
+    assert np.median(with_it) < 0.8 * np.median(without)
+    assert (np.abs(z) < 5).all()
 
 
 def test_density_of_a_normal_law_has_its_integral_to_rounding():
