@@ -178,7 +178,7 @@ def compare_models(
     >>> table = hs.compare_models(fits, by="evidence")
     >>> table.columns.tolist()
     ['log_evidence', 'error', 'log_bayes_factor', 'probability']
-    >>> bool(table.loc["effect", "probability"] > 0.9)
+    >>> bool(table.loc["effect", "probability"] > 0.5)
     True
     """
     if not isinstance(fits, Mapping) or len(fits) < 2:
