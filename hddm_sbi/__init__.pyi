@@ -5,6 +5,7 @@ from .analysis.calibration import run_sbc as run_sbc
 from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
 from .analysis.comparisons import comparisons as comparisons
+from .analysis.evidence import evidence as evidence
 from .analysis.experiment import simulate_experiment as simulate_experiment
 from .analysis.hypothesis import hypothesis as hypothesis
 from .analysis.predictions import predictions as predictions
@@ -35,6 +36,7 @@ from .hierarchy.saved import keep_likelihood as keep_likelihood
 from .hierarchy.saved import load_model as load_model
 from .inference.density import FlatDensity as FlatDensity
 from .inference.density import flatten as flatten
+from .inference.evidence import Evidence as Evidence
 from .inference.sampling import SAMPLERS as SAMPLERS
 from .inference.sampling import Draws as Draws
 from .inference.sampling import Sampler as Sampler

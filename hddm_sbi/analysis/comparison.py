@@ -5,11 +5,14 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from scipy.special import softmax
 
-from hddm_sbi.analysis.fit import ConvergenceWarning, HierarchicalModel, inference_data, rescued
+from hddm_sbi.analysis.evidence import evidence
+from hddm_sbi.analysis.fit import ConvergenceWarning, HierarchicalModel, inference_data, load_model, rescued
+from hddm_sbi.analysis.left_out import TRIAL, expected_predictive
 from hddm_sbi.errors import InputError
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
@@ -115,28 +118,52 @@ def _keep(posterior: Any, path: Path) -> None:
         raise InputError(f"{str(path)!r} cannot be written ({reason}). {rescued(posterior)}") from reason
 
 
-def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
-    """Compare models of the same trials by the expected log predictive density of new trials (PSIS-LOO, by ArviZ).
+def compare_models(
+    fits: Mapping[str, Any],
+    by: Literal["loo", "evidence"] = "loo",
+    leave_out: str = TRIAL,
+    *,
+    models: Mapping[str, HierarchicalModel] | None = None,
+) -> pd.DataFrame:
+    """Compare models of the same trials: by what they predict of others, or by their evidence.
 
     Parameters
     ----------
     fits
-        What `fit_models` returned, or posteriors with a pointwise log likelihood, by name.
+        What `fit_models` returned, or posteriors, by name. By "loo" they need a pointwise log likelihood.
+    by
+        "loo": expected log predictive density of what is left out (PSIS-LOO, by ArviZ). "evidence": probability of the
+        trials under each model, averaged over its priors, as in `evidence`.
+    leave_out
+        By "loo": "trial", for how well new trials of the same subjects are predicted; or a column, such as "subject",
+        for how well all trials of a new subject are.
+    models
+        By "evidence": the models that were fitted, by the same names. They are made again from the fits where they are
+        not given, which is not possible for a likelihood of your own that has no file.
 
     Returns
     -------
     pandas.DataFrame
-        One row per model, the best first: `elpd_loo`, `elpd_diff` to the best model and its standard error `dse`,
-        and ArviZ's other columns.
+        One row per model, the best first. By "loo": `elpd_loo`, `elpd_diff` to the best model and its standard error
+        `dse`, ArviZ's other columns, and the largest `pareto_k`. By "evidence": `log_evidence` and its standard
+        `error`, `log_bayes_factor` of the best model against this one, and `probability` of each model where all are
+        equally likely before the trials are seen.
 
     Raises
     ------
     InputError
-        The models are of different trials, a posterior has no log likelihood, or there are fewer than two.
+        The models are of different trials, a posterior has no log likelihood, there are fewer than two, or there is
+        no column to leave out; or what `evidence` raises.
+
+    Warns
+    -----
+    ConvergenceWarning
+        Where Pareto k says that a number is not to be trusted: of what, and what to do.
 
     References
     ----------
-    Vehtari, Gelman & Gabry (2017), Statistics and Computing 27:1413.
+    Vehtari, Gelman & Gabry (2017), Statistics and Computing 27:1413. Vehtari et al. (2024), Journal of Machine
+    Learning Research 25:72.
 
     Examples
     --------
@@ -148,20 +175,65 @@ def compare_models(fits: Mapping[str, Any]) -> pd.DataFrame:
     >>> fits = hs.fit_models({"null": null, "effect": effect}, chains=2, progress=False)
     >>> hs.compare_models(fits).index.tolist()
     ['effect', 'null']
+    >>> table = hs.compare_models(fits, by="evidence")
+    >>> table.columns.tolist()
+    ['log_evidence', 'error', 'log_bayes_factor', 'probability']
+    >>> bool(table.loc["effect", "probability"] > 0.5)
+    True
     """
     if not isinstance(fits, Mapping) or len(fits) < 2:
         raise InputError("fits must be a dict of two posteriors or more, by the names of their models.")
+    if by not in ("loo", "evidence"):
+        raise InputError(f"by must be 'loo' or 'evidence'; got {by!r}.")
+    _check_same_trials(fits)
+    if by == "evidence":
+        if leave_out != TRIAL:
+            raise InputError(
+                f"leave_out={leave_out!r} is for by='loo'; the evidence leaves nothing out: drop leave_out=."
+            )
+        return _by_evidence(fits, models)
     without = [name for name, posterior in fits.items() if "log_likelihood" not in inference_data.groups(posterior)]
     if without:
         raise InputError(
             f"the posterior of {', '.join(map(repr, without))} has no pointwise log likelihood; add it with "
             "model.with_log_likelihood(posterior), or fit with log_likelihood=True."
         )
-    observed = {name: inference_data.dataset(posterior, "observed_data") for name, posterior in fits.items()}
+    return expected_predictive(fits, leave_out)
+
+
+def _check_same_trials(fits: Mapping[str, Any]) -> None:
+    """Refuse fits of different trials."""
+    observed = {
+        name: inference_data.dataset(posterior, "observed_data")
+        for name, posterior in fits.items()
+        if "observed_data" in inference_data.groups(posterior)
+    }
+    absent = [name for name in fits if name not in observed]
+    if absent:
+        raise InputError(
+            f"the posterior of {', '.join(map(repr, absent))} does not have the trials; give what fit returned."
+        )
     first, *others = observed
     for name in others:
         if not observed[first].equals(observed[name]):
             raise InputError(
                 f"models can be compared on the same trials only; those of {name!r} are not those of {first!r}."
             )
-    return inference_data.compare(fits)
+
+
+def _by_evidence(fits: Mapping[str, Any], models: Mapping[str, HierarchicalModel] | None) -> pd.DataFrame:
+    """Evidence and probability of every model, the most probable first."""
+    absent = [] if models is None else [name for name in fits if name not in models]
+    if absent:
+        raise InputError(
+            f"models lacks {', '.join(map(repr, absent))}; give the model of every fit, by the same names."
+        )
+    found = {
+        name: evidence(load_model(posterior) if models is None else models[name], posterior)
+        for name, posterior in fits.items()
+    }
+    table = pd.DataFrame.from_dict(found, orient="index", columns=["log_evidence", "error"])
+    table = table.sort_values("log_evidence", ascending=False, kind="stable")
+    table["log_bayes_factor"] = table["log_evidence"].max() - table["log_evidence"]
+    table["probability"] = softmax(table["log_evidence"].to_numpy())
+    return table

@@ -11,7 +11,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hddm_sbi.data import Course, DesignCells, Formula, check_by, design_cells, payoffs
+from hddm_sbi.data import Course, DesignCells, Formula, check_by, design_cells, in_files, payoffs
 from hddm_sbi.hierarchy import (
     AlongTrials,
     ConvergenceWarning,
@@ -19,7 +19,9 @@ from hddm_sbi.hierarchy import (
     Hierarchy,
     PosteriorWriter,
     Sampling,
+    check_fit_of,
     coordinates,
+    load_model,
     new_deviations,
     new_theta,
     of_population,
@@ -27,11 +29,12 @@ from hddm_sbi.hierarchy import (
     prior_draws,
     rescued,
     score_shapes,
+    sites,
     standard_scores,
     typical_theta,
     with_known,
 )
-from hddm_sbi.inference import inference_data
+from hddm_sbi.inference import Evidence, bridge, inference_data
 from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array, Index
 
@@ -42,15 +45,20 @@ __all__ = [
     "ConvergenceWarning",
     "Course",
     "DesignCells",
+    "Evidence",
     "Fit",
     "Formula",
     "HierarchicalModel",
     "PosteriorWriter",
     "Sampling",
+    "bridge",
     "check_by",
+    "check_fit_of",
     "coordinates",
     "design_cells",
+    "in_files",
     "inference_data",
+    "load_model",
     "new_theta",
     "numbers_on_cells",
     "of_population",
@@ -59,6 +67,7 @@ __all__ = [
     "prior_draws",
     "rescued",
     "score_shapes",
+    "sites",
     "standard_scores",
     "typical_theta",
 ]

@@ -1,7 +1,7 @@
 """`hddm-sbi compare`: fits of the same trials side by side, from their files."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -11,25 +11,34 @@ from hddm_sbi.errors import InputError
 
 @click.command()
 @click.argument("fits", nargs=-1, required=True, type=click.Path(path_type=Path))
-def compare(fits: tuple[Path, ...]) -> None:
-    """Compare models by the expected log predictive density of new trials (PSIS-LOO). FITS: files of `hddm-sbi fit`.
+@click.option(
+    "--by",
+    type=click.Choice(["loo", "evidence"]),
+    default="loo",
+    help="What is predicted of trials that are left out, or the evidence and probability of every model.",
+)
+@click.option("--leave-out", default="trial", help="By loo: trial, or a column, such as subject.", show_default=True)
+def compare(fits: tuple[Path, ...], by: Literal["loo", "evidence"], leave_out: str) -> None:
+    """Compare models of the same trials, by PSIS-LOO or by evidence. FITS: files of `hddm-sbi fit`.
 
-    Example: hddm-sbi compare null.nc effect.nc
+    Example: hddm-sbi compare null.nc effect.nc --by evidence
     """
     if len(set(fits)) < 2:
         raise InputError("expected the files of two fits or more, for instance hddm-sbi compare null.nc effect.nc.")
     from hddm_sbi.analysis.comparison import compare_models
+    from hddm_sbi.hierarchy.saved import load_fit
 
     short = len({path.stem for path in fits}) == len(fits)
     # ArviZ warns with a plain UserWarning where importance weights are unreliable.
     with warnings_shown(UserWarning):
-        named = {path.stem if short else str(path): _with_log_likelihood(path) for path in fits}
-        table = compare_models(named)
+        loaded = {path.stem if short else str(path): load_fit(path) for path in fits}
+        models = {name: model for name, (model, _) in loaded.items()}
+        posteriors = {name: posterior for name, (_, posterior) in loaded.items()}
+        if by == "loo":
+            posteriors = {name: _with_log_likelihood(*of) for name, of in loaded.items()}
+        table = compare_models(posteriors, by, leave_out, models=models)
     click.echo(table.to_string())
 
 
-def _with_log_likelihood(path: Path) -> Any:
-    from hddm_sbi.hierarchy.saved import load_fit
-
-    model, posterior = load_fit(path)
+def _with_log_likelihood(model: Any, posterior: Any) -> Any:
     return posterior if "log_likelihood" in posterior else model.with_log_likelihood(posterior)

@@ -21,7 +21,8 @@ from hddm_sbi.hierarchy.priors import one_of
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population
-from hddm_sbi.hierarchy.saved import read_fit
+from hddm_sbi.hierarchy.saved import check_fit_of, load_model, read_fit
+from hddm_sbi.hierarchy.sites import sites
 
 __all__ = [
     "AlongTrials",
@@ -31,7 +32,9 @@ __all__ = [
     "Hierarchy",
     "PosteriorWriter",
     "Sampling",
+    "check_fit_of",
     "coordinates",
+    "load_model",
     "new_deviations",
     "new_theta",
     "of_population",
@@ -40,6 +43,7 @@ __all__ = [
     "read_fit",
     "rescued",
     "score_shapes",
+    "sites",
     "standard_scores",
     "typical_theta",
     "with_known",

@@ -95,6 +95,10 @@ class Coefficients:
         """What the posterior reports beside `priors`, by name."""
         return {}
 
+    def recovered(self, posterior: Values) -> dict[str, Tensor]:
+        """Sampled sites beside `priors`, from what the posterior reports: the inverse of `named`."""
+        return {}
+
     def summands(self, rows: Index, parameter: str, factors: Set[str]) -> list[str]:
         """What they add on some rows, as text; see `Description`. factors: columns that are no numbers."""
         matrix = self.matrix if len(self.matrix) == 1 else self.matrix[rows]

@@ -74,6 +74,11 @@ class Correlation:
             factor = factor[..., self.places, :]
         return factor @ factor.transpose(-1, -2)
 
+    def recovered(self, posterior: Mapping[str, Tensor]) -> Tensor:
+        """The sampled site from R."""
+        effects = [self.places.index(row) for row in range(len(self.labels))]
+        return torch.linalg.cholesky(posterior[self.reported][..., effects, :][..., effects])
+
     def with_priors(self, chosen: Mapping[str, TorchDistribution]) -> Correlation:
         """The same with the prior that is chosen for it."""
         return replace(self, prior=chosen.get(self.reported, self.prior))

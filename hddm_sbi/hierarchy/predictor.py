@@ -115,10 +115,31 @@ class GroupEffects:
         """Add z of these effects to those of the terms before them, where these effects or later terms need it."""
         if self.correlation is None or (self.centred and self._end == len(self.correlation.labels)):
             return
-        z = values[self.site]
+        z = self._score(self.deviations(values, scores), values, scores) if self.centred else values[self.site]
+        self._add(z, scores)
+
+    def recovered(self, posterior: Values, scores: Scores) -> Tensor:
+        """The sampled site, (..., n_levels, k), from what the posterior reports and the site of the correlation.
+
+        scores: of the terms that were drawn before, to which those of these effects are added.
+        """
+        u = self.reported_deviations(posterior)
+        if self.correlation is not None:
+            self._add(self._score(u, posterior, scores), scores)
         if self.centred:
-            before, u = self._from_before(values, scores), self.deviations(values, scores)
-            z = self._solved(self._scale_tril(values), u if before is None else u - before)
+            return u + self.mean(posterior).unsqueeze(-2)
+        if self.correlation is None:
+            return u / self.sigma_of_levels(posterior)
+        return scores[self.correlation.name][..., self._begin :]
+
+    def _score(self, u: Tensor, values: Values, scores: Scores) -> Tensor:
+        """z of deviations u of these effects, (..., n_levels, k)."""
+        before = self._from_before(values, scores)
+        return self._solved(self._scale_tril(values), u if before is None else u - before)
+
+    def _add(self, z: Tensor, scores: Scores) -> None:
+        """Add z of these effects to those of the terms before them."""
+        assert self.correlation is not None
         known = scores.get(self.correlation.name)
         scores[self.correlation.name] = z if known is None else torch.cat([known, z], -1)
 

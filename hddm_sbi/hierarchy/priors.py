@@ -179,6 +179,11 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
             f"the prior of {name!r} must have a density; got {prior}. To hold a parameter at a number, write it as a "
             "formula, for instance z = 0.5."
         )
+    if isinstance(prior, dist.ImproperUniform):
+        raise InputError(
+            f"the prior of {name!r} must have an integral, and {prior} has none; give a wide one, for instance "
+            "pyro.distributions.Normal(0., 10.)."
+        )
     if prior.event_shape or prior.batch_shape not in ((), (levels,)):
         expected = "one number" if levels == 0 else f"one number, or of {levels}, one by one"
         raise InputError(

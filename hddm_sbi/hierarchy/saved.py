@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.data import from_record, in_files, monotonic_columns, ordered_levels
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals
+from hddm_sbi.hierarchy.posterior import LIKELIHOOD, PosteriorWriter, check_seals, seals
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
@@ -25,6 +25,8 @@ from hddm_sbi.likelihoods import catalogue
 
 #: what a model of today may say otherwise than its fit did, and is the same model.
 _MAY_DIFFER = ("likelihood_path",)
+#: letters of a fact that differs.
+_SHOWN = 80
 
 
 def load_model(
@@ -270,10 +272,46 @@ def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:
 
 def _same(model: HierarchicalModel, record: FitRecord) -> None:
     """Refuse a model that is not the one that was fitted."""
+    for name, ours, theirs in _differences(model, record):
+        raise InputError(
+            f"the model of this fit cannot be made again: its {name} would be {ours}, and was {theirs}, with "
+            f"hddm_sbi {record.versions['hddm_sbi']}. Use that version, or give the likelihood or priors that were "
+            "fitted."
+        )
+
+
+def check_fit_of(model: HierarchicalModel, posterior: Any) -> tuple[FitRecord, xr.Dataset]:
+    """The record of a posterior, and its draws by the model's own labels.
+
+    Raises InputError where it is not the posterior of this very model and its trials.
+    """
+    known = model.matched(posterior)
+    record = FitRecord.read(known.attrs)
+    for name, ours, theirs in _differences(model, record):
+        raise InputError(
+            f"the posterior is of another model: its {name} is {theirs}, and that of this model {ours}. "
+            "hs.load_model(posterior) is the model that was fitted."
+        )
+    there = inference_data.groups(posterior)
+    for group, columns in PosteriorWriter(model.uncentred, model.trials).data().items():
+        table = inference_data.dataset(posterior, group) if group in there else xr.Dataset()
+        for name, column in columns.items():
+            if name not in table or not xr.Variable("trial", column).equals(
+                xr.Variable("trial", table[name].to_numpy())
+            ):
+                raise InputError(
+                    f"the posterior is not that of the trials of this model: column {name!r} of the table that was "
+                    "fitted differs. hs.load_model(posterior) is the model that was fitted; or fit this one."
+                )
+    return record, known
+
+
+def _differences(model: HierarchicalModel, record: FitRecord) -> Iterator[tuple[str, str, str]]:
+    """What a model is otherwise than a record says: its name, and how it is here and there, in short."""
     ours, theirs = record.with_facts(model.facts).attributes(), record.attributes()
     for name in (name for name in model.facts if name not in _MAY_DIFFER and ours.get(name) != theirs.get(name)):
-        raise InputError(
-            f"the model of this fit cannot be made again: its {name.replace('_', ' ')} would be "
-            f"{str(ours.get(name))[:80]!r}, and was {str(theirs.get(name))[:80]!r}, with hddm_sbi "
-            f"{record.versions['hddm_sbi']}. Use that version, or give the likelihood or priors that were fitted."
-        )
+        here, there = model.facts[name], getattr(record, name)
+        if isinstance(here, Mapping) and isinstance(there, Mapping):
+            for key in (key for key in {**here, **there} if repr(here.get(key)) != repr(there.get(key))):
+                yield f"{name.replace('_', ' ')}[{key!r}]", str(here.get(key))[:_SHOWN], str(there.get(key))[:_SHOWN]
+        yield name.replace("_", " "), str(ours.get(name))[:_SHOWN], str(theirs.get(name))[:_SHOWN]

@@ -91,6 +91,10 @@ class Wiggles(Coefficients):
         return {self.name: self.columns(values)}
 
     @override
+    def recovered(self, posterior: Values) -> dict[str, Tensor]:
+        return {self.site: posterior[self.name] / self._scale(posterior)}
+
+    @override
     def summands(self, rows: Index, parameter: str, factors: Set[str]) -> list[str]:
         return [f"wiggles of {self.of.removeprefix(f'{parameter}_')}"]
 

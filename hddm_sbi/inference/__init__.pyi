@@ -4,6 +4,8 @@ from .coordinates import Bends as Bends
 from .coordinates import Whitening as Whitening
 from .density import FlatDensity as FlatDensity
 from .density import flatten as flatten
+from .evidence import Evidence as Evidence
+from .evidence import bridge as bridge
 from .sampling import OUT_OF_TIME as OUT_OF_TIME
 from .sampling import SAMPLERS as SAMPLERS
 from .sampling import Draws as Draws

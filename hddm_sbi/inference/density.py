@@ -112,6 +112,14 @@ class FlatDensity:
         with torch.no_grad():
             return {name: self.transforms[name].inv(value) for name, value in self.unflatten(flat).items()}
 
+    def unconstrain(self, sites: Mapping[str, Tensor]) -> Array:
+        """The inverse of `constrain`: draws (..., n) from sampled sites on their own scales."""
+        parts = []
+        for name, shape in zip(self.names, self.shapes, strict=True):
+            value = self.transforms[name](sites[name])
+            parts.append(value.reshape(*value.shape[: value.dim() - len(shape)], -1))
+        return torch.cat(parts, -1).numpy()
+
 
 def flatten(model: Callable[[], None], start: Mapping[str, Tensor], path: Route = "compiled") -> FlatDensity:
     """The log density of a Pyro model, recorded once and compiled.

@@ -179,12 +179,20 @@ def summary(idata: Any, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def compare(fits: Mapping[str, Any]) -> pd.DataFrame:
-    """ArviZ's comparison of posteriors with a pointwise log likelihood, by name."""
+def loo(idata: Any) -> Any:
+    """ArviZ's PSIS-LOO of a posterior with a pointwise log likelihood: its numbers, and Pareto k of each of them."""
+    with warnings.catch_warnings():
+        # That some k are high is for the caller to say, who knows what they are of.
+        warnings.simplefilter("ignore", UserWarning)
+        return _arviz().loo(idata, pointwise=True)
+
+
+def compare(found: Mapping[str, Any]) -> pd.DataFrame:
+    """ArviZ's comparison of what `loo` found, by name."""
     with warnings.catch_warnings():
         # ArviZ 0.23 sorts tables in a way that pandas 3.1 will not allow for ever.
         warnings.filterwarnings("ignore", "The inplace keyword", DeprecationWarning)
-        table: Any = _arviz().compare(dict(fits))
+        table: Any = _arviz().compare(dict(found))
     return pd.DataFrame(table)
 
 
@@ -204,6 +212,12 @@ def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
     with _constants_allowed():
         pairs = [_extreme(_arviz().ess(posterior, method=method), np.nanargmin) for method in ("bulk", "tail")]
     return min(pairs, key=lambda pair: pair[1])
+
+
+def effective_draws(x: NDArray[np.float64]) -> float:
+    """Effective number of draws (chains, draws) for their mean."""
+    # Where all are alike, their mean is known.
+    return float(x.size) if np.ptp(x) == 0.0 else float(_arviz().ess(x, method="mean"))
 
 
 def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:

@@ -401,6 +401,22 @@ def test_comparison_of_files(fits):
     assert "elpd_loo" in result.stdout
 
 
+def test_comparison_of_files_by_evidence(fits, tmp_path):
+    files = [tmp_path / "null.nc", tmp_path / "effect.nc"]
+    for file, formula in zip(files, ("v ~ 1", "v ~ condition"), strict=True):
+        result = run("fit", fits / "t.csv", formula, "-f", "z = 0.5", "-o", file, *QUICK, "--draws", 100)
+        assert result.exit_code == 0, result.output
+    result = run("compare", *files, "--by", "evidence")
+    assert result.exit_code == 0, result.output
+    assert {line.split()[0] for line in result.stdout.splitlines()[1:]} == {"null", "effect"}
+    shares = [float(line.split()[-1]) for line in result.stdout.splitlines()[1:]]
+    assert shares[0] > shares[1]
+    assert abs(sum(shares) - 1) < 1e-3
+    result = run("compare", fits / "null.nc", fits / "effect.nc", "--leave-out", "subjct")
+    assert result.exit_code == 2
+    assert "expected 'trial', or a column" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "mention"),
     [
