@@ -206,6 +206,13 @@ def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
     return min(pairs, key=lambda pair: pair[1])
 
 
+def standard_errors(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Monte Carlo standard errors of the means of columns (n, q) of successive draws, (q,); nan where one is constant."""
+    with _constants_allowed():
+        found = _arviz().mcse(xr.Dataset({"x": (("chain", "draw", "column"), x[None])}), method="mean")
+    return np.asarray(found["x"], dtype=np.float64)
+
+
 def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:
     named = {
         f"{name}{_position(array, index)}": float(array.to_numpy()[index])

@@ -1,0 +1,371 @@
+"""The certificate of one fit: has the learned likelihood moved this posterior, and what would it be without?"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from hddm_sbi.analysis.fit import Fit, FitRecord, HierarchicalModel, PosteriorWriter, inference_data
+from hddm_sbi.analysis.importance import Weights
+from hddm_sbi.errors import InputError, whole_number
+from hddm_sbi.likelihoods.catalogue import reference
+from hddm_sbi.likelihoods.decision import DecisionLikelihood
+from hddm_sbi.simulation import DecisionModel
+from hddm_sbi.types import Array, Index
+
+#: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion.
+TOLERATED = 0.1
+#: fewer draws say nothing of the tail of weights.
+_FEWEST = 100
+#: draws that are reweighted where the caller does not say how many, by the kind of the reference.
+_DRAWS = {"exact": 1_000, "numerical": 100}
+#: standard errors within which a number is known.
+_ERRORS = 2.0
+#: kinds of likelihoods that are no approximation.
+_EXACT = {"exact": "in closed form", "numerical": "the model's equation solved at every theta"}
+#: what a posterior records of the likelihood that made it, beside its table.
+_RECORDED = ("likelihood", "weights_sha256", "lapse", "lapse_mean", "lapse_choices")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Whether the learned likelihood of a fit has moved its posterior; `certify` makes it.
+
+    Parameters
+    ----------
+    reference : str
+        What the likelihood was compared with: "exact", its closed form, or "numerical", its equation solved.
+    n_draws : int
+        Number of posterior draws that were compared.
+    pareto_k : float
+        Shape of the tail of their weights; below .7 (or 1 - 1 / log10(n_draws), if that is less) means under the
+        weights can be trusted.
+    effective_draws : float
+        Number of equally weighted draws that say as much as the weighted ones.
+    shifts : pandas.DataFrame
+        A row for every quantity of the population, on the scale of the posterior: `mean` and `sd` of the draws;
+        `corrected_mean` and `corrected_sd`, what they are under the reference; `shift`, corrected_mean - mean in
+        posterior sds, and its Monte Carlo standard error `error`. Where the weights cannot be trusted, means are right
+        to first order in the difference of the likelihoods, and `corrected_sd` is nan.
+    verdict : str
+        What that means and what to do, in one or two sentences.
+    passed : bool
+        No mean lies off by more than .1 posterior sds, no sd by more than 10 %, and the draws suffice to say so.
+    corrected : arviz.InferenceData or None
+        The posterior under the reference, by resampling, with `n_draws` draws and the table; None where the weights
+        cannot be trusted.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 200, seed=1)
+    >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], trials)
+    >>> posterior = model.fit(draws=500, tune=300, chains=2, seed=1, progress=False)
+    >>> certificate = hs.certify(model, posterior)
+    >>> certificate.passed, certificate.n_draws, certificate.shifts.index.tolist()
+    (True, 1000, ['v_Intercept', 'a_Intercept', 't0_Intercept'])
+    """
+
+    reference: str
+    n_draws: int
+    pareto_k: float
+    effective_draws: float
+    shifts: pd.DataFrame = field(repr=False)
+    verdict: str
+    passed: bool
+    corrected: Any = field(repr=False)
+
+
+def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, *, seed: int = 1) -> Certificate:
+    """Compare the learned likelihood of a fit with a reference at draws of its posterior, and reweight these.
+
+    The reference is the model's closed form where it has one, and its equation solved at every theta where not, which
+    is slow. A draw weighs as much as the reference makes of all trials, lapses and incomplete ones included, relative
+    to the learned likelihood; the weights' tail is smoothed.
+
+    Parameters
+    ----------
+    model
+        The fitted model.
+    posterior
+        What `model.fit` returned.
+    draws
+        How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
+        with a closed form, 100 where an equation is solved.
+    seed
+        Of the resampling that gives `corrected`.
+
+    Returns
+    -------
+    Certificate
+        `verdict` says it in words.
+
+    Raises
+    ------
+    InputError
+        The likelihood is no learned one; the model has neither a closed form nor an equation that is solved; the
+        posterior is of another model, table or likelihood; or there are fewer than 100 draws.
+
+    References
+    ----------
+    Vehtari, Simpson, Gelman, Yao & Gabry (2024), Pareto smoothed importance sampling, JMLR 25(72).
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 200, seed=1)
+    >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], trials)
+    >>> posterior = model.fit(draws=500, tune=300, chains=2, seed=1, progress=False)
+    >>> hs.certify(model, posterior).verdict[:58]
+    'Good: the learned likelihood has moved no quantity of the '
+    """
+    comparison = _Comparison.of(model, posterior)
+    positions = comparison.spaced(draws)
+    log_ratio = comparison.log_ratio(positions)
+    solved = ~np.isnan(log_ratio)
+    if solved.sum() < _FEWEST:
+        raise InputError(
+            f"the equation of {model.simulator.name!r} could be solved at {solved.sum()} of {len(solved)} draws, and "
+            f"{_FEWEST} are needed: give more, draws={2 * len(solved)}; or narrow the priors."
+        )
+    positions, log_ratio = positions[solved], log_ratio[solved]
+    weights, x = Weights.smoothed(log_ratio), comparison.quantities(positions)
+    shifts = _shifts(x, weights, log_ratio)
+    found = _Finding(model.simulator.name, comparison.kind, weights, shifts, int((~solved).sum()))
+    return Certificate(
+        reference=comparison.kind,
+        n_draws=len(positions),
+        pareto_k=weights.pareto_k,
+        effective_draws=weights.effective_draws,
+        shifts=shifts,
+        verdict=found.verdict,
+        passed=found.passed,
+        corrected=_resampled(posterior, positions[weights.resampled(seed)]) if weights.reliable else None,
+    )
+
+
+def why_not(model: HierarchicalModel) -> str:
+    """Why there is no certificate for any fit of a model, or ""."""
+    kind, simulator = model.likelihood.kind, model.simulator
+    if kind in _EXACT:
+        return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
+    if not isinstance(simulator, DecisionModel) or reference(simulator) is None:
+        return (
+            f"{simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no reference "
+            "for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
+            "hs.recover_parameters(model, posterior) around this posterior."
+        )
+    return ""
+
+
+def seconds(model: HierarchicalModel, posterior: Any) -> float:
+    """About how long `certify` takes with its default number of draws."""
+    comparison = _Comparison.of(model, posterior)
+    positions = comparison.spaced(None)
+    some = positions[:: max(1, len(positions) // 3)][1:3]
+    # The first may compile.
+    comparison.log_ratio(some[:1])
+    began = time.perf_counter()
+    comparison.log_ratio(some)
+    return (time.perf_counter() - began) / len(some) * len(positions)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A fit, and the reference for its likelihood with the fit's trials as it groups them."""
+
+    fit: Fit
+    likelihood: DecisionLikelihood
+    trials: Any
+
+    @classmethod
+    def of(cls, model: HierarchicalModel, posterior: Any) -> _Comparison:
+        """Raises InputError where there is no reference, or the posterior is of another model, table or likelihood."""
+        if refusal := why_not(model):
+            raise InputError(refusal)
+        assert isinstance(model.simulator, DecisionModel)
+        fit, exact = Fit.of(model, posterior), reference(model.simulator)
+        assert exact is not None
+        _check_made_by(fit.model, posterior)
+        if fit.n_draws < _FEWEST:
+            raise InputError(
+                f"a certificate needs at least {_FEWEST} draws; the posterior has {fit.n_draws}: fit with more, draws=."
+            )
+        trials, own = fit.model.trials, fit.model.uncentred.trials
+        grouped = exact.group_by_cell(trials.values, fit.model.cell, own.n_cells, observation=trials.observation)
+        return cls(fit, exact, grouped.with_lapses(own.lapses))
+
+    @property
+    def kind(self) -> str:
+        """Of the reference."""
+        return self.likelihood.kind
+
+    def spaced(self, draws: int | None) -> Index:
+        """Positions of the draws that are compared."""
+        wanted = _DRAWS[self.kind] if draws is None else whole_number("draws", draws, _FEWEST)
+        return self.fit.spaced(wanted)
+
+    def log_ratio(self, positions: Index) -> Array:
+        """Log likelihood of the whole table by the reference, minus that by the learned likelihood, (n,); nan where an
+        equation cannot be solved."""
+        own, learned = self.fit.model.uncentred, self.fit.model.likelihood
+        found = np.empty(len(positions))
+        at, lapse = self.fit.on_cells(positions), self.fit.lapse(positions)
+        with torch.no_grad():
+            for i in range(len(positions)):
+                theta, share = own.parameter_map.rows(torch.as_tensor(at[i]), own.trials), torch.as_tensor(lapse[i])
+                by_reference = self.likelihood.log_prob_by_cell(self.trials, theta, share).sum()
+                found[i] = by_reference - learned.log_prob_by_cell(own.trials, theta, share).sum()
+        return found
+
+    def quantities(self, positions: Index) -> pd.DataFrame:
+        """Draws of every number that describes the population, a column each."""
+        own, drawn = self.fit.model.uncentred, self.fit.draws(positions)
+        matrices, columns = {correlation.reported for correlation in own.correlations}, {}
+        for name in own.population_names:
+            array = drawn[name]
+            for index in np.ndindex(array.shape[1:]):
+                if name in matrices and index[-2] <= index[-1]:
+                    continue
+                labels = [str(array[dim].to_numpy()[i]) for dim, i in zip(array.dims[1:], index, strict=True)]
+                columns[f"{name}[{', '.join(labels)}]" if labels else name] = array.to_numpy()[:, *index]
+        return pd.DataFrame(columns)
+
+
+def _check_made_by(model: HierarchicalModel, posterior: Any) -> None:
+    """Raises InputError where a posterior was made by another likelihood, other lapses, or of another table."""
+    record, facts = FitRecord.read(inference_data.dataset(posterior).attrs), model.facts
+    for name in _RECORDED:
+        theirs, ours = getattr(record, name), facts.get(name, getattr(record, name))
+        if theirs != ours:
+            raise InputError(
+                f"the posterior was made by another model: its {name} is {theirs!r}, that of this model {ours!r}; give "
+                "the posterior of this model, or hs.load_model its own."
+            )
+    if "observed_data" not in inference_data.groups(posterior):
+        return
+    theirs = inference_data.dataset(posterior, "observed_data")
+    for name, ours in PosteriorWriter(model.uncentred, model.trials).data()["observed_data"].items():
+        numbers = ours.dtype.kind == "f"
+        if name not in theirs or not np.array_equal(theirs[name].to_numpy(), ours, equal_nan=numbers):
+            raise InputError(
+                f"the posterior is of another table: its {name} differs from that of this model; give the model that "
+                "was fitted, or hs.load_model it."
+            )
+
+
+def _shifts(x: pd.DataFrame, weights: Weights, log_ratio: Array) -> pd.DataFrame:
+    """The table `shifts` of quantities (n draws, q).
+
+    Under the weights, or, where these cannot be trusted, to first order in the log ratio d: E[x] moves by Cov(x, d),
+    which is exact for a normal posterior and a d that is linear in the parameters.
+    """
+    values = x.to_numpy()
+    mean, sd = values.mean(0), values.std(0)
+    if weights.reliable:
+        corrected, corrected_sd = weights.mean(values), weights.sd(values)
+        each = len(values) * weights.w[:, None] * (values - corrected) - (values - mean)
+    else:
+        possible = np.isfinite(log_ratio)
+        centred = values[possible] - values[possible].mean(0)
+        each = centred * (log_ratio[possible] - log_ratio[possible].mean())[:, None]
+        corrected, corrected_sd = mean + each.mean(0), np.full(len(mean), np.nan)
+    told = {"mean": mean, "sd": sd, "corrected_mean": corrected, "corrected_sd": corrected_sd}
+    errors = inference_data.standard_errors(each)
+    return pd.DataFrame(told | {"shift": (corrected - mean) / sd, "error": errors / sd}, index=x.columns)
+
+
+def _resampled(posterior: Any, positions: Index) -> Any:
+    """The posterior at some of its draws, with its table; chains of equal length, those that are left over are not."""
+    known = inference_data.dataset(posterior)
+    chains = known.sizes["chain"]
+    n = len(positions) // chains
+    drawn = inference_data.draws(known, positions[: n * chains]).drop_vars(["sample", "chain", "draw"])
+    chain, draw = np.repeat(np.arange(chains), n), np.tile(np.arange(n), chains)
+    drawn = drawn.assign_coords(chain=("sample", chain), draw=("sample", draw))
+    drawn = drawn.set_index(sample=("chain", "draw")).unstack("sample").transpose("chain", "draw", ...)
+    return inference_data.with_groups(posterior, {"posterior": drawn}, ("observed_data", "constant_data"))
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What weights and shifts mean, in words.
+
+    model: its name. kind: of the reference. unsolved: draws at which its equation could not be solved.
+    """
+
+    model: str
+    kind: str
+    weights: Weights
+    shifts: pd.DataFrame
+    unsolved: int
+
+    @property
+    def _worst(self) -> tuple[str, float, float]:
+        """The quantity of the largest shift, that, and its error."""
+        shift = self.shifts["shift"]
+        name = str(shift.abs().idxmax())
+        return name, float(shift[name]), float(self.shifts["error"][name])
+
+    @property
+    def _worst_sd(self) -> tuple[str, float]:
+        """The quantity whose sd changes most, and by what it is multiplied."""
+        ratio = self.shifts["corrected_sd"] / self.shifts["sd"]
+        name = str(np.abs(np.log(ratio)).idxmax())
+        return name, float(ratio[name])
+
+    @property
+    def _moved(self) -> bool:
+        return abs(self._worst[1]) > TOLERATED or abs(np.log(self._worst_sd[1])) > np.log1p(TOLERATED)
+
+    @property
+    def _open(self) -> bool:
+        """Whether the errors leave it open."""
+        return bool((self.shifts["shift"].abs() + _ERRORS * self.shifts["error"] > TOLERATED).any())
+
+    @property
+    def passed(self) -> bool:
+        return self.weights.reliable and not self._moved and not self._open
+
+    @property
+    def verdict(self) -> str:
+        by = {"exact": "the closed form", "numerical": "the model's equation"}[self.kind]
+        instead = {
+            "exact": "fit with likelihood='exact'",
+            "numerical": f"fit with likelihood=hs.load_likelihood({self.model!r}, kind='numerical'), which is slow",
+        }[self.kind]
+        (name, shift, error), n = self._worst, len(self.weights.w)
+        told = f"{n} draws weighted by {by}, Pareto k {self.weights.pareto_k:.2f}, {self.weights.effective_draws:.0f} "
+        told += "effective"
+        if self.unsolved:
+            told += f"; {self.unsolved} more could not be solved"
+        if not self.weights.reliable:
+            return (
+                f"The learned likelihood is too far from {by} for this posterior to be corrected in one step ({told}): "
+                f"to first order, {name} lies {_off(shift)} (standard error {error:.2f}). Instead, {instead}."
+            )
+        if self._moved:
+            wide, ratio = self._worst_sd
+            return (
+                f"The learned likelihood has moved this posterior: {name} lies {_off(shift)} (standard error "
+                f"{error:.2f}), and the sd of {wide} should be {ratio:.2f} times as large ({told}). Go on with "
+                f"`corrected`, or {instead}."
+            )
+        if self._open:
+            return (
+                f"Not known yet: {name} seems to lie {_off(shift)}, with a standard error of {error:.2f} ({told}). "
+                f"Compare more draws, draws={4 * n}."
+            )
+        return (
+            f"Good: the learned likelihood has moved no quantity of the population by more than {abs(shift):.3f} of its "
+            f"posterior sds ({name}; {told})."
+        )
+
+
+def _off(shift: float) -> str:
+    return f"{abs(shift):.2f} posterior sds too {'low' if shift > 0 else 'high'}"
