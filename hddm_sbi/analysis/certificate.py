@@ -24,6 +24,8 @@ TOLERATED = 0.1
 _FEWEST = 100
 #: draws that are reweighted where the caller does not say how many, by the kind of the reference.
 _DRAWS = {"exact": 1_000, "numerical": 100}
+#: draws at which the time of a comparison is taken.
+_TIMED = 3
 #: standard errors within which a number is known.
 _ERRORS = 2.0
 #: kinds of likelihoods that are no approximation.
@@ -43,8 +45,9 @@ class Certificate:
     n_draws : int
         Number of posterior draws that were compared.
     pareto_k : float
-        Shape of the tail of their weights; below .7 (or 1 - 1 / log10(n_draws), if that is less) means under the
-        weights can be trusted.
+        Shape of the tail of their weights. Below .7 (or 1 - 1 / log10(n_draws), if that is less) means under the
+        weights can be trusted; also above, where 99 % of the draws are effective, as no mean can then have moved by
+        more than .1 posterior sds.
     effective_draws : float
         Number of equally weighted draws that say as much as the weighted ones.
     shifts : pandas.DataFrame
@@ -126,7 +129,7 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     """
     comparison = _Comparison.of(model, posterior)
     positions = comparison.spaced(draws)
-    log_ratio = comparison.log_ratio(positions)
+    log_ratio = comparison.log_ratio(*comparison.parameters(positions))
     solved = ~np.isnan(log_ratio)
     if solved.sum() < _FEWEST:
         raise InputError(
@@ -149,30 +152,33 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     )
 
 
-def why_not(model: HierarchicalModel) -> str:
-    """Why there is no certificate for any fit of a model, or ""."""
+def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
+    """Why there is no certificate for a fit of a model with so many draws, or ""."""
     kind, simulator = model.likelihood.kind, model.simulator
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
     if not isinstance(simulator, DecisionModel) or reference(simulator) is None:
         return (
-            f"{simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no reference "
-            "for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
+            f"{simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no "
+            "reference for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
             "hs.recover_parameters(model, posterior) around this posterior."
         )
+    if n_draws < _FEWEST:
+        return f"a certificate needs at least {_FEWEST} draws; the posterior has {n_draws}: fit with more, draws=."
     return ""
 
 
-def seconds(model: HierarchicalModel, posterior: Any) -> float:
-    """About how long `certify` takes with its default number of draws."""
+def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) -> float:
+    """About how long `certify` takes."""
     comparison = _Comparison.of(model, posterior)
-    positions = comparison.spaced(None)
-    some = positions[:: max(1, len(positions) // 3)][1:3]
-    # The first may compile.
-    comparison.log_ratio(some[:1])
+    positions = comparison.spaced(draws)
+    first, other = positions[:_TIMED], positions[-_TIMED:]
+    # The first run may compile, and an equation that is solved once is kept.
+    comparison.log_ratio(*comparison.parameters(first))
+    at = comparison.parameters(other)
     began = time.perf_counter()
-    comparison.log_ratio(some)
-    return (time.perf_counter() - began) / len(some) * len(positions)
+    comparison.log_ratio(*at)
+    return (time.perf_counter() - began) / _TIMED * len(positions)
 
 
 @dataclass(frozen=True)
@@ -186,16 +192,13 @@ class _Comparison:
     @classmethod
     def of(cls, model: HierarchicalModel, posterior: Any) -> _Comparison:
         """Raises InputError where there is no reference, or the posterior is of another model, table or likelihood."""
-        if refusal := why_not(model):
+        fit = Fit.of(model, posterior)
+        if refusal := why_not(model, fit.n_draws):
             raise InputError(refusal)
         assert isinstance(model.simulator, DecisionModel)
-        fit, exact = Fit.of(model, posterior), reference(model.simulator)
+        exact = reference(model.simulator)
         assert exact is not None
         _check_made_by(fit.model, posterior)
-        if fit.n_draws < _FEWEST:
-            raise InputError(
-                f"a certificate needs at least {_FEWEST} draws; the posterior has {fit.n_draws}: fit with more, draws=."
-            )
         trials, own = fit.model.trials, fit.model.uncentred.trials
         grouped = exact.group_by_cell(trials.values, fit.model.cell, own.n_cells, observation=trials.observation)
         return cls(fit, exact, grouped.with_lapses(own.lapses))
@@ -210,15 +213,18 @@ class _Comparison:
         wanted = _DRAWS[self.kind] if draws is None else whole_number("draws", draws, _FEWEST)
         return self.fit.spaced(wanted)
 
-    def log_ratio(self, positions: Index) -> Array:
+    def parameters(self, positions: Index) -> tuple[Array, Array]:
+        """At these draws: what theta follows from, on the design's cells, and the share of lapses."""
+        return self.fit.on_cells(positions), self.fit.lapse(positions)
+
+    def log_ratio(self, on_cells: Array, lapse: Array) -> Array:
         """Log likelihood of the whole table by the reference, minus that by the learned likelihood, (n,); nan where an
         equation cannot be solved."""
         own, learned = self.fit.model.uncentred, self.fit.model.likelihood
-        found = np.empty(len(positions))
-        at, lapse = self.fit.on_cells(positions), self.fit.lapse(positions)
+        found = np.empty(len(on_cells))
         with torch.no_grad():
-            for i in range(len(positions)):
-                theta, share = own.parameter_map.rows(torch.as_tensor(at[i]), own.trials), torch.as_tensor(lapse[i])
+            for i, (at, of_cells) in enumerate(zip(on_cells, lapse, strict=True)):
+                theta, share = own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(of_cells)
                 by_reference = self.likelihood.log_prob_by_cell(self.trials, theta, share).sum()
                 found[i] = by_reference - learned.log_prob_by_cell(own.trials, theta, share).sum()
         return found
@@ -316,7 +322,8 @@ class _Finding:
     def _worst_sd(self) -> tuple[str, float]:
         """The quantity whose sd changes most, and by what it is multiplied."""
         ratio = self.shifts["corrected_sd"] / self.shifts["sd"]
-        name = str(np.abs(np.log(ratio)).idxmax())
+        # As far from 1 is 1 / ratio.
+        name = str(ratio.where(ratio > 1.0, 1.0 / ratio).idxmax())
         return name, float(ratio[name])
 
     @property
@@ -362,8 +369,8 @@ class _Finding:
                 f"Compare more draws, draws={4 * n}."
             )
         return (
-            f"Good: the learned likelihood has moved no quantity of the population by more than {abs(shift):.3f} of its "
-            f"posterior sds ({name}; {told})."
+            f"Good: the learned likelihood has moved no quantity of the population by more than {abs(shift):.3f} of "
+            f"its posterior sds ({name}), and no other mean by more than {self.weights.spread:.3f} ({told})."
         )
 
 

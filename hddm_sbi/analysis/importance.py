@@ -13,6 +13,8 @@ from hddm_sbi.types import Array, Index
 _TAIL, _ROOTS = 0.2, 3.0
 #: fewer exceedances tell nothing of a shape.
 _FEWEST = 5
+#: the spread of weights that move no mean by more than a tenth of a posterior sd.
+_HARDLY = 0.1
 #: weight, in exceedances, of the prior of the shape, which is around .5.
 _PRIOR = 10.0
 
@@ -33,9 +35,18 @@ class Weights:
         return float(1.0 / (self.w**2).sum())
 
     @property
+    def spread(self) -> float:
+        """Standard deviation of the weights, where their mean is 1: no mean moves by more than this, in posterior sds.
+
+        |E[w x] - E[x]| = |Cov(w, x)| <= sd(w) sd(x)
+        """
+        return float(max(len(self.w) / self.effective_draws - 1.0, 0.0) ** 0.5)
+
+    @property
     def reliable(self) -> bool:
-        """Whether means under them can be trusted: a shape below .7, and below 1 - 1 / log10(n) for few draws."""
-        return self.pareto_k < min(0.7, 1.0 - 1.0 / np.log10(len(self.w)))
+        """Whether means under them can be trusted: by a shape below .7, and below 1 - 1 / log10(n) for few draws, or by
+        a spread that hardly moves a mean, whatever the shape."""
+        return self.pareto_k < min(0.7, 1.0 - 1.0 / np.log10(len(self.w))) or self.spread <= _HARDLY
 
     @classmethod
     def smoothed(cls, log_ratio: Array) -> Weights:

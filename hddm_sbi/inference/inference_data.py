@@ -207,7 +207,7 @@ def worst_ess(posterior: xr.Dataset) -> tuple[str, float]:
 
 
 def standard_errors(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Monte Carlo standard errors of the means of columns (n, q) of successive draws, (q,); nan where one is constant."""
+    """Monte Carlo standard errors of the means of columns (n, q) of successive draws, (q,); nan of a constant."""
     with _constants_allowed():
         found = _arviz().mcse(xr.Dataset({"x": (("chain", "draw", "column"), x[None])}), method="mean")
     return np.asarray(found["x"], dtype=np.float64)
