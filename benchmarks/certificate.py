@@ -32,10 +32,11 @@ def certified(name, model, posterior, **options):
     began = time.perf_counter()
     found = hs.certify(model, posterior, **options)
     took, worst = time.perf_counter() - began, found.shifts["shift"].abs().idxmax()
+    shift, error = found.shifts.loc[worst, ["shift", "error"]]
     print(
         f"{name}: {found.n_draws} draws in {took:.1f} s, Pareto k {found.pareto_k:.2f}, {found.effective_draws:.0f} "
-        f"effective; largest shift {found.shifts['shift'][worst]:+.3f} +- {found.shifts['error'][worst]:.3f} ({worst}); "
-        f"passed: {found.passed}",
+        f"effective; largest shift {shift:+.3f} +- {error:.3f} ({worst}), "
+        f"{'passed' if found.passed else 'not passed'}",
         flush=True,
     )
     return found

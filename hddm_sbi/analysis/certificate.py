@@ -10,12 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from hddm_sbi.analysis.fit import Fit, FitRecord, HierarchicalModel, PosteriorWriter, inference_data
+from hddm_sbi.analysis.fit import Fit, FitRecord, HierarchicalModel, Hierarchy, PosteriorWriter, inference_data
 from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
-from hddm_sbi.likelihoods.catalogue import reference
-from hddm_sbi.likelihoods.decision import DecisionLikelihood
-from hddm_sbi.simulation import DecisionModel
 from hddm_sbi.types import Array, Index
 
 #: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion.
@@ -139,7 +136,7 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     positions, log_ratio = positions[solved], log_ratio[solved]
     weights, x = Weights.smoothed(log_ratio), comparison.quantities(positions)
     shifts = _shifts(x, weights, log_ratio)
-    found = _Finding(model.simulator.name, comparison.kind, weights, shifts, int((~solved).sum()))
+    found = _Finding(comparison.kind, weights, shifts, int((~solved).sum()))
     return Certificate(
         reference=comparison.kind,
         n_draws=len(positions),
@@ -154,12 +151,12 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
 
 def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     """Why there is no certificate for a fit of a model with so many draws, or ""."""
-    kind, simulator = model.likelihood.kind, model.simulator
+    kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if not isinstance(simulator, DecisionModel) or reference(simulator) is None:
+    if model.reference is None:
         return (
-            f"{simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no "
+            f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no "
             "reference for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
             "hs.recover_parameters(model, posterior) around this posterior."
         )
@@ -183,11 +180,10 @@ def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) 
 
 @dataclass(frozen=True)
 class _Comparison:
-    """A fit, and the reference for its likelihood with the fit's trials as it groups them."""
+    """A fit, and its model with the reference in the place of the learned likelihood."""
 
     fit: Fit
-    likelihood: DecisionLikelihood
-    trials: Any
+    reference: Hierarchy
 
     @classmethod
     def of(cls, model: HierarchicalModel, posterior: Any) -> _Comparison:
@@ -195,18 +191,15 @@ class _Comparison:
         fit = Fit.of(model, posterior)
         if refusal := why_not(model, fit.n_draws):
             raise InputError(refusal)
-        assert isinstance(model.simulator, DecisionModel)
-        exact = reference(model.simulator)
-        assert exact is not None
         _check_made_by(fit.model, posterior)
-        trials, own = fit.model.trials, fit.model.uncentred.trials
-        grouped = exact.group_by_cell(trials.values, fit.model.cell, own.n_cells, observation=trials.observation)
-        return cls(fit, exact, grouped.with_lapses(own.lapses))
+        other = fit.model.reference
+        assert other is not None
+        return cls(fit, other.uncentred)
 
     @property
     def kind(self) -> str:
         """Of the reference."""
-        return self.likelihood.kind
+        return self.reference.likelihood.kind
 
     def spaced(self, draws: int | None) -> Index:
         """Positions of the draws that are compared."""
@@ -220,13 +213,12 @@ class _Comparison:
     def log_ratio(self, on_cells: Array, lapse: Array) -> Array:
         """Log likelihood of the whole table by the reference, minus that by the learned likelihood, (n,); nan where an
         equation cannot be solved."""
-        own, learned = self.fit.model.uncentred, self.fit.model.likelihood
-        found = np.empty(len(on_cells))
+        own, other, found = self.fit.model.uncentred, self.reference, np.empty(len(on_cells))
         with torch.no_grad():
             for i, (at, of_cells) in enumerate(zip(on_cells, lapse, strict=True)):
                 theta, share = own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(of_cells)
-                by_reference = self.likelihood.log_prob_by_cell(self.trials, theta, share).sum()
-                found[i] = by_reference - learned.log_prob_by_cell(own.trials, theta, share).sum()
+                by_reference = other.likelihood.log_prob_by_cell(other.trials, theta, share).sum()
+                found[i] = by_reference - own.likelihood.log_prob_by_cell(own.trials, theta, share).sum()
         return found
 
     def quantities(self, positions: Index) -> pd.DataFrame:
@@ -302,10 +294,9 @@ def _resampled(posterior: Any, positions: Index) -> Any:
 class _Finding:
     """What weights and shifts mean, in words.
 
-    model: its name. kind: of the reference. unsolved: draws at which its equation could not be solved.
+    kind: of the reference. unsolved: draws at which its equation could not be solved.
     """
 
-    model: str
     kind: str
     weights: Weights
     shifts: pd.DataFrame
@@ -343,8 +334,8 @@ class _Finding:
     def verdict(self) -> str:
         by = {"exact": "the closed form", "numerical": "the model's equation"}[self.kind]
         instead = {
-            "exact": "fit with likelihood='exact'",
-            "numerical": f"fit with likelihood=hs.load_likelihood({self.model!r}, kind='numerical'), which is slow",
+            "exact": "fit with likelihood='exact', or model.reference.fit()",
+            "numerical": "fit model.reference, which is slow, or train the likelihood longer",
         }[self.kind]
         (name, shift, error), n = self._worst, len(self.weights.w)
         told = f"{n} draws weighted by {by}, Pareto k {self.weights.pareto_k:.2f}, {self.weights.effective_draws:.0f} "

@@ -47,6 +47,7 @@ __all__ = [
     "FitRecord",
     "Formula",
     "HierarchicalModel",
+    "Hierarchy",
     "PosteriorWriter",
     "Sampling",
     "check_by",
