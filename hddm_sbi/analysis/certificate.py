@@ -12,6 +12,7 @@ import torch
 
 from hddm_sbi.analysis.fit import Fit, FitRecord, HierarchicalModel, Hierarchy, PosteriorWriter, inference_data
 from hddm_sbi.analysis.importance import Weights
+from hddm_sbi.analysis.mean_score import score_shifts
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.types import Array, Index
 
@@ -19,16 +20,25 @@ from hddm_sbi.types import Array, Index
 TOLERATED = 0.1
 #: fewer draws say nothing of the tail of weights.
 _FEWEST = 100
-#: draws that are reweighted where the caller does not say how many, by the kind of the reference.
-_DRAWS = {"exact": 1_000, "numerical": 100}
+#: draws that are reweighted, or tables that are simulated, where the caller does not say, by the kind of the reference.
+_DRAWS = {"exact": 1_000, "numerical": 100, "simulated": 4_000}
+#: draws that simulated tables are to speak of; and draws whose parameters are in memory at a time.
+_BY_SIMULATION, _BLOCK = 1_000, 250
 #: draws at which the time of a comparison is taken.
 _TIMED = 3
 #: standard errors within which a number is known.
 _ERRORS = 2.0
 #: kinds of likelihoods that are no approximation.
 _EXACT = {"exact": "in closed form", "numerical": "the model's equation solved at every theta"}
-#: what a posterior records of the likelihood that made it, beside its table.
-_RECORDED = ("likelihood", "weights_sha256", "lapse", "lapse_mean", "lapse_choices")
+#: the references in words, and what to do where a certificate is not passed.
+_BY = {"exact": "the closed form", "numerical": "the model's equation"}
+_INSTEAD = {
+    "exact": "fit with likelihood='exact', or model.reference.fit()",
+    "numerical": "fit model.reference, which is slow, or train the likelihood longer",
+    "simulated": "train the likelihood longer, around this posterior",
+}
+#: what a posterior records of the likelihood that made it, beside its table; and what it is where it is not said.
+_RECORDED = {"likelihood": "", "weights_sha256": "", "lapse": 0.0, "lapse_mean": 0.0, "lapse_choices": ()}
 
 
 @dataclass(frozen=True)
@@ -124,28 +134,18 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     >>> hs.certify(model, posterior).verdict[:58]
     'Good: the learned likelihood has moved no quantity of the '
     """
-    comparison = _Comparison.of(model, posterior)
-    positions = comparison.spaced(draws)
-    log_ratio = comparison.log_ratio(*comparison.parameters(positions))
-    solved = ~np.isnan(log_ratio)
-    if solved.sum() < _FEWEST:
-        raise InputError(
-            f"the equation of {model.simulator.name!r} could be solved at {solved.sum()} of {len(solved)} draws, and "
-            f"{_FEWEST} are needed: give more, draws={2 * len(solved)}; or narrow the priors."
-        )
-    positions, log_ratio = positions[solved], log_ratio[solved]
-    weights, x = Weights.smoothed(log_ratio), comparison.quantities(positions)
-    shifts = _shifts(x, weights, log_ratio)
-    found = _Finding(comparison.kind, weights, shifts, int((~solved).sum()))
+    fit = _checked(model, posterior)
+    found = _by_simulation(fit, draws, seed) if fit.model.reference is None else _by_reference(fit, draws)
+    usable = found.weights.reliable
     return Certificate(
-        reference=comparison.kind,
-        n_draws=len(positions),
-        pareto_k=weights.pareto_k,
-        effective_draws=weights.effective_draws,
-        shifts=shifts,
+        reference=found.kind,
+        n_draws=len(found.positions),
+        pareto_k=found.weights.pareto_k,
+        effective_draws=found.weights.effective_draws,
+        shifts=found.shifts,
         verdict=found.verdict,
         passed=found.passed,
-        corrected=_resampled(posterior, positions[weights.resampled(seed)]) if weights.reliable else None,
+        corrected=_resampled(posterior, found.positions[found.weights.resampled(seed)]) if usable else None,
     )
 
 
@@ -154,11 +154,11 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if model.reference is None:
+    if model.reference is None and not model.simulator.can_simulate:
         return (
-            f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no "
-            "reference for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
-            "hs.recover_parameters(model, posterior) around this posterior."
+            f"{model.simulator.name!r} has neither a closed form, nor an equation that can be solved, nor a simulator "
+            "here, so there is nothing to compare its likelihood with: load it with simulator=, "
+            "hs.load_likelihood(path, simulator=simulator)."
         )
     if n_draws < _FEWEST:
         return f"a certificate needs at least {_FEWEST} draws; the posterior has {n_draws}: fit with more, draws=."
@@ -167,79 +167,99 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
 
 def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) -> float:
     """About how long `certify` takes."""
-    comparison = _Comparison.of(model, posterior)
-    positions = comparison.spaced(draws)
-    first, other = positions[:_TIMED], positions[-_TIMED:]
+    fit = _checked(model, posterior)
+    other, n = fit.model.reference, _number(fit, draws)
+    positions = fit.spaced(n)
+    first, last = (fit.parameters(some) for some in (positions[:_TIMED], positions[-_TIMED:]))
+    if other is None:
+        x = np.zeros((2, 0))
+        began = time.perf_counter()
+        score_shifts(fit, x, positions[:2], _TIMED, 1)
+        return (time.perf_counter() - began) / _TIMED * n
     # The first run may compile, and an equation that is solved once is kept.
-    comparison.log_ratio(*comparison.parameters(first))
-    at = comparison.parameters(other)
+    _log_ratio(fit.model.uncentred, other.uncentred, *first)
     began = time.perf_counter()
-    comparison.log_ratio(*at)
+    _log_ratio(fit.model.uncentred, other.uncentred, *last)
     return (time.perf_counter() - began) / _TIMED * len(positions)
 
 
-@dataclass(frozen=True)
-class _Comparison:
-    """A fit, and its model with the reference in the place of the learned likelihood."""
+def _checked(model: HierarchicalModel, posterior: Any) -> Fit:
+    """Raises InputError where there is nothing to compare with, or the posterior is of another model, table or
+    likelihood."""
+    fit = Fit.of(model, posterior)
+    if refusal := why_not(model, fit.n_draws):
+        raise InputError(refusal)
+    _check_made_by(fit.model, posterior)
+    return fit
 
-    fit: Fit
-    reference: Hierarchy
 
-    @classmethod
-    def of(cls, model: HierarchicalModel, posterior: Any) -> _Comparison:
-        """Raises InputError where there is no reference, or the posterior is of another model, table or likelihood."""
-        fit = Fit.of(model, posterior)
-        if refusal := why_not(model, fit.n_draws):
-            raise InputError(refusal)
-        _check_made_by(fit.model, posterior)
-        other = fit.model.reference
-        assert other is not None
-        return cls(fit, other.uncentred)
+def _number(fit: Fit, draws: int | None) -> int:
+    """Of draws to compare at, or of tables to simulate."""
+    other = fit.model.reference
+    kind = "simulated" if other is None else other.likelihood.kind
+    return _DRAWS[kind] if draws is None else whole_number("draws", draws, _FEWEST)
 
-    @property
-    def kind(self) -> str:
-        """Of the reference."""
-        return self.reference.likelihood.kind
 
-    def spaced(self, draws: int | None) -> Index:
-        """Positions of the draws that are compared."""
-        wanted = _DRAWS[self.kind] if draws is None else whole_number("draws", draws, _FEWEST)
-        return self.fit.spaced(wanted)
+def _by_reference(fit: Fit, draws: int | None) -> _Finding:
+    other = fit.model.reference
+    assert other is not None
+    positions = fit.spaced(_number(fit, draws))
+    blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
+    own = fit.model.uncentred, other.uncentred
+    log_ratio = np.concatenate([_log_ratio(*own, *fit.parameters(block)) for block in blocks])
+    solved = ~np.isnan(log_ratio)
+    if solved.sum() < _FEWEST:
+        raise InputError(
+            f"the equation of {fit.model.simulator.name!r} could be solved at {solved.sum()} of {len(solved)} draws, "
+            f"and {_FEWEST} are needed: give more, draws={2 * len(solved)}; or narrow the priors."
+        )
+    positions, log_ratio = positions[solved], log_ratio[solved]
+    weights = Weights.smoothed(log_ratio)
+    shifts = _shifts(_quantities(fit, positions), weights, log_ratio)
+    return _Finding(other.likelihood.kind, positions, weights, shifts, unsolved=int((~solved).sum()))
 
-    def parameters(self, positions: Index) -> tuple[Array, Array]:
-        """At these draws: what theta follows from, on the design's cells, and the share of lapses."""
-        return self.fit.on_cells(positions), self.fit.lapse(positions)
 
-    def log_ratio(self, on_cells: Array, lapse: Array) -> Array:
-        """Log likelihood of the whole table by the reference, minus that by the learned likelihood, (n,); nan where an
-        equation cannot be solved."""
-        own, other, found = self.fit.model.uncentred, self.reference, np.empty(len(on_cells))
-        with torch.no_grad():
-            for i, (at, of_cells) in enumerate(zip(on_cells, lapse, strict=True)):
-                theta, share = own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(of_cells)
-                by_reference = other.likelihood.log_prob_by_cell(other.trials, theta, share).sum()
-                found[i] = by_reference - own.likelihood.log_prob_by_cell(own.trials, theta, share).sum()
-        return found
+def _by_simulation(fit: Fit, draws: int | None, seed: int) -> _Finding:
+    positions, n_tables = fit.spaced(_BY_SIMULATION), _number(fit, draws)
+    x = _quantities(fit, positions)
+    found = score_shifts(fit, x.to_numpy(), positions, n_tables, seed)
+    mean, sd, moved = x.mean(), x.std(ddof=0), -found.by_table.mean(0)
+    told = {"mean": mean, "sd": sd, "corrected_mean": mean + moved, "corrected_sd": np.nan, "shift": moved / sd}
+    shifts = pd.DataFrame(told | {"error": found.by_table.std(0) / n_tables**0.5 / sd})
+    return _Finding("simulated", positions, Weights.smoothed(found.log_ratio), shifts, n_tables=n_tables)
 
-    def quantities(self, positions: Index) -> pd.DataFrame:
-        """Draws of every number that describes the population, a column each."""
-        own, drawn = self.fit.model.uncentred, self.fit.draws(positions)
-        matrices, columns = {correlation.reported for correlation in own.correlations}, {}
-        for name in own.population_names:
-            array = drawn[name]
-            for index in np.ndindex(array.shape[1:]):
-                if name in matrices and index[-2] <= index[-1]:
-                    continue
-                labels = [str(array[dim].to_numpy()[i]) for dim, i in zip(array.dims[1:], index, strict=True)]
-                columns[f"{name}[{', '.join(labels)}]" if labels else name] = array.to_numpy()[:, *index]
-        return pd.DataFrame(columns)
+
+def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:
+    """Log likelihood of the whole table by another likelihood, minus that by its own, at numbers on the design's cells
+    and shares of lapses, (n,); nan where an equation cannot be solved."""
+    found = np.empty(len(on_cells))
+    with torch.no_grad():
+        for i, (at, of_cells) in enumerate(zip(on_cells, lapse, strict=True)):
+            theta, share = own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(of_cells)
+            by_other = other.likelihood.log_prob_by_cell(other.trials, theta, share).sum()
+            found[i] = by_other - own.likelihood.log_prob_by_cell(own.trials, theta, share).sum()
+    return found
+
+
+def _quantities(fit: Fit, positions: Index) -> pd.DataFrame:
+    """Draws of every number that describes the population, a column each."""
+    own, drawn = fit.model.uncentred, fit.draws(positions)
+    matrices, columns = {correlation.reported for correlation in own.correlations}, {}
+    for name in own.population_names:
+        array = drawn[name]
+        for index in np.ndindex(array.shape[1:]):
+            if name in matrices and index[-2] <= index[-1]:
+                continue
+            labels = [str(array[dim].to_numpy()[i]) for dim, i in zip(array.dims[1:], index, strict=True)]
+            columns[f"{name}[{', '.join(labels)}]" if labels else name] = array.to_numpy()[:, *index]
+    return pd.DataFrame(columns)
 
 
 def _check_made_by(model: HierarchicalModel, posterior: Any) -> None:
     """Raises InputError where a posterior was made by another likelihood, other lapses, or of another table."""
     record, facts = FitRecord.read(inference_data.dataset(posterior).attrs), model.facts
-    for name in _RECORDED:
-        theirs, ours = getattr(record, name), facts.get(name, getattr(record, name))
+    for name, default in _RECORDED.items():
+        theirs, ours = getattr(record, name), facts.get(name, default)
         if theirs != ours:
             raise InputError(
                 f"the posterior was made by another model: its {name} is {theirs!r}, that of this model {ours!r}; give "
@@ -292,15 +312,18 @@ def _resampled(posterior: Any, positions: Index) -> Any:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What weights and shifts mean, in words.
+    """Weights of draws and shifts, and what they mean in words.
 
-    kind: of the reference. unsolved: draws at which its equation could not be solved.
+    kind: of the reference. positions: of the draws. unsolved: draws at which an equation could not be solved.
+    n_tables: that were simulated.
     """
 
     kind: str
+    positions: Index
     weights: Weights
     shifts: pd.DataFrame
-    unsolved: int
+    unsolved: int = 0
+    n_tables: int = 0
 
     @property
     def _worst(self) -> tuple[str, float, float]:
@@ -310,16 +333,25 @@ class _Finding:
         return name, float(shift[name]), float(self.shifts["error"][name])
 
     @property
-    def _worst_sd(self) -> tuple[str, float]:
-        """The quantity whose sd changes most, and by what it is multiplied."""
+    def _widths(self) -> str:
+        """Which sd changes by more than is tolerated, or ""."""
         ratio = self.shifts["corrected_sd"] / self.shifts["sd"]
         # As far from 1 is 1 / ratio.
-        name = str(ratio.where(ratio > 1.0, 1.0 / ratio).idxmax())
-        return name, float(ratio[name])
+        far = ratio.where(ratio > 1.0, 1.0 / ratio).dropna()
+        if far.empty or far.max() <= 1.0 + TOLERATED:
+            return ""
+        return f"the sd of {far.idxmax()} should be {ratio[far.idxmax()]:.2f} times as large"
+
+    @property
+    def _far(self) -> bool:
+        """Too far from the reference for weights."""
+        return self.kind in _EXACT and not self.weights.reliable
 
     @property
     def _moved(self) -> bool:
-        return abs(self._worst[1]) > TOLERATED or abs(np.log(self._worst_sd[1])) > np.log1p(TOLERATED)
+        """Beyond doubt, where the error is that of simulations."""
+        errors = _ERRORS * self.shifts["error"] if self.kind not in _EXACT else 0.0
+        return bool((self.shifts["shift"].abs() - errors > TOLERATED).any()) or bool(self._widths)
 
     @property
     def _open(self) -> bool:
@@ -328,40 +360,41 @@ class _Finding:
 
     @property
     def passed(self) -> bool:
-        return self.weights.reliable and not self._moved and not self._open
+        """Whether nothing has moved, and that is known."""
+        return not self._far and not self._moved and not self._open
+
+    @property
+    def _basis(self) -> str:
+        """What was computed, for a parenthesis."""
+        if self.kind not in _EXACT:
+            return f"scores of {self.n_tables} simulated tables, which speak of means and not of sds"
+        told = f"{len(self.weights.w)} draws weighted by {_BY[self.kind]}, Pareto k {self.weights.pareto_k:.2f}, "
+        told += f"{self.weights.effective_draws:.0f} effective"
+        return f"{told}; {self.unsolved} more could not be solved" if self.unsolved else told
 
     @property
     def verdict(self) -> str:
-        by = {"exact": "the closed form", "numerical": "the model's equation"}[self.kind]
-        instead = {
-            "exact": "fit with likelihood='exact', or model.reference.fit()",
-            "numerical": "fit model.reference, which is slow, or train the likelihood longer",
-        }[self.kind]
-        (name, shift, error), n = self._worst, len(self.weights.w)
-        told = f"{n} draws weighted by {by}, Pareto k {self.weights.pareto_k:.2f}, {self.weights.effective_draws:.0f} "
-        told += "effective"
-        if self.unsolved:
-            told += f"; {self.unsolved} more could not be solved"
-        if not self.weights.reliable:
+        """What it means and what to do."""
+        name, shift, error = self._worst
+        lies = f"{name} lies {_off(shift)} (standard error {error:.2f})"
+        if self._far:
             return (
-                f"The learned likelihood is too far from {by} for this posterior to be corrected in one step ({told}): "
-                f"to first order, {name} lies {_off(shift)} (standard error {error:.2f}). Instead, {instead}."
+                f"The learned likelihood is too far from {_BY[self.kind]} for this posterior to be corrected in one "
+                f"step ({self._basis}): to first order, {lies}. Instead, {_INSTEAD[self.kind]}."
             )
         if self._moved:
-            wide, ratio = self._worst_sd
+            go_on = f"go on with `corrected`, or {_INSTEAD[self.kind]}"
             return (
-                f"The learned likelihood has moved this posterior: {name} lies {_off(shift)} (standard error "
-                f"{error:.2f}), and the sd of {wide} should be {ratio:.2f} times as large ({told}). Go on with "
-                f"`corrected`, or {instead}."
+                f"The learned likelihood has moved this posterior: {' and '.join(filter(None, (lies, self._widths)))} "
+                f"({self._basis}). {(go_on if self.weights.reliable else _INSTEAD[self.kind]).capitalize()}."
             )
         if self._open:
-            return (
-                f"Not known yet: {name} seems to lie {_off(shift)}, with a standard error of {error:.2f} ({told}). "
-                f"Compare more draws, draws={4 * n}."
-            )
+            more = 4 * (self.n_tables or len(self.weights.w))
+            return f"Not known yet: it seems that {lies} ({self._basis}). Compare more, draws={more}."
+        others = f", and no other mean by more than {self.weights.spread:.3f}" if self.kind in _EXACT else ""
         return (
             f"Good: the learned likelihood has moved no quantity of the population by more than {abs(shift):.3f} of "
-            f"its posterior sds ({name}), and no other mean by more than {self.weights.spread:.3f} ({told})."
+            f"its posterior sds ({name}){others} ({self._basis})."
         )
 
 

@@ -116,6 +116,10 @@ class Fit:
         """Probability of a lapse of every row of theta, (n, n_rows)."""
         return self.model.lapse_share(self.known, positions)
 
+    def parameters(self, positions: Index) -> tuple[Array, Array]:
+        """Both."""
+        return self.on_cells(positions), self.lapse(positions)
+
     def on_table(self, table: HierarchicalModel, values: Mapping[str, Tensor], seed: int) -> tuple[Array, Array]:
         """The same two of a new table, from `model.on_table`, at `values`.
 
