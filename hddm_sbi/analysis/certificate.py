@@ -12,7 +12,6 @@ import torch
 
 from hddm_sbi.analysis.fit import Fit, FitRecord, HierarchicalModel, Hierarchy, PosteriorWriter, inference_data
 from hddm_sbi.analysis.importance import Weights
-from hddm_sbi.analysis.mean_score import score_shifts
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.types import Array, Index
 
@@ -20,10 +19,10 @@ from hddm_sbi.types import Array, Index
 TOLERATED = 0.1
 #: fewer draws say nothing of the tail of weights.
 _FEWEST = 100
-#: draws that are reweighted, or tables that are simulated, where the caller does not say, by the kind of the reference.
-_DRAWS = {"exact": 1_000, "numerical": 100, "simulated": 4_000}
-#: draws that simulated tables are to speak of; and draws whose parameters are in memory at a time.
-_BY_SIMULATION, _BLOCK = 1_000, 250
+#: draws that are reweighted where the caller does not say how many, by the kind of the reference.
+_DRAWS = {"exact": 1_000, "numerical": 100}
+#: draws whose parameters are in memory at a time.
+_BLOCK = 250
 #: draws at which the time of a comparison is taken.
 _TIMED = 3
 #: standard errors within which a number is known.
@@ -35,7 +34,6 @@ _BY = {"exact": "the closed form", "numerical": "the model's equation"}
 _INSTEAD = {
     "exact": "fit with likelihood='exact', or model.reference.fit()",
     "numerical": "fit model.reference, which is slow, or train the likelihood longer",
-    "simulated": "train the likelihood longer, around this posterior",
 }
 #: what a posterior records of the likelihood that made it, beside its table; and what it is where it is not said.
 _RECORDED = {"likelihood": "", "weights_sha256": "", "lapse": 0.0, "lapse_mean": 0.0, "lapse_choices": ()}
@@ -135,7 +133,7 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     'Good: the learned likelihood has moved no quantity of the '
     """
     fit = _checked(model, posterior)
-    found = _by_simulation(fit, draws, seed) if fit.model.reference is None else _by_reference(fit, draws)
+    found = _compared(fit, draws)
     usable = found.weights.reliable
     return Certificate(
         reference=found.kind,
@@ -154,11 +152,11 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if model.reference is None and not model.simulator.can_simulate:
+    if model.reference is None:
         return (
-            f"{model.simulator.name!r} has neither a closed form, nor an equation that can be solved, nor a simulator "
-            "here, so there is nothing to compare its likelihood with: load it with simulator=, "
-            "hs.load_likelihood(path, simulator=simulator)."
+            f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no "
+            "reference for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
+            "hs.recover_parameters(model, posterior) around this posterior."
         )
     if n_draws < _FEWEST:
         return f"a certificate needs at least {_FEWEST} draws; the posterior has {n_draws}: fit with more, draws=."
@@ -168,14 +166,9 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
 def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) -> float:
     """About how long `certify` takes."""
     fit = _checked(model, posterior)
-    other, n = fit.model.reference, _number(fit, draws)
-    positions = fit.spaced(n)
+    other, positions = fit.model.reference, fit.spaced(_number(fit, draws))
+    assert other is not None
     first, last = (fit.parameters(some) for some in (positions[:_TIMED], positions[-_TIMED:]))
-    if other is None:
-        x = np.zeros((2, 0))
-        began = time.perf_counter()
-        score_shifts(fit, x, positions[:2], _TIMED, 1)
-        return (time.perf_counter() - began) / _TIMED * n
     # The first run may compile, and an equation that is solved once is kept.
     _log_ratio(fit.model.uncentred, other.uncentred, *first)
     began = time.perf_counter()
@@ -194,13 +187,14 @@ def _checked(model: HierarchicalModel, posterior: Any) -> Fit:
 
 
 def _number(fit: Fit, draws: int | None) -> int:
-    """Of draws to compare at, or of tables to simulate."""
+    """Of draws to compare at."""
     other = fit.model.reference
-    kind = "simulated" if other is None else other.likelihood.kind
-    return _DRAWS[kind] if draws is None else whole_number("draws", draws, _FEWEST)
+    assert other is not None
+    return _DRAWS[other.likelihood.kind] if draws is None else whole_number("draws", draws, _FEWEST)
 
 
-def _by_reference(fit: Fit, draws: int | None) -> _Finding:
+def _compared(fit: Fit, draws: int | None) -> _Finding:
+    """The fit's likelihood beside the reference, at draws."""
     other = fit.model.reference
     assert other is not None
     positions = fit.spaced(_number(fit, draws))
@@ -216,17 +210,7 @@ def _by_reference(fit: Fit, draws: int | None) -> _Finding:
     positions, log_ratio = positions[solved], log_ratio[solved]
     weights = Weights.smoothed(log_ratio)
     shifts = _shifts(_quantities(fit, positions), weights, log_ratio)
-    return _Finding(other.likelihood.kind, positions, weights, shifts, unsolved=int((~solved).sum()))
-
-
-def _by_simulation(fit: Fit, draws: int | None, seed: int) -> _Finding:
-    positions, n_tables = fit.spaced(_BY_SIMULATION), _number(fit, draws)
-    x = _quantities(fit, positions)
-    found = score_shifts(fit, x.to_numpy(), positions, n_tables, seed)
-    mean, sd, moved = x.mean(), x.std(ddof=0), -found.by_table.mean(0)
-    told = {"mean": mean, "sd": sd, "corrected_mean": mean + moved, "corrected_sd": np.nan, "shift": moved / sd}
-    shifts = pd.DataFrame(told | {"error": found.by_table.std(0) / n_tables**0.5 / sd})
-    return _Finding("simulated", positions, Weights.smoothed(found.log_ratio), shifts, n_tables=n_tables)
+    return _Finding(other.likelihood.kind, positions, weights, shifts, int((~solved).sum()))
 
 
 def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:
@@ -315,15 +299,13 @@ class _Finding:
     """Weights of draws and shifts, and what they mean in words.
 
     kind: of the reference. positions: of the draws. unsolved: draws at which an equation could not be solved.
-    n_tables: that were simulated.
     """
 
     kind: str
     positions: Index
     weights: Weights
     shifts: pd.DataFrame
-    unsolved: int = 0
-    n_tables: int = 0
+    unsolved: int
 
     @property
     def _worst(self) -> tuple[str, float, float]:
@@ -340,18 +322,12 @@ class _Finding:
         far = ratio.where(ratio > 1.0, 1.0 / ratio).dropna()
         if far.empty or far.max() <= 1.0 + TOLERATED:
             return ""
-        return f"the sd of {far.idxmax()} should be {ratio[far.idxmax()]:.2f} times as large"
-
-    @property
-    def _far(self) -> bool:
-        """Too far from the reference for weights."""
-        return self.kind in _EXACT and not self.weights.reliable
+        name = str(far.idxmax())
+        return f"the sd of {name} should be {float(ratio[name]):.2f} times as large"
 
     @property
     def _moved(self) -> bool:
-        """Beyond doubt, where the error is that of simulations."""
-        errors = _ERRORS * self.shifts["error"] if self.kind not in _EXACT else 0.0
-        return bool((self.shifts["shift"].abs() - errors > TOLERATED).any()) or bool(self._widths)
+        return bool((self.shifts["shift"].abs() > TOLERATED).any()) or bool(self._widths)
 
     @property
     def _open(self) -> bool:
@@ -361,13 +337,11 @@ class _Finding:
     @property
     def passed(self) -> bool:
         """Whether nothing has moved, and that is known."""
-        return not self._far and not self._moved and not self._open
+        return self.weights.reliable and not self._moved and not self._open
 
     @property
     def _basis(self) -> str:
         """What was computed, for a parenthesis."""
-        if self.kind not in _EXACT:
-            return f"scores of {self.n_tables} simulated tables, which speak of means and not of sds"
         told = f"{len(self.weights.w)} draws weighted by {_BY[self.kind]}, Pareto k {self.weights.pareto_k:.2f}, "
         told += f"{self.weights.effective_draws:.0f} effective"
         return f"{told}; {self.unsolved} more could not be solved" if self.unsolved else told
@@ -377,21 +351,21 @@ class _Finding:
         """What it means and what to do."""
         name, shift, error = self._worst
         lies = f"{name} lies {_off(shift)} (standard error {error:.2f})"
-        if self._far:
+        if not self.weights.reliable:
             return (
                 f"The learned likelihood is too far from {_BY[self.kind]} for this posterior to be corrected in one "
                 f"step ({self._basis}): to first order, {lies}. Instead, {_INSTEAD[self.kind]}."
             )
         if self._moved:
-            go_on = f"go on with `corrected`, or {_INSTEAD[self.kind]}"
+            how = " and ".join(filter(None, (lies, self._widths)))
             return (
-                f"The learned likelihood has moved this posterior: {' and '.join(filter(None, (lies, self._widths)))} "
-                f"({self._basis}). {(go_on if self.weights.reliable else _INSTEAD[self.kind]).capitalize()}."
+                f"The learned likelihood has moved this posterior: {how} ({self._basis}). Go on with `corrected`, or "
+                f"{_INSTEAD[self.kind]}."
             )
         if self._open:
-            more = 4 * (self.n_tables or len(self.weights.w))
-            return f"Not known yet: it seems that {lies} ({self._basis}). Compare more, draws={more}."
-        others = f", and no other mean by more than {self.weights.spread:.3f}" if self.kind in _EXACT else ""
+            more = 4 * len(self.weights.w)
+            return f"Not known yet: it seems that {lies} ({self._basis}). Compare more draws, draws={more}."
+        others = f", and no other mean by more than {self.weights.spread:.3f}"
         return (
             f"Good: the learned likelihood has moved no quantity of the population by more than {abs(shift):.3f} of "
             f"its posterior sds ({name}){others} ({self._basis})."

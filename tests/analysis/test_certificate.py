@@ -10,6 +10,7 @@ import torch
 from factory import Poisson, bake
 
 import hddm_sbi as hs
+from hddm_sbi.analysis import certificate as module
 from hddm_sbi.analysis.certificate import seconds
 from hddm_sbi.analysis.importance import Weights
 
@@ -220,6 +221,42 @@ def some():
     return formulas, experiment.trials, *fitted(formulas, experiment.trials, Planted("v", 1.02), 100)
 
 
+def given(monkeypatch, log_ratio):
+    """Certificates from these log ratios, in blocks."""
+    left = list(log_ratio)
+    monkeypatch.setattr(module, "_log_ratio", lambda own, other, at, lapse: np.array([left.pop(0) for _ in at]))
+
+
+def test_draws_at_which_an_equation_cannot_be_solved_are_left_out(some, monkeypatch):
+    model, posterior = some[2:]
+    ratios = np.where(np.arange(200) % 3 == 0, np.nan, 0.0)
+    given(monkeypatch, ratios)
+    certificate = hs.certify(model, posterior)
+    assert certificate.n_draws == 133
+    assert "; 67 more could not be solved" in certificate.verdict
+    x = posterior["posterior"]["v_Intercept"].to_numpy().reshape(-1)[~np.isnan(ratios)]
+    assert certificate.shifts.loc["v_Intercept", "mean"] == pytest.approx(x.mean())
+    given(monkeypatch, np.where(np.arange(200) < 101, np.nan, 0.0))
+    with pytest.raises(hs.InputError, match="could be solved at 99 of 200 draws, and 100 are needed: give more"):
+        hs.certify(model, posterior)
+
+
+def test_what_errors_leave_open_has_not_passed(monkeypatch):
+    """One coefficient, moved by .08 sds by weights that are noise besides: 200 draws leave an error of .04."""
+    model, posterior = fitted({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, flat(50), Planted(), 100)
+    x = posterior["posterior"]["v_Intercept"].to_numpy().reshape(-1)
+    z, noise = (x - x.mean()) / x.std(), np.random.default_rng(3).standard_normal(200)
+    given(monkeypatch, 0.08 * z + 0.5 * (noise - z * (noise @ z) / (z @ z)))
+    certificate = hs.certify(model, posterior)
+    shift, error = certificate.shifts.loc["v_Intercept", ["shift", "error"]]
+    assert 0.05 < shift < 0.1 < shift + 2 * error
+    assert not certificate.passed
+    assert certificate.verdict.startswith(
+        f"Not known yet: it seems that v_Intercept lies {shift:.2f} posterior sds too"
+    )
+    assert certificate.verdict.endswith("Compare more draws, draws=800.")
+
+
 def test_quantities_are_those_of_the_population(some):
     model, posterior = some[2:]
     shifts = hs.certify(model, posterior).shifts
@@ -254,6 +291,8 @@ def test_what_cannot_be_certified(some):
         hs.certify(hs.HierarchicalModel(formulas, others, likelihood=Planted()), posterior)
     with pytest.raises(hs.InputError, match=r"its lapse is 0.05, that of this model 0.0"):
         hs.certify(hs.HierarchicalModel(formulas, trials, likelihood=Planted(), lapse=0), posterior)
+    with pytest.raises(hs.InputError, match=r"its lapse_mean is 0.0, that of this model 1.5"):
+        hs.certify(hs.HierarchicalModel(formulas, trials, likelihood=Planted(), lapse_mean=1.5), posterior)
     with pytest.raises(hs.InputError, match="its formula of 'v'"):
         hs.certify(hs.HierarchicalModel(FLAT, trials, likelihood=Planted()), posterior)
     with pytest.raises(hs.InputError, match="posterior must be what model"):

@@ -78,7 +78,7 @@ def test_a_file_is_certified_and_corrected(folder):
 def test_a_posterior_that_weights_cannot_correct_is_not_written(folder, monkeypatch):
     assert fit(folder, "--no-certify").exit_code == 0
     ratios = 30.0 * np.random.default_rng(1).standard_normal(1_000)
-    monkeypatch.setattr(certificate._Comparison, "log_ratio", lambda self, on_cells, lapse: ratios[: len(on_cells)])
+    monkeypatch.setattr(certificate, "_log_ratio", lambda own, other, on_cells, lapse: ratios[: len(on_cells)])
     result = run("certify", folder / "fit.nc", "-o", folder / "none.nc")
     assert result.exit_code == 2
     assert "too far from the closed form" in result.output
