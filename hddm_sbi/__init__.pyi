@@ -2,6 +2,8 @@
 from .analysis.calibration import ReplicaWarning as ReplicaWarning
 from .analysis.calibration import recover_parameters as recover_parameters
 from .analysis.calibration import run_sbc as run_sbc
+from .analysis.certificate import Certificate as Certificate
+from .analysis.certificate import certify as certify
 from .analysis.comparison import compare_models as compare_models
 from .analysis.comparison import fit_models as fit_models
 from .analysis.comparisons import comparisons as comparisons

@@ -1,4 +1,4 @@
-"""What one asks of a fit: predictions, hypotheses, comparison, calibration, recovery.
+"""What one asks of a fit: predictions, hypotheses, certificate, comparison, calibration, recovery.
 
-Doors: predictions, comparisons, hypothesis, predictive, comparison, calibration, shrinkage, experiment.
+Doors: predictions, comparisons, hypothesis, certificate, predictive, comparison, calibration, shrinkage, experiment.
 """

@@ -15,6 +15,7 @@ from hddm_sbi.data import Course, DesignCells, Formula, check_by, design_cells, 
 from hddm_sbi.hierarchy import (
     AlongTrials,
     ConvergenceWarning,
+    FitRecord,
     HierarchicalModel,
     Hierarchy,
     PosteriorWriter,
@@ -47,8 +48,10 @@ __all__ = [
     "DesignCells",
     "Evidence",
     "Fit",
+    "FitRecord",
     "Formula",
     "HierarchicalModel",
+    "Hierarchy",
     "PosteriorWriter",
     "Sampling",
     "bridge",
@@ -121,6 +124,10 @@ class Fit:
     def lapse(self, positions: Index) -> Array:
         """Probability of a lapse of every row of theta, (n, n_rows)."""
         return self.model.lapse_share(self.known, positions)
+
+    def parameters(self, positions: Index) -> tuple[Array, Array]:
+        """Both."""
+        return self.on_cells(positions), self.lapse(positions)
 
     def on_table(self, table: HierarchicalModel, values: Mapping[str, Tensor], seed: int) -> tuple[Array, Array]:
         """The same two of a new table, from `model.on_table`, at `values`.

@@ -1,4 +1,4 @@
-"""The command line: fit, summary, predict, compare, demo, simulate, models, train, check; one verb a module."""
+"""The command line: fit, summary, certify, predict, compare, demo, simulate, models, train, check; a verb a module."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import click
 from typing_extensions import override
 
+from hddm_sbi.cli.certify import certify
 from hddm_sbi.cli.check import check
 from hddm_sbi.cli.compare import compare
 from hddm_sbi.cli.demo import demo
@@ -91,7 +92,7 @@ def _as_flag(flag: str, argument: re.Match[str]) -> str:
 
 @click.group(
     cls=_Verbs,
-    commands=[fit, summary, predict, compare, demo, simulate, models, train, check],
+    commands=[fit, summary, certify, predict, compare, demo, simulate, models, train, check],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="hddm_sbi")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hddm_sbi.cli.certify import show_certificate
 from hddm_sbi.cli.output import check_writable, fit_and_write, write_table
 from hddm_sbi.errors import InputError
 
@@ -33,5 +34,6 @@ def demo(out: Path, seed: int, subjects: int, trials: int, draws: int, quiet: bo
     model = HierarchicalModel(experiment.formulas, experiment.trials)
     click.echo(f"{model!r}\n{model.describe().map}")
     posterior = fit_and_write(model, out / "fit.nc", draws=draws, tune=draws, seed=seed, progress=not quiet)
+    show_certificate(model, posterior, out / "fit.nc")
     for path in write_figures(model, posterior, experiment.true_values, out):
         click.echo(f"Figure written to {path}")

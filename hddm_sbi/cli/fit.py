@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hddm_sbi.cli.certify import check_certifiable, show_certificate
 from hddm_sbi.cli.output import check_writable, fit_and_write, warnings_shown
 from hddm_sbi.errors import TableWarning
 from hddm_sbi.inference import SAMPLERS
@@ -92,8 +93,22 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--lapse-mean", type=click.FloatRange(0.0, min_open=True), help="Lapses are exponential; mean, seconds.")
 @click.option("--lapse-choices", callback=_shares, help="How probable each response is in a lapse: left=0.7,right=0.3.")
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
+@click.option(
+    "--certify/--no-certify",
+    "certified",
+    default=None,
+    help="Whether a learned likelihood moved the posterior. [default: where that takes a tenth of the fit]",
+)
 @click.option("--quiet", is_flag=True, help="No progress bar.")
-def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: bool, **options: Any) -> None:
+def fit(
+    trials: Path,
+    formula: str,
+    more: tuple[str, ...],
+    output: Path,
+    certified: bool | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
     """Fit a hierarchical model to a table of trials (CSV, TSV, parquet, feather).
 
     Example: hddm-sbi fit trials.csv "v ~ condition + (1|subject)" -f "a ~ 1 + (1|subject)" -o fit.nc
@@ -118,8 +133,11 @@ def fit(trials: Path, formula: str, more: tuple[str, ...], output: Path, quiet: 
         options[label] = _as_in(data, CONGRUENCY, options[label])
     with warnings_shown(TableWarning):
         model = HierarchicalModel([formula, *more], data, **options)
+    if certified:
+        check_certifiable(model)
     click.echo(f"{model!r}\n{model.describe().map}")
-    fit_and_write(model, output, progress=not quiet, **sampling)
+    posterior = fit_and_write(model, output, progress=not quiet, **sampling)
+    show_certificate(model, posterior, output, certified)
 
 
 def _response(data: Any, column: str, written: str) -> object:

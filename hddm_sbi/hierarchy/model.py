@@ -67,7 +67,7 @@ from hddm_sbi.hierarchy.rows import on_designs
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array, Index
 
 #: what `fit` takes, for messages.
@@ -375,6 +375,28 @@ class HierarchicalModel:
     def uncentred(self) -> Hierarchy:
         """The Pyro model with no group term centred that need not be; unlike `hierarchy` it needs no pilot fit."""
         return self._uncentred
+
+    @property
+    def reference(self) -> HierarchicalModel | None:
+        """The same model with the likelihood that a learned one is judged by, on the same scale of its coefficients.
+
+        The closed form, else the model's equation solved at every theta; None where there is neither.
+
+        Examples
+        --------
+        >>> import hddm_sbi as hs
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> hs.HierarchicalModel("v ~ 1", data).reference
+        HierarchicalModel(ddm, exact likelihood, 100 trials in 1 cell: v ~ 1, a ~ 1, z ~ 1, t0 ~ 1)
+        """
+        known = catalogue.reference(self.simulator) if isinstance(self.simulator, DecisionModel) else None
+        if known is None:
+            return None
+        other = self._bare()
+        other.likelihood, other._path = known, ""
+        trials = other._grouped(self.trials.values, None).with_lapses(self.lapses)
+        other._uncentred = replace(self._uncentred, likelihood=known, trials=trials)
+        return other
 
     @property
     def prior_table(self) -> pd.DataFrame:

@@ -220,6 +220,13 @@ def effective_draws(x: NDArray[np.float64]) -> float:
     return float(x.size) if np.ptp(x) == 0.0 else float(_arviz().ess(x, method="mean"))
 
 
+def standard_errors(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Monte Carlo standard errors of the means of columns (n, q) of successive draws, (q,); nan of a constant."""
+    with _constants_allowed():
+        found = _arviz().mcse(xr.Dataset({"x": (("chain", "draw", "column"), x[None])}), method="mean")
+    return np.asarray(found["x"], dtype=np.float64)
+
+
 def _extreme(values: xr.Dataset, where: Any) -> tuple[str, float]:
     named = {
         f"{name}{_position(array, index)}": float(array.to_numpy()[index])

@@ -1,0 +1,316 @@
+"""Certificates in both directions: planted errors are found and corrected, honest networks pass; and refusals."""
+
+import warnings
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from factory import Poisson, bake
+
+import hddm_sbi as hs
+from hddm_sbi.analysis import certificate as module
+from hddm_sbi.analysis.certificate import seconds
+from hddm_sbi.analysis.importance import Weights
+
+THETA = {"v": 1.2, "a": 1.0, "z": 0.5, "t0": 0.3}
+FLAT = ["v ~ 1", "z = 0.5"]
+FIT = {"chains": 2, "seed": 1, "progress": False}
+
+
+class Planted(hs.DecisionLikelihood):
+    """Another likelihood with one parameter multiplied: normalised as that is, and wrong in a known way."""
+
+    kind = "planted"
+
+    def __init__(self, parameter="v", factor=1.0, inner=None):
+        self.inner = hs.load_likelihood("ddm", kind="exact") if inner is None else inner
+        super().__init__(self.inner.simulator, self.inner.box)
+        self.factors = torch.tensor([factor if name == parameter else 1.0 for name in self.simulator.names]).double()
+
+    def group_by_cell(self, *arguments, **options):
+        return self.inner.group_by_cell(*arguments, **options)
+
+    def log_prob_rows(self, values, theta):
+        return self.inner.log_prob_rows(values, theta * self.factors)
+
+    def log_prob_at(self, values, theta, row):
+        return self.inner.log_prob_at(values, theta * self.factors, row)
+
+    def complete_by_cell(self, trials, theta, lapse):
+        return self.inner.complete_by_cell(trials, theta * self.factors, lapse)
+
+    def events_by_cell(self, events, theta, lapse, lapses):
+        return self.inner.events_by_cell(events, theta * self.factors, lapse, lapses)
+
+
+def flat(n=400):
+    return hs.simulate("ddm", THETA, n, seed=1)
+
+
+def nested(n_subjects=4, n_trials=40):
+    return hs.simulate_experiment(n_subjects=n_subjects, n_trials=n_trials, seed=1)
+
+
+def fitted(formulas, trials, likelihood, draws=1_000, **options):
+    model = hs.HierarchicalModel(formulas, trials, likelihood=likelihood, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        return model, model.fit(draws=draws, tune=500, **FIT)
+
+
+def apart(certificate, posterior, exact):
+    """How far corrected means are from those of the exact fit, in standard errors of the difference, by quantity."""
+    errors = {}
+    for name, row in certificate.shifts.iterrows():
+        stem, _, label = name.partition("[")
+        columns = [fit["posterior"][stem] for fit in (posterior, exact)]
+        columns = [x.sel({f"{stem}_dim": label[:-1]}) if label else x for x in columns]
+        # Two means of draws, and that by which weights change one of them.
+        variance = row["error"] ** 2 + sum(1 / float(az.ess(x.to_numpy(), method="mean")) for x in columns)
+        errors[name] = (row["corrected_mean"] - float(columns[1].mean())) / row["sd"] / variance**0.5
+    return pd.Series(errors)
+
+
+@pytest.fixture(scope="module")
+def exact_flat():
+    return fitted(FLAT, flat(), "exact")[1]
+
+
+@pytest.mark.parametrize(("parameter", "factor"), [("v", 1.02), ("v", 1.05), ("a", 1.02), ("t0", 0.98)])
+def test_planted_errors_are_found_and_corrected(exact_flat, parameter, factor):
+    """Every corrected mean is that of the exact fit within 5 standard errors: 2e-6 false alarms of the four."""
+    model, posterior = fitted(FLAT, flat(), Planted(parameter, factor))
+    certificate = hs.certify(model, posterior)
+    shift = certificate.shifts.loc[f"{parameter}_Intercept", "shift"]
+    # All else equal, the parameter comes out divided by the factor; shifts are corrected minus fitted.
+    assert np.sign(shift) == np.sign(factor - 1.0)
+    assert abs(shift) > 0.1 + 3 * certificate.shifts.loc[f"{parameter}_Intercept", "error"]
+    assert not certificate.passed
+    assert f"{parameter}_Intercept lies {abs(shift):.2f} posterior sds too" in certificate.verdict
+    assert apart(certificate, posterior, exact_flat).abs().max() < 5
+    corrected = certificate.corrected["posterior"]
+    means = [float(corrected[name].mean()) for name in certificate.shifts.index]
+    # Every draw stands there as often as it weighs, rounded: a mean of 1 000 is off by less than an sd / 20.
+    np.testing.assert_allclose(means, certificate.shifts["corrected_mean"], atol=certificate.shifts["sd"].max() / 20)
+
+
+def test_planted_errors_in_a_hierarchy():
+    experiment = nested()
+    _, exact = fitted(experiment.formulas, experiment.trials, "exact")
+    model, posterior = fitted(experiment.formulas, experiment.trials, Planted("v", 1.05))
+    certificate = hs.certify(model, posterior, draws=2_000)
+    assert certificate.corrected is not None
+    assert certificate.shifts.loc["v_Intercept", "shift"] > 0.1
+    assert not certificate.passed
+    assert apart(certificate, posterior, exact).abs().max() < 5
+
+
+def test_an_error_that_is_too_large_to_correct_is_found_to_first_order():
+    """Drifts of ten subjects off by a tenth: the exact fit is 2 sds away, and weights cannot reach it."""
+    experiment = nested(10, 80)
+    _, exact = fitted(experiment.formulas, experiment.trials, "exact")
+    model, posterior = fitted(experiment.formulas, experiment.trials, Planted("v", 1.1))
+    certificate = hs.certify(model, posterior, draws=2_000)
+    assert certificate.pareto_k > 0.7
+    assert certificate.corrected is None
+    assert not certificate.passed
+    assert "too far from the closed form" in certificate.verdict
+    assert "fit with likelihood='exact'" in certificate.verdict
+    assert certificate.shifts["corrected_sd"].isna().all()
+    row = certificate.shifts.loc["v_Intercept"]
+    true = (float(exact["posterior"]["v_Intercept"].mean()) - row["mean"]) / row["sd"]
+    assert true > 0.5
+    assert row["shift"] == pytest.approx(true, rel=0.5)
+
+
+def test_a_likelihood_without_error_passes():
+    model, posterior = fitted(FLAT, flat(), Planted())
+    certificate = hs.certify(model, posterior)
+    assert certificate.passed
+    assert certificate.effective_draws == pytest.approx(certificate.n_draws)
+    assert (certificate.shifts["shift"].abs() < 1e-9).all()
+
+
+@pytest.mark.parametrize("name", ["ddm", "lba"])
+def test_shipped_networks_pass(name):
+    theta = THETA if name == "ddm" else {"v0": 2.0, "v1": 1.0, "sv": 1.0, "A": 0.5, "B": 0.7, "t0": 0.2}
+    formulas = FLAT if name == "ddm" else ["v0 ~ 1"]
+    model, posterior = fitted(formulas, hs.simulate(name, theta, 300, seed=1), "neural", 500, simulator=name)
+    certificate = hs.certify(model, posterior)
+    assert certificate.reference == "exact"
+    assert certificate.passed, certificate.verdict
+    assert certificate.verdict.startswith("Good: the learned likelihood has moved no quantity")
+
+
+def test_an_equation_is_the_reference_where_there_is_no_closed_form():
+    """The learned likelihood passes; with drifts off by 5 % it does not, and is corrected to what it was before."""
+    theta = {"v": 1.5, "a": 1.3, "z": 0.5, "t0": 0.3, "alpha": 2.0, "beta": 1.5}
+    trials = hs.simulate("weibull", theta, 400, seed=1)
+    formulas = ["v ~ 1", "z = 0.5", "alpha = 2", "beta = 1.5"]
+    model, posterior = fitted(formulas, trials, "neural", simulator="weibull")
+    certificate = hs.certify(model, posterior)
+    assert (certificate.reference, certificate.n_draws) == ("numerical", 100)
+    assert certificate.passed, certificate.verdict
+    planted = Planted("v", 1.05, hs.load_likelihood("weibull"))
+    model, biased = fitted(formulas, trials, planted, 500, simulator="weibull")
+    found = hs.certify(model, biased, draws=200)
+    assert not found.passed
+    assert found.shifts.loc["v_Intercept", "shift"] > 0.5
+    assert apart(found, biased, posterior).abs().max() < 5
+
+
+def test_the_time_that_is_foretold(monkeypatch):
+    """By a clock that ticks once for every evaluation of the learned likelihood."""
+    ticks = []
+
+    class Ticking(Planted):
+        def complete_by_cell(self, trials, theta, lapse):
+            ticks.append(None)
+            return super().complete_by_cell(trials, theta, lapse)
+
+    model, posterior = fitted(FLAT, flat(50), Ticking(), 100)
+    monkeypatch.setattr("hddm_sbi.analysis.certificate.time.perf_counter", lambda: float(len(ticks)))
+    assert seconds(model, posterior, 150) == 150.0
+    before = len(ticks)
+    hs.certify(model, posterior, 150)
+    assert len(ticks) - before == 150
+
+
+CASES = {
+    "lapses by formula": (["v ~ 1", "lapse ~ 1 + (1|subject)"], {}),
+    "deadline": (["v ~ 1 + (1|subject)"], {"deadline": 1.0}),
+    "learning": (["v ~ 1 + p"], {"sequences": {"p": hs.practice("subject")}}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_weights_are_those_by_hand(case):
+    """Of the pointwise log likelihoods of both models at all draws: another route through both likelihoods."""
+    formulas, options = CASES[case]
+    trials = nested(3, 30).trials.assign(trial=np.arange(180) % 60)
+    if "deadline" in options:
+        late = trials["rt"] > 1.0
+        trials = trials.assign(rt=trials["rt"].mask(late), response=trials["response"].mask(late))
+    model, posterior = fitted(formulas, trials, Planted("v", 1.05), 60, **options)
+    other = hs.HierarchicalModel(formulas, trials, likelihood="exact", **options)
+    exact, planted = (
+        m.with_log_likelihood(posterior)["log_likelihood"]["rt_response"].to_numpy().reshape(120, -1).sum(1)
+        for m in (other, model)
+    )
+    weights = Weights.smoothed(exact - planted)
+    assert weights.effective_draws < 119
+    certificate = hs.certify(model, posterior)
+    assert certificate.n_draws == 120
+    assert certificate.effective_draws == pytest.approx(weights.effective_draws, rel=1e-6)
+    assert certificate.pareto_k == pytest.approx(weights.pareto_k, abs=1e-6)
+    x = posterior["posterior"]["v_Intercept"].to_numpy().reshape(-1)
+    row = certificate.shifts.loc["v_Intercept"]
+    np.testing.assert_allclose(
+        row[["mean", "sd", "corrected_mean", "corrected_sd"]],
+        [x.mean(), x.std(), weights.w @ x, (weights.w @ (x - weights.w @ x) ** 2) ** 0.5],
+        rtol=1e-6,
+    )
+
+
+@pytest.fixture(scope="module")
+def some():
+    experiment = nested(3, 30)
+    formulas = ["v ~ condition + (condition|subject)", "z = 0.5"]
+    return formulas, experiment.trials, *fitted(formulas, experiment.trials, Planted("v", 1.02), 100)
+
+
+def given(monkeypatch, log_ratio):
+    """Certificates from these log ratios, in blocks."""
+    left = list(log_ratio)
+    monkeypatch.setattr(module, "_log_ratio", lambda own, other, at, lapse: np.array([left.pop(0) for _ in at]))
+
+
+def test_draws_at_which_an_equation_cannot_be_solved_are_left_out(some, monkeypatch):
+    model, posterior = some[2:]
+    ratios = np.where(np.arange(200) % 3 == 0, np.nan, 0.0)
+    given(monkeypatch, ratios)
+    certificate = hs.certify(model, posterior)
+    assert certificate.n_draws == 133
+    assert "; 67 more could not be solved" in certificate.verdict
+    x = posterior["posterior"]["v_Intercept"].to_numpy().reshape(-1)[~np.isnan(ratios)]
+    assert certificate.shifts.loc["v_Intercept", "mean"] == pytest.approx(x.mean())
+    given(monkeypatch, np.where(np.arange(200) < 101, np.nan, 0.0))
+    with pytest.raises(hs.InputError, match="could be solved at 99 of 200 draws, and 100 are needed: give more"):
+        hs.certify(model, posterior)
+
+
+def test_what_errors_leave_open_has_not_passed(monkeypatch):
+    """One coefficient, moved by .08 sds by weights that are noise besides: 200 draws leave an error of .04."""
+    model, posterior = fitted({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, flat(50), Planted(), 100)
+    x = posterior["posterior"]["v_Intercept"].to_numpy().reshape(-1)
+    z, noise = (x - x.mean()) / x.std(), np.random.default_rng(3).standard_normal(200)
+    given(monkeypatch, 0.08 * z + 0.5 * (noise - z * (noise @ z) / (z @ z)))
+    certificate = hs.certify(model, posterior)
+    shift, error = certificate.shifts.loc["v_Intercept", ["shift", "error"]]
+    assert 0.05 < shift < 0.1 < shift + 2 * error
+    assert not certificate.passed
+    assert certificate.verdict.startswith(
+        f"Not known yet: it seems that v_Intercept lies {shift:.2f} posterior sds too"
+    )
+    assert certificate.verdict.endswith("Compare more draws, draws=800.")
+
+
+def test_quantities_are_those_of_the_population(some):
+    model, posterior = some[2:]
+    shifts = hs.certify(model, posterior).shifts
+    assert shifts.index.tolist() == [
+        "v_Intercept", "v_condition[hard]", "a_Intercept", "t0_Intercept", "v_1|subject_sigma",
+        "v_condition|subject_sigma[hard]", "v_1+condition|subject_corr[condition[hard], 1]",
+    ]  # fmt: skip
+
+
+def test_the_corrected_posterior_goes_on(some):
+    model, posterior = some[2:]
+    corrected = hs.certify(model, posterior, draws=151).corrected
+    assert dict(corrected["posterior"].sizes)["draw"] == 75
+    assert {"observed_data", "constant_data"} <= set(corrected.groups())
+    draws = {tuple(row) for row in posterior["posterior"]["v_1|subject"].to_numpy().reshape(-1, 3).tolist()}
+    taken = {tuple(row) for row in corrected["posterior"]["v_1|subject"].to_numpy().reshape(-1, 3).tolist()}
+    assert taken <= draws
+    assert len(hs.predictions(model, corrected, by="condition", draws=10)) > 0
+    again = [hs.certify(model, posterior, draws=151, seed=seed).corrected["posterior"] for seed in (1, 2)]
+    assert [each.equals(corrected["posterior"]) for each in again] == [True, False]
+
+
+def test_what_cannot_be_certified(some):
+    formulas, trials, model, posterior = some
+    exact, own = fitted(formulas, trials, "exact", 100)
+    with pytest.raises(hs.InputError, match="nothing to certify: the likelihood of this model is exact, in closed"):
+        hs.certify(exact, own)
+    with pytest.raises(hs.InputError, match="its likelihood is 'exact', that of this model 'planted'"):
+        hs.certify(model, own)
+    others = trials.assign(rt=trials["rt"] + 0.01)
+    with pytest.raises(hs.InputError, match="the posterior is of another table: its rt differs"):
+        hs.certify(hs.HierarchicalModel(formulas, others, likelihood=Planted()), posterior)
+    with pytest.raises(hs.InputError, match=r"its lapse is 0.05, that of this model 0.0"):
+        hs.certify(hs.HierarchicalModel(formulas, trials, likelihood=Planted(), lapse=0), posterior)
+    with pytest.raises(hs.InputError, match=r"its lapse_mean is 0.0, that of this model 1.5"):
+        hs.certify(hs.HierarchicalModel(formulas, trials, likelihood=Planted(), lapse_mean=1.5), posterior)
+    with pytest.raises(hs.InputError, match="its formula of 'v'"):
+        hs.certify(hs.HierarchicalModel(FLAT, trials, likelihood=Planted()), posterior)
+    with pytest.raises(hs.InputError, match="posterior must be what model"):
+        hs.certify(model, 3)
+    for draws in (99, True, "many"):
+        with pytest.raises(hs.InputError, match="draws must be a whole number of at least 100"):
+            hs.certify(model, posterior, draws)
+    few = posterior["posterior"].isel(draw=slice(40))
+    with pytest.raises(hs.InputError, match="needs at least 100 draws; the posterior has 80"):
+        hs.certify(model, few)
+    with pytest.raises(hs.InputError, match="does not say what made it"):
+        hs.certify(model, posterior["posterior"].assign_attrs({}).drop_attrs())
+
+
+def test_a_box_has_no_reference():
+    class Learned(Poisson):
+        kind = "neural"
+
+    model, posterior = fitted("rate ~ 1", bake(), Learned(), 100)
+    with pytest.raises(hs.InputError, match=r"'cookies' has neither a closed form .* hs.run_sbc\(model\) compares it"):
+        hs.certify(model, posterior)
