@@ -17,8 +17,8 @@ from hddm_sbi.types import Array, Index
 
 #: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion.
 TOLERATED = 0.1
-#: fewer draws say nothing of the tail of weights.
-_FEWEST = 100
+#: fewer draws say nothing of the tail of weights; and fewer of them at which an equation could be solved.
+_FEWEST, _SOLVED = 100, 50
 #: draws that are reweighted where the caller does not say how many, by the kind of the reference.
 _DRAWS = {"exact": 1_000, "numerical": 100}
 #: draws whose parameters are in memory at a time.
@@ -202,10 +202,10 @@ def _compared(fit: Fit, draws: int | None) -> _Finding:
     own = fit.model.uncentred, other.uncentred
     log_ratio = np.concatenate([_log_ratio(*own, *fit.parameters(block)) for block in blocks])
     solved = ~np.isnan(log_ratio)
-    if solved.sum() < _FEWEST:
+    if solved.sum() < _SOLVED:
         raise InputError(
             f"the equation of {fit.model.simulator.name!r} could be solved at {solved.sum()} of {len(solved)} draws, "
-            f"and {_FEWEST} are needed: give more, draws={2 * len(solved)}; or narrow the priors."
+            f"and {_SOLVED} are needed: give more, draws={2 * len(solved)}; or narrow the priors."
         )
     positions, log_ratio = positions[solved], log_ratio[solved]
     weights = Weights.smoothed(log_ratio)

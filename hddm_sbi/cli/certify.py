@@ -70,7 +70,13 @@ def show_certificate(model: HierarchicalModel, posterior: Any, output: Path, wan
         if takes > _SHARE * took:
             click.echo(f"Not certified, as it takes about {takes:.0f} s: hddm-sbi certify {output}, or --certify.")
             return
-    found = certificate.certify(model, posterior, draws)
+    try:
+        found = certificate.certify(model, posterior, draws)
+    except InputError as refusal:
+        if wanted:
+            raise
+        click.echo(f"Not certified: {refusal}")
+        return
     click.echo(found.verdict)
     if not found.passed:
         click.echo(f"By quantity, and the corrected posterior: hddm-sbi certify {output} -o corrected.nc")

@@ -236,8 +236,8 @@ def test_draws_at_which_an_equation_cannot_be_solved_are_left_out(some, monkeypa
     assert "; 67 more could not be solved" in certificate.verdict
     x = posterior["posterior"]["v_Intercept"].to_numpy().reshape(-1)[~np.isnan(ratios)]
     assert certificate.shifts.loc["v_Intercept", "mean"] == pytest.approx(x.mean())
-    given(monkeypatch, np.where(np.arange(200) < 101, np.nan, 0.0))
-    with pytest.raises(hs.InputError, match="could be solved at 99 of 200 draws, and 100 are needed: give more"):
+    given(monkeypatch, np.where(np.arange(200) < 151, np.nan, 0.0))
+    with pytest.raises(hs.InputError, match="could be solved at 49 of 200 draws, and 50 are needed: give more"):
         hs.certify(model, posterior)
 
 

@@ -64,6 +64,16 @@ def test_what_has_no_certificate_is_fitted_in_silence_and_refused_where_asked(fo
     assert not (folder / "fit.nc").exists()
 
 
+def test_what_fails_unasked_is_no_failure_of_the_fit(folder, monkeypatch):
+    monkeypatch.setattr(certificate, "seconds", lambda *_: 0.0)
+    monkeypatch.setattr(certificate, "_log_ratio", lambda own, other, on_cells, lapse: np.full(len(on_cells), np.nan))
+    unasked = fit(folder)
+    assert unasked.exit_code == 0
+    assert "Not certified: the equation of 'ddm' could be solved at 0 of 100 draws" in unasked.output
+    assert fit(folder, "--certify").exit_code == 2
+    assert (folder / "fit.nc").exists()
+
+
 def test_a_file_is_certified_and_corrected(folder):
     assert fit(folder, "--no-certify").exit_code == 0
     result = run("certify", folder / "fit.nc", "-o", folder / "corrected.nc")
