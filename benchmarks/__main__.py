@@ -1,7 +1,8 @@
 """Run every benchmark in turn.
 
 `python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale`, `.published`,
-`.draws`, `.lapses`, `.correlations`, `.conflict`, `.incomplete`, `.missing`, `.races`, `.evidence` and `.house` run alone.
+`.draws`, `.lapses`, `.correlations`, `.conflict`, `.incomplete`, `.missing`, `.races`, `.evidence` and
+`.house` run alone.
 """
 
 import platform
