@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from hddm_sbi.analysis.fit import ConvergenceWarning, Evidence, HierarchicalModel, bridge, check_fit_of, sites
+from hddm_sbi.analysis.fit import ConvergenceWarning, Evidence, HierarchicalModel, bridge, check_fit_of, sampled_sites
 from hddm_sbi.errors import InputError, whole_number
 
 #: standard error of a log evidence, in nats, above which it says little.
@@ -69,7 +69,7 @@ def evidence(model: HierarchicalModel, posterior: Any, seed: int = 1) -> Evidenc
             "posterior itself: fit with method='nuts'."
         )
     draws = known.transpose("chain", "draw", ...).data_vars.items()
-    sampled = sites(model.hierarchy, {str(name): torch.tensor(x.to_numpy()) for name, x in draws})
+    sampled = sampled_sites(model.hierarchy, {str(name): torch.tensor(x.to_numpy()) for name, x in draws})
     found = bridge(model.density, model.density.unconstrain(sampled), seed)
     if found.error > _UNSURE:
         warnings.warn(

@@ -22,7 +22,7 @@ from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population
 from hddm_sbi.hierarchy.saved import check_fit_of, load_model, read_fit
-from hddm_sbi.hierarchy.sites import sites
+from hddm_sbi.hierarchy.sites import sampled_sites
 
 __all__ = [
     "AlongTrials",
@@ -42,8 +42,8 @@ __all__ = [
     "prior_draws",
     "read_fit",
     "rescued",
+    "sampled_sites",
     "score_shapes",
-    "sites",
     "standard_scores",
     "typical_theta",
     "with_known",

@@ -13,7 +13,7 @@ from hddm_sbi.hierarchy.pyro_model import Hierarchy
 # centring are draws of any other.
 
 
-def sites(hierarchy: Hierarchy, posterior: Values) -> dict[str, Tensor]:
+def sampled_sites(hierarchy: Hierarchy, posterior: Values) -> dict[str, Tensor]:
     """Every sampled site, (...) by name, from a posterior's variables with any leading batch of draws.
 
     The inverse of `posterior.variables`.
