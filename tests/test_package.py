@@ -25,7 +25,7 @@ def test_the_wheel_holds_models_and_weights(tmp_path: Path):
     expected = {"hddm_sbi/cli/__init__.py", "hddm_sbi/simulators/ddm.py", "hddm_sbi/pretrained/ddm.safetensors"}
     assert expected | {"hddm_sbi/pretrained/ddm.json", "hddm_sbi/py.typed"} <= names
     weights = sum(file.stat().st_size for file in (ROOT / "pretrained").iterdir() if file.is_file())
-    assert wheel.stat().st_size < weights + 450_000
+    assert wheel.stat().st_size < weights + 500_000
 
 
 def test_public_names():
