@@ -210,7 +210,7 @@ def test_a_fit_with_a_rule_of_ones_own(tmp_path):
     posterior.to_netcdf(tmp_path / "fit.nc")
     with pytest.raises(hs.InputError, match="a rule of your own, 'growing'"):
         hs.load_model(tmp_path / "fit.nc")
-    with pytest.raises(hs.InputError, match="sequences would be"):
+    with pytest.raises(hs.InputError, match=r"its sequences\['x'\] would be"):
         hs.load_model(tmp_path / "fit.nc", sequences=make(3))
     again = hs.load_model(tmp_path / "fit.nc", sequences=make(2))
     np.testing.assert_array_equal(again.theta(posterior), model.theta(posterior))
