@@ -1,4 +1,4 @@
-"""Published tables in the language of models: interactions of HDDM's tutorial, and parameters by instruction with a tag.
+"""Published tables in the language of models: interactions of HDDM's tutorial, parameters by instruction with a tag.
 
 `python -m benchmarks.language FOLDER`, the folder that has cavanagh.csv and rr98.csv; half an hour on two cores.
 """
