@@ -116,7 +116,9 @@ class PosteriorWriter:
         some = inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total))
         theta, lapse = self.theta(known, some), self.lapse(known, some)
         rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
-        cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
+        # Without predictors there is one cell, which older pandas has no record of.
+        cells = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows or [{}]]
+        cells = [cell or "all trials" for cell in cells]
         cells = [cells[cell] for cell in self.hierarchy.parameter_map.cell(self.hierarchy.trials)]
         names = self.hierarchy.likelihood.simulator.names
         for together, predictor in self.hierarchy.estimated:
