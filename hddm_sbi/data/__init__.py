@@ -37,7 +37,7 @@ from hddm_sbi.data.sequences.course import Course, check_names, check_used, cour
 from hddm_sbi.data.sequences.rules import from_record
 from hddm_sbi.data.sequences.sequence import Sequence
 from hddm_sbi.data.smooths import SmoothTerm
-from hddm_sbi.data.table_cells import DesignCells, check_by, design_cells
+from hddm_sbi.data.table_cells import DesignCells, check_by, design_cells, records
 from hddm_sbi.data.trials import Trials, check_table
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "parse_formulas",
     "payoffs",
     "read_table",
+    "records",
     "stimulus_column",
     "warn_reversed",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,3 +85,12 @@ def check_by(by: str | Sequence[str], known: Sequence[str], groups: Sequence[str
         near = did_you_mean(str(name), known)
         raise InputError(f"by={name!r} is no predictor of this model{near} Expected some of {list(known)}.")
     return tuple(dict.fromkeys(names))
+
+
+def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Rows as dicts by column. Older pandas has none of a table without columns.
+
+    >>> records(pd.DataFrame({"x": [1, 2]})), records(pd.DataFrame(index=[0, 1]))
+    ([{'x': 1}, {'x': 2}], [{}, {}])
+    """
+    return list(table.to_dict("records")) if len(table.columns) else [{} for _ in range(len(table))]

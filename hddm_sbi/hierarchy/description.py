@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from hddm_sbi.data import DesignCells, Formula, Trials, design_cells
+from hddm_sbi.data import DesignCells, Formula, Trials, design_cells, records
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.coefficients import summand
 from hddm_sbi.hierarchy.from_prior import prior_draws
@@ -202,7 +202,7 @@ def _distinct(cells: pd.DataFrame, texts: Sequence[str]) -> dict[str, str]:
         if not others or (table.groupby(others, observed=True)[""].nunique() == 1).all():
             table = table.drop(columns=column) if others or table[""].nunique() == 1 else table
     table = table.drop_duplicates()
-    labels = table.drop(columns="").to_dict("records")
+    labels = records(table.drop(columns=""))
     return {
         ", ".join(f"{name} = {value}" for name, value in label.items()): text
         for label, text in zip(labels, table[""], strict=True)

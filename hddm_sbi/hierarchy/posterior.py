@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hddm_sbi.data import Trials, in_files
+from hddm_sbi.data import Trials, in_files, records
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.diagnostics import approximation, convergence_problems, early_end, edge_problems, quick_look
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
@@ -115,10 +115,8 @@ class PosteriorWriter:
         total = chains * draws
         some = inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total))
         theta, lapse = self.theta(known, some), self.lapse(known, some)
-        rows = self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first].to_dict("records")
-        # Without predictors there is one cell, which older pandas has no record of.
-        cells = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows or [{}]]
-        cells = [cell or "all trials" for cell in cells]
+        rows = records(self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first])
+        cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         cells = [cells[cell] for cell in self.hierarchy.parameter_map.cell(self.hierarchy.trials)]
         names = self.hierarchy.likelihood.simulator.names
         for together, predictor in self.hierarchy.estimated:
