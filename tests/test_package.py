@@ -16,7 +16,7 @@ from hddm_sbi.likelihoods.checkpoint import read_card
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_wheel_holds_models_and_weights(tmp_path: Path):
+def test_the_wheel_holds_every_module_models_and_weights(tmp_path: Path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     built = subprocess.run(command, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
@@ -24,6 +24,9 @@ def test_the_wheel_holds_models_and_weights(tmp_path: Path):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {"hddm_sbi/cli/__init__.py", "hddm_sbi/simulators/ddm.py", "hddm_sbi/pretrained/ddm.safetensors"}
     assert expected | {"hddm_sbi/pretrained/ddm.json", "hddm_sbi/py.typed"} <= names
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "hddm_sbi").rglob("*.py")}
+    assert len(modules) > 150
+    assert not modules - names
     weights = sum(file.stat().st_size for file in (ROOT / "pretrained").iterdir() if file.is_file())
     assert wheel.stat().st_size < weights + 500_000
 
