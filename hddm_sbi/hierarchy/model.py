@@ -67,7 +67,7 @@ from hddm_sbi.hierarchy.rows import on_designs
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
-from hddm_sbi.simulation import DecisionModel, Simulator
+from hddm_sbi.simulation import DecisionModel, Parameter, Simulator
 from hddm_sbi.types import Array, Index
 
 #: what `fit` takes, for messages.
@@ -220,8 +220,7 @@ class HierarchicalModel:
         stems = self.simulator.stems
         taken, columns = [p.name for p in self.simulator.parameters], getattr(data, "columns", ())
         self.sequences = check_names(sequences, [*taken, *stems, LAPSES], columns)
-        of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
-        parameters = (*self.simulator.parameters, *of_rules)
+        parameters = (*self.simulator.parameters, *self._of_rules)
         self._codes = codes = {p.name: p.codes for p in parameters if p.from_data}
         held = {p.name: p.fixed for p in parameters if p.fixed is not None}
         estimable = [p.name for p in parameters if not p.from_data]
@@ -257,7 +256,7 @@ class HierarchicalModel:
         courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
         predictors_of = build_predictors(
             build_designs(self.formulas, self.trials.frame, cells, self._accumulators()),
-            {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in of_rules}}
+            {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in self._of_rules}}
             | dict.fromkeys(with_lapses, OF_LAPSES),
             self._box | dict.fromkeys(with_lapses, BOX),
             np.bincount(cells.of_trial, minlength=len(cells)),
@@ -285,10 +284,14 @@ class HierarchicalModel:
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
     @property
+    def _of_rules(self) -> list[Parameter]:
+        """The parameters of the rules of all sequences."""
+        return [p for each in self.sequences.values() for p in each.parameters.values()]
+
+    @property
     def _box(self) -> dict[str, tuple[float, float]]:
         """Of every parameter, those of rules included."""
-        of_rules = [p for each in self.sequences.values() for p in each.parameters.values()]
-        return {**self.likelihood.box, **{p.name: (p.low, p.high) for p in of_rules}}
+        return {**self.likelihood.box, **{p.name: (p.low, p.high) for p in self._of_rules}}
 
     def _along(self, courses: Sequence[Course], predictors: Sequence[Predictor]) -> ParameterMap:
         """From the design's cells to the rows of theta: the same, or along the trials where there are sequences."""

@@ -125,6 +125,13 @@ def test_payoffs_of_columns_and_of_functions():
     assert payoffs(bound(hs.sticky_choice("response", "subject"), rows), rows, np.zeros(40), None) is None
 
 
+@pytest.mark.parametrize("start", [(0.25, 0.75), [0.25, 0.75], np.array([0.25, 0.75])])
+def test_states_that_begin_differently(start):
+    """As a tuple, a list or an array; the covariate of a first trial is what the rule begins with."""
+    rule = hs.sequence(start={"q": start}, choices=["response"], by="subject")(lambda s, row, p: (s, s["q"]))
+    assert bound(rule, table(), may_lack=()).begins == {"q": (0.25, 0.75)}
+
+
 def test_designs_where_a_covariate_is_0_and_1():
     rows = table().assign(c=np.tile(["a", "b"], 20))
     formulas = parse_formulas(["v ~ c*x + y + (1 + x|subject)"], ["v"], sequences=["x", "y"])

@@ -179,10 +179,8 @@ def sequence(
             Sequence(
                 name=name or str(getattr(step, "__name__", "sequence")),
                 step=step,
-                parameters={
-                    k: p if isinstance(p, Parameter) else _parameter(k, p) for k, p in (parameters or {}).items()
-                },
-                start=dict(start),
+                parameters={key: _parameter(key, box) for key, box in (parameters or {}).items()},
+                start={state: _several(at) for state, at in start.items()},
                 columns=_by_name("columns", columns),
                 choices=_by_name("choices", choices),
                 by=_names("by", by),
@@ -193,6 +191,12 @@ def sequence(
         )
 
     return decorate
+
+
+def _several(at: Any) -> Start:
+    """What a state is before the first trial; a list or an array of numbers as a tuple of plain ones."""
+    plain = at.tolist() if isinstance(at, np.ndarray | np.generic) else at
+    return tuple(plain) if isinstance(plain, list) else plain
 
 
 def _parameter(name: str, box: object) -> Parameter:
