@@ -50,11 +50,11 @@ from .likelihoods.catalogue import models as models
 from .likelihoods.catalogue import simulate as simulate
 from .likelihoods.conversion import convert as convert
 from .likelihoods.decision import DecisionLikelihood as DecisionLikelihood
+from .likelihoods.factored.network import EstimatorShape as EstimatorShape
 from .likelihoods.lapse_law import LapseLaw as LapseLaw
 from .likelihoods.likelihood import Likelihood as Likelihood
 from .likelihoods.sbi.compatibility import SilentTracker as SilentTracker
 from .likelihoods.sbi.compatibility import validation_kept as validation_kept
-from .likelihoods.sbi.estimators import EstimatorShape as EstimatorShape
 from .likelihoods.sbi.pyro import SBIToPyro as SBIToPyro
 from .parallel import WorkerWarning as WorkerWarning
 from .presentation import plots as plots

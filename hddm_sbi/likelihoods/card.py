@@ -19,7 +19,7 @@ from torch import nn
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.scores import KINDS, Scores, trained_on
 
-Network = Literal["mixture", "sbi"]
+Network = Literal["mixture", "factored"]
 #: bytes of a card; those of this package have three thousand, and a thousand parameters would need a million.
 _LARGEST = 4_000_000
 #: how deep the entries of a card are nested.

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, seal, versions_of, write_card
+from hddm_sbi.likelihoods.factored.encoding import Encoding
+from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
+from hddm_sbi.likelihoods.factored.network import EstimatorShape, FactoredNetwork
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
-from hddm_sbi.likelihoods.sbi.encoding import Encoding
-from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape, build
-from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.simulation import DecisionModel, Simulator, from_json
 
 #: bytes of a weights file; those of the package have a hundred thousand at most.
@@ -27,7 +27,7 @@ __all__ = ["Card", "card_path", "load_likelihood", "read_card", "save_weights", 
 
 
 @overload
-def load_likelihood(weights: Path, simulator: DecisionModel) -> MixtureLikelihood | SbiDecisionLikelihood: ...
+def load_likelihood(weights: Path, simulator: DecisionModel) -> MixtureLikelihood | FactoredDecisionLikelihood: ...
 
 
 @overload
@@ -47,7 +47,7 @@ def load_likelihood(weights: Path, simulator: Simulator | None = None) -> Learne
     try:
         # A network is built with random weights, which those of the file replace: the caller's generator stays.
         with torch.random.fork_rng(devices=[]):
-            return (_mixture if card.network == "mixture" else _estimator)(card, load(content), model)
+            return (_mixture if card.network == "mixture" else _factored)(card, load(content), model)
     except (SafetensorError, RuntimeError, TypeError, ValueError, KeyError, ArithmeticError) as reason:
         raise InputError(f"{str(weights)!r} does not hold the network its card describes ({reason}).") from reason
 
@@ -123,14 +123,15 @@ def _mixture(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Mixt
     return MixtureLikelihood(simulator, network, {n: {**card.box, **of_all}[n] for n in simulator.names}, card)
 
 
-def _estimator(card: Card, state: dict[str, Tensor], simulator: Simulator) -> SbiLikelihood | SbiDecisionLikelihood:
-    """An estimator built from the numbers on its card, with the weights of the file."""
-    sizes = dict(card.architecture)
-    location, spread = (tuple(float(x) for x in sizes.pop(name)) for name in ("location", "spread"))
-    encoding = Encoding(simulator, location, spread, tuple(int(x) for x in sizes.pop("sizes")))
-    shape = EstimatorShape(**sizes)
+def _factored(
+    card: Card, state: dict[str, Tensor], simulator: Simulator
+) -> FactoredLikelihood | FactoredDecisionLikelihood:
+    """A network built from the numbers on its card, with the weights of the file."""
+    numbers = dict(card.architecture)
+    encoding = Encoding.from_dict(simulator, numbers)
+    shape = EstimatorShape(**numbers)
     _check_sizes(shape.weights_at_least(encoding.n_continuous, encoding.sizes), state)
-    estimator = build(encoding, shape)
-    estimator.load_state_dict(state)
-    kind = SbiDecisionLikelihood if simulator.is_decision_model else SbiLikelihood
-    return kind(simulator, estimator, encoding, card.box, card)
+    network = FactoredNetwork(encoding, shape)
+    network.load_state_dict(state)
+    kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
+    return kind(simulator, network, encoding, card.box, card)

@@ -1,7 +1,6 @@
 """The reduced mixture network: designed simulations in, weights or a checked likelihood out."""
 
 import copy
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from tqdm import tqdm
 from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation import DecisionModel, Simulator
+from hddm_sbi.training.descent import Descent
 from hddm_sbi.training.fit_state import FitState
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.histograms import n_failed, simulate_histograms
@@ -103,32 +103,25 @@ def fit_network(
     data: as `simulate_histograms` returns them. The state is written to `folder` every 2 000 steps, and a stopped run
     goes on from it.
     """
-    network = network.to(machine.device)
-    average, optimizer = copy.deepcopy(network), _optimizer(recipe, network)
+    descent = Descent(network.to(machine.device), recipe.steps, recipe.learning_rate, recipe.optimizer)
     data = {name: value.to(machine.device) for name, value in data.items()}
-    state, path = FitState(network, average, optimizer), folder / "state.safetensors"
+    state, path = FitState(descent.network, descent.average, descent.optimizer), folder / "state.safetensors"
     first, steps = state.resume(path), recipe.steps
     bar = tqdm(range(first, steps), initial=first, total=steps, desc="fit", disable=not machine.progress, mininterval=5)
     for step in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, steps)
         # Each step draws its batch from its own stream, so that a resumed run sees the same batches.
         rows = np.random.default_rng([recipe.seed, step]).integers(0, len(data["theta"]), recipe.batch)
         loss = _loss(network, {name: value[torch.as_tensor(rows)] for name, value in data.items()})
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        _update_average(average, network, step, steps)
+        descent.step(step, loss)
         if (step + 1) % _STATE_STEPS == 0 or step + 1 == steps:
             bar.set_postfix(loss=f"{float(loss.detach()):.5f}")
             state.save(path, step + 1)
             # Reloading changes the memory layout and hence rounding. Reload in every run, so that resumed and
             # uninterrupted runs agree to the bit.
             state.resume(path)
-        if callback is not None and (step + 1) % _CALLBACK_STEPS == 0 and callback(average):
+        if callback is not None and (step + 1) % _CALLBACK_STEPS == 0 and callback(descent.average):
             break
-    return average.cpu()
+    return descent.average.cpu()
 
 
 def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
@@ -136,27 +129,6 @@ def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
     z, log_stretch = network.reduction.times.coordinate(batch["mean"])
     log_p = Mixture(*(part.unsqueeze(2) for part in mixture)).log_prob(z) + log_stretch
     return -(batch["share"] * log_p).sum((1, 2)).mean()
-
-
-def _schedule(step: int, steps: int) -> float:
-    return min(1.0, step / 100) * (0.5 * (1 + math.cos(math.pi * step / steps)) + 5e-4)
-
-
-def _update_average(average: MixtureNetwork, network: MixtureNetwork, step: int, steps: int) -> None:
-    """Exponential mean of the weights over the second half of the run."""
-    weight = 1.0 if step < steps // 2 else 0.005
-    with torch.no_grad():
-        for mean, latest in zip(average.parameters(), network.parameters(), strict=True):
-            mean.lerp_(latest, weight)
-
-
-def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer:
-    """Adam, or SOAP (Vyas et al. 2024): Adam in the eigenbasis of Shampoo's preconditioner (docs/decisions/011)."""
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99))
-    from pytorch_optimizer import SOAP
-
-    return SOAP(network.parameters(), lr=recipe.learning_rate, betas=(0.95, 0.95), weight_decay=0.0)
 
 
 def recipe_for(simulator: Simulator) -> Recipe:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.training.descent import OptimizerName
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Recipe:
     learning_rate: float = 1e-2
     seed: int = 1
     shard: int = 5_000
-    optimizer: str = "soap"
+    optimizer: OptimizerName = "soap"
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("soap", "adam"):

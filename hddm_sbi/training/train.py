@@ -6,19 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
+from hddm_sbi.likelihoods.factored.network import EstimatorShape
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood, reducible
-from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
-from hddm_sbi.likelihoods.sbi.likelihood import SbiDecisionLikelihood, SbiLikelihood
 from hddm_sbi.likelihoods.scores import HeldOutScores
 from hddm_sbi.simulation import BlackBoxSimulator, Simulator, declare
-from hddm_sbi.training.estimator import train_estimator
+from hddm_sbi.training.factored import train_factored
 from hddm_sbi.training.mixture import train_mixture
 from hddm_sbi.training.proposal import Priors, countable, parameters_of, with_boxes
 from hddm_sbi.training.recipe import Machine
 from hddm_sbi.training.request import FEWEST, TrainingRequest
 
 Outcomes = Mapping[str, str | tuple[object, ...]]
-Learned = SbiLikelihood | SbiDecisionLikelihood | MixtureLikelihood
+Learned = FactoredLikelihood | FactoredDecisionLikelihood | MixtureLikelihood
 
 #: simulations by default: of a Python function, of a vectorised one whose outcomes are counted, and of a compiled
 #: decision model with symmetries.
@@ -56,9 +56,10 @@ def train_likelihood(
 ) -> Learned:
     """Learn log p(outcomes | parameters) from simulations, check it, and say how good it is.
 
-    Decision models that declare symmetries get the reduced mixture network of the shipped models. Everything else gets
-    an estimator of sbi, trained by sbi: a table for counts and categories, a mixture or spline flow for continuous
-    outcomes, MNLE for both. Simulations that fail or return nan are counted, left out, and warned about.
+    Decision models that declare symmetries get the reduced mixture network of the shipped models. For everything else a
+    few networks are fitted, and the one with the best log score on simulations that it has not seen is taken: of
+    categories their probabilities; of counts a mixture or a table; of continuous outcomes a mixture, of all of them
+    together or of one after the other. Simulations that fail or return nan are counted, left out, and warned about.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def train_likelihood(
     vectorised
         Whether a plain function takes columns (n,), one for each parameter, and returns columns.
     shape
-        Sizes of the sbi estimator.
+        Of the only network to fit. None: a few are tried.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     folder
@@ -93,7 +94,7 @@ def train_likelihood(
 
     Returns
     -------
-    MixtureLikelihood or SbiDecisionLikelihood or SbiLikelihood
+    MixtureLikelihood or FactoredDecisionLikelihood or FactoredLikelihood
         The likelihood, with its scores in `card`; `save` writes it.
 
     Raises
@@ -132,7 +133,7 @@ def train_likelihood(
     if reduced:
         likelihood, failures = train_mixture(request)
     else:
-        likelihood, failures = train_estimator(request, shape or EstimatorShape())
+        likelihood, failures = train_factored(request, shape)
     card = likelihood.card
     assert card is not None
     assert isinstance(card.scores, HeldOutScores)

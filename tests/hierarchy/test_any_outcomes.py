@@ -23,7 +23,7 @@ from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
-from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
+from hddm_sbi import EstimatorShape
 from hddm_sbi.presentation import plots, report
 
 matplotlib.use("Agg")

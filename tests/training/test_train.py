@@ -20,9 +20,9 @@ import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood
-from hddm_sbi.likelihoods.sbi.estimators import EstimatorShape
+from hddm_sbi import EstimatorShape
 from hddm_sbi.simulation import as_json
-from hddm_sbi.training import estimator, mixture
+from hddm_sbi.training import factored, mixture
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.proposal import propose
 from hddm_sbi.training.train import TrainingWarning
@@ -216,7 +216,7 @@ def test_the_check_fails_what_is_no_density():
 
 def test_a_biased_likelihood_is_warned_about(monkeypatch):
 
-    monkeypatch.setattr(estimator, "check", lambda *_: checked(Poisson(1.1)))
+    monkeypatch.setattr(factored, "check", lambda *_: checked(Poisson(1.1)))
     with pytest.warns(TrainingWarning, match="Not good yet"):
         hs.train_likelihood(cookies, n_simulations=3_000, **QUIET)
 
@@ -328,7 +328,7 @@ def test_a_prior_may_be_a_distribution():
     assert likelihood.box["rate"] == (pytest.approx(low, abs=0.5), pytest.approx(high, abs=1.25))
 
 
-def test_outcomes_and_parameters_outside_are_refused(learned_cookies, learned_coin):
+def test_outcomes_and_parameters_outside_are_refused(learned_cookies):
     most = learned_cookies.n_values(0) - 1
     for outcomes, theta, mention in (
         ({"chips": [3, 1.5]}, {"rate": 5.0}, "'chips' must be a whole number, 0 or more; it is not in row 1"),
@@ -339,8 +339,6 @@ def test_outcomes_and_parameters_outside_are_refused(learned_cookies, learned_co
     ):
         with pytest.raises(InputError, match=mention):
             learned_cookies.log_prob(outcomes, theta)
-    with pytest.raises(InputError, match=r"3 parameters|must have 3|in its last dimension"):
-        hs.SBIToPyro(learned_coin.network, torch.zeros(17))
 
 
 class Malicious:
@@ -416,7 +414,7 @@ def test_simulations_in_a_folder_are_made_once(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(estimator, "fit_estimator", interrupted)
+        patch.setattr(factored, "fit_best", interrupted)
         with pytest.raises(KeyboardInterrupt):
             trained(cookies, 2_000, folder=tmp_path)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("rows-*.npz")}

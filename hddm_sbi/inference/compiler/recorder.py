@@ -127,12 +127,16 @@ class _Recorder(TorchDispatchMode):
         return self.program.call(KERNELS[name], given, [tuple(r.shape) for r in tree_leaves(result)])
 
     def _view(self, func: OpOverload, arguments: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        """Other places of the same elements, which torch finds."""
+        """Other places of the same elements, which torch finds; of a copy where there is no such view."""
         tensor, *rest = arguments
         try:
-            return func(tensor, *rest, **options)
+            found = func(tensor, *rest, **options)
         except RuntimeError:
-            return func(self.program.copy(tensor), *rest, **options)
+            found = None
+        # `contiguous` and `reshape` make a new tensor where they have to, which has no place in the program.
+        if found is None or (isinstance(found, Tensor) and _storage(found) != _storage(tensor)):
+            found = func(self.program.copy(tensor), *rest, **options)
+        return found
 
     def _rewrite(self, tensor: Tensor, before: Tensor, new: Tensor) -> None:
         """A tensor has new elements: so have all that share its storage. before: all elements of the storage."""

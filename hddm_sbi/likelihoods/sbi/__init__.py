@@ -1,4 +1,4 @@
-"""Any estimator of sbi as a likelihood and as a Pyro distribution.
+"""Any estimator that sbi trained, as a Pyro distribution.
 
-Doors: likelihood, pyro, estimators, encoding.
+Doors: pyro, compatibility.
 """

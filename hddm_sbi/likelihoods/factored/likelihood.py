@@ -1,9 +1,8 @@
-"""Likelihoods learned by sbi's estimators: of any outcomes, and of rt and response."""
+"""Likelihoods learned from simulations of any simulator: of any outcomes, and of rt and response."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +13,10 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card
 from hddm_sbi.likelihoods.decision import DecisionLikelihood
+from hddm_sbi.likelihoods.factored.encoding import Encoding
+from hddm_sbi.likelihoods.factored.network import FactoredNetwork
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, Observation, Simulator
-from hddm_sbi.likelihoods.sbi.compatibility import default_dtype
-from hddm_sbi.likelihoods.sbi.encoding import Encoding
-from hddm_sbi.likelihoods.sbi.estimators import kind
-from hddm_sbi.likelihoods.sbi.log_density import log_density, mixed_log_density
 from hddm_sbi.types import Array, Index
 
 
@@ -31,20 +28,20 @@ def _distinct(theta: Tensor) -> tuple[Tensor, Index]:
     return rows, row.numpy()
 
 
-class _Learned(LearnedLikelihood):
-    """What likelihoods around an sbi estimator, trained on encoded outcomes, have in common."""
+class _Factored(LearnedLikelihood):
+    """What likelihoods by a chain of perceptrons, trained on encoded outcomes, have in common."""
 
-    network: Any
+    network: FactoredNetwork
 
     def __init__(
         self,
         simulator: Simulator,
-        estimator: Any,
+        network: FactoredNetwork,
         encoding: Encoding,
         box: Mapping[str, tuple[float, float]],
         card: Card,
     ) -> None:
-        super().__init__(simulator, estimator, box, card)
+        super().__init__(simulator, network, box, card)
         self.encoding = encoding
 
     @override
@@ -59,26 +56,15 @@ class _Learned(LearnedLikelihood):
     def _log_prob(self, values: Tensor, theta: Tensor, row: Index) -> Tensor:
         discrete = self.encoding.encode(values, theta.detach()[row]).discrete
         y, _, log_stretch = self.encoding.encode(values, theta[torch.as_tensor(row)])
-        rows, outcomes = self.encoding.condition(theta), kind(self.encoding)
-        if outcomes == "mixed":
-            return mixed_log_density(self.network, y, discrete, rows, row) + log_stretch
-        x = discrete if outcomes == "categorical" else y
-        return log_density(self.network, x, rows, row) + log_stretch
+        return self.network.log_prob(y, discrete, self.encoding.condition(theta), row) + log_stretch
 
     @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
         theta = theta.detach()
-        with torch.no_grad(), default_dtype(torch.float64), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            x = self.network.sample(torch.Size(), self.encoding.condition(theta))
-        return np.asarray(self.encoding.decode(x.reshape(len(theta), -1), theta).numpy())
-
-
-class SbiLikelihood(_Learned):
-    """A likelihood of outcomes other than rt and response, learned from simulations by an sbi estimator.
-
-    estimator: sbi's, trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
-    """
+            x = torch.cat(self.network.sample(self.encoding.condition(theta)), -1)
+        return np.asarray(self.encoding.decode(x, theta).numpy())
 
     @override
     def group_by_cell(
@@ -89,9 +75,16 @@ class SbiLikelihood(_Learned):
         lapse_seconds: float | None = LAPSE_SECONDS,
         observation: Observation | None = None,
     ) -> CellTrials:
-        """Raises InputError for counts beyond those of the simulations."""
+        """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
         self.encoding.check(values)
         return super().group_by_cell(values, cell, n_cells, lapse_seconds, observation)
+
+
+class FactoredLikelihood(_Factored):
+    """A likelihood of outcomes other than rt and response, learned from simulations by a chain of perceptrons.
+
+    network: trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
+    """
 
     @override
     def n_values(self, column: int) -> int:
@@ -123,8 +116,8 @@ class SbiLikelihood(_Learned):
         return self.log_prob_rows(torch.as_tensor(values), self._theta(theta, len(values)))
 
 
-class SbiDecisionLikelihood(_Learned, DecisionLikelihood):
-    """A likelihood of rt and response, learned from simulations by MNLE; a shift is exact.
+class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
+    """A likelihood of rt and response, learned from simulations by a chain of perceptrons; a shift is exact.
 
-    Arguments as in `SbiLikelihood`.
+    Arguments as in `FactoredLikelihood`.
     """

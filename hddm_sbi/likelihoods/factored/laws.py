@@ -1,0 +1,183 @@
+"""Laws of one or several outcomes, whose numbers a perceptron gives: categories, counts, continuous outcomes."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: no component is narrower than exp(-_NARROW), in the units of encoded outcomes.
+_NARROW = 8.0
+#: the heaviest tails have so many degrees of freedom, and at first there are e^1.5 more.
+_FEWEST_DEGREES, _LOG_DEGREES = 0.5, 1.5
+
+
+@dataclass(frozen=True)
+class Law(ABC):
+    """log p(x | numbers): numbers that depend on what is given, then a few that are the same everywhere."""
+
+    @property
+    @abstractmethod
+    def start(self) -> Tensor:
+        """The numbers with which training begins."""
+
+    @property
+    def n_constant(self) -> int:
+        """How many of the last numbers are the same everywhere."""
+        return 0
+
+    @abstractmethod
+    def log_prob(self, numbers: Tensor, x: Tensor) -> Tensor:
+        """numbers (..., width), x (..., d) -> (...)."""
+
+    @abstractmethod
+    def sample(self, numbers: Tensor) -> Tensor:
+        """numbers (n, width) -> x (n, d), by torch's global generator."""
+
+
+@dataclass(frozen=True)
+class DiscreteLaw(Law):
+    """A law of the positions 0 ... size - 1."""
+
+    size: int
+
+    @abstractmethod
+    def log_table(self, numbers: Tensor) -> Tensor:
+        """Log probability of every position, (..., width) -> (..., size)."""
+
+    def sample(self, numbers: Tensor) -> Tensor:
+        """numbers (n, width) -> positions (n, 1)."""
+        return torch.multinomial(self.log_table(numbers).exp(), 1).to(numbers.dtype)
+
+
+@dataclass(frozen=True)
+class Categories(DiscreteLaw):
+    """Any probabilities."""
+
+    @property
+    def start(self) -> Tensor:
+        """All of them alike."""
+        return torch.zeros(self.size)
+
+    def log_table(self, numbers: Tensor) -> Tensor:
+        """Numbers are log odds."""
+        return numbers.log_softmax(-1)
+
+    def log_prob(self, numbers: Tensor, x: Tensor) -> Tensor:
+        """numbers (..., size), positions (..., 1) -> (...)."""
+        return self.log_table(numbers).gather(-1, x.long()).squeeze(-1)
+
+
+@dataclass(frozen=True)
+class Counts(DiscreteLaw):
+    """A share of zeros, and a mixture of normals of the root of the count, cut at sqrt(0), sqrt(1), sqrt(2), ...
+
+    Roots of Poisson counts have nearly the same variance, 1/4, for any rate. The first and the last count have what
+    lies beyond them.
+    """
+
+    components: int
+
+    @property
+    def start(self) -> Tensor:
+        """Components side by side."""
+        k, most = self.components, math.sqrt(self.size)
+        means = most * (torch.arange(k) + 1.0) / (k + 1)
+        return torch.cat([torch.zeros(k), means, torch.zeros(k), torch.tensor([-3.0])])
+
+    def log_prob(self, numbers: Tensor, x: Tensor) -> Tensor:
+        """numbers (..., 3 k + 1), counts (..., 1) -> (...)."""
+        weight, mean, width, zeros = numbers.split([self.components] * 3 + [1], -1)
+        per_sd = torch.exp(_bounded(-width))
+        below = torch.where(x > 0, (torch.sqrt(x) - mean) * per_sd, -torch.inf)
+        above = torch.where(x < self.size - 1, (torch.sqrt(x + 1.0) - mean) * per_sd, torch.inf)
+        # Differences are taken in the smaller tail, where nothing cancels.
+        right = below > 0
+        low, high = torch.where(right, -above, below), torch.where(right, -below, above)
+        mass = (weight.softmax(-1) * (_normal_cdf(high) - _normal_cdf(low))).sum(-1, keepdim=True)
+        share = torch.sigmoid(zeros)
+        mass = (1.0 - share) * mass + torch.where(x > 0, 0.0, share)
+        return torch.log(mass.clamp(min=torch.finfo(mass.dtype).tiny)).squeeze(-1)
+
+    def log_table(self, numbers: Tensor) -> Tensor:
+        """(..., 3 k + 1) -> (..., size)."""
+        counts = torch.arange(self.size, dtype=numbers.dtype, device=numbers.device).unsqueeze(-1)
+        return self.log_prob(numbers.unsqueeze(-2), counts)
+
+
+@dataclass(frozen=True)
+class Mixture(Law):
+    """A mixture of Student t distributions of several continuous outcomes, each outcome regressed on those before.
+
+    With e = x - mean, z_i = (e_i + sum_{j < i} o_ij e_j) / s_i and q = |z|², a component is t_nu(q) / prod s. With many
+    degrees of freedom nu it is a normal one.
+    """
+
+    outcomes: int
+    components: int
+
+    @property
+    def start(self) -> Tensor:
+        """Components side by side along every outcome, of width 1."""
+        start = torch.zeros(self.components, self._each)
+        if self.components > 1:
+            start[:, 1 : 1 + self.outcomes] = torch.linspace(-1.5, 1.5, self.components).unsqueeze(-1)
+        return torch.cat([start.reshape(-1), torch.full((self.components,), _LOG_DEGREES)])
+
+    @property
+    def n_constant(self) -> int:
+        """The degrees of freedom of each component: how heavy tails are is hardly told by a few simulations."""
+        return self.components
+
+    @property
+    def _each(self) -> int:
+        """How many numbers a component has: weight, means, widths, regressions."""
+        return 1 + 2 * self.outcomes + self.outcomes * (self.outcomes - 1) // 2
+
+    def _parts(self, numbers: Tensor) -> tuple[Tensor, ...]:
+        d, k = self.outcomes, self.components
+        each, log_degrees = numbers[..., :-k].unflatten(-1, (k, self._each)), numbers[..., -k:]
+        degrees = _FEWEST_DEGREES + torch.exp(log_degrees.clamp(max=12.0))
+        mean, width = each[..., 1 : 1 + d], each[..., 1 + d : 1 + 2 * d]
+        return each[..., 0].log_softmax(-1), degrees, mean, _bounded(-width), each[..., 1 + 2 * d :]
+
+    def log_prob(self, numbers: Tensor, x: Tensor) -> Tensor:
+        """numbers (..., width), x (..., d) -> (...)."""
+        log_weight, degrees, mean, log_per_sd, slopes = self._parts(numbers)
+        e = x.unsqueeze(-2) - mean
+        square = torch.zeros_like(log_weight)
+        for i in range(self.outcomes):
+            u = e[..., i]
+            for j, slope in enumerate(range(i * (i - 1) // 2, i * (i + 1) // 2)):
+                u = u + slopes[..., slope] * e[..., j]
+            square = square + torch.square(u * torch.exp(log_per_sd[..., i]))
+        half = 0.5 * (degrees + self.outcomes)
+        scale = torch.lgamma(half) - torch.lgamma(0.5 * degrees) - 0.5 * self.outcomes * torch.log(math.pi * degrees)
+        log_t = scale - half * torch.log1p(square / degrees)
+        return torch.logsumexp(log_weight + log_t + log_per_sd.sum(-1), -1)
+
+    def sample(self, numbers: Tensor) -> Tensor:
+        """numbers (n, width) -> x (n, d)."""
+        log_weight, *parts = self._parts(numbers)
+        chosen = torch.multinomial(log_weight.exp(), 1).squeeze(-1)
+        degrees, mean, log_per_sd, slopes = (part[torch.arange(len(numbers)), chosen] for part in parts)
+        # A t variate is a normal one over the root of a mean square.
+        stretch = torch.sqrt(degrees / torch.distributions.Chi2(degrees).sample())
+        z = torch.randn_like(mean) * stretch.unsqueeze(-1) * torch.exp(-log_per_sd)
+        e: list[Tensor] = []
+        for i in range(self.outcomes):
+            first = i * (i - 1) // 2
+            e.append(z[:, i] - sum(slopes[:, first + j] * e[j] for j in range(i)))
+        return mean + torch.stack(e, -1)
+
+
+def _bounded(log_per_sd: Tensor) -> Tensor:
+    """Itself near 0, and never above the largest."""
+    return _NARROW * torch.tanh(log_per_sd / _NARROW)
+
+
+def _normal_cdf(z: Tensor) -> Tensor:
+    return 0.5 * torch.erfc(-math.sqrt(0.5) * z)

@@ -1,0 +1,185 @@
+"""A chain of perceptrons: the law of each outcome given the parameters and the outcomes before it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.card import check_sizes
+from hddm_sbi.likelihoods.factored.encoding import Encoding
+from hddm_sbi.likelihoods.factored.laws import Categories, Counts, DiscreteLaw, Law, Mixture
+from hddm_sbi.types import Index
+
+
+@dataclass(frozen=True)
+class EstimatorShape:
+    """Sizes and kind of the network that learns a simulator's likelihood.
+
+    Parameters
+    ----------
+    hidden
+        Number of units in each hidden layer.
+    depth
+        Number of hidden layers.
+    components
+        Number of components of each mixture: of continuous outcomes, and of counts that are not tabulated.
+    chained
+        Whether each continuous outcome has a mixture of its own given those before it, so that any dependence can be
+        learned. False: one mixture of all of them together, with linear regressions between them in each component.
+        For a single outcome the two are the same.
+    tabulated
+        Whether each count has a probability of its own. False: a mixture of smooth distributions and a share of zeros,
+        for which fewer simulations suffice.
+
+    Examples
+    --------
+    >>> import hddm_sbi as hs
+    >>> hs.EstimatorShape(hidden=32)
+    EstimatorShape(hidden=32, depth=2, components=8, chained=False, tabulated=False)
+    """
+
+    hidden: int = 24
+    depth: int = 2
+    components: int = 8
+    chained: bool = False
+    tabulated: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes({name: getattr(self, name) for name in ("hidden", "depth", "components")})
+        for name in ("chained", "tabulated"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be True or False; got {getattr(self, name)!r}.")
+
+    def weights_at_least(self, n_continuous: int, sizes: tuple[int, ...]) -> int:
+        """How many weights a network has at least: n_continuous outcomes, and discrete ones of these sizes."""
+        mixture = self.components if n_continuous or not self.tabulated else 1
+        table = sum(sizes) if self.tabulated else 0
+        return self.hidden * max(self.hidden * (self.depth - 1), mixture, table)
+
+    def as_dict(self) -> dict[str, int]:
+        """Plain numbers, for the card."""
+        return asdict(self)
+
+
+class Factor(nn.Module):
+    """The law of some outcomes; its numbers by a perceptron beside a straight line, smooth in the parameters.
+
+    width: number of inputs that come from parameters. law: of the outcomes. discrete, continuous: how many earlier
+    outcomes of either kind it depends on. extra: inputs that stand for those.
+    """
+
+    def __init__(self, width: int, law: Law, shape: EstimatorShape, discrete: int, continuous: int, extra: int) -> None:
+        super().__init__()
+        self.law, self.discrete, self.continuous = law, discrete, continuous
+        inputs, start = width + extra, law.start
+        layers: list[nn.Module] = []
+        for i in range(shape.depth):
+            layers += [nn.Linear(shape.hidden if i else inputs, shape.hidden), nn.SiLU()]
+        self.hidden = nn.Sequential(*layers)
+        n = len(start) - law.n_constant
+        self.bent, self.straight = nn.Linear(shape.hidden, n), nn.Linear(inputs, n, bias=False)
+        self.constant = nn.Parameter(start[n:].clone())
+        with torch.no_grad():
+            self.bent.weight.mul_(0.1)
+            self.bent.bias.copy_(start[:n])
+            self.straight.weight.zero_()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, inputs) -> numbers of the law (n, ...)."""
+        numbers = self.bent(self.hidden(inputs)) + self.straight(inputs)
+        return torch.cat([numbers, self.constant.expand(len(inputs), -1)], -1)
+
+
+class FactoredNetwork(nn.Module):
+    """log p(outcomes | parameters) of encoded outcomes: discrete ones first, then continuous ones."""
+
+    def __init__(self, encoding: Encoding, shape: EstimatorShape) -> None:
+        super().__init__()
+        self.outcomes = tuple(o for o in encoding.simulator.outcomes if o.discrete)
+        self.sizes, width, n = encoding.sizes, encoding.width, encoding.n_continuous
+        factors, extra = [], 0
+        for k, (outcome, size) in enumerate(zip(self.outcomes, self.sizes, strict=True)):
+            tabulated = outcome.kind == "categorical" or shape.tabulated
+            law = Categories(size) if tabulated else Counts(size, shape.components)
+            factors.append(Factor(width, law, shape, k, 0, extra))
+            extra += size if outcome.kind == "categorical" else 2
+        k = len(self.sizes)
+        if shape.chained:
+            factors += [Factor(width, Mixture(1, shape.components), shape, k, i, extra + i) for i in range(n)]
+        elif n:
+            factors.append(Factor(width, Mixture(n, shape.components), shape, k, 0, extra))
+        self.factors = nn.ModuleList(factors)
+
+    def log_prob(self, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index) -> Tensor:
+        """Log density of encoded outcomes (n, c) and (n, d), each given `rows[row]`: rows (r, width), row (n,) -> (n,).
+
+        A perceptron runs once for the outcomes that share its inputs.
+        """
+        total: Tensor | float = 0.0
+        for factor in self.factors:
+            inputs, same = self._inputs(factor, continuous, discrete, rows, row)
+            x = discrete[:, factor.discrete :][:, :1]
+            if isinstance(factor.law, Mixture):
+                x = continuous[:, factor.continuous : factor.continuous + factor.law.outcomes]
+            total = total + factor.law.log_prob(factor(inputs).index_select(0, torch.from_numpy(same)), x)
+        assert isinstance(total, Tensor)
+        return total
+
+    def log_table(self, rows: Tensor) -> Tensor:
+        """Log probability of every value of a single discrete outcome: (r, width) -> (r, size)."""
+        (factor,) = self.factors
+        assert isinstance(factor.law, DiscreteLaw)
+        return factor.law.log_table(factor(rows))
+
+    def sample(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoded outcomes (n, c) and (n, d), one for each of the rows (n, width), by torch's global generator."""
+        continuous, discrete, each = rows[:, :0], rows[:, :0], np.arange(len(rows))
+        for factor in self.factors:
+            inputs, _ = self._inputs(factor, continuous, discrete, rows, each)
+            x = factor.law.sample(factor(inputs))
+            if isinstance(factor.law, Mixture):
+                continuous = torch.cat([continuous, x], -1)
+            else:
+                discrete = torch.cat([discrete, x], -1)
+        return continuous, discrete
+
+    def _inputs(
+        self, factor: Factor, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index
+    ) -> tuple[Tensor, Index]:
+        """Distinct inputs of a factor, and which of them every outcome has."""
+        same = row
+        if factor.discrete:
+            codes = [discrete[:, k].long().numpy() for k in range(factor.discrete)]
+            labels = np.ravel_multi_index((row, *codes), (len(rows), *self.sizes[: factor.discrete]))
+            first, same = _alike(labels.tobytes())
+            rows, discrete = rows.index_select(0, torch.from_numpy(row[first])), discrete[torch.from_numpy(first)]
+        inputs = [rows, *self._indicators(discrete, factor.discrete)]
+        if factor.continuous:
+            # The network sees an outlier, but not at its full length.
+            inputs = [part.index_select(0, torch.from_numpy(same)) for part in inputs]
+            inputs.append(torch.asinh(continuous[:, : factor.continuous]))
+            same = np.arange(len(row))
+        return torch.cat(inputs, -1), same
+
+    def _indicators(self, discrete: Tensor, n: int) -> list[Tensor]:
+        """The first n discrete outcomes as inputs: which category; the root of a count, and whether it is 0."""
+        parts = []
+        for k, (outcome, size) in enumerate(zip(self.outcomes[:n], self.sizes[:n], strict=True)):
+            x = discrete[:, k, None]
+            if outcome.kind == "categorical":
+                parts.append((x == torch.arange(size, dtype=x.dtype, device=x.device)).to(x.dtype))
+            else:
+                parts += [4.0 * torch.sqrt(x / size) - 2.0, (x == 0).to(x.dtype)]
+        return parts
+
+
+@lru_cache(maxsize=32)
+def _alike(labels: bytes) -> tuple[Index, Index]:
+    """Distinct whole numbers: the place of the first of each, and which of them every number equals."""
+    _, first, same = np.unique(np.frombuffer(labels, dtype=np.int64), return_index=True, return_inverse=True)
+    return first, same

@@ -1,0 +1,192 @@
+"""The likelihood of any simulator: a few networks fitted to its simulations, the best on those held out, checked."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.factored.encoding import EncodedOutcomes, Encoding
+from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
+from hddm_sbi.likelihoods.factored.network import EstimatorShape, FactoredNetwork
+from hddm_sbi.simulation import Simulated, Simulator
+from hddm_sbi.training.descent import Descent
+from hddm_sbi.training.held_out import check
+from hddm_sbi.training.proposal import countable, design_parameters
+from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
+from hddm_sbi.types import Array
+
+#: share of the simulations that are held out, for the choice of a network and its check, and their smallest number.
+_HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
+#: rows of a batch, of simulations and of conditions whose outcomes are counted; their largest share of all rows.
+_BATCH, _COUNTED_BATCH, _SHARE = 500, 64, 0.1
+#: simulations for a step, the least and the largest number of steps; the step size; steps between looks at the clock.
+_PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
+_STEP_SIZE, _LOOK = 3e-2, 100
+#: numbers of components that are tried.
+_COMPONENTS = (1, 3, EstimatorShape().components)
+
+
+def shapes(simulator: Simulator) -> list[EstimatorShape]:
+    """Networks that are tried, those that cost less in a fit first."""
+    continuous = sum(not outcome.discrete for outcome in simulator.outcomes)
+    counts = any(outcome.kind == "count" for outcome in simulator.outcomes)
+    if not continuous and not counts:
+        return [EstimatorShape()]
+    tried = [EstimatorShape(components=components) for components in _COMPONENTS]
+    if continuous > 1:
+        tried.append(EstimatorShape(chained=True))
+    return tried + ([EstimatorShape(tabulated=True)] if counts else [])
+
+
+def train_factored(
+    request: TrainingRequest, shape: EstimatorShape | None
+) -> tuple[FactoredLikelihood | FactoredDecisionLikelihood, str]:
+    """The likelihood that was asked for, and what to say about simulations that failed."""
+    simulator = request.simulator
+    n_held_out = int(np.clip(_HELD_OUT * request.n_simulations, _FEWEST_HELD_OUT, MOST_HELD_OUT))
+    held_out, held_out_theta = request.held_out(n_held_out)
+    theta = design_parameters(simulator, request.prior, request.n_simulations - n_held_out, request.seed)
+    training = request.simulate(theta)
+    simulated = Simulated(np.concatenate([held_out.values, training.values]), held_out.errors + training.errors)
+    values, theta = succeeded(simulated, np.concatenate([held_out_theta, theta]))
+    n_held_out -= int(held_out.failed.sum())
+    encoding = Encoding.of(simulator, values[n_held_out:], theta[n_held_out:])
+    validation, training = (
+        Rows.of(encoding, values[part], theta[part]).to(request.machine.device)
+        for part in (slice(n_held_out), slice(n_held_out, None))
+    )
+    tried = [shape] if shape else shapes(simulator)
+    shape, network, losses, cut_short = fit_best(request, training, validation, tried)
+    recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
+    card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
+    kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
+    likelihood = kind(simulator, network, encoding, simulator.box, card)
+    likelihood.card = replace(card, scores=check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed))
+    return likelihood, simulated.statement()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Simulations as networks are fitted to them.
+
+    condition (n, width). continuous (n, c), discrete (n, d): encoded outcomes; a single discrete outcome is counted
+    where neighbouring rows have the same condition, and discrete (n, size) are the shares of its values.
+    """
+
+    encoding: Encoding
+    condition: Tensor
+    continuous: Tensor
+    discrete: Tensor
+    counted: bool
+
+    @classmethod
+    def of(cls, encoding: Encoding, values: Array, theta: Array) -> "Rows":
+        """Simulated outcomes (n, k) at theta (n, p). Raises InputError for response times before the shift."""
+        simulator = encoding.simulator
+        at = torch.as_tensor(theta)
+        encoded = encoding.encode(torch.as_tensor(values), at)
+        if not bool(torch.isfinite(encoded.log_stretch).all()):
+            name = simulator.symmetries.shift
+            raise InputError(
+                f"rt is at or below {name!r} in some simulations, but symmetries declare {name!r} as a shift."
+            )
+        condition = encoding.condition(at).float()
+        if countable(simulator):
+            return _counted(encoding, condition, encoded)
+        return cls(encoding, condition, encoded.continuous.float(), encoded.discrete.float(), counted=False)
+
+    def __len__(self) -> int:
+        return len(self.condition)
+
+    def at(self, rows: Tensor | slice) -> "Rows":
+        """Some of the rows."""
+        return replace(
+            self, condition=self.condition[rows], continuous=self.continuous[rows], discrete=self.discrete[rows]
+        )
+
+    def to(self, device: str) -> "Rows":
+        """On another device."""
+        moved = {name: getattr(self, name).to(device) for name in ("condition", "continuous", "discrete")}
+        return replace(self, **moved)
+
+    def log_score(self, network: FactoredNetwork) -> Tensor:
+        """Log density of every row, (n,)."""
+        if self.counted:
+            return (self.discrete * network.log_table(self.condition)).sum(-1)
+        return network.log_prob(self.continuous, self.discrete, self.condition, np.arange(len(self)))
+
+
+def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) -> Rows:
+    """Distinct neighbouring conditions, and the share of every value among their outcomes."""
+    rows, row = torch.unique_consecutive(condition, dim=0, return_inverse=True)
+    (size,) = encoding.sizes
+    places = row * size + encoded.discrete[:, 0].long()
+    counts = torch.bincount(places, minlength=len(rows) * size).reshape(len(rows), size).float()
+    # A condition that lost simulations weighs less, as it does without counting.
+    return Rows(encoding, rows, rows[:, :0], counts / counts.sum(-1).max(), counted=True)
+
+
+def fit_best(
+    request: TrainingRequest, training: Rows, validation: Rows, tried: Sequence[EstimatorShape]
+) -> tuple[EstimatorShape, FactoredNetwork, tuple[float, ...], bool]:
+    """Fit a network of every shape, and choose by the log score of the validation rows.
+
+    Returns the shape; the network; minus its log score along the fit; and whether the budget ended the fit.
+    """
+    deadline = time.monotonic() + request.seconds
+    steps = int(np.clip(request.n_simulations // _PER_STEP, _FEWEST_STEPS, _MOST_STEPS))
+    fits, scores = [], []
+    with tqdm(total=steps * len(tried), desc="fit", unit=" steps", disable=not request.machine.progress) as bar:
+
+        def goes_on(loss: float) -> bool:
+            bar.update(_LOOK)
+            bar.set_postfix(validation=f"{loss:.4f}")
+            return time.monotonic() <= deadline
+
+        for shape in tried:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(request.seed)
+                network = FactoredNetwork(training.encoding, shape).to(request.machine.device)
+            network, losses = _fit(network, training, validation, steps, request.seed, goes_on)
+            with torch.no_grad():
+                scores.append(float(validation.log_score(network).mean()))
+            fits.append((shape, network.cpu(), tuple(losses)))
+            if time.monotonic() > deadline:
+                break
+    return *fits[int(np.argmax(scores))], time.monotonic() > deadline
+
+
+def _fit(
+    network: FactoredNetwork,
+    training: Rows,
+    validation: Rows,
+    steps: int,
+    seed: int,
+    goes_on: Callable[[float], bool],
+) -> tuple[FactoredNetwork, list[float]]:
+    """The mean of late weights, and minus the log score of the validation rows along the fit."""
+    descent, losses = Descent(network, steps, _STEP_SIZE), []
+    for number, rows in enumerate(_batches(len(training), training.counted, steps, seed)):
+        descent.step(number, -training.at(rows).log_score(network).mean())
+        if (number + 1) % _LOOK == 0:
+            with torch.no_grad():
+                losses.append(-float(validation.log_score(descent.average).mean()))
+            if not goes_on(losses[-1]):
+                break
+    return descent.average, losses
+
+
+def _batches(n: int, counted: bool, steps: int, seed: int) -> Iterator[Tensor]:
+    """Rows of every step: each row once before any comes again."""
+    batch = max(1, min(_COUNTED_BATCH if counted else _BATCH, round(_SHARE * n)))
+    rng, order = np.random.default_rng(seed), np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        if len(order) < batch:
+            order = rng.permutation(n)
+        rows, order = order[:batch], order[batch:]
+        yield torch.as_tensor(rows)
