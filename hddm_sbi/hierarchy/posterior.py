@@ -115,6 +115,9 @@ class PosteriorWriter:
         total = chains * draws
         some = inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total))
         theta, lapse = self.theta(known, some), self.lapse(known, some)
+        doubts = self.hierarchy.likelihood.doubts(torch.as_tensor(theta.reshape(-1, theta.shape[-1])))
+        if doubts:
+            yield doubts
         rows = records(self.trials.frame[list(self.trials.predictors)].iloc[self.trials.cells.first])
         cells = [", ".join(f"{name}={value}" for name, value in row.items()) or "all trials" for row in rows]
         cells = [cells[cell] for cell in self.hierarchy.parameter_map.cell(self.hierarchy.trials)]

@@ -131,7 +131,7 @@ def _factored(
     encoding = Encoding.from_dict(simulator, numbers)
     shape = EstimatorShape(**numbers)
     _check_sizes(shape.weights_at_least(encoding.n_continuous, encoding.sizes), state)
-    network = FactoredNetwork(encoding, shape)
+    network = FactoredNetwork(encoding, shape, some_failed=bool(card.recipe["failed"]))
     network.load_state_dict(state)
     kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
     return kind(simulator, network, encoding, card.box, card)

@@ -107,6 +107,10 @@ class Likelihood(ABC):
         """Log density of values (n, k), each at `theta[row]`: theta (r, p), row (n,) int64 -> (n,)."""
         return self.log_prob_rows(values, theta[row])
 
+    def doubts(self, theta: Tensor) -> str:
+        """What speaks against trusting this likelihood at theta (n, p), draws of a posterior; "" where nothing does."""
+        return ""
+
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
         """Outcomes drawn from this likelihood, one row (k,) for each of theta (n, p); default: from the simulator."""
         return self.simulator.simulate_outcomes(theta.detach().numpy(), seed).complete(self.simulator.name)

@@ -2,25 +2,26 @@
 
 import copy
 import math
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import torch
 from torch import nn
 
+Net = TypeVar("Net", bound=nn.Module)
 OptimizerName = Literal["soap", "adam"]
 
 #: the norm that gradients are cut to.
 _LARGEST_GRADIENT = 5.0
 
 
-class Descent:
+class Descent(Generic[Net]):
     """Steps down a loss; `average` is the exponential mean of the weights over the second half of them.
 
     network: that is fitted. steps: that will be made. learning_rate: the largest on the schedule. optimizer: Adam, or
     SOAP (Vyas et al. 2024), which is Adam in the eigenbasis of Shampoo's preconditioner (docs/decisions/011).
     """
 
-    def __init__(self, network: nn.Module, steps: int, learning_rate: float, optimizer: OptimizerName = "soap") -> None:
+    def __init__(self, network: Net, steps: int, learning_rate: float, optimizer: OptimizerName = "soap") -> None:
         self.network, self.average = network, copy.deepcopy(network)
         self.steps, self.learning_rate = steps, learning_rate
         self.optimizer = _optimizer(network, learning_rate, optimizer)

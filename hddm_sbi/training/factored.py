@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.factored.encoding import EncodedOutcomes, Encoding
 from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
-from hddm_sbi.likelihoods.factored.network import EstimatorShape, FactoredNetwork
+from hddm_sbi.likelihoods.factored.network import EstimatorShape, Factor, FactoredNetwork, success_of
 from hddm_sbi.simulation import Simulated, Simulator
 from hddm_sbi.training.descent import Descent
 from hddm_sbi.training.held_out import check
@@ -53,15 +54,16 @@ def train_factored(
     theta = design_parameters(simulator, request.prior, request.n_simulations - n_held_out, request.seed)
     training = request.simulate(theta)
     simulated = Simulated(np.concatenate([held_out.values, training.values]), held_out.errors + training.errors)
-    values, theta = succeeded(simulated, np.concatenate([held_out_theta, theta]))
+    everywhere = np.concatenate([held_out_theta, theta])
+    values, theta = succeeded(simulated, everywhere)
     n_held_out -= int(held_out.failed.sum())
     encoding = Encoding.of(simulator, values[n_held_out:], theta[n_held_out:])
-    validation, training = (
-        Rows.of(encoding, values[part], theta[part]).to(request.machine.device)
-        for part in (slice(n_held_out), slice(n_held_out, None))
-    )
+    rows = Rows.of(encoding, values[n_held_out:], theta[n_held_out:]).to(request.machine.device)
+    unseen = Rows.of(encoding, values[:n_held_out], theta[:n_held_out]).to(request.machine.device)
     tried = [shape] if shape else shapes(simulator)
-    shape, network, losses, cut_short = fit_best(request, training, validation, tried)
+    shape, network, losses, cut_short = fit_best(request, rows, unseen, tried)
+    if simulated.failed.any():
+        network.success = fit_success(encoding, everywhere, simulated.failed, shape, request.seed)
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
     card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
     kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
@@ -159,6 +161,21 @@ def fit_best(
             if time.monotonic() > deadline:
                 break
     return *fits[int(np.argmax(scores))], time.monotonic() > deadline
+
+
+def fit_success(
+    encoding: Encoding, theta: Array, failed: NDArray[np.bool_], shape: EstimatorShape, seed: int
+) -> Factor:
+    """Where simulations succeed: theta (n, p), failed (n,)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        descent = Descent(success_of(encoding, shape), _FEWEST_STEPS, _STEP_SIZE)
+    condition = encoding.condition(torch.as_tensor(theta)).float()
+    position = torch.as_tensor(~failed).long().unsqueeze(-1)
+    for number, rows in enumerate(_batches(len(condition), False, _FEWEST_STEPS, seed)):
+        log_p = descent.network(condition[rows]).log_softmax(-1).gather(-1, position[rows])
+        descent.step(number, -log_p.mean())
+    return descent.average
 
 
 def _fit(

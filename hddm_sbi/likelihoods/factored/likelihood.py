@@ -12,12 +12,15 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card
-from hddm_sbi.likelihoods.decision import DecisionLikelihood
+from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
 from hddm_sbi.likelihoods.factored.encoding import Encoding
 from hddm_sbi.likelihoods.factored.network import FactoredNetwork
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, Observation, Simulator
 from hddm_sbi.types import Array, Index
+
+#: a simulator works where so many simulations succeed; and a posterior lies there but for this share of its draws.
+_MOST, _FEW_DRAWS = 0.5, 0.05
 
 
 def _distinct(theta: Tensor) -> tuple[Tensor, Index]:
@@ -59,12 +62,35 @@ class _Factored(LearnedLikelihood):
         return self.network.log_prob(y, discrete, self.encoding.condition(theta), row) + log_stretch
 
     @override
+    def doubts(self, theta: Tensor) -> str:
+        """Theta where most simulations failed: nothing was learned there."""
+        if self.network.success is None:
+            return ""
+        with torch.no_grad():
+            succeeds = self.network.success(self.encoding.condition(theta)).softmax(-1)[:, 1]
+        failing = succeeds < _MOST
+        if failing.double().mean() < _FEW_DRAWS:
+            return ""
+        return (
+            f"{float(failing.double().mean()):.0%} of the posterior lies where simulations fail (about "
+            f"{float(1 - succeeds[failing].mean()):.0%} of them do), so the likelihood was hardly trained there: see "
+            f"why {self.simulator.name!r} fails, or keep the parameters away by priors or a smaller box."
+        )
+
+    @override
     def sample_rows(self, theta: Tensor, seed: int) -> Array:
         theta = theta.detach()
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             x = torch.cat(self.network.sample(self.encoding.condition(theta)), -1)
         return np.asarray(self.encoding.decode(x, theta).numpy())
+
+
+class FactoredLikelihood(_Factored):
+    """A likelihood of outcomes other than rt and response, learned from simulations by a chain of perceptrons.
+
+    network: trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
+    """
 
     @override
     def group_by_cell(
@@ -78,13 +104,6 @@ class _Factored(LearnedLikelihood):
         """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
         self.encoding.check(values)
         return super().group_by_cell(values, cell, n_cells, lapse_seconds, observation)
-
-
-class FactoredLikelihood(_Factored):
-    """A likelihood of outcomes other than rt and response, learned from simulations by a chain of perceptrons.
-
-    network: trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
-    """
 
     @override
     def n_values(self, column: int) -> int:
@@ -121,3 +140,16 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
 
     Arguments as in `FactoredLikelihood`.
     """
+
+    @override
+    def group_by_cell(
+        self,
+        values: Array,
+        cell: Index,
+        n_cells: int,
+        lapse_seconds: float | None = LAPSE_SECONDS,
+        observation: Observation | None = None,
+    ) -> SortedTrials:
+        """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
+        self.encoding.check(values)
+        return super().group_by_cell(values, cell, n_cells, lapse_seconds, observation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -96,16 +97,20 @@ class Factor(nn.Module):
 
 
 class FactoredNetwork(nn.Module):
-    """log p(outcomes | parameters) of encoded outcomes: discrete ones first, then continuous ones."""
+    """log p(outcomes | parameters) of encoded outcomes: discrete ones first, then continuous ones.
 
-    def __init__(self, encoding: Encoding, shape: EstimatorShape) -> None:
+    success: where some simulations failed, the probabilities that one fails or succeeds; else None.
+    """
+
+    def __init__(self, encoding: Encoding, shape: EstimatorShape, some_failed: bool = False) -> None:
         super().__init__()
         self.outcomes = tuple(o for o in encoding.simulator.outcomes if o.discrete)
         self.sizes, width, n = encoding.sizes, encoding.width, encoding.n_continuous
-        factors, extra = [], 0
+        factors: list[Factor] = []
+        extra = 0
         for k, (outcome, size) in enumerate(zip(self.outcomes, self.sizes, strict=True)):
             tabulated = outcome.kind == "categorical" or shape.tabulated
-            law = Categories(size) if tabulated else Counts(size, shape.components)
+            law: Law = Categories(size) if tabulated else Counts(size, shape.components)
             factors.append(Factor(width, law, shape, k, 0, extra))
             extra += size if outcome.kind == "categorical" else 2
         k = len(self.sizes)
@@ -113,7 +118,15 @@ class FactoredNetwork(nn.Module):
             factors += [Factor(width, Mixture(1, shape.components), shape, k, i, extra + i) for i in range(n)]
         elif n:
             factors.append(Factor(width, Mixture(n, shape.components), shape, k, 0, extra))
-        self.factors = nn.ModuleList(factors)
+        self._factors = nn.ModuleList(factors)
+        self.success = success_of(encoding, shape) if some_failed else None
+
+    @property
+    def factors(self) -> Iterator[Factor]:
+        """Of the outcomes, one after the other."""
+        for factor in self._factors:
+            assert isinstance(factor, Factor)
+            yield factor
 
     def log_prob(self, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index) -> Tensor:
         """Log density of encoded outcomes (n, c) and (n, d), each given `rows[row]`: rows (r, width), row (n,) -> (n,).
@@ -176,6 +189,11 @@ class FactoredNetwork(nn.Module):
             else:
                 parts += [4.0 * torch.sqrt(x / size) - 2.0, (x == 0).to(x.dtype)]
         return parts
+
+
+def success_of(encoding: Encoding, shape: EstimatorShape) -> Factor:
+    """The law of whether a simulation fails or succeeds."""
+    return Factor(encoding.width, Categories(2), shape, 0, 0, 0)
 
 
 @lru_cache(maxsize=32)
