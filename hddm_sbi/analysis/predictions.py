@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from hddm_sbi.analysis.fit import Fit, Formula, HierarchicalModel, check_by
+from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Request, numbers_of
+from hddm_sbi.data import Formula, check_by
+from hddm_sbi.hierarchy import HierarchicalModel
 
 
 def predictions(

@@ -8,17 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hddm_sbi.analysis.fit import (
-    Fit,
-    HierarchicalModel,
-    PosteriorWriter,
-    coordinates,
-    inference_data,
-    numbers_on_cells,
-    prior_draws,
-)
+from hddm_sbi.analysis.fit import Fit, numbers_on_cells
 from hddm_sbi.analysis.predictive import simulated_tables
 from hddm_sbi.errors import whole_number
+from hddm_sbi.hierarchy import HierarchicalModel, PosteriorWriter, coordinates, prior_draws
+from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
 
