@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae.environment import Environment
-from formulae.terms.terms import Model
 from numpy.typing import NDArray
 
 from hddm_sbi.data.accumulators import Accumulators
@@ -34,6 +32,7 @@ from hddm_sbi.data.design import (
     ordered_levels,
 )
 from hddm_sbi.data.formula import columns_used
+from hddm_sbi.data.formulae_parts import Environment, Model
 from hddm_sbi.data.functions import LEVELS, NAMESPACE
 from hddm_sbi.data.monotonic import MonotonicTerm
 from hddm_sbi.data.smooths import SMOOTH_TERMS
