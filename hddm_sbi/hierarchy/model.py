@@ -76,14 +76,14 @@ class HierarchicalModel:
         Name of the model, or a Simulator; default: that of the likelihood, or "ddm".
     likelihood
         "neural" (learned, shipped with the package), "exact" (closed form), the path of a trained likelihood, or a
-        Likelihood. That of a simulator of your own is trained first, by `hs.train_likelihood`.
+        Likelihood. For a simulator of your own, train one first by `hs.train_likelihood`.
     priors
         None (weakly informative), the name of a set from the literature such as "hddm", or a dict coefficient name ->
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
         parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit,
-        as does `hs.natural`. A class instead is for all in it: "Intercept" (intercepts and means of conditions),
-        "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma"; the more
-        specific wins.
+        as does `hs.natural`. A class sets the prior of all coefficients in it: "Intercept" (intercepts and means of
+        conditions), "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma".
+        The more specific entry wins.
     lapse
         Probability that a trial is a lapse, 0 for none, or its prior; "estimated": the prior Beta(1, 49), of mean 0.02.
         Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses. Where it differs between
@@ -116,16 +116,17 @@ class HierarchicalModel:
     neutral
         The label of neutral trials there, if some are; the one label that is left is that of incongruent trials.
     deadline
-        Seconds, or the column that has them for every trial: rows with neither rt nor response had not responded by
-        then. They stay in the table, with both missing, and say what the chance of that says; leaving them out biases.
+        Seconds, or the column that has them for every trial. In rows with neither rt nor response nobody had responded
+        by then. Leave these rows in the table: the model uses the probability of no response, and without them the fit
+        is biased.
     withheld
-        The response that is given by not responding, as `response` writes it or by its code, -1 for the lower bound: of
-        go/no-go tasks. Its rt is missing; with a deadline, so is a response that would have come later.
+        In go/no-go tasks, the response that is given by not responding: as `response` writes it, or its code, -1 for
+        the lower bound. Its rt is missing. With a deadline, later responses are missing, too.
     censored
         (shortest, longest) time, in seconds or columns, None for no limit: an rt outside, or of -inf or inf, is known
         only to lie there.
     truncated
-        The same of trials that were removed: those that are left are taken for trials between the limits.
+        (shortest, longest) time outside which trials were removed from the table.
     sequences
         Covariates that are computed along trials, name -> rule, such as
         `{"dq": hs.delta_rule("feedback", "response", by=["subject", "pair"])}`; see `hs.sequence`. The name stands in
@@ -135,7 +136,7 @@ class HierarchicalModel:
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
     rt
-        Name of the column of response times, for a decision model. Times are in seconds; of a table in milliseconds,
+        Name of the column of response times, for a decision model. Times are in seconds. For a table in milliseconds,
         give `data.assign(rt=data["rt"] / 1000)`.
     response
         Name of the column of responses, for a decision model.

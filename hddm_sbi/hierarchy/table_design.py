@@ -183,8 +183,8 @@ class TableDesign:
         """The same of a new table without outcomes."""
         if self.sequences:
             raise InputError(
-                f"{', '.join(self.sequences)} would be computed along the trials of the new table, of which nothing is "
-                "known; predict the table that was fitted."
+                f"{', '.join(self.sequences)} would be computed along the trials of the new table, which have no "
+                "outcomes; predict the table that was fitted."
             )
         return replace(self, trials=check_new_table(data, self.trials, self.grouping_columns, self.missing))
 
