@@ -210,7 +210,7 @@ def simulators() -> None:
 def approximate(formulas, data, **options) -> dict[str, np.ndarray]:
     """By the mode and the curvature there: a density and its gradient at some hundred points."""
     model = hs.HierarchicalModel(formulas, data, **options)
-    return variables(model.fit(method="laplace", log_likelihood=True, **SHORT | {"draws": 60, "tune": 0}))
+    return variables(model.fit(method="laplace", log_likelihood=True, **SHORT | {"draws": 60, "tune": 1}))
 
 
 def incomplete() -> None:

@@ -1,10 +1,10 @@
 """The inner parts of formulae that the package uses, which its next version may move: imported here alone."""
 
+from formulae import expr
 from formulae.categorical import ENCODINGS as ENCODINGS
 from formulae.environment import Environment as Environment
 from formulae.expr import Assign as Assign
 from formulae.expr import Binary as Binary
-from formulae.expr import Call as CallExpression  # noqa: F401 - handed on, under a name that no other has
 from formulae.expr import Grouping as Grouping
 from formulae.expr import Literal as Literal
 from formulae.expr import QuotedName as QuotedName
@@ -24,3 +24,6 @@ from formulae.terms.terms import NegatedIntercept as NegatedIntercept
 from formulae.token import Token as Token
 from formulae.transforms import TRANSFORMS as TRANSFORMS
 from formulae.transforms import NaturalCubicSpline as NaturalCubicSpline
+
+#: a call as it is written; `Call` is a call as a term.
+CallExpression = expr.Call
