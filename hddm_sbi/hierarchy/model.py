@@ -826,7 +826,14 @@ class HierarchicalModel:
         return PosteriorWriter(self._uncentred, self.trials).theta(self.matched(posterior), draws)
 
     def on_cells(self, posterior: Any, draws: Index | None = None) -> Array:
-        """Numbers on the cells of the design from which theta follows, for posterior draws; arguments as in `theta`.
+        """Numbers on the cells of the design from which theta follows, for posterior draws.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned.
+        draws
+            Positions in the chains laid end to end; None for all.
 
         Returns
         -------
@@ -847,7 +854,14 @@ class HierarchicalModel:
         return PosteriorWriter(self._uncentred, self.trials).on_cells(self.matched(posterior), draws)
 
     def lapse_share(self, posterior: Any, draws: Index | None = None) -> Array:
-        """Probability of a lapse in every cell for posterior draws; arguments as in `theta`.
+        """Probability of a lapse in every cell for posterior draws.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned.
+        draws
+            Positions in the chains laid end to end; None for all.
 
         Returns
         -------

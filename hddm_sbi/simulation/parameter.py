@@ -174,6 +174,11 @@ def parameter(
     typical
         The range seen in human data; by default the middle half of the box.
 
+    Returns
+    -------
+    Parameter
+        With its box, link and default priors.
+
     Raises
     ------
     InputError
