@@ -207,6 +207,58 @@ def simulators() -> None:
         say(f"lp_{name}", found | {"s": likelihood.sample(theta, 50, seed=3).to_numpy()})
 
 
+def approximate(formulas, data, **options) -> dict[str, np.ndarray]:
+    """By the mode and the curvature there: a density and its gradient at some hundred points."""
+    model = hs.HierarchicalModel(formulas, data, **options)
+    return variables(model.fit(method="laplace", log_likelihood=True, **SHORT | {"draws": 60, "tune": 1}))
+
+
+def incomplete() -> None:
+    """Trials without rt or response: kernels of events of closed forms, mixtures, races and delays."""
+    for name, kinds in (("ddm", ("exact", "neural")), ("lba3", ("exact", "neural")), ("full_ddm", ("neural",))):
+        data = hs.simulate(name, typical(name), TRIALS, seed=6)
+        deadline, i = float(data["rt"].quantile(0.8)), np.arange(TRIALS)
+        late = data["rt"] > deadline
+        data = data.assign(
+            rt=data["rt"].mask(late | (i % 7 == 0)), response=data["response"].mask(late | (i % 11 == 0))
+        )
+        first = hs.load_simulator(name).names[0]
+        for kind in kinds:
+            options = {"simulator": name, "likelihood": kind, "deadline": deadline}
+            say(f"incomplete_{name}_{kind}", approximate(f"{first} ~ 1", data, **options))
+
+
+def accumulators() -> None:
+    """A race by one formula of all accumulators."""
+    data = hs.simulate("lba", typical("lba"), TRIALS, seed=8)
+    data["stimulus"], data["subject"] = np.tile([0, 1], TRIALS // 2), np.repeat(list("abcd"), TRIALS // 4)
+    options = {"simulator": "lba", "likelihood": "exact", "stimulus": "stimulus"}
+    say("accumulators", approximate("v ~ match + (match|subject)", data, **options))
+
+
+def learning() -> None:
+    """A covariate that is computed along trials."""
+    data, rng = small_experiment(), np.random.default_rng(9)
+    data["feedback"], data["trial"] = rng.integers(0, 2, len(data)).astype(float), np.arange(len(data))
+    rule = hs.delta_rule("feedback", "response", "subject", order="trial")
+    formulas = ["v ~ 0 + dq + (0 + dq|subject)", "z = 0.5"]
+    say("learning", approximate(formulas, data, likelihood="exact", sequences={"dq": rule}))
+
+
+def terms() -> None:
+    """Smooth and monotonic terms, an offset, correlations across parameters, lapses by formula."""
+    data, rng = small_experiment(), np.random.default_rng(10)
+    data["x"], data["load"] = rng.uniform(size=len(data)).round(1), rng.integers(0, 4, len(data))
+    for case, formulas in {
+        "smooth": "v ~ s(x)",
+        "monotonic": "v ~ mo(load)",
+        "offset": "v ~ 1 + offset(x)",
+        "tagged": ["v ~ 1 + (1|p|subject)", "a ~ 1 + (1|p|subject)"],
+        "lapses": ["v ~ 1", "lapse ~ 1 + (1|subject)"],
+    }.items():
+        say(f"terms_{case}", approximate(formulas, data, likelihood="exact"))
+
+
 CASES: dict[str, Callable[[], None]] = {
     case.__name__: case
     for case in (
@@ -223,6 +275,10 @@ CASES: dict[str, Callable[[], None]] = {
         sbi,
         methods,
         simulators,
+        incomplete,
+        accumulators,
+        learning,
+        terms,
     )
 }
 

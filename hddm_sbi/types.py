@@ -1,4 +1,6 @@
-"""Short names of array types, and of labels."""
+"""Short names of array types, of labels, and of links."""
+
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,3 +10,6 @@ Index = NDArray[np.int64]
 
 #: a level as a person writes it: the value in the table, where files can hold it.
 Label = bool | int | float | str
+
+#: from the scale on which coefficients add up to a parameter.
+Link = Literal["identity", "log", "logit"]

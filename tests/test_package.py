@@ -50,6 +50,24 @@ def test_every_public_name_has_an_example():
     assert [name for name in documented if ">>> " not in (inspect.getdoc(found[name]) or "")] == []
 
 
+def test_every_argument_of_a_public_function_is_described():
+    """By numpydoc: a line with its name, alone or with others, below "Parameters"."""
+    functions = [thing for thing in (getattr(hs, name) for name in hs.__all__) if inspect.isfunction(thing)]
+    assert len(functions) > 30
+    for function in functions:
+        said = (inspect.getdoc(function) or "").partition("Parameters\n----------\n")[2]
+        described = {
+            name.strip()
+            for line in re.findall(r"^([\w, *]+)(?: :.*)?$", said, re.MULTILINE)
+            for name in line.split(",")
+        }
+        asked = {
+            str(p).partition(":")[0].partition("=")[0].strip("* ")
+            for p in inspect.signature(function).parameters.values()
+        }
+        assert asked <= {name.lstrip("*") for name in described}, function.__name__
+
+
 def test_models_table():
     table = hs.models()
     assert table.loc["ddm", "exact"]

@@ -11,6 +11,12 @@ ADAPTERS = {
     "numba": "hddm_sbi.numerics.operators",
     "numba's cache": "hddm_sbi.numerics.kernel_cache",
 }
+#: dependency without private names, whose modules are not documented as public -> the one module that imports it.
+IMPORTED_ONCE = {
+    "formulae": "hddm_sbi.data.formulae_parts",
+    "nutpie": "hddm_sbi.inference.nuts",
+    "arviz": "hddm_sbi.inference.inference_data",
+}
 #: names of objects whose class, or whose module, is the one at hand.
 OWN = {"self", "cls", "ctx", "new"}
 
@@ -62,3 +68,15 @@ def test_only_adapters_touch_private_parts():
     touching = {name for name, parts in found.items() if parts}
     # An adapter without private parts is none, and would hide that nothing is seen.
     assert touching == set(ADAPTERS.values()), {name: parts for name, parts in found.items() if parts}
+
+
+def test_inner_modules_of_a_dependency_are_imported_in_one_place():
+    for dependency, adapter in IMPORTED_ONCE.items():
+        found = {
+            name
+            for name, path in modules().items()
+            for node in ast.walk(ast.parse(path.read_text()))
+            if (isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == dependency)
+            or (isinstance(node, ast.Import) and any(a.name.partition(".")[0] == dependency for a in node.names))
+        }
+        assert found == {adapter}, dependency

@@ -13,7 +13,6 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
-from hddm_sbi.analysis.fit import ConvergenceWarning, HierarchicalModel, Sampling, coordinates, inference_data
 from hddm_sbi.analysis.predictive import (
     TrueValues,
     checked_values,
@@ -23,6 +22,8 @@ from hddm_sbi.analysis.predictive import (
     simulate_table,
 )
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, Sampling, coordinates
+from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, RankTest, rank_test

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from hddm_sbi.analysis.fit import AlongTrials, Course, HierarchicalModel, payoffs
+from hddm_sbi.data import Course, payoffs
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy import AlongTrials, HierarchicalModel
 from hddm_sbi.types import Array, Index
 
 #: outcomes (m, k) as they are seen of trials (m,) at theta (m, p), with that seed.

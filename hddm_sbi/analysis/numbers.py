@@ -9,19 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.analysis.fit import (
-    CENTRAL,
-    DesignCells,
-    Fit,
-    HierarchicalModel,
-    design_cells,
-    new_theta,
-    of_population,
-    score_shapes,
-    standard_scores,
-    typical_theta,
-)
+from hddm_sbi.analysis.fit import Fit
+from hddm_sbi.data import DesignCells, design_cells
 from hddm_sbi.errors import InputError, whole_number
+from hddm_sbi.hierarchy import HierarchicalModel, new_theta, of_population, score_shapes, standard_scores, typical_theta
+from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array, Index
 
 #: the level of answers that are of no single group.

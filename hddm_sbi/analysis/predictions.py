@@ -7,8 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from hddm_sbi.analysis.fit import Fit, Formula, HierarchicalModel, check_by
+from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Request, numbers_of
+from hddm_sbi.data import Formula, check_by
+from hddm_sbi.hierarchy import HierarchicalModel
 
 
 def predictions(
@@ -25,8 +27,8 @@ def predictions(
 
     A number is computed for every row of the design and averaged over the trials of a cell, as `avg_predictions` of
     marginaleffects does. There are two answers for a population, which differ wherever a link or a response time is no
-    straight line: `typical`, of the subject whose effects are all 0; and `average`, the mean over subjects of what it
-    is for each, by new subjects that are drawn from the population. Neither has lapses, deadlines or limits in it.
+    straight line: `typical`, for the subject whose effects are all 0; and `average`, the mean over subjects, computed
+    from new subjects that are drawn from the population. Neither includes lapses, deadlines or limits.
 
     Parameters
     ----------
@@ -41,8 +43,8 @@ def predictions(
     draws
         Evenly spaced draws for accuracy and response times; 0 leaves these out. Parameters have all draws.
     groups
-        New subjects in each draw of whom averages are made: quasi-random, so that 30 serve as well as many at random,
-        and the same in all draws, so that they add nothing to the width of intervals.
+        Number of new subjects in each draw over which averages are taken. They are quasi-random, so 30 of them are as
+        good as many random ones. They are the same in all draws, so they do not widen intervals.
     seed
         Same seed, same new subjects.
 
@@ -54,8 +56,8 @@ def predictions(
         `high`. Quantities are the parameters that are estimated; `accuracy`, where responses are correct and error or
         the stimulus is known; `probability[response]`; `rt_mean` and the quantiles `rt_q10` to `rt_q90` in seconds, of
         all responses and of each, `rt_mean[response]`. For other outcomes, means, by simulation. Response times
-        are computed from the density of the likelihood, not simulated; where more than 30 rows of a cell differ, as by
-        a covariate, they are those of 30 of them, evenly spaced along its trials.
+        are computed from the density of the likelihood, not simulated. If more than 30 rows of a cell differ, for
+        instance by a covariate, 30 of them are used, evenly spaced along its trials.
 
     Raises
     ------
@@ -94,9 +96,9 @@ def subject_table(
     posterior
         What `model.fit` returned.
     by
-        Conditions within subjects, of which a parameter whose formula names them has a column each.
+        Conditions within subjects. A parameter whose formula names them gets one column per condition.
     level
-        The grouping column that has the subjects.
+        The grouping column that names the subjects.
 
     Returns
     -------

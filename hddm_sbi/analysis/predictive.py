@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from hddm_sbi.analysis.fit import AlongTrials, Fit, HierarchicalModel, inference_data, prior_draws
+from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.forward import run_forward
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy import AlongTrials, HierarchicalModel, prior_draws
+from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 
 #: posterior name -> value, of every coefficient and deviation of a model.

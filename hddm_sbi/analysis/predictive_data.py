@@ -8,17 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hddm_sbi.analysis.fit import (
-    Fit,
-    HierarchicalModel,
-    PosteriorWriter,
-    coordinates,
-    inference_data,
-    numbers_on_cells,
-    prior_draws,
-)
+from hddm_sbi.analysis.fit import Fit, numbers_on_cells
 from hddm_sbi.analysis.predictive import simulated_tables
 from hddm_sbi.errors import whole_number
+from hddm_sbi.hierarchy import HierarchicalModel, PosteriorWriter, coordinates, prior_draws
+from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
 
@@ -38,8 +32,8 @@ def prior_predictive(model: HierarchicalModel, draws: int = 100, seed: int = 1) 
     -------
     arviz.InferenceData
         With the groups prior (all that a posterior has, under the same names, dims and coords), prior_predictive,
-        observed_data and constant_data; `az.plot_ppc(..., group="prior")` shows it. Lapses are in it, and what would
-        not have been seen, as behind a deadline, is missing.
+        observed_data and constant_data; `az.plot_ppc(..., group="prior")` shows it. Lapses are included. Outcomes that
+        would not have been observed, for instance after a deadline, are missing.
 
     Raises
     ------
@@ -95,16 +89,16 @@ def posterior_predictive(
         subjects. Subjects that were fitted have their own effects; a new one is drawn from the population in every
         draw, with its standard deviations and correlations, and is the same in all its trials.
     draws
-        About how many draws of the posterior are used: as many of every chain, evenly spaced. Memory is draws x trials.
+        About how many posterior draws to use: as many from every chain, evenly spaced. Memory is draws x trials.
     seed
         Same seed, same trials.
 
     Returns
     -------
     arviz.InferenceData
-        The posterior with the group `posterior_predictive`, which `az.plot_ppc` reads; of a new table, the groups
-        posterior, posterior_predictive and constant_data, the predictors of that table. Lapses are in it, and what
-        would not have been seen, as behind a deadline, is missing.
+        The posterior with the group `posterior_predictive`, which `az.plot_ppc` reads; for a new table, the groups
+        posterior, posterior_predictive and constant_data (the predictors of that table). Lapses are included. Outcomes
+        that would not have been observed, for instance after a deadline, are missing.
 
     Raises
     ------

@@ -10,8 +10,10 @@ import torch
 import xarray as xr
 from scipy.optimize import minimize
 
-from hddm_sbi.analysis.fit import CENTRAL, Fit, HierarchicalModel
+from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy import HierarchicalModel
+from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import click
-from typing_extensions import override
 
 from hddm_sbi.cli.certify import certify
 from hddm_sbi.cli.check import check
@@ -36,7 +35,6 @@ class _Verbs(click.Group):
     A file that cannot be written or read becomes one message and exit code 1.
     """
 
-    @override
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with _termination_interrupts():

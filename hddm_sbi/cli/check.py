@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -19,6 +17,9 @@ def check(model: str) -> None:
 
     The code of a simulator of your own is not in the file: its likelihood gets the verdict from its training.
     """
+    import json
+    from dataclasses import asdict
+
     from hddm_sbi.likelihoods import catalogue, checkpoint
     from hddm_sbi.likelihoods.scores import HeldOutScores
     from hddm_sbi.training.shipped import score, targets, verdicts

@@ -18,16 +18,10 @@ from hddm_sbi.data.design import (
     labels,
     ordered_levels,
 )
+from hddm_sbi.data.design_matrices import Coding, build_designs
 from hddm_sbi.data.files import read_table
-from hddm_sbi.data.formula import (
-    LEVELS,
-    TABLE,
-    Coding,
-    Formula,
-    build_designs,
-    columns_used,
-    parse_formulas,
-)
+from hddm_sbi.data.formula import columns_used, parse_formulas
+from hddm_sbi.data.functions import LEVELS, TABLE
 from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
 from hddm_sbi.data.new_table import check_new_table
@@ -37,6 +31,7 @@ from hddm_sbi.data.sequences.course import Course, check_names, check_used, cour
 from hddm_sbi.data.sequences.rules import from_record
 from hddm_sbi.data.sequences.sequence import Sequence
 from hddm_sbi.data.smooths import SmoothTerm
+from hddm_sbi.data.syntax import Formula
 from hddm_sbi.data.table_cells import DesignCells, check_by, design_cells, records
 from hddm_sbi.data.trials import Trials, check_table
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from formulae.expr import Assign, Binary, Call, Grouping, QuotedName, Variable
-
+from hddm_sbi.data.formulae_parts import Assign, Binary, CallExpression, Grouping, QuotedName, Variable
 from hddm_sbi.errors import InputError
 
 #: what a grouping factor is written in that has standard deviations by the levels of a column, as in brms.
@@ -68,7 +67,7 @@ def _bar(text: str, tree: Any) -> BarTree:
 
 def _grouping(text: str, tree: Any) -> tuple[Any, Any]:
     """The trees of the factors on the right of the bars, and of `by`, or None."""
-    if not isinstance(tree, Call) or not isinstance(tree.callee, Variable) or tree.callee.name.lexeme != _GR:
+    if not isinstance(tree, CallExpression) or not isinstance(tree.callee, Variable) or tree.callee.name.lexeme != _GR:
         return tree, None
     factors = [argument for argument in tree.args if not isinstance(argument, Assign)]
     named = [argument for argument in tree.args if isinstance(argument, Assign)]

@@ -9,11 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from formulae.categorical import ENCODINGS
-from formulae.terms.call import Call
-from formulae.terms.call_resolver import LazyCall, LazyValue
-from formulae.transforms import TRANSFORMS
 
+from hddm_sbi.data.formulae_parts import ENCODINGS, TRANSFORMS, Call, LazyCall, LazyValue
 from hddm_sbi.data.smooths import SMOOTHS
 from hddm_sbi.errors import InputError, did_you_mean
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from formulae.terms.call_resolver import LazyVariable
 
 from hddm_sbi.data.design import Term, is_categorical, labels, ordered_levels
+from hddm_sbi.data.formulae_parts import LazyVariable
 from hddm_sbi.errors import InputError
 from hddm_sbi.types import Index, Label
 

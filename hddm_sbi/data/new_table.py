@@ -48,8 +48,8 @@ def _coded(new: pd.Series[Any], fitted: pd.Series[Any]) -> pd.Series[Any]:
     wrong = np.flatnonzero(~new.isin(levels))
     if wrong.size:
         raise InputError(
-            f"column {str(new.name)!r} holds {new.tolist()[wrong[0]]!r} in {at_rows(wrong)}, of which the table that "
-            f"was fitted says nothing; its levels there are {', '.join(map(repr, levels))}.{_remedy(new)}"
+            f"column {str(new.name)!r} holds {new.tolist()[wrong[0]]!r} in {at_rows(wrong)}, a level that the table "
+            f"that was fitted does not have; its levels there are {', '.join(map(repr, levels))}.{_remedy(new)}"
         )
     ordered = isinstance(fitted.dtype, pd.CategoricalDtype) and bool(fitted.dtype.ordered)
     coded = pd.Categorical(new.astype(object), categories=levels, ordered=ordered)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from formulae.transforms import NaturalCubicSpline
 
 from hddm_sbi.data.design import Term
+from hddm_sbi.data.formulae_parts import NaturalCubicSpline
 from hddm_sbi.types import Array
 
 # s: f(x) = b x' + sum_j u_j Z_j(x), u_j ~ N(0, sd²), with x' the standardised covariate. Z spans the natural cubic

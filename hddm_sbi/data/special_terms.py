@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from formulae.terms.call import Call
-from formulae.terms.terms import Model
-
+from hddm_sbi.data.formulae_parts import Call, Model
 from hddm_sbi.data.functions import calls
 from hddm_sbi.errors import InputError
 

@@ -5,16 +5,22 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
-from formulae.categorical import ENCODINGS
-from formulae.expr import Binary, Literal
-from formulae.parser import ParseError, Parser
-from formulae.resolver import Resolver
-from formulae.scanner import ScanError, Scanner
-from formulae.terms.call import Call
-from formulae.terms.terms import Intercept, Model, NegatedIntercept
-from formulae.token import Token
-
 from hddm_sbi.data.bars import split
+from hddm_sbi.data.formulae_parts import (
+    ENCODINGS,
+    Binary,
+    Call,
+    Intercept,
+    Literal,
+    Model,
+    NegatedIntercept,
+    ParseError,
+    Parser,
+    Resolver,
+    ScanError,
+    Scanner,
+    Token,
+)
 from hddm_sbi.data.functions import ROW, check_calls, depends_on
 from hddm_sbi.data.special_terms import take_special
 from hddm_sbi.errors import InputError

@@ -14,14 +14,15 @@ from typing_extensions import override
 
 from hddm_sbi.data import Course, at_one
 from hddm_sbi.errors import InputError, name_rows
-from hddm_sbi.hierarchy.link import Link, from_link, onto_box, to_link
+from hddm_sbi.hierarchy.coefficients import Values
+from hddm_sbi.hierarchy.link import from_link, onto_box, to_link
 from hddm_sbi.hierarchy.parameter_map import CellTrials, OnCells, ParameterMap
-from hddm_sbi.hierarchy.predictor import Predictor, Values
+from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.priors import median
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference import Native, UnknownOperationError
 from hddm_sbi.numerics.recurrence import apply_rule, recur
-from hddm_sbi.types import Array, Index
+from hddm_sbi.types import Array, Index, Link
 
 #: values at which a rule is recorded, and others at which what was recorded must be the same.
 _RECORDED, _COMPARED = 0.3, 0.6

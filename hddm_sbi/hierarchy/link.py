@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hddm_sbi.simulation import Link
+from hddm_sbi.types import Link
 
 __all__ = ["Link", "edges_on_link", "from_link", "onto_box", "to_link"]
 

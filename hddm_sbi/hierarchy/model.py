@@ -15,59 +15,36 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data import (
-    ACCURACY,
-    CONGRUENCY,
-    Accumulators,
-    Coding,
-    Course,
-    Formula,
-    Limit,
-    Limits,
-    Missing,
-    build_designs,
-    check_codes,
-    check_names,
-    check_new_table,
-    check_table,
-    check_used,
-    columns_used,
-    course,
-    labels,
-    parse_formulas,
-    stimulus_column,
-    warn_reversed,
-)
+from hddm_sbi.data import Coding, Formula, Limit, Limits, Missing, Trials, labels
 from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.errors import InputError, whole_number
-from hddm_sbi.hierarchy.along_trials import AlongTrials, along_trials, typical_spread
+from hddm_sbi.hierarchy.along_trials import AlongTrials
+from hddm_sbi.hierarchy.assembly import assemble, grouped
 from hddm_sbi.hierarchy.description import Description
 from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
 from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
 from hddm_sbi.hierarchy.habits import check_no_others
-from hddm_sbi.hierarchy.lapses import BOX, Lapse, LapseChoices, LapseSeconds, choose_lapses
-from hddm_sbi.hierarchy.link import edges_on_link
+from hddm_sbi.hierarchy.lapses import Lapse, LapseChoices, LapseSeconds, choose_lapses
 from hddm_sbi.hierarchy.matching import matched
-from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
-from hddm_sbi.hierarchy.predictor import Predictor, build_predictors
-from hddm_sbi.hierarchy.priors import OF_LAPSES, PriorChoice, PriorRecord, parameter_priors, user_priors
-from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy, LapseLaw
+from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord
+from hddm_sbi.hierarchy.pyro_model import Hierarchy, LapseLaw
 from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.hierarchy.rows import on_designs
+from hddm_sbi.hierarchy.table_design import TableDesign
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
-from hddm_sbi.simulation import DecisionModel, Parameter, Simulator
+from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array, Index
 
 #: what `fit` takes, for messages.
@@ -99,14 +76,14 @@ class HierarchicalModel:
         Name of the model, or a Simulator; default: that of the likelihood, or "ddm".
     likelihood
         "neural" (learned, shipped with the package), "exact" (closed form), the path of a trained likelihood, or a
-        Likelihood. That of a simulator of your own is trained first, by `hs.train_likelihood`.
+        Likelihood. For a simulator of your own, train one first by `hs.train_likelihood`.
     priors
         None (weakly informative), the name of a set from the literature such as "hddm", or a dict coefficient name ->
         Pyro distribution. `prior_table` shows the names, and the prior of each, on the scale of the parameter's link. A
         parameter's name instead, as in `{"t0": Uniform(0.1, 0.5)}`, gives the prior of its intercept in its own unit,
-        as does `hs.natural`. A class instead is for all in it: "Intercept" (intercepts and means of conditions),
-        "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma"; the more
-        specific wins.
+        as does `hs.natural`. A class sets the prior of all coefficients in it: "Intercept" (intercepts and means of
+        conditions), "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma".
+        The more specific entry wins.
     lapse
         Probability that a trial is a lapse, 0 for none, or its prior; "estimated": the prior Beta(1, 49), of mean 0.02.
         Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses. Where it differs between
@@ -139,16 +116,17 @@ class HierarchicalModel:
     neutral
         The label of neutral trials there, if some are; the one label that is left is that of incongruent trials.
     deadline
-        Seconds, or the column that has them for every trial: rows with neither rt nor response had not responded by
-        then. They stay in the table, with both missing, and say what the chance of that says; leaving them out biases.
+        Seconds, or the column that has them for every trial. In rows with neither rt nor response nobody had responded
+        by then. Leave these rows in the table: the model uses the probability of no response, and without them the fit
+        is biased.
     withheld
-        The response that is given by not responding, as `response` writes it or by its code, -1 for the lower bound: of
-        go/no-go tasks. Its rt is missing; with a deadline, so is a response that would have come later.
+        In go/no-go tasks, the response that is given by not responding: as `response` writes it, or its code, -1 for
+        the lower bound. Its rt is missing. With a deadline, later responses are missing, too.
     censored
         (shortest, longest) time, in seconds or columns, None for no limit: an rt outside, or of -inf or inf, is known
         only to lie there.
     truncated
-        The same of trials that were removed: those that are left are taken for trials between the limits.
+        (shortest, longest) time outside which trials were removed from the table.
     sequences
         Covariates that are computed along trials, name -> rule, such as
         `{"dq": hs.delta_rule("feedback", "response", by=["subject", "pair"])}`; see `hs.sequence`. The name stands in
@@ -158,7 +136,7 @@ class HierarchicalModel:
         "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
         (`v_1|subject`) forces it. The posterior is the same, the speed is not.
     rt
-        Name of the column of response times, for a decision model. Times are in seconds; of a table in milliseconds,
+        Name of the column of response times, for a decision model. Times are in seconds. For a table in milliseconds,
         give `data.assign(rt=data["rt"] / 1000)`.
     response
         Name of the column of responses, for a decision model.
@@ -216,117 +194,50 @@ class HierarchicalModel:
         rt: str = "rt",
         response: str = "response",
     ) -> None:
-        self.simulator, self.likelihood = catalogue.choose(simulator, likelihood)
-        stems = self.simulator.stems
-        taken, columns = [p.name for p in self.simulator.parameters], getattr(data, "columns", ())
-        self.sequences = check_names(sequences, [*taken, *stems, LAPSES], columns)
-        parameters = (*self.simulator.parameters, *self._of_rules)
-        self._codes = codes = {p.name: p.codes for p in parameters if p.from_data}
-        held = {p.name: p.fixed for p in parameters if p.fixed is not None}
-        estimable = [p.name for p in parameters if not p.from_data]
-        with_lapses = () if LAPSES in [p.name for p in parameters] else (LAPSES,)
-        self.formulas = parse_formulas(formulas, estimable, held, stems, [*self.sequences], with_lapses)
-        check_used(self.sequences, self.formulas)
-        self._stimulus = stimulus_column(stimulus, self.formulas, stems, data, response)
-        asked = [] if self._stimulus is None else [self._stimulus]
-        predictors = list(dict.fromkeys([*columns_used(self.formulas), *asked, *codes]))
+        known, self.likelihood = catalogue.choose(simulator, likelihood)
         coding: dict[str, Any] = {"upper": upper, "choices": choices, "correct": correct}
-        conflict: dict[str, Any] = {"congruent": congruent, "neutral": neutral}
-        self._missing = Missing(deadline, withheld, censored, truncated)
-        beside = [c for each in self.sequences.values() for c in each.complete_columns]
-        may_lack = [c for each in self.sequences.values() for c in each.open_columns]
-        told = {**coding, **conflict, "missing": self._missing, "beside": beside, "may_lack": may_lack}
-        self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
+        coding |= {"congruent": congruent, "neutral": neutral, "rt": rt, "response": response}
+        missing = Missing(deadline, withheld, censored, truncated)
+        self._table = table = TableDesign.of(formulas, data, known, sequences, stimulus, missing, coding)
         self.priors = priors
-        share = self.formulas.get(LAPSES) if with_lapses else None
-        lapses = choose_lapses(
+        self._lapses = choose_lapses(
             lapse,
             lapse_seconds,
-            [outcome.name for outcome in self.simulator.outcomes],
+            [outcome.name for outcome in known.outcomes],
             priors,
-            share if share is None or isinstance(share, float) else str(share),
+            str(table.share) if isinstance(table.share, Formula) else table.share,
             lapse_mean,
             lapse_choices,
-            self.trials.responses or self.simulator.choices,
+            table.trials.responses or known.choices,
         )
-        if isinstance(share, float):
-            # The same as the argument.
-            del self.formulas[LAPSES]
-        cells = self.trials.cells
-        courses = [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
-        predictors_of = build_predictors(
-            build_designs(self.formulas, self.trials.frame, cells, self._accumulators()),
-            {**parameter_priors(self.simulator, priors), **{p.name: p.prior for p in self._of_rules}}
-            | dict.fromkeys(with_lapses, OF_LAPSES),
-            self._box | dict.fromkeys(with_lapses, BOX),
-            np.bincount(cells.of_trial, minlength=len(cells)),
-            {each.name: typical_spread(each, difference=not stems) for each in courses},
-        )
-        grouped = self._grouped(self.trials.values, lapses.seconds)
-        grouped = grouped.with_lapses(lapses.law(grouped.lapses))
-        fixed, along = self._fixed(codes), self._along(courses, predictors_of)
-        hierarchy = Hierarchy(self.likelihood, grouped, predictors_of, fixed, lapses.probability, along)
-        self._uncentred = hierarchy.with_priors(
-            user_priors(
-                priors,
-                hierarchy.coefficient_priors(),
-                hierarchy.coefficient_levels(),
-                hierarchy.coefficient_kinds(),
-                {p.name: p.link for p in hierarchy.predictors},
-                {p.name: edges_on_link(p.link, p.low, p.high) for p in hierarchy.predictors},
-            )
-        )
-        self.lapse = self._uncentred.lapse
-        self._lapse_facts = {"lapse_mean": lapses.mean, "lapse_choices": lapses.split}
-        self._lapse_facts = {name: fact for name, fact in self._lapse_facts.items() if fact is not None}
-        self._lapses_of_table = lapses.seconds is None and lapses.mean is None
+        self._uncentred = assemble(table, self.likelihood, priors, self._lapses)
         self._forced = forced_centring(centered, self._uncentred)
         self._path = "" if isinstance(likelihood, Likelihood) or likelihood in ("neural", "exact") else str(likelihood)
 
     @property
-    def _of_rules(self) -> list[Parameter]:
-        """The parameters of the rules of all sequences."""
-        return [p for each in self.sequences.values() for p in each.parameters.values()]
+    def simulator(self) -> Simulator:
+        """The simulator whose outcomes the table holds."""
+        return self._table.simulator
 
     @property
-    def _box(self) -> dict[str, tuple[float, float]]:
-        """Of every parameter, those of rules included."""
-        return {**self.likelihood.box, **{p.name: (p.low, p.high) for p in self._of_rules}}
+    def formulas(self) -> Mapping[str, Formula | float]:
+        """The parsed formula of every parameter, or the number at which it is held."""
+        return self._table.formulas
 
-    def _along(self, courses: Sequence[Course], predictors: Sequence[Predictor]) -> ParameterMap:
-        """From the design's cells to the rows of theta: the same, or along the trials where there are sequences."""
-        if not courses:
-            return OnCells()
-        stems = self.simulator.stems.values()
-        accumulators = {name: choice for members in stems for choice, name in enumerate(members)}
-        return along_trials(predictors, courses, self.simulator.names, self.trials.cells.of_trial, accumulators)
+    @property
+    def sequences(self) -> Mapping[str, TrialSequence]:
+        """The rules of covariates that are computed along trials, by name."""
+        return self._table.sequences
 
-    def _accumulators(self) -> Accumulators | None:
-        """Of the trials of a race."""
-        if not self.simulator.stems:
-            return None
-        return self.trials.accumulators(self.simulator.choices, self._stimulus)
+    @property
+    def trials(self) -> Trials:
+        """The checked table."""
+        return self._table.trials
 
-    def _fixed(self, codes: Mapping[str, tuple[float, ...]]) -> dict[str, float | Tensor]:
-        """Parameters that are not estimated: held at a number, or read from the table on every cell (n_cells,)."""
-        fixed: dict[str, float | Tensor] = {}
-        for name, value in ((name, f) for name, f in self.formulas.items() if isinstance(f, float)):
-            members = self.simulator.stems.get(name, (name,))
-            low, high = self._box[members[0]]
-            if not low <= value <= high:
-                raise InputError(f"{name} = {value:g} lies outside the likelihood's box [{low:g}, {high:g}].")
-            fixed |= dict.fromkeys(members, value)
-        for name, known in codes.items():
-            condition = check_codes(self.trials, name, known)
-            if name == CONGRUENCY:
-                warn_reversed(self.trials, condition, self.formulas)
-            fixed[name] = torch.as_tensor(condition[self.trials.cells.first])
-        return fixed
-
-    def _grouped(self, values: Array, lapse_seconds: float | None) -> CellTrials:
-        """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
-        n_cells = len(self.trials) if self.sequences else len(self.trials.cells)
-        return self.likelihood.group_by_cell(values, self.cell, n_cells, lapse_seconds, self.trials.observation)
+    @property
+    def lapse(self) -> float | TorchDistribution | None:
+        """The probability of a lapse, or its prior; None where a formula says it."""
+        return self._uncentred.lapse
 
     @property
     def lapses(self) -> LapseLaw | None:
@@ -342,37 +253,28 @@ class HierarchicalModel:
     def cell(self) -> Index:
         """The cell of each trial, (n_trials,): trials of one cell share every predictor, and so their parameters. With
         sequences, every trial is one."""
-        return np.arange(len(self.trials)) if self.sequences else self.trials.cells.of_trial
+        return self._table.cell
 
     @property
     def grouping_columns(self) -> tuple[str, ...]:
         """Predictors that only tell groups apart; a new table may have new levels of these."""
-        effects = {c for f in self.formulas.values() if isinstance(f, Formula) for c in f.scope}
-        known = {*effects, *([] if self._stimulus is None else [self._stimulus]), *self._codes}
-        return tuple(name for name in self.trials.predictors if name not in known)
+        return self._table.grouping_columns
 
     @property
     def design_columns(self) -> tuple[str, ...]:
         """Predictors that tell rows of the design of the population apart, parts of groups, gr(by=), among them."""
-        parts = {bar.by for f in self.formulas.values() if isinstance(f, Formula) for bar in f.bars}
-        return tuple(name for name in self.trials.predictors if name not in self.grouping_columns or name in parts)
+        return self._table.columns
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """Of `design_columns` those that are no numbers: factors, the stimulus of a race, conditions of the model."""
-        known = {*self.trials.levels, self._stimulus, *self._codes}
-        return tuple(name for name in self.design_columns if name in known)
+        return self._table.conditions
 
     @property
     def correct(self) -> Index | None:
         """The position in `simulator.choices` of the correct response of each cell, (n_cells,); None where it is not
         known, because responses are neither correct and error, nor those to a stimulus."""
-        own = self._accumulators()
-        if own is not None and own.stimulus is not None:
-            return own.stimulus[self.trials.cells.first]
-        if self.trials.responses == ACCURACY or CONGRUENCY in self.simulator.names:
-            return np.ones(len(self.trials.cells), dtype=np.int64)
-        return None
+        return self._table.correct
 
     @property
     def uncentred(self) -> Hierarchy:
@@ -397,7 +299,7 @@ class HierarchicalModel:
             return None
         other = self._bare()
         other.likelihood, other._path = known, ""
-        trials = other._grouped(self.trials.values, None).with_lapses(self.lapses)
+        trials = grouped(self._table, known, self.trials.values, None).with_lapses(self.lapses)
         other._uncentred = replace(self._uncentred, likelihood=known, trials=trials)
         return other
 
@@ -445,12 +347,13 @@ class HierarchicalModel:
             "outcome_columns": self.trials.outcomes,
             "columns": tuple(map(str, self.trials.frame.columns)),
             "responses": labels(self.trials.responses),
-            "stimulus": self._stimulus or "",
-            "missing": self._missing.facts,
+            "stimulus": self._table.stimulus or "",
+            "missing": self._table.missing.facts,
             "sequences": self._uncentred.parameter_map.facts,
             "levels": self.trials.levels,
             "box": {name: (float(low), float(high)) for name, (low, high) in self.likelihood.box.items()},
-            **self._lapse_facts,
+            **({} if self._lapses.mean is None else {"lapse_mean": self._lapses.mean}),
+            **({} if self._lapses.split is None else {"lapse_choices": self._lapses.split}),
         }
 
     @property
@@ -531,14 +434,14 @@ class HierarchicalModel:
         True
         """
         table = self.trials.frame.assign(**self.trials.labels(self.simulator, values))
-        grouped = self._grouped(values, self.lapse_seconds)
-        other = self._of_trials(grouped.with_lapses(self.lapses))
+        trials = grouped(self._table, self.likelihood, values, self.lapse_seconds)
+        other = self._of_trials(trials.with_lapses(self.lapses))
         along = self._uncentred.parameter_map
         if isinstance(along, AlongTrials):
             for each in along.courses:
                 table = table.assign(**each.columns(self.trials.frame, values, (paid or {}).get(each.name)))
             other._uncentred = replace(other._uncentred, parameter_map=along.with_outcomes(values, paid or {}))
-        other.trials = replace(self.trials, values=values, frame=table)
+        other._table = replace(self._table, trials=replace(self.trials, values=values, frame=table))
         return other
 
     def describe(self, draws: int = 400, seed: int = 1) -> Description:
@@ -617,17 +520,11 @@ class HierarchicalModel:
         >>> new.cell
         array([0, 1])
         """
-        if self.sequences:
-            raise InputError(
-                f"{', '.join(self.sequences)} would be computed along the trials of the new table, of which nothing is "
-                "known; predict the table that was fitted."
-            )
-        other = self._bare()
-        other.trials = check_new_table(data, self.trials, self.grouping_columns, self._missing)
-        coding = Coding(self.trials.frame, self._accumulators())
-        cells = other.trials.cells
-        designs = build_designs(self.formulas, other.trials.frame, cells, other._accumulators(), coding)
-        other._uncentred = on_designs(self._uncentred, designs, other._fixed(self._codes), len(cells))
+        other, table = self._bare(), self._table.of_new(data)
+        other._table = table
+        designs = table.designs(Coding(self.trials.frame, self._table.accumulators))
+        fixed = table.fixed(self.likelihood.box)
+        other._uncentred = on_designs(self._uncentred, designs, fixed, len(table.trials.cells))
         return other
 
     def with_lapses_of(self, posterior: Any) -> HierarchicalModel:
@@ -659,7 +556,7 @@ class HierarchicalModel:
         True
         """
         seconds = opened(posterior)[0].attrs.get("lapse_seconds", self.lapse_seconds)
-        if seconds == self.lapse_seconds or not self._lapses_of_table:
+        if seconds == self.lapse_seconds or self._lapses.seconds is not None or self._lapses.mean is not None:
             return self
         assert self.lapses is not None
         return self._of_trials(self._uncentred.trials.with_lapses(replace(self.lapses, seconds=seconds)))
@@ -929,7 +826,14 @@ class HierarchicalModel:
         return PosteriorWriter(self._uncentred, self.trials).theta(self.matched(posterior), draws)
 
     def on_cells(self, posterior: Any, draws: Index | None = None) -> Array:
-        """Numbers on the cells of the design from which theta follows, for posterior draws; arguments as in `theta`.
+        """Numbers on the cells of the design from which theta follows, for posterior draws.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned.
+        draws
+            Positions in the chains laid end to end; None for all.
 
         Returns
         -------
@@ -950,7 +854,14 @@ class HierarchicalModel:
         return PosteriorWriter(self._uncentred, self.trials).on_cells(self.matched(posterior), draws)
 
     def lapse_share(self, posterior: Any, draws: Index | None = None) -> Array:
-        """Probability of a lapse in every cell for posterior draws; arguments as in `theta`.
+        """Probability of a lapse in every cell for posterior draws.
+
+        Parameters
+        ----------
+        posterior
+            What `fit` returned.
+        draws
+            Positions in the chains laid end to end; None for all.
 
         Returns
         -------

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hddm_sbi.hierarchy.predictor import GroupEffects, Values
+from hddm_sbi.hierarchy.coefficients import Values
+from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 
 #: to 0 and to 1, of a quasi-random number that may be either.

@@ -18,8 +18,8 @@ from hddm_sbi.hierarchy.correlation import lkj
 from hddm_sbi.hierarchy.link import from_link
 from hddm_sbi.hierarchy.natural import Natural, NaturalPrior, bounds
 from hddm_sbi.hierarchy.prior_classes import CLASSES, Choice, Kind, class_keys, of_classes
-from hddm_sbi.simulation import Link, ParameterPrior, Prior, Simulator
-from hddm_sbi.types import Array
+from hddm_sbi.simulation import ParameterPrior, Prior, Simulator
+from hddm_sbi.types import Array, Link
 
 PriorChoice = str | Mapping[str, TorchDistribution | Natural] | None
 

@@ -10,9 +10,11 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from hddm_sbi.hierarchy.coefficients import Values
 from hddm_sbi.hierarchy.correlation import Correlation, Scores
+from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
-from hddm_sbi.hierarchy.predictor import GroupEffects, Predictor, Values
+from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.prior_classes import Kind
 from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, LapseLaw, Likelihood, Observation, with_lapses
 from hddm_sbi.types import Index

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from hddm_sbi.hierarchy.coefficients import Values
 from hddm_sbi.hierarchy.correlation import Scores
-from hddm_sbi.hierarchy.predictor import Values
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 
 # A posterior reports deviations of groups and correlations. What is sampled of them are levels or offsets, whichever

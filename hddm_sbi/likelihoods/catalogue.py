@@ -74,7 +74,12 @@ def load_simulator(name: str) -> DecisionModel:
     Parameters
     ----------
     name
-        Of the model; `hs.models()` lists them. Those that end in their number of choices go up to 10 (`lba7`).
+        Name of the model; `hs.models()` lists them. Those that end in their number of choices go up to 10 (`lba7`).
+
+    Returns
+    -------
+    Simulator
+        With its parameters, outcomes and, where there is one, its closed form.
 
     Raises
     ------
@@ -100,12 +105,17 @@ def load_likelihood(name: str | Path, kind: Kind = "neural", *, simulator: Simul
     Parameters
     ----------
     name
-        Of a model, or the path of a `.safetensors` file written by training.
+        Name of a model, or the path of a `.safetensors` file written by training.
     kind
         "neural": learned, from the weights in the package. "exact": in closed form. "numerical": the model's equation
         solved at every theta, which is slow: a reference.
     simulator
-        Of a file, where it is to be run again; the file itself holds no code.
+        The simulator of a file, where it is to be run again; the file itself holds no code.
+
+    Returns
+    -------
+    Likelihood
+        A `DecisionLikelihood` for models of rt and response.
 
     Raises
     ------

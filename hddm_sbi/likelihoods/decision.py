@@ -177,7 +177,24 @@ class DecisionLikelihood(Likelihood):
     def cdf(self, rt: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """Defective distribution function: P(this response, within rt seconds) of every row.
 
-        Arguments and errors as in `log_prob`; rt may be inf. Returns (n,) float64, differentiable in theta.
+        Parameters
+        ----------
+        rt
+            (n,) seconds; may be inf.
+        response
+            (n,) codes of `simulator.choices`.
+        theta
+            Parameter name -> scalar or (n,).
+
+        Returns
+        -------
+        Tensor
+            (n,) float64, differentiable in theta.
+
+        Raises
+        ------
+        InputError
+            As `log_prob`.
 
         Examples
         --------
@@ -192,7 +209,22 @@ class DecisionLikelihood(Likelihood):
     def survival(self, rt: ArrayLike, theta: ByName) -> Tensor:
         """P(no response within rt seconds) of every row: the probability of an omission at a deadline.
 
-        Arguments and errors as in `log_prob`. Returns (n,) float64, differentiable in theta; accurate far out too.
+        Parameters
+        ----------
+        rt
+            (n,) seconds; may be inf.
+        theta
+            Parameter name -> scalar or (n,).
+
+        Returns
+        -------
+        Tensor
+            (n,) float64, differentiable in theta; accurate far out too.
+
+        Raises
+        ------
+        InputError
+            As `log_prob`.
 
         Examples
         --------
@@ -205,7 +237,17 @@ class DecisionLikelihood(Likelihood):
         return torch.exp(self.log_survival_rows(times, self._theta(theta, len(times))))
 
     def choice_probabilities(self, theta: ByName) -> Tensor:
-        """Probability of every response, in the order of `simulator.choices`: (n, n_choices), differentiable in theta.
+        """Probability of every response.
+
+        Parameters
+        ----------
+        theta
+            Parameter name -> scalar or (n,).
+
+        Returns
+        -------
+        Tensor
+            (n, n_choices) float64, in the order of `simulator.choices`, differentiable in theta.
 
         Examples
         --------

@@ -11,7 +11,8 @@ from typing_extensions import override
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.cells import Events
 from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
-from hddm_sbi.likelihoods.exact_kernel import DENSITIES, exact_cells, exact_events, log_densities
+from hddm_sbi.likelihoods.exact_events_kernel import exact_events
+from hddm_sbi.likelihoods.exact_kernel import DENSITIES, exact_cells, log_densities
 from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.simulation import DecisionModel, Simulator
 

@@ -40,6 +40,11 @@ def declare(
     name
         Name of the model; by default that of the function.
 
+    Returns
+    -------
+    callable
+        The decorator: from a function of parameters and a random generator to a `BlackBoxSimulator`.
+
     Raises
     ------
     InputError

@@ -119,6 +119,11 @@ def rt_and_response(*codes: int) -> tuple[Outcome, Outcome]:
     codes
         Codes of its responses, in ascending order.
 
+    Returns
+    -------
+    tuple of Outcome
+        A positive `rt`, and a `response` with these codes.
+
     Examples
     --------
     >>> [outcome.name for outcome in rt_and_response(-1, 1)]

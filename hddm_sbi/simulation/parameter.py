@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.types import Link as Link
 
-Link = Literal["identity", "log", "logit"]
 Range = tuple[float, float]
 
 #: the values that a parameter with this link can have.
@@ -174,6 +173,11 @@ def parameter(
         between groups have half that scale.
     typical
         The range seen in human data; by default the middle half of the box.
+
+    Returns
+    -------
+    Parameter
+        With its box, link and default priors.
 
     Raises
     ------

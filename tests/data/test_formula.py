@@ -11,7 +11,8 @@ import pytest
 
 from hddm_sbi.data.columns import check_columns
 from hddm_sbi.data.design import find_cells
-from hddm_sbi.data.formula import build_designs, columns_used, parse_formulas
+from hddm_sbi.data.design_matrices import build_designs
+from hddm_sbi.data.formula import columns_used, parse_formulas
 from hddm_sbi.errors import InputError
 
 DDM = ("v", "a", "z", "t0")

@@ -70,7 +70,7 @@ def test_operator_is_registered_as_torch_expects(name, monkeypatch):
 SCRIPT = """
 import numpy as np, torch
 import hddm_sbi as hs
-from hddm_sbi.likelihoods import exact_kernel
+from hddm_sbi.likelihoods import exact_events_kernel, exact_kernel
 from hddm_sbi.likelihoods.decision import SortedTrials
 from hddm_sbi.likelihoods.mixture import operator
 likelihood, lapse = hs.load_likelihood("ddm", kind="neural"), torch.tensor(0.05).double()
@@ -79,7 +79,7 @@ for n_cells in (1, 60):
     theta = torch.tensor([[1.0, 1.0, 0.5, 0.3]]).double().repeat(n_cells, 1)
     rt, choice, cell = np.linspace(0.4, 1.5, 60), np.arange(60) % 2, np.arange(60) % n_cells
     likelihood.log_prob_by_cell(SortedTrials.sort(rt, choice, cell, n_cells, 2), theta, lapse)
-    print(*compiled(), len(exact_kernel._cells.overloads) + len(exact_kernel._events.overloads))
+    print(*compiled(), len(exact_kernel._cells.overloads) + len(exact_events_kernel._events.overloads))
 """
 
 

@@ -26,28 +26,28 @@ Start = float | tuple[float, ...] | str
 
 @dataclass(frozen=True)
 class Sequence:
-    """A covariate along trials, as `hs.sequence` and the shipped rules make it; what it is called is up to the model.
+    """A covariate along trials, as `hs.sequence` and the shipped rules make it. The model gives it its name.
 
     Parameters
     ----------
     name
-        Of the rule.
+        Name of the rule.
     step
         The rule: (state, row, parameters) -> state after the trial, covariate of the trial.
     parameters
-        By the name that the rule calls them by.
+        The parameters of the rule, by the names that the rule uses.
     start
-        Every state before the first trial.
+        Name of a state -> its value before the first trial.
     columns
-        Columns of numbers that the rule reads, by its names for them.
+        Name in the rule -> numeric column of the table.
     choices
-        Columns of responses, likewise; the rule sees 1 for the choice and 0 elsewhere.
+        Name in the rule -> column of responses; the rule sees 1 for the choice and 0 elsewhere.
     by
         Columns whose levels have sequences of their own.
     order
         Column of numbers that ascend along each sequence.
     payoff
-        That of `columns` which follows from the choice, or "".
+        The one of `columns` that depends on the choice; "" for none.
     paid
         What each choice pays, where predictions need it.
     settings
@@ -119,43 +119,44 @@ def sequence(
 
     The rule is a function `(state, row, parameters) -> state, covariate` of dicts of tensors in double precision, in
     torch. It is recorded once and compiled, with its gradient, so it chooses between numbers by `torch.where`, not by
-    `if`. Of a trial in which something is missing that the rule reads, the covariate counts, and the state stays.
+    `if`. Where a value that the rule reads is missing, that trial has its covariate all the same, but leaves the state
+    as it is.
 
     Parameters
     ----------
     start
-        State -> what it is before the first trial: a number, which is that of every choice where there are `choices`, a
-        tuple of several, or the name of a parameter.
+        Name of a state -> its value before the first trial: a number (the same for every choice, if there are
+        `choices`), a tuple of numbers, or the name of a parameter.
     parameters
         Name -> (low, high), or a `Parameter`; each has a formula, priors and group effects like any other parameter.
     columns
-        Of numbers in the table that the rule reads, or a dict from its names for them.
+        Numeric columns that the rule reads, or a dict: name in the rule -> column.
     choices
-        Columns of responses, likewise, as the table's own column of responses or in the same words; the rule sees a
-        tensor with 1 at the choice and 0 elsewhere, in the order of the model's choices.
+        Columns of responses, given in the same way and written as in the model's own column of responses. The rule sees
+        a tensor with 1 at the choice and 0 elsewhere, in the order of the model's choices.
     by
         Columns whose levels have sequences of their own: `["subject", "pair"]`.
     order
         Column of numbers that ascend along each sequence.
     payoff
-        Of `columns` the one that follows from the choice, which predictions must draw again.
+        The one of `columns` that depends on the choice. Predictions draw it anew.
     paid
         What each choice pays, where predictions need it: columns in the order of the choices, or a function
-        `(table, rng)` that returns (n_trials, n_choices). By default what was observed after that choice, drawn at
-        random within the levels of `by`.
+        `(table, rng)` that returns (n_trials, n_choices). By default a payoff that was observed after that choice,
+        drawn at random within the levels of `by`.
     name
-        Of the rule, by default that of the function.
+        Name of the rule; by default that of the function.
 
     Returns
     -------
     callable
-        The decorator. The covariate is a number, or one for each choice. Formulas of all accumulators of a race take
-        that of each; those of other parameters take the difference, upper less lower choice.
+        The decorator. The covariate is one number per trial, or one number per choice. A formula for all accumulators
+        of a race uses the number of each accumulator. Any other formula uses the difference, upper minus lower choice.
 
     Raises
     ------
     InputError
-        For arguments that are none of these.
+        An argument cannot be used.
 
     Examples
     --------

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.hierarchy.along_trials import settled, tangent
+from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.blocks import (
     Block,
@@ -25,7 +26,6 @@ from hddm_sbi.hierarchy.pilot.blocks import (
 from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, log_posterior, values_of
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
-from hddm_sbi.hierarchy.predictor import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, Hierarchy
 from hddm_sbi.types import Array, Index
 

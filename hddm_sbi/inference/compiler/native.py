@@ -42,7 +42,7 @@ class Native:
 
     def __init__(self, function: Callable[[Tensor], Tensor], example: Array, parts: Sequence[int] = ()) -> None:
         x = torch.from_numpy(np.array(example, dtype=np.float64))
-        program, first, last = record(function, x)
+        program, (first, last) = record(lambda at: (function(at),), x)
         self.n, self.m, self._parts = first.numel(), last.numel(), tuple(parts) or (len(example),)
         # The machine code lives as long as what compiled it.
         self._engine = _compiled(_module(program, first, last, self._parts))

@@ -26,21 +26,19 @@ def compile_function(function: Callable[[Tensor], tuple[Tensor, Tensor]], exampl
 
     Raises UnknownOperationError where the function does what programs cannot.
     """
-    recorder = _Recorder(example)
-    with recorder:
-        value, gradient = function(example)
-    return recorder.program.finish(*(recorder.place(t) for t in (example, value, gradient)))
+    program, (x, value, gradient) = record(function, example)
+    return program.finish(x, value, gradient)
 
 
-def record(function: Callable[[Tensor], Tensor], example: Tensor) -> tuple[Program, Tensor, Tensor]:
-    """A function of a vector as instructions, and the tensors there of its argument and its result.
+def record(function: Callable[[Tensor], tuple[Tensor, ...]], example: Tensor) -> tuple[Program, list[Tensor]]:
+    """A function of a vector as instructions, and the tensors there of its argument and of its results.
 
     Raises UnknownOperationError where the function does what programs cannot.
     """
     recorder = _Recorder(example)
     with recorder:
-        result = function(example)
-    return recorder.program, recorder.place(example), recorder.place(result)
+        results = function(example)
+    return recorder.program, [recorder.place(tensor) for tensor in (example, *results)]
 
 
 #: operations whose result depends only on the shape of their argument.

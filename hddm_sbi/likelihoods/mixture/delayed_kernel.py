@@ -344,6 +344,33 @@ def _mass(low: float, high: float, delay: float, of: _Lognormals, ends: Array) -
     return total_of(of.p, len(of.p))
 
 
+@inner()
+def _begin(own: Components, x: Array) -> None:
+    """Fill in the rows of `_lognormals` that are known of every event."""
+    for k in range(len(own.mean)):
+        mean, sd = own.mean[k], exp(own.log_sd[k])
+        x[0, k], x[1, k], x[2, k], x[3, k] = exp(own.log_w[k]), mean, sd, exp(mean + 0.5 * sd * sd)
+
+
+@inner()
+def _log_density(block: _Block, d: float, width: float, s: float, mixture: _Mixture) -> float:
+    """Log density of one time after t0, which is put into the block."""
+    block.d[0] = d
+    _times(block, 1, width, s)
+    _density(block, 1, mixture, math.log(width))
+    return block.logp[0]
+
+
+@inner()
+def _accumulate_mass(of: _Lognormals, scale: float, to: Gradients) -> float:
+    """Add the gradients of a mass by its components, times a scale; returns the sum of those by means."""
+    for k in range(len(of.mean)):
+        to.log_w[k] += scale * of.p[k]
+        to.mean[k] += scale * of.by_mean[k]
+        to.log_sd[k] += scale * of.by_sd[k]
+    return total_of(of.by_mean, len(of.mean))
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
@@ -358,10 +385,7 @@ def delayed_events(
         unit, width, run = math.exp(-s[c]), max(delays[c], SHORTEST), starts[c * n_choices + 1] - starts[c * n_choices]
         for j in range(n_choices):
             own, _ = of_row(mixtures, g, row + j)
-            for k in range(n_components):
-                mean, sd = own.mean[k], exp(own.log_sd[k])
-                parts[j, 0, k], parts[j, 1, k] = exp(own.log_w[k]), mean
-                parts[j, 2, k], parts[j, 3, k] = sd, exp(mean + 0.5 * sd * sd)
+            _begin(own, parts[j])
         for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
             most, total = NEVER, 0.0
             for j in range(n_choices):
@@ -369,10 +393,7 @@ def delayed_events(
                 own, _ = of_row(mixtures, g, row + j)
                 log_p[j] = NEVER
                 if low == high > 0.0:
-                    block.d[0] = low
-                    _times(block, 1, width, s[c])
-                    _density(block, 1, _relative(own, log_w, per_sd), math.log(width))
-                    log_p[j] = block.logp[0]
+                    log_p[j] = _log_density(block, low, width, s[c], _relative(own, log_w, per_sd))
                 elif low < high and high > 0.0:
                     p = _mass(low * unit, high * unit, width * unit, _lognormals(parts[j]), by_end[j])
                     log_p[j] = math.log(p) if p > _LEAST else NEVER
@@ -388,9 +409,7 @@ def delayed_events(
                     continue
                 if low == high:
                     mixture = _relative(own, log_w, per_sd)
-                    block.d[0] = low
-                    _times(block, 1, width, s[c])
-                    _density(block, 1, mixture, math.log(width))
+                    _log_density(block, low, width, s[c], mixture)
                     block.weight[0] = weight[0] * math.exp(log_p[j] - whole)
                     by_s, by_t0, by_delay = _accumulate(block, 1, width, mixture, to_own)
                     to.cells.s[c] += by_s
@@ -398,11 +417,6 @@ def delayed_events(
                     to.cells.delay[c] += by_delay
                     continue
                 scale = weight[0] * math.exp(-whole)
-                shares, by_mean, by_sd = parts[j, 6], parts[j, 7], parts[j, 8]
-                for k in range(n_components):
-                    to_own.log_w[k] += scale * shares[k]
-                    to_own.mean[k] += scale * by_mean[k]
-                    to_own.log_sd[k] += scale * by_sd[k]
-                to.cells.s[c] += scale * total_of(by_mean, n_components)
+                to.cells.s[c] += scale * _accumulate_mass(_lognormals(parts[j]), scale, to_own)
                 to.cells.t0[c] -= scale * unit * (by_end[j, 0] + by_end[j, 1])
                 to.cells.delay[c] += scale * unit * by_end[j, 2]

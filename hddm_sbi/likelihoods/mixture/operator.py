@@ -12,7 +12,7 @@ from numba import types
 from torch import Tensor
 
 from hddm_sbi.likelihoods.mixture.delayed_kernel import delayed_cells, delayed_events
-from hddm_sbi.likelihoods.mixture.events_kernel import mixture_events, racing_events
+from hddm_sbi.likelihoods.mixture.events_kernel import mixture_events
 from hddm_sbi.likelihoods.mixture.kernel import mixture_cells, mixture_rows, normalise
 from hddm_sbi.likelihoods.mixture.perceptron import (
     BLOCK,
@@ -23,6 +23,7 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
     forward,
     perceptron,
 )
+from hddm_sbi.likelihoods.mixture.racing_events_kernel import racing_events
 from hddm_sbi.likelihoods.mixture.records import Cells, Law, Rows, Totals, Trials
 from hddm_sbi.numerics.operators import Kernel, operator
 from hddm_sbi.numerics.vecmath import FAST, Lapses, inner
