@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
+from hddm_sbi.likelihoods.mixture import (
+    Architecture,
+    Mixture,
+    MixtureLikelihood,
+    MixtureNetwork,
+    Reduction,
+    cross_entropy,
+)
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.fit_state import FitState
@@ -134,8 +141,9 @@ def fit_network(
 def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
     mixture = network(network.reduction.by_choice(batch["theta"]))
     z, log_stretch = network.reduction.times.coordinate(batch["mean"])
-    log_p = Mixture(*(part.unsqueeze(2) for part in mixture)).log_prob(z) + log_stretch
-    return -(batch["share"] * log_p).sum((1, 2)).mean()
+    share = batch["share"]
+    flat = Mixture(*(part.flatten(0, 1) for part in mixture))
+    return (cross_entropy(flat, z.flatten(0, 1), share.flatten(0, 1)) - (share * log_stretch).sum()) / len(share)
 
 
 def _schedule(step: int, steps: int) -> float:
