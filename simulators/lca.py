@@ -72,12 +72,12 @@ def trial(v: tuple[float, ...], a: float, z: float, t0: float, g: float, b: floa
 # operator L has real eigenvalues -k and eigenfunctions exp(Phi) psi, where psi makes
 #   1/2 int |grad psi + psi grad Phi|² / int psi²
 # stationary among functions that are 0 where an accumulator is at its threshold; reflection at 0 follows by itself. With
-# polynomials for psi this is a symmetric matrix of sums of products of matrices of one accumulator. From a start x,
+# products of polynomials for psi, whose degrees squared sum to at most m², this is a symmetric matrix. From a start x,
 #   f_c(t) = sum exp(-k t) exp(Phi(x)) psi(x) F_c,   F_c = -1/2 int exp(-Phi) d psi / d x_c over the side x_c = 1
 # Early, when many modes count, paths are straight: f_c is that of a drift, times what survives of the others.
 
-#: polynomials of every accumulator on a grid of 150 points, and how many more on one of twice as many.
-_MODES, _MORE = 16, 4
+#: m on a grid of 150 points, and how much more on one of twice as many.
+_MODES, _MORE = 18, 4
 #: modes tell a density after this over their number squared, and where it is less than this many nats below its peak.
 _RESOLVED, _DEEP = 6.0, 9.0
 #: multiples of that time through which a cubic goes that ends in 0 at time 0.
@@ -134,7 +134,7 @@ def _product(n: int, m: int, factors: Mapping[int, Array]) -> Array:
 
 @lru_cache(maxsize=64)
 def _modes(v: tuple[float, ...], g: float, b: float, m: int) -> tuple[Array, Array]:
-    """Rates k (k,) and eigenfunctions, as coefficients of products of m polynomials each: (m, ..., m, k)."""
+    """Rates (k,) and eigenfunctions, as coefficients of products of m polynomials each: (m, ..., m, k)."""
     n, one, own = len(v), np.eye(m), _polynomials(m)
     form = np.zeros((m**n, m**n))
     for i, vi in enumerate(v):
@@ -147,12 +147,15 @@ def _modes(v: tuple[float, ...], g: float, b: float, m: int) -> tuple[Array, Arr
             for k in others:
                 if k != j:
                     form += b * b * _product(n, m, {j: own.X, k: own.X})
-    rates, modes = eigh(0.5 * form)
+    kept = np.flatnonzero((np.indices([m] * n).reshape(n, -1) ** 2).sum(0) <= m * m)
+    rates, inside = eigh(0.5 * form[np.ix_(kept, kept)], driver="evd")
+    modes = np.zeros((m**n, len(kept)))
+    modes[kept] = inside
     return rates, modes.reshape(*[m] * n, -1)
 
 
 def _in_modes(v: tuple[float, ...], z: float, g: float, b: float, t: Array, m: int) -> Array:
-    """Densities (n, len(t)) of the decision times of every choice by m^n modes."""
+    """Densities (n, len(t)) of the decision times of every choice."""
     n, own = len(v), _polynomials(m)
     rates, modes = _modes(v, g, b, m)
     at_start, start = modes, (_plain(np.array([z]), m)[0] @ own.triangle)[0]
