@@ -69,10 +69,10 @@ def trial(v: tuple[float, ...], a: float, z: float, t0: float, g: float, b: floa
 # ---- the reference: the backward equation in modes
 #
 # In units of a, the drift is minus the gradient of Phi(x) = g |x|²/2 - v x + b sum_{i<j} x_i x_j. So the backward
-# operator L has real eigenvalues -k and eigenfunctions exp(Phi) psi, where psi makes
+# operator has real eigenvalues -k and eigenfunctions exp(Phi) psi, where psi makes
 #   1/2 int |grad psi + psi grad Phi|² / int psi²
-# stationary among functions that are 0 where an accumulator is at its threshold; reflection at 0 follows by itself. With
-# products of polynomials for psi, whose degrees squared sum to at most m², this is a symmetric matrix. From a start x,
+# stationary among functions that are 0 where an accumulator is at its threshold; reflection at 0 follows by itself. In
+# products of polynomials, whose degrees squared sum to at most m², that is a symmetric matrix. From a start x,
 #   f_c(t) = sum exp(-k t) exp(Phi(x)) psi(x) F_c,   F_c = -1/2 int exp(-Phi) d psi / d x_c over the side x_c = 1
 # Early, when many modes count, paths are straight: f_c is that of a drift, times what survives of the others.
 

@@ -170,16 +170,18 @@ def _optimizer(recipe: Recipe, network: MixtureNetwork) -> torch.optim.Optimizer
 def recipe_for(simulator: Simulator) -> Recipe:
     """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
 
-    P weights and N trials leave a KL of P / 2N (decision 011); a model whose equation can be solved is spared that.
-    With interacting accumulators each trial informs all choices, so fewer trials per theta suffice.
+    P weights and N trials leave a KL of P / 2N (decision 011); a model with a closed form, or whose equation can be
+    solved, is spared that. With interacting accumulators each trial informs all choices, so fewer trials per theta
+    suffice.
     """
     n = len(simulator.choices)
+    if isinstance(simulator, DecisionModel) and (simulator.log_density or simulator.passage):
+        together = 8 if simulator.passage and simulator.solved_for_all else 1
+        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000, together=together)
     if len(Reduction(simulator).names) <= 2:
         return Recipe()
     if _interacting(simulator):
         return Recipe(n_thetas=200_000, n_trials=2_500 // n, bins=192 // n)
-    if isinstance(simulator, DecisionModel) and simulator.passage and not simulator.races:
-        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000)
     return Recipe(n_thetas=200_000, n_trials=2_500)
 
 
