@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, reduce
 from typing import Any, NamedTuple
 
 import numba as nb
@@ -126,10 +126,7 @@ def _polynomials(m: int) -> _Polynomials:
 
 def _product(n: int, m: int, factors: Mapping[int, Array]) -> Array:
     """Product of matrices of some accumulators, and of the identity for the others: (m^n, m^n)."""
-    whole = np.ones((1, 1))
-    for i in range(n):
-        whole = np.kron(whole, factors.get(i, np.eye(m)))
-    return whole
+    return np.asarray(reduce(np.kron, [factors.get(i, np.eye(m)) for i in range(n)]))
 
 
 @lru_cache(maxsize=64)

@@ -17,7 +17,7 @@ def cross_entropy(mixture: Mixture, z: Tensor, share: Tensor) -> Tensor:
     The gradient is by the mixture alone. On the CPU, one pass of a kernel takes an eighth of the time of torch.
     """
     if z.device.type == "cpu":
-        total: Tensor = _Kernel.apply(*mixture, z, share)  # type: ignore[no-untyped-call]
+        total: Tensor = _Kernel.apply(*mixture, z, share)
         return total
     return -(share * Mixture(*(part.unsqueeze(-2) for part in mixture)).log_prob(z)).sum()
 
@@ -34,6 +34,6 @@ class _Kernel(torch.autograd.Function):
         return torch.tensor(-total, dtype=mean.dtype)
 
     @staticmethod
-    def backward(ctx: Any, by_total: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, by_total: Tensor) -> tuple[Tensor | None, ...]:
         (gradients,) = ctx.saved_tensors
         return *(by_total * gradients).unbind(1), None, None
