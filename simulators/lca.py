@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache, lru_cache, reduce
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numba as nb
@@ -126,7 +126,10 @@ def _polynomials(m: int) -> _Polynomials:
 
 def _product(n: int, m: int, factors: Mapping[int, Array]) -> Array:
     """Product of matrices of some accumulators, and of the identity for the others: (m^n, m^n)."""
-    return np.asarray(reduce(np.kron, [factors.get(i, np.eye(m)) for i in range(n)]))
+    whole = np.eye(1)
+    for i in range(n):
+        whole = np.asarray(np.kron(whole, factors.get(i, np.eye(m))), dtype=np.float64)
+    return whole
 
 
 @lru_cache(maxsize=64)
