@@ -52,6 +52,8 @@ class DecisionModel(Simulator):
     passage
         `passage(*theta, t_max)`, an independent density of the decision time (see `first_passage.py`) by which a
         learned likelihood is checked where there is no closed form.
+    solved_for_all
+        Parameters at all of whose values the work for one density serves, or none.
 
     Examples
     --------
@@ -67,6 +69,7 @@ class DecisionModel(Simulator):
     log_density: Callable[..., Any] | None = None
     log_survival: Callable[..., Any] | None = None
     passage: Callable[..., Passage] | None = None
+    solved_for_all: tuple[str, ...] = ()
 
     compiled: ClassVar[bool] = True
 

@@ -13,7 +13,7 @@ from hddm_sbi.likelihoods.mixture import Reduction
 from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator
-from hddm_sbi.training.proposal import design_widened
+from hddm_sbi.training.proposal import design_widened, share_rows
 from hddm_sbi.training.recipe import Machine, Recipe
 from hddm_sbi.training.solutions import solved_shard
 from hddm_sbi.types import Array
@@ -36,6 +36,8 @@ def simulate_histograms(simulator: Simulator, recipe: Recipe, folder: Path, mach
     symmetries = simulator.symmetries
     at_zero = (symmetries.shift, symmetries.delay)
     theta = design_widened(simulator.learned, at_zero, recipe.n_thetas, recipe.seed)
+    if recipe.together > 1 and isinstance(simulator, DecisionModel):
+        theta = share_rows(theta, [p.name in simulator.solved_for_all for p in simulator.learned], recipe.together)
     n_threads = machine.n_threads
     shards = {
         f"histograms-{index:04d}": (simulator, reduction, theta[first : first + recipe.shard], recipe, index, n_threads)

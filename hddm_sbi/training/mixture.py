@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction
+from hddm_sbi.likelihoods.mixture import (
+    Architecture,
+    Mixture,
+    MixtureLikelihood,
+    MixtureNetwork,
+    Reduction,
+    cross_entropy,
+)
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.descent import Descent
@@ -127,23 +134,26 @@ def fit_network(
 def _loss(network: MixtureNetwork, batch: dict[str, Tensor]) -> Tensor:
     mixture = network(network.reduction.by_choice(batch["theta"]))
     z, log_stretch = network.reduction.times.coordinate(batch["mean"])
-    log_p = Mixture(*(part.unsqueeze(2) for part in mixture)).log_prob(z) + log_stretch
-    return -(batch["share"] * log_p).sum((1, 2)).mean()
+    share = batch["share"]
+    flat = Mixture(*(part.flatten(0, 1) for part in mixture))
+    return (cross_entropy(flat, z.flatten(0, 1), share.flatten(0, 1)) - (share * log_stretch).sum()) / len(share)
 
 
 def recipe_for(simulator: Simulator) -> Recipe:
     """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
 
-    P weights and N trials leave a KL of P / 2N (decision 011); a model whose equation can be solved is spared that.
-    With interacting accumulators each trial informs all choices, so fewer trials per theta suffice.
+    P weights and N trials leave a KL of P / 2N (decision 011); a model with a closed form, or whose equation can be
+    solved, is spared that. With interacting accumulators each trial informs all choices, so fewer trials per theta
+    suffice.
     """
     n = len(simulator.choices)
+    if isinstance(simulator, DecisionModel) and (simulator.log_density or simulator.passage):
+        together = 8 if simulator.passage and simulator.solved_for_all else 1
+        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000, together=together)
     if len(Reduction(simulator).names) <= 2:
         return Recipe()
     if _interacting(simulator):
         return Recipe(n_thetas=200_000, n_trials=2_500 // n, bins=192 // n)
-    if isinstance(simulator, DecisionModel) and simulator.passage and not simulator.races:
-        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000)
     return Recipe(n_thetas=200_000, n_trials=2_500)
 
 

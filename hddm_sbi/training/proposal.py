@@ -87,6 +87,14 @@ def design_widened(parameters: Sequence[Parameter], at_zero: Collection[str | No
     return theta
 
 
+def share_rows(theta: Array, alone: Collection[bool], together: int) -> Array:
+    """The same design (n, p) with so many consecutive rows alike in every column but those that are alone (p,)."""
+    n, kept = len(theta), ~np.asarray(alone)
+    shared = theta.copy()
+    shared[:, kept] = np.repeat(theta[: -(-n // together)], together, axis=0)[:n][:, kept]
+    return shared
+
+
 def _sobol(dimensions: int, n: int, rng: np.random.Generator) -> Array:
     """At least n points of a scrambled Sobol sequence."""
     return np.asarray(qmc.Sobol(dimensions, scramble=True, rng=rng).random_base2((n - 1).bit_length()))

@@ -13,7 +13,8 @@ class Recipe:
     """Everything that decides the weights. The same recipe gives the same weights on the same machine.
 
     n_thetas, n_trials: parameter sets, and simulated trials of each; 0 trials: the model's equation is solved instead,
-    which gives the shares of infinitely many. bins: of log decision time, per choice. steps,
+    which gives the shares of infinitely many. together: consecutive parameter sets that differ only in what the model
+    names as `solved_for_all`. bins: of log decision time, per choice. steps,
     batch, learning_rate, optimizer: of the fit; the optimizer is "soap" or "adam". shard: parameter sets in one file
     of simulations.
     """
@@ -27,6 +28,7 @@ class Recipe:
     seed: int = 1
     shard: int = 5_000
     optimizer: OptimizerName = "soap"
+    together: int = 1
 
     def __post_init__(self) -> None:
         if self.optimizer not in ("soap", "adam"):

@@ -1,4 +1,7 @@
-"""Solved densities of thetas, as histograms of infinitely many trials would have them."""
+"""Densities of thetas, in closed form or solved, as histograms of infinitely many trials would have them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +19,9 @@ from hddm_sbi.types import Array
 _GRIDS, _OFF, _FAR_OFF = (150, 300, 600), 3e-5, 1e-3
 #: trials that say where decisions end, and by which factor the solution goes on beyond the last one: past all but 1e-5.
 _TRIALS, _BEYOND = 256, 3.0
+#: log reduced times between which a closed form is looked for, and the points of every look, each where the one before
+#: it found the density; the last one is its grid.
+_RANGE, _LOOKS = (-46.0, 30.0), (305, 65, 601)
 #: nats below its maximum at which the density of a log decision time ends; at early times it falls at least like this
 #: power.
 _DEPTH, _LEAST_POWER = 14.0, 0.25
@@ -27,33 +33,105 @@ _POWER, _FLOOR = 0.4, 0.02
 _OFTEN = 1e-4
 
 
+@dataclass(frozen=True)
+class _Density:
+    """The law of choice and decision time at one theta, over a coordinate x that grows with time.
+
+    x: (m,), ascending. log_p: (n_choices, m), log density of x there. at: the same at any x of every choice
+    (n_choices, n). mass: (n_choices,), their probabilities. log_time: log reduced times y of any x.
+    """
+
+    x: Array
+    log_p: Array
+    at: Callable[[Array], Array]
+    mass: Array
+    log_time: Callable[[Array], Array]
+
+
 def solved_shard(
     simulator: Simulator, reduction: Reduction, theta: Array, recipe: Recipe, index: int, n_threads: int
 ) -> dict[str, Tensor]:
-    """Histograms of these thetas; where the equation cannot be solved, all shares are 0.
+    """Histograms of these thetas, by the closed form or else by the equation; all shares are 0 where neither answers.
 
-    Raises InputError for a model that declares no `passage` between two bounds.
+    Of a race, as of simulated trials, the histogram of one accumulator. Raises InputError for a model that declares
+    neither `log_density` nor `passage`.
     """
-    if not isinstance(simulator, DecisionModel) or simulator.passage is None or simulator.races:
-        raise InputError(f"{simulator.name!r} declares no equation between two bounds; learn it from its simulator.")
+    if not isinstance(simulator, DecisionModel) or (simulator.log_density is None and simulator.passage is None):
+        raise InputError(f"{simulator.name!r} declares neither a closed form nor an equation; learn its simulations.")
     seed = derive_seed(recipe.seed, index, bits=64)
-    within = np.random.default_rng(seed).random((len(theta), reduction.n_choices, recipe.bins))
-    trials = simulator.simulate(np.repeat(theta, _TRIALS, axis=0), seed, n_threads)
-    last = trials[0].reshape(-1, _TRIALS).max(1)
-    shape = (len(theta), reduction.n_choices, recipe.bins)
+    shape = (len(theta), 1 if reduction.racing else reduction.n_choices, recipe.bins)
+    within = np.random.default_rng(seed).random(shape)
+    if simulator.log_density is None:
+        densities = _by_equation(simulator, reduction, theta, seed, n_threads)
+    else:
+        densities = (_in_closed_form(simulator, reduction, row, shape[1]) for row in theta)
     share, y = np.zeros(shape), np.zeros(shape)
-    at = torch.as_tensor(theta)
-    for i, row in enumerate(theta):
-        solution = _solution(simulator, row, _BEYOND * last[i])
-        if solution is None:
-            continue
-        log_t, share[i] = _points(solution, within[i])
-        y[i] = reduction.log_time(torch.from_numpy(np.exp(log_t)), at[[i] * len(log_t)])[0].numpy()
+    for i, density in enumerate(densities):
+        if density is not None:
+            x, share[i] = _points(density, within[i])
+            y[i] = density.log_time(x)
     return {
-        "theta": reduction.reduce(at).float(),
+        "theta": reduction.reduce(torch.as_tensor(theta)).float(),
         "share": torch.from_numpy(share).float(),
         "mean": torch.from_numpy(y).float(),
     }
+
+
+def _in_closed_form(simulator: DecisionModel, reduction: Reduction, theta: Array, n_choices: int) -> _Density | None:
+    """The density of log reduced time by the closed form; None where it is too narrow for the points it is seen at."""
+    law, row, scratch = simulator.log_density, np.ascontiguousarray(theta), np.empty((len(theta), max(_LOOKS)))
+    assert law is not None
+    at = torch.as_tensor(row)[None]
+    log_scale, clock = reduction.log_time_scale(at).unsqueeze(-1), reduction.clock(at)
+
+    def log_density(y: Array) -> Array:
+        t = reduction.times.time(torch.from_numpy(y), log_scale, clock)
+        log_p, log_slope = np.empty(y.shape), reduction.times.log_time(t, log_scale, clock)[1].numpy()
+        for choice, times in enumerate(t.numpy()):
+            law(row, choice, times, log_p[choice], scratch)
+        return _known(log_p - log_slope)
+
+    low, high = _RANGE
+    for n in _LOOKS:
+        y = np.linspace(low, high, n)
+        log_p = log_density(np.tile(y, (n_choices, 1)))
+        inside = np.flatnonzero((log_p > log_p.max(1, keepdims=True) - _DEPTH).any(0))
+        low, high = y[max(inside[0] - 1, 0)], y[min(inside[-1] + 1, n - 1)]
+    # Trapezoids, of a function that vanishes at both ends.
+    mass = np.exp(log_p).sum(1) * (y[1] - y[0])
+    return _Density(y, log_p, log_density, mass, lambda y: y) if abs(1.0 - mass.sum()) < _FAR_OFF else None
+
+
+def _by_equation(
+    simulator: DecisionModel, reduction: Reduction, theta: Array, seed: int, n_threads: int
+) -> Iterator[_Density | None]:
+    """The density of log decision time at every theta, solved on a grid; None where no grid is fine enough."""
+    repeated = np.repeat(theta, _TRIALS, axis=0)
+    if simulator.races:
+        times = simulator.simulate_accumulator(repeated, seed, n_threads)
+    else:
+        times = simulator.simulate(repeated, seed, n_threads)[0]
+    for row, last in zip(theta, times.reshape(-1, _TRIALS).max(1), strict=True):
+        solution = _solution(simulator, row, _BEYOND * last)
+        yield None if solution is None else _over_log_time(solution, reduction, row)
+
+
+def _over_log_time(solution: Solution, reduction: Reduction, theta: Array) -> _Density:
+    """A solution over log decision time."""
+    grid, at = np.log(solution.t[1:]), torch.as_tensor(theta)[None]
+
+    def log_density(log_t: Array) -> Array:
+        with np.errstate(all="ignore"):
+            log_p = _known(solution.log_density(np.exp(log_t.reshape(-1)))).reshape(len(log_t), *log_t.shape)
+        own = np.arange(len(log_t))
+        return np.asarray(log_p[own, own] + log_t)
+
+    def log_time(log_t: Array) -> Array:
+        return reduction.log_time(torch.from_numpy(np.exp(log_t)), at.expand(len(log_t), -1))[0].numpy()
+
+    with np.errstate(all="ignore"):
+        log_p = _known(solution.log_p[:, 1:] + grid)
+    return _Density(grid, log_p, log_density, solution.mass(solution.t[-1:])[:, 0], log_time)
 
 
 def _solution(simulator: DecisionModel, theta: Array, t_max: float) -> Solution | None:
@@ -69,50 +147,44 @@ def _solution(simulator: DecisionModel, theta: Array, t_max: float) -> Solution 
     return solution if off < _FAR_OFF else None
 
 
-def _points(solution: Solution, within: Array) -> tuple[Array, Array]:
-    """Log decision times, and the probability that each stands for: (n_choices, n) each.
+def _points(density: _Density, within: Array) -> tuple[Array, Array]:
+    """Points x, and the probability that each stands for: (n_choices, n) each.
 
     within (n_choices, n): where each point lies in its own n-th of the points, at random in [0, 1). Then the expected
     loss is the integral. A network learns where points lie that are a function of theta, and stands up in spikes.
     """
-    edges, height = _thickness(solution)
+    edges, height = _thickness(density)
     n = within.shape[1]
     heap = np.concatenate([np.zeros((len(height), 1)), np.cumsum(height * np.diff(edges), axis=1)], axis=1)
     heap /= heap[:, -1:]
     share_before = (np.arange(n) + within) / n
-    log_t = np.stack([np.interp(u, of, edges) for u, of in zip(share_before, heap, strict=True)])
+    x = np.stack([np.interp(u, of, edges) for u, of in zip(share_before, heap, strict=True)])
     per_unit = n * np.diff(heap) / np.diff(edges)
-    interval = np.clip(np.searchsorted(edges, log_t, side="right") - 1, 0, len(edges) - 2)
-    with np.errstate(all="ignore"):
-        log_p = _known(solution.log_density(np.exp(log_t.reshape(-1)))).reshape(len(log_t), *log_t.shape)
-    own = np.arange(len(log_t))
-    share = np.exp(log_p[own, own] + log_t) / np.take_along_axis(per_unit, interval, axis=1)
-    mass = solution.mass(solution.t[-1:])[:, 0]
-    often = mass > _OFTEN
-    share[often] *= (mass[often] / share[often].sum(1))[:, None]
-    return log_t, share / share.sum()
+    interval = np.clip(np.searchsorted(edges, x, side="right") - 1, 0, len(edges) - 2)
+    share = np.exp(density.at(x)) / np.take_along_axis(per_unit, interval, axis=1)
+    often = density.mass > _OFTEN
+    share[often] *= (density.mass[often] / share[often].sum(1))[:, None]
+    return x, share / share.sum()
 
 
 def _known(log_p: Array) -> Array:
-    """Log densities where the grid tells them, else next to nothing."""
+    """Log densities where they are known, else next to nothing."""
     return np.maximum(np.nan_to_num(log_p, nan=_NOTHING, posinf=_NOTHING), _NOTHING)
 
 
-def _thickness(solution: Solution) -> tuple[Array, Array]:
-    """Edges (m + 1,) in log decision time between which any choice has a density that counts, and how thick the points
-    of every choice lie between them, (n_choices, m), on any scale."""
-    log_t = np.log(solution.t[1:])
-    with np.errstate(all="ignore"):
-        rough = _known(solution.log_p[:, 1:] + log_t)
+def _thickness(density: _Density) -> tuple[Array, Array]:
+    """Edges (m + 1,) between which any choice has a density that counts, and how thick the points of every choice lie
+    between them, (n_choices, m), on any scale."""
+    x, rough = density.x, density.log_p
     highest = rough.max(1, keepdims=True)
     depth = rough - highest + _DEPTH
     inside = np.flatnonzero((depth > 0.0).any(0))
     kept = slice(inside[0], inside[-1] + 1)
     height = np.exp(_POWER * (rough - highest)[:, kept]) + _FLOOR
-    between, edges = 0.5 * (height[:, 1:] + height[:, :-1]), log_t[kept]
+    between, edges = 0.5 * (height[:, 1:] + height[:, :-1]), x[kept]
     if inside[0] == 0:
         # Before the grid, the density falls like a power of time.
-        slope = np.maximum((rough[:, 1] - rough[:, 0]) / (log_t[1] - log_t[0]), _LEAST_POWER)
+        slope = np.maximum((rough[:, 1] - rough[:, 0]) / (x[1] - x[0]), _LEAST_POWER)
         first = edges[0] - (np.maximum(depth[:, 0], 0.0) / slope).max()
         edges = np.concatenate([[first], edges])
         between = np.concatenate([0.5 * (height[:, :1] + _FLOOR), between], axis=1)

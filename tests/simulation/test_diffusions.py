@@ -378,6 +378,8 @@ def test_declared_symmetries_hold_in_the_equation(name):
             mirrored[column] *= -1
         elif parameter in symmetries.complemented:
             mirrored[column] = 1 - mirrored[column]
+    own = len(simulator.per_choice)
+    mirrored[:own] = mirrored[:own][::-1]
     assert np.abs(reference(name, mirrored, end).log_density(t)[::-1] - original).max() < 1e-6
     if symmetries.scale is None:
         return

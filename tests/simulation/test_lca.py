@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy import sparse
+from scipy.interpolate import make_interp_spline
 from scipy.sparse.linalg import spsolve
 
 from hddm_sbi.likelihoods.catalogue import load_simulator
@@ -54,6 +55,19 @@ def extrapolated(case, m=64):
     """Richardson's extrapolation from m and 2 m points, and how far the finer grid was from it."""
     coarse, fine = by_the_equation(*case, m), by_the_equation(*case, 2 * m)
     return (4 * fine - coarse) / 3, np.abs(fine - coarse) / 3
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_modes_agree_with_the_backward_equation(name):
+    """The same three numbers of the densities by modes, within the error of the grid."""
+    expected, gap = extrapolated(CASES[name], m=32)
+    a, v0, v1, z, g, b = CASES[name]
+    solution = load_simulator("lca").passage(v0, v1, a, z, 0.0, g, b, t_max=60.0 * a * a).solve(2_000)
+    root = np.sqrt(solution.t)
+    density = np.exp(np.nan_to_num(solution.log_p, nan=-700.0, neginf=-700.0))
+    parts = solution.t * density.sum(0), density[0], np.exp(-solution.t) * density.sum(0)
+    got = [make_interp_spline(root, 2.0 * root * part, 5).antiderivative()(root[-1]) for part in parts]
+    np.testing.assert_allclose(got, expected, rtol=0, atol=gap.max())
 
 
 def simulated(case, n, seed):

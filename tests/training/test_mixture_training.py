@@ -14,13 +14,13 @@ from hddm_sbi.likelihoods import catalogue
 from hddm_sbi.likelihoods.card import read_card
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator
 from hddm_sbi.likelihoods.exact import ExactLikelihood
-from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood
+from hddm_sbi.likelihoods.mixture import Architecture, Mixture, MixtureLikelihood, cross_entropy
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training import accuracy, histograms, mixture, shipped
 from hddm_sbi.training.fit_state import FitState
 from hddm_sbi.training.histograms import simulate_histograms
 from hddm_sbi.training.mixture import train_network
-from hddm_sbi.training.proposal import design_widened
+from hddm_sbi.training.proposal import design_widened, share_rows
 from hddm_sbi.training.recipe import Machine, Recipe
 
 DDM = load_simulator("ddm")
@@ -212,3 +212,25 @@ def test_training_on_1e8_simulations_reaches_the_accuracy_of_the_prototype(tmp_p
     region = {**DDM.box, "v": (-3.0, 3.0)}
     result = accuracy.accuracy(MixtureLikelihood(DDM, network, DDM.box), ExactLikelihood(DDM), region, 100_000, 3)
     assert result.kl < 1e-5 + 5 * result.kl_se
+
+
+def test_the_loss_by_the_kernel_is_that_by_torch():
+    """Value and gradient of 7 mixtures of 5 components at 200 points each, which fill one block and a part of another;
+    single precision."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        parts = [torch.randn(7, 5, requires_grad=True) for _ in Mixture._fields]
+        z, share = 2.0 * torch.randn(7, 200), torch.rand(7, 200)
+    by_torch = -(share * Mixture(*(part.unsqueeze(1) for part in parts)).log_prob(z)).sum()
+    by_kernel = cross_entropy(Mixture(*parts), z, share)
+    torch.testing.assert_close(by_kernel, by_torch)
+    torch.testing.assert_close(torch.autograd.grad(3 * by_kernel, parts), torch.autograd.grad(3 * by_torch, parts))
+
+
+def test_rows_that_share_all_but_some_columns():
+    """Groups of four differ in z alone, whose values lie as in the design; the others are its first rows."""
+    theta = design_widened(DDM.parameters, ("t0", None), 1_000, 3)
+    shared = share_rows(theta, [name == "z" for name in DDM.names], 4)
+    assert np.array_equal(shared[:, 2], theta[:, 2])
+    assert np.array_equal(shared[::4, [0, 1, 3]], theta[:250, [0, 1, 3]])
+    assert all(np.array_equal(shared[k::4, [0, 1, 3]], shared[::4, [0, 1, 3]]) for k in range(4))

@@ -1,4 +1,4 @@
-"""Shares of infinitely many trials, from a model's equation, in place of simulated ones."""
+"""Shares of infinitely many trials, from a model's closed form or equation, in place of simulated ones."""
 
 import numpy as np
 import pytest
@@ -23,17 +23,19 @@ def shares_of(name, theta, bins=96):
     return solved_shard(simulator, Reduction(simulator), np.asarray(theta), Recipe(n_trials=0, bins=bins), 0, 1)
 
 
-def test_expectations_over_points_are_those_of_the_closed_form():
-    """`ornstein` without leak is `ddm`. Of 200 sets of points, the mean probability of a choice, moments of log
-    decision time, and a wave that is finer than the points lie: 32 numbers within 5 standard errors (false alarms
-    2e-5), or 1e-5.
+@pytest.mark.parametrize("name", ["ddm", "ornstein"])
+def test_expectations_over_points_are_those_of_the_closed_form(name):
+    """`ornstein`, whose equation is solved, is `ddm` without leak. Of 200 sets of points, the mean probability of a
+    choice, moments of log decision time, and a wave that is finer than the points lie: 32 numbers within 5 standard
+    errors (false alarms 2e-5), or 1e-5.
 
     A network that could learn where the points lie would do better on the wave.
     """
     exact, y = ExactLikelihood(hs.load_simulator("ddm")), np.linspace(-12.0, 5.0, 20_001)
     waves = (np.ones_like, np.asarray, np.square, lambda at: np.cos(60.0 * at))
     for v, a, z in WIENER:
-        got = shares_of("ornstein", np.repeat([[v, a, z, 0.0, 0.0]], 200, axis=0))
+        leak = [0.0] if name == "ornstein" else []
+        got = shares_of(name, np.repeat([[v, a, z, 0.0, *leak]], 200, axis=0))
         theta = torch.tensor([[v, a, z, 0.0]], dtype=torch.float64).expand(len(y), -1)
         log_t = y + 2 * np.log(a)
         for choice in (0, 1):
@@ -71,9 +73,38 @@ def test_where_the_equation_has_no_solution_all_shares_are_zero(monkeypatch):
     assert shares_of("weibull", [[1.0, 1.0, 0.5, 0.0, 2.0, 1.5]])["share"].sum() == 0.0
 
 
-@pytest.mark.parametrize("name", ["angle", "race", "levy"])
-def test_models_without_an_equation_between_bounds(name, tmp_path):
-    with pytest.raises(hs.InputError, match="declares no equation between two bounds; learn it from its simulator"):
+@pytest.mark.parametrize("name", ["lba", "rdm", "lnr", "race"])
+def test_shares_of_an_accumulator_are_those_of_its_finishing_times(name):
+    """Mean log finishing time and its square of 1e5 of them, at 4 thetas: 8 numbers within 4.5 standard errors (false
+    alarms 5e-5 each)."""
+    simulator, rng, n = hs.load_simulator(name), np.random.default_rng(4), 100_000
+    for _ in range(4):
+        theta = np.array([rng.uniform(p.low, p.high) if p.name != "t0" else 0.0 for p in simulator.learned])
+        got = {part: values[0, 0].numpy().astype(float) for part, values in shares_of(name, [theta]).items()}
+        reduction, at = Reduction(simulator), torch.tensor(theta)[None]
+        times = torch.as_tensor(simulator.simulate_accumulator(np.tile(theta, (n, 1)), seed=5))
+        y = reduction.log_time(times[None], at)[0][0].numpy()
+        assert abs(got["share"].sum() - 1.0) < 1e-6
+        for power in (1, 2):
+            assert abs((y**power).mean() - got["share"] @ got["mean"] ** power) < 4.5 * (y**power).std() / np.sqrt(n)
+
+
+def test_decisions_that_end_are_learned_on_their_clock():
+    """`angle` with bounds that soon meet: choices and mean log reduced time within 4.5 se of 1e5 trials."""
+    simulator, theta, n = hs.load_simulator("angle"), np.array([1.0, 1.5, 0.6, 0.0, 1.2]), 100_000
+    got = shares_of("angle", [theta])
+    rt, choice = simulator.simulate(np.tile(theta, (n, 1)), seed=6)
+    y = Reduction(simulator).log_time(torch.as_tensor(rt)[None], torch.tensor(theta)[None])[0][0].numpy()
+    for c in (0, 1):
+        share, mean = (got[part][0, c].numpy().astype(float) for part in ("share", "mean"))
+        p, own = share.sum(), y[choice == c]
+        assert abs(len(own) / n - p) < 4.5 * np.sqrt(p * (1 - p) / n)
+        assert abs(own.mean() - np.average(mean, weights=share)) < 4.5 * own.std() / np.sqrt(len(own))
+
+
+@pytest.mark.parametrize("name", ["lca", "levy"])
+def test_models_without_closed_form_or_equation(name, tmp_path):
+    with pytest.raises(hs.InputError, match="declares neither a closed form nor an equation; learn its simulations"):
         simulate_histograms(hs.load_simulator(name), Recipe(n_thetas=4, n_trials=0), tmp_path, QUIET)
 
 

@@ -345,6 +345,33 @@ def mixture_cells(
                 g_clock[c, part] += total_of(block.by_clock[part], n)
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def mixture_points(mixtures: Array, z: Array, share: Array, g: Array) -> float:
+    """Sum of share log density of z over all rows and their points, (rows, n) each, and its gradients g.
+
+    By mixtures (rows, 3, k), of which g has the shape: log weights, means, log sds.
+    """
+    (n_rows, n), n_components, total = z.shape, mixtures.shape[2], 0.0
+    e, q, per_sd = np.empty((n_components, _BLOCK)), np.empty((n_components, _BLOCK)), np.empty(n_components)
+    block = room_for(_BLOCK)
+    at, logp, weight = block.z, block.logp, block.weight
+    for row in range(n_rows):
+        own, to = mixtures[row], g[row]
+        components, gradients = Components(own[0], own[1], own[2]), Gradients(to[0], to[1], to[2])
+        for k in range(n_components):
+            per_sd[k] = exp_minus(own[2, k])
+        for first in range(0, n, _BLOCK):
+            some = min(_BLOCK, n - first)
+            for i in range(some):
+                at[i], weight[i], logp[i] = z[row, first + i], share[row, first + i], 0.0
+            block.slope[:] = 0.0
+            _density(block, some, components, per_sd, e, q)
+            accumulate(block, some, True, per_sd, Shares(e, q, q), gradients)
+            for i in range(some):
+                total += weight[i] * logp[i]
+    return total
+
+
 # Over 50 lines: each step needs most of the arrays, and a function of its own would have to be handed, and Numba to
 # compile, all of them.
 @inner(forceinline=True)
