@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hddm_sbi.data import Course, DesignCells, Formula, check_by, design_cells, in_files, payoffs
 from hddm_sbi.hierarchy import (
+    SAME_LIKELIHOOD,
     AlongTrials,
     ConvergenceWarning,
-    FitRecord,
     HierarchicalModel,
     Hierarchy,
     PosteriorWriter,
@@ -42,13 +42,13 @@ from hddm_sbi.types import Array, Index
 # The other modules of this wing take from here what they need of the hierarchy.
 __all__ = [
     "CENTRAL",
+    "SAME_LIKELIHOOD",
     "AlongTrials",
     "ConvergenceWarning",
     "Course",
     "DesignCells",
     "Evidence",
     "Fit",
-    "FitRecord",
     "Formula",
     "HierarchicalModel",
     "Hierarchy",
