@@ -8,9 +8,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from hddm_sbi.analysis.fit import SAME_LIKELIHOOD, Fit, HierarchicalModel, Hierarchy, check_fit_of, inference_data
+from hddm_sbi.analysis.fit import (
+    SAME_LIKELIHOOD,
+    Fit,
+    HierarchicalModel,
+    Hierarchy,
+    check_fit_of,
+    inference_data,
+    table_log_likelihood,
+)
 from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.types import Array, Index
@@ -214,13 +221,8 @@ def _compared(fit: Fit, draws: int | None) -> _Finding:
 def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:
     """Log likelihood of the whole table by another likelihood, minus that by its own, at numbers on the design's cells
     and shares of lapses, (n,); nan where an equation cannot be solved."""
-    found = np.empty(len(on_cells))
-    with torch.no_grad():
-        for i, (at, of_cells) in enumerate(zip(on_cells, lapse, strict=True)):
-            theta, share = own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(of_cells)
-            by_other = other.likelihood.log_prob_by_cell(other.trials, theta, share).sum()
-            found[i] = by_other - own.likelihood.log_prob_by_cell(own.trials, theta, share).sum()
-    return found
+    by_other, by_own = (table_log_likelihood(each, on_cells, lapse) for each in (other, own))
+    return by_other - by_own
 
 
 def _quantities(fit: Fit, positions: Index) -> pd.DataFrame:

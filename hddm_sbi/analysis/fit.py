@@ -16,6 +16,7 @@ from hddm_sbi.hierarchy import (
     SAME_LIKELIHOOD,
     AlongTrials,
     ConvergenceWarning,
+    FitRecord,
     HierarchicalModel,
     Hierarchy,
     PosteriorWriter,
@@ -35,7 +36,7 @@ from hddm_sbi.hierarchy import (
     typical_theta,
     with_known,
 )
-from hddm_sbi.inference import Evidence, bridge, inference_data
+from hddm_sbi.inference import Evidence, bridge, bridged, inference_data
 from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array, Index
 
@@ -49,12 +50,14 @@ __all__ = [
     "DesignCells",
     "Evidence",
     "Fit",
+    "FitRecord",
     "Formula",
     "HierarchicalModel",
     "Hierarchy",
     "PosteriorWriter",
     "Sampling",
     "bridge",
+    "bridged",
     "check_by",
     "check_fit_of",
     "coordinates",
@@ -72,6 +75,7 @@ __all__ = [
     "sampled_sites",
     "score_shapes",
     "standard_scores",
+    "table_log_likelihood",
     "typical_theta",
 ]
 
@@ -83,6 +87,19 @@ def numbers_on_cells(hierarchy: Hierarchy, values: Mapping[str, Tensor], n: int)
     share = share if hierarchy.lapse is None else share.unsqueeze(-1)
     rows = share.expand(n, hierarchy.trials.n_cells)
     return on_cells.expand(n, *on_cells.shape[-2:]).numpy(), rows.numpy()
+
+
+def table_log_likelihood(hierarchy: Hierarchy, on_cells: Array, lapse: Array) -> Array:
+    """Log likelihood of all trials of a hierarchy, (n,), at n sets of the two that `numbers_on_cells` gives.
+
+    nan where a likelihood that is solved has no answer.
+    """
+    found = np.empty(len(on_cells))
+    with torch.no_grad():
+        for i, (at, of_rows) in enumerate(zip(on_cells, lapse, strict=True)):
+            theta = hierarchy.parameter_map.rows(torch.as_tensor(at), hierarchy.trials)
+            found[i] = hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, theta, torch.as_tensor(of_rows)).sum()
+    return found
 
 
 @dataclass(frozen=True)

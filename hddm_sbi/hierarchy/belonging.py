@@ -1,4 +1,4 @@
-"""Whether a posterior belongs to a model: to its likelihood of its trials, or to all of it, priors and table included."""
+"""Whether a posterior belongs to a model: to its likelihood of its trials, or to all of it, priors and table too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 80
 class Promise:
     """What a model has in common with the one that made a posterior.
 
-    but: facts that may differ; see `FitRecord`. table: whether the posterior must have its table, or may be draws alone.
+    but: facts that may differ; see `FitRecord`. table: whether the posterior must have its table, or may be draws only.
     """
 
     but: tuple[str, ...] = ("likelihood_path",)

@@ -238,6 +238,7 @@ class HierarchicalModel:
         told = {**coding, **conflict, "missing": self._missing, "beside": beside, "may_lack": may_lack}
         self.trials = check_table(data, self.simulator, predictors, rt=rt, response=response, **told)
         self.priors = priors
+        self._seen: Index | None = None
         share = self.formulas.get(LAPSES) if with_lapses else None
         lapses = choose_lapses(
             lapse,
@@ -326,7 +327,11 @@ class HierarchicalModel:
     def _grouped(self, values: Array, lapse_seconds: float | None) -> CellTrials:
         """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
         n_cells = len(self.trials) if self.sequences else len(self.trials.cells)
-        return self.likelihood.group_by_cell(values, self.cell, n_cells, lapse_seconds, self.trials.observation)
+        cell, observation, seen = self.cell, self.trials.observation, self._seen
+        if seen is not None:
+            values, cell = values[seen], cell[seen]
+            observation = None if observation is None else observation.of(seen)
+        return self.likelihood.group_by_cell(values, cell, n_cells, lapse_seconds, observation)
 
     @property
     def lapses(self) -> LapseLaw | None:
@@ -459,6 +464,7 @@ class HierarchicalModel:
         facts = {name: fact for name, fact in self.facts.items() if name != "likelihood_path"}
         hashed = hashlib.sha256((repr(self) + json.dumps(facts, default=vars)).encode())
         hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(self.trials.frame).to_numpy()).tobytes())
+        hashed.update(b"" if self._seen is None else self._seen.tobytes())
         return hashed.hexdigest()
 
     @cached_property
@@ -539,6 +545,39 @@ class HierarchicalModel:
                 table = table.assign(**each.columns(self.trials.frame, values, (paid or {}).get(each.name)))
             other._uncentred = replace(other._uncentred, parameter_map=along.with_outcomes(values, paid or {}))
         other.trials = replace(self.trials, values=values, frame=table)
+        return other
+
+    def seeing(self, rows: Index) -> HierarchicalModel:
+        """The same model that sees only some trials: its designs, groups and priors stay those of the whole table.
+
+        So it is this model without the evidence of the other trials, as leaving them out asks for, where a model of a
+        smaller table would have other levels, `scale(x)` and priors of slopes. Covariates are still computed along all
+        trials.
+
+        Parameters
+        ----------
+        rows
+            (m,) positions in the table, each once, in ascending order.
+
+        Returns
+        -------
+        HierarchicalModel
+            To be sampled and asked for its density. A posterior of it has the whole table, and does not say what was
+            seen: do not keep it as a fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hddm_sbi as hs
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> model = hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
+        >>> len(model.seeing(np.arange(1, 100)).uncentred.trials.order)
+        99
+        """
+        other = self._bare()
+        other._seen = np.asarray(rows, dtype=np.int64)
+        grouped = other._grouped(self.trials.values, self.lapse_seconds).with_lapses(self.lapses)
+        other._uncentred = replace(self._uncentred, trials=grouped)
         return other
 
     def describe(self, draws: int = 400, seed: int = 1) -> Description:
