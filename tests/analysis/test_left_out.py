@@ -146,8 +146,8 @@ def of_two_numbers(trials, row):
 
 
 def test_a_refit_is_exact(outlier, tmp_path, monkeypatch):
-    """Without the trial that decides, by a grid: 5 stated errors of 1 000 draws, below 1 nat. What was refitted is kept,
-    and counts no more among what is unsure."""
+    """Without the trial that decides, by a grid: 5 stated errors of 1 000 draws, below 1 nat. What was refitted is
+    kept, and counts no more among what is unsure."""
     trials, models, fits = outlier
     exact = of_two_numbers(trials, 7)
     with warnings.catch_warnings():

@@ -53,5 +53,5 @@ def test_the_parts_make_the_whole(case):
 def test_other_outcomes_and_the_reference_are_of_what_is_seen():
     model = model_of("learned").seeing(np.arange(10))
     assert len(model.reference.uncentred.trials.order) == 10
-    slower = model.with_outcomes(model.trials.values + [0.1, 0.0])
+    slower = model.with_outcomes(model.trials.values + np.array([0.1, 0.0]))
     np.testing.assert_allclose(np.sort(slower.uncentred.trials.rt), np.sort(model.uncentred.trials.rt + 0.1))
