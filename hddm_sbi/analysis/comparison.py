@@ -253,7 +253,15 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _check_same_trials(fits: Mapping[str, Any]) -> None:
-    """Refuse fits of different trials."""
+    """Refuse fits of different trials, and what are no fits."""
+    for name, posterior in fits.items():
+        try:
+            inference_data.dataset(posterior)
+        except (KeyError, TypeError, AttributeError):
+            raise InputError(
+                f"fits[{name!r}] must be what model.fit returned, or read from its file; got "
+                f"{type(posterior).__name__}."
+            ) from None
     observed = {
         name: inference_data.dataset(posterior, "observed_data")
         for name, posterior in fits.items()

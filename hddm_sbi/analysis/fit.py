@@ -22,6 +22,7 @@ from hddm_sbi.hierarchy import (
     PosteriorWriter,
     Sampling,
     check_fit_of,
+    check_model,
     coordinates,
     load_model,
     new_deviations,
@@ -115,6 +116,7 @@ class Fit:
     @classmethod
     def of(cls, model: HierarchicalModel, posterior: Any) -> Fit:
         """From what `model.fit` returned. Raises InputError where that is of another model."""
+        check_model(model)
         return cls(model.with_lapses_of(posterior), model.matched(posterior))
 
     @property

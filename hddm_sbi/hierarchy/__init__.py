@@ -4,7 +4,7 @@ All is imported from here.
 """
 
 from hddm_sbi.hierarchy.along_trials import AlongTrials
-from hddm_sbi.hierarchy.belonging import SAME_LIKELIHOOD, check_fit_of
+from hddm_sbi.hierarchy.belonging import SAME_LIKELIHOOD, check_fit_of, check_model
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.fitting import rescued
 from hddm_sbi.hierarchy.from_prior import prior_draws
@@ -35,6 +35,7 @@ __all__ = [
     "PosteriorWriter",
     "Sampling",
     "check_fit_of",
+    "check_model",
     "coordinates",
     "load_model",
     "new_deviations",

@@ -41,19 +41,30 @@ def check_fit_of(
 
     Raises InputError where the two have less in common than what is promised.
     """
+    check_model(model)
     known = model.matched(posterior)
     record = FitRecord.read(known.attrs)
-    for name, ours, theirs in differences(model, record, promise):
-        raise InputError(
-            f"the posterior is of another model: its {name} is {theirs}, and that of this model {ours}. "
-            "hs.load_model(posterior) is the model that was fitted."
-        )
+    # Of another table, default priors are others as well.
     for name in _columns_that_differ(model, posterior, promise):
         raise InputError(
             f"the posterior is not that of the trials of this model: column {name!r} of the table that was "
             "fitted differs. hs.load_model(posterior) is the model that was fitted; or fit this one."
         )
+    for name, ours, theirs in differences(model, record, promise):
+        raise InputError(
+            f"the posterior is of another model: its {name} is {theirs}, and that of this model {ours}. "
+            "hs.load_model(posterior) is the model that was fitted."
+        )
     return record, known
+
+
+def check_model(model: object) -> None:
+    """Raises InputError for what is no model, such as a posterior in its place."""
+    if not isinstance(model, HierarchicalModel):
+        raise InputError(
+            f"model must be a HierarchicalModel; got {type(model).__name__}. The model comes first, then the "
+            "posterior; hs.load_model(posterior) makes the model of a fit again."
+        )
 
 
 def differences(
