@@ -1,12 +1,10 @@
 """Likelihoods of six simulators learned from 100 000 simulations, beside their exact ones; 40 minutes.
 
-Each simulator is a plain Python function to the training; its likelihood is known here only. At parameter sets spread over the middle
-of the box, 500 outcomes are simulated, and both likelihoods are evaluated on a grid around the exact posterior.
+Each simulator is a plain Python function to the training; its likelihood is known here only. At parameter sets spread
+over the middle of the box, 500 outcomes are simulated, and both likelihoods are evaluated on a grid around the exact
+posterior.
 """
 
-import argparse
-import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,8 +28,8 @@ POINTS, REACH = {2: 21, 3: 13}, 4.0
 class Known:
     """A simulator whose likelihood is known.
 
-    simulate: columns of parameters (n,) and a generator -> columns of outcomes. log_prob: outcomes (n, k) and parameters
-    (p, ...) -> (..., n).
+    simulate: columns of parameters (n,) and a generator -> columns of outcomes. log_prob: outcomes (n, k) and
+    parameters (p, ...) -> (..., n).
     """
 
     parameters: dict[str, tuple[float, float]]

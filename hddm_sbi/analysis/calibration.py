@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from hddm_sbi.analysis.fit import central, table_log_likelihood
 from hddm_sbi.analysis.predictive import (
     TrueValues,
     checked_values,
@@ -311,7 +312,7 @@ def _compared(model: HierarchicalModel, values: TrueValues, posterior: Any) -> T
 
 def _summary(draws: Array, ranked: Array, truth: Array) -> dict[str, NDArray[Any]]:
     """The true value, its rank among some of the draws (n, ...), and what all draws say."""
-    low, high = np.quantile(draws, inference_data.CENTRAL, axis=0)
+    low, high = central(draws)
     rank = np.asarray((ranked < truth).sum(0))
     return {"truth": truth, "rank": rank, "mean": draws.mean(0), "sd": draws.std(0), "low": low, "high": high}
 
@@ -335,18 +336,10 @@ def _log_likelihoods(
     model: HierarchicalModel, values: TrueValues, posterior: Any, draws: NDArray[np.int64]
 ) -> tuple[float, Array]:
     """Log likelihood of the data at the true values, and at some of the draws."""
-    sets = [_on_cells(model, values), *zip(*parameters_at(model, posterior, draws), strict=True)]
-    own = model.hierarchy
-    with torch.no_grad():
-        sums = [
-            float(
-                model.likelihood.log_prob_by_cell(
-                    own.trials, own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(lapse)
-                ).sum()
-            )
-            for at, lapse in sets
-        ]
-    return sums[0], np.array(sums[1:])
+    true, drawn = _on_cells(model, values), parameters_at(model, posterior, draws)
+    together = (np.concatenate([at[None], of_draws]) for at, of_draws in zip(true, drawn, strict=True))
+    first, *others = table_log_likelihood(model.hierarchy, *together)
+    return float(first), np.array(others)
 
 
 def _divergences(posterior: Any) -> int:

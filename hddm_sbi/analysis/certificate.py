@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from hddm_sbi.analysis.fit import Fit, FitRecord, HierarchicalModel, Hierarchy, PosteriorWriter, inference_data
+from hddm_sbi.analysis.fit import Fit, table_log_likelihood
 from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
+from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, Hierarchy, check_fit_of
+from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 
 #: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion.
@@ -35,8 +36,6 @@ _INSTEAD = {
     "exact": "fit with likelihood='exact', or model.reference.fit()",
     "numerical": "fit model.reference, which is slow, or train the likelihood longer",
 }
-#: what a posterior records of the likelihood that made it, beside its table; and what it is where it is not said.
-_RECORDED = {"likelihood": "", "weights_sha256": "", "lapse": 0.0, "lapse_mean": 0.0, "lapse_choices": ()}
 
 
 @dataclass(frozen=True)
@@ -182,7 +181,7 @@ def _checked(model: HierarchicalModel, posterior: Any) -> Fit:
     fit = Fit.of(model, posterior)
     if refusal := why_not(model, fit.n_draws):
         raise InputError(refusal)
-    _check_made_by(fit.model, posterior)
+    check_fit_of(fit.model, posterior, SAME_LIKELIHOOD)
     return fit
 
 
@@ -216,13 +215,8 @@ def _compared(fit: Fit, draws: int | None) -> _Finding:
 def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:
     """Log likelihood of the whole table by another likelihood, minus that by its own, at numbers on the design's cells
     and shares of lapses, (n,); nan where an equation cannot be solved."""
-    found = np.empty(len(on_cells))
-    with torch.no_grad():
-        for i, (at, of_cells) in enumerate(zip(on_cells, lapse, strict=True)):
-            theta, share = own.parameter_map.rows(torch.as_tensor(at), own.trials), torch.as_tensor(of_cells)
-            by_other = other.likelihood.log_prob_by_cell(other.trials, theta, share).sum()
-            found[i] = by_other - own.likelihood.log_prob_by_cell(own.trials, theta, share).sum()
-    return found
+    by_other, by_own = (table_log_likelihood(each, on_cells, lapse) for each in (other, own))
+    return by_other - by_own
 
 
 def _quantities(fit: Fit, positions: Index) -> pd.DataFrame:
@@ -237,28 +231,6 @@ def _quantities(fit: Fit, positions: Index) -> pd.DataFrame:
             labels = [str(array[dim].to_numpy()[i]) for dim, i in zip(array.dims[1:], index, strict=True)]
             columns[f"{name}[{', '.join(labels)}]" if labels else name] = array.to_numpy()[:, *index]
     return pd.DataFrame(columns)
-
-
-def _check_made_by(model: HierarchicalModel, posterior: Any) -> None:
-    """Raises InputError where a posterior was made by another likelihood, other lapses, or of another table."""
-    record, facts = FitRecord.read(inference_data.dataset(posterior).attrs), model.facts
-    for name, default in _RECORDED.items():
-        theirs, ours = getattr(record, name), facts.get(name, default)
-        if theirs != ours:
-            raise InputError(
-                f"the posterior was made by another model: its {name} is {theirs!r}, that of this model {ours!r}; give "
-                "the posterior of this model, or hs.load_model its own."
-            )
-    if "observed_data" not in inference_data.groups(posterior):
-        return
-    theirs = inference_data.dataset(posterior, "observed_data")
-    for name, ours in PosteriorWriter(model.uncentred, model.trials).data()["observed_data"].items():
-        numbers = ours.dtype.kind == "f"
-        if name not in theirs or not np.array_equal(theirs[name].to_numpy(), ours, equal_nan=numbers):
-            raise InputError(
-                f"the posterior is of another table: its {name} differs from that of this model; give the model that "
-                "was fitted, or hs.load_model it."
-            )
 
 
 def _shifts(x: pd.DataFrame, weights: Weights, log_ratio: Array) -> pd.DataFrame:

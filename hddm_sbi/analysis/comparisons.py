@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.analysis.fit import Fit, HierarchicalModel, check_by
+from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Numbers, Request, numbers_of
+from hddm_sbi.data import check_by
 from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.types import Array
 
 Rope = Mapping[str, float | tuple[float, float]]
@@ -116,6 +118,8 @@ def _pairs(variables: Any, model: HierarchicalModel) -> dict[str, tuple[Any, Any
             raise InputError(f"{name!r} is no predictor of this model{near} Expected some of {list(known)}.")
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"variables[{name!r}] must be a pair (first, second); got {pair!r}.")
+        if np.all(pair[0] == pair[1]):
+            raise InputError(f"variables[{name!r}] must be two different values; got {pair!r}.")
         for value in pair:
             if name in levels and value not in levels[name]:
                 near = did_you_mean(str(value), list(map(str, levels[name])))
@@ -127,12 +131,17 @@ def _pairs(variables: Any, model: HierarchicalModel) -> dict[str, tuple[Any, Any
 def _regions(rope: Rope | None, numbers: Numbers) -> dict[str, tuple[float, float]]:
     """(low, high) by quantity. Raises InputError for a quantity that is not there, or for no region."""
     known, found = list(next(iter(numbers.of.values()))), dict[str, tuple[float, float]]()
+    if rope is not None and not isinstance(rope, Mapping):
+        raise InputError(f"rope must be a dict of quantity -> region, such as {{{known[0]!r}: 0.1}}; got {rope!r}.")
     for name, region in (rope or {}).items():
         if name not in known:
             raise InputError(f"rope names {name!r}, which is not compared{did_you_mean(name, known)} Known: {known}.")
-        ends = np.asarray(region, dtype=np.float64).reshape(-1)
-        low, high = (-ends[0], ends[0]) if ends.size == 1 else (ends[0], ends[-1])
-        if ends.size > 2 or not low < high:
+        try:
+            ends = np.asarray(region, dtype=np.float64).reshape(-1)
+        except (TypeError, ValueError):
+            ends = np.empty(0)
+        low, high = (-ends[0], ends[0]) if ends.size == 1 else ends if ends.size == 2 else (0.0, 0.0)
+        if not low < high:
             raise InputError(
                 f"rope[{name!r}] must be the largest difference that does not matter, or (low, high); got {region!r}."
             )

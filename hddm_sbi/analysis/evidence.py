@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from hddm_sbi.analysis.fit import ConvergenceWarning, Evidence, HierarchicalModel, bridge, check_fit_of, sampled_sites
 from hddm_sbi.errors import InputError, whole_number
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, check_fit_of, sampled_sites
+from hddm_sbi.inference import Evidence, bridge
 
 #: standard error of a log evidence, in nats, above which it says little.
 _UNSURE = 0.5

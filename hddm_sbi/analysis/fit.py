@@ -11,25 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from hddm_sbi.data import check_by as check_by
-from hddm_sbi.data import in_files as in_files
-from hddm_sbi.hierarchy import ConvergenceWarning as ConvergenceWarning
-from hddm_sbi.hierarchy import FitRecord as FitRecord
-from hddm_sbi.hierarchy import HierarchicalModel, Hierarchy, new_deviations, score_shapes, with_known
-from hddm_sbi.hierarchy import PosteriorWriter as PosteriorWriter
-from hddm_sbi.hierarchy import check_fit_of as check_fit_of
-from hddm_sbi.hierarchy import load_model as load_model
-from hddm_sbi.hierarchy import one_of as one_of
-from hddm_sbi.hierarchy import rescued as rescued
-from hddm_sbi.hierarchy import sampled_sites as sampled_sites
-from hddm_sbi.inference import Evidence as Evidence
-from hddm_sbi.inference import bridge as bridge
+from hddm_sbi.hierarchy import HierarchicalModel, Hierarchy, check_model, new_deviations, score_shapes, with_known
 from hddm_sbi.inference import inference_data
-from hddm_sbi.inference.inference_data import CENTRAL as CENTRAL
 from hddm_sbi.types import Array, Index
-
-# certificate, comparison, comparisons, evidence, hypothesis and left_out still take other wings' names from here.
-__all__ = ["Fit", "HierarchicalModel", "Hierarchy", "inference_data", "numbers_on_cells"]
 
 
 def numbers_on_cells(hierarchy: Hierarchy, values: Mapping[str, Tensor], n: int) -> tuple[Array, Array]:
@@ -39,6 +23,25 @@ def numbers_on_cells(hierarchy: Hierarchy, values: Mapping[str, Tensor], n: int)
     share = share if hierarchy.lapse is None else share.unsqueeze(-1)
     rows = share.expand(n, hierarchy.trials.n_cells)
     return on_cells.expand(n, *on_cells.shape[-2:]).numpy(), rows.numpy()
+
+
+def central(draws: Array) -> tuple[Array, Array]:
+    """Low and high of their central 94 %, which every answer reports, of draws along the first dimension."""
+    low, high = np.quantile(draws, inference_data.CENTRAL, axis=0)
+    return low, high
+
+
+def table_log_likelihood(hierarchy: Hierarchy, on_cells: Array, lapse: Array) -> Array:
+    """Log likelihood of all trials of a hierarchy, (n,), at n sets of the two that `numbers_on_cells` gives.
+
+    nan where a likelihood that is solved has no answer.
+    """
+    found = np.empty(len(on_cells))
+    with torch.no_grad():
+        for i, (at, of_rows) in enumerate(zip(on_cells, lapse, strict=True)):
+            theta = hierarchy.parameter_map.rows(torch.as_tensor(at), hierarchy.trials)
+            found[i] = hierarchy.likelihood.log_prob_by_cell(hierarchy.trials, theta, torch.as_tensor(of_rows)).sum()
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Fit:
     @classmethod
     def of(cls, model: HierarchicalModel, posterior: Any) -> Fit:
         """From what `model.fit` returned. Raises InputError where that is of another model."""
+        check_model(model)
         return cls(model.with_lapses_of(posterior), model.matched(posterior))
 
     @property

@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from pyro.distributions import LKJ, Beta, Dirichlet, Normal, TorchDistribution
 
-from hddm_sbi.analysis.fit import CENTRAL, ConvergenceWarning, Fit, HierarchicalModel, one_of
+from hddm_sbi.analysis.fit import Fit, central
 from hddm_sbi.analysis.linear import Linear, read_hypothesis
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, one_of
 from hddm_sbi.types import Array
 
 #: a point lies beyond the draws where fewer are on one side of it.
@@ -112,7 +113,7 @@ def _tested(fit: Fit, known: Mapping[str, Coefficient], text: str) -> dict[str, 
     difference, sign = read_hypothesis(text, list(known))
     parts = [weight * known[name].draws for name, weight in difference.weights.items()]
     x = difference.constant + np.sum(parts, axis=0)
-    low, high = np.quantile(x, CENTRAL)
+    low, high = central(x.reshape(-1))
     told = {"hypothesis": text, "mean": x.mean(), "sd": x.std(), "low": low, "high": high}
     if sign == "=":
         log_prior = _log_prior_at_zero(fit.model, known, difference, text)

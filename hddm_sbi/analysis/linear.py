@@ -52,9 +52,12 @@ def read_hypothesis(text: str, names: Sequence[str]) -> tuple[Linear, str]:
     sign = reader.taken("<>=")
     if not sign:
         raise reader.error("expected <, > or =")
+    if reader.rest().startswith("="):
+        raise reader.error(f"write {sign} without =, which is as probable" if sign != "=" else "write = once")
     difference = left.plus(reader.sum().times(-1.0))
     if reader.rest():
-        raise reader.error("expected its end")
+        one_by_one = "one sign at a time: of a range, test both ends, or see the rope of comparisons"
+        raise reader.error(one_by_one if reader.rest()[0] in "<>=" else "expected its end")
     if not difference.weights:
         raise InputError(f"hypothesis {text!r} says nothing of a coefficient; name one, such as {names[0]!r}.")
     return difference, sign
@@ -80,6 +83,18 @@ class _Reader:
             return ""
         self.position += 1
         return found
+
+    def nearest(self, word: str) -> str:
+        """The end of a message about a word that is no coefficient: the one that was meant, be it a function of one, a
+        parameter in place of its intercept, or a slip of the pen."""
+        inside = re.match(r"\w+\((.*)\)$", word)
+        if inside and inside[1] in self.names:
+            return (
+                f", which is a function of {inside[1]!r}: coefficients are on the scale of the link; for parameters on "
+                "their own scale see hs.comparisons and hs.predictions."
+            )
+        of_parameter = next((name for name in self.names if name.startswith(f"{word}_")), None)
+        return did_you_mean(word, self.names) if of_parameter is None else f"; did you mean {of_parameter!r}?"
 
     def sum(self) -> Linear:
         total = self.product()
@@ -119,9 +134,9 @@ class _Reader:
             return Linear(float(number[0]))
         word = re.match(r"[^\s<>=+*]+(\s*\|\s*[^\s<>=+*]+)?", rest)
         if word:
+            known = ", ".join(self.names[:12]) + (", ..." if len(self.names) > 12 else ".")
             raise InputError(
-                f"hypothesis {self.text!r}: there is no coefficient {word[0]!r}{did_you_mean(word[0], self.names)} "
-                f"Known: {', '.join(self.names[:12])}{', ...' if len(self.names) > 12 else '.'}"
+                f"hypothesis {self.text!r}: there is no coefficient {word[0]!r}{self.nearest(word[0])} Known: {known}"
             )
         raise self.error("expected a number or a coefficient")
 

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.analysis.fit import Fit
+from hddm_sbi.analysis.fit import Fit, central
 from hddm_sbi.data import DesignCells, design_cells
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy import HierarchicalModel, new_theta, of_population, score_shapes, standard_scores, typical_theta
-from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array, Index
 
 #: the level of answers that are of no single group.
@@ -39,7 +38,7 @@ class Numbers:
         tables = []
         for level, quantities in self.of.items():
             for name, x in quantities.items():
-                low, high = np.quantile(x, CENTRAL, axis=0)
+                low, high = central(x)
                 told = {"mean": x.mean(0), "median": np.median(x, axis=0), "sd": x.std(0), "low": low, "high": high}
                 own = {} if level == "" else {"level": level}
                 added = {column: number(name, x) for column, number in (more or {}).items()}

@@ -10,10 +10,9 @@ import torch
 import xarray as xr
 from scipy.optimize import minimize
 
-from hddm_sbi.analysis.fit import Fit
+from hddm_sbi.analysis.fit import Fit, central
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy import HierarchicalModel
-from hddm_sbi.inference.inference_data import CENTRAL
 from hddm_sbi.types import Array
 
 
@@ -45,7 +44,7 @@ def group_levels(model: HierarchicalModel, posterior: Any, parameter: str, group
     draws = fit.draws()
     level = (draws[f"{parameter}_Intercept"] + draws[name]).to_numpy()
     population = float(draws[f"{parameter}_Intercept"].mean())
-    low, high = np.quantile(level, CENTRAL, axis=0)
+    low, high = central(level)
     own = population + _own_deviations(fit.model, fit.known, name)
     return GroupLevels(effects.levels, own, level.mean(0), low, high, population)
 

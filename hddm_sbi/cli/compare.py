@@ -18,7 +18,13 @@ from hddm_sbi.errors import InputError
     help="What is predicted of trials that are left out, or the evidence and probability of every model.",
 )
 @click.option("--leave-out", default="trial", help="By loo: trial, or a column, such as subject.", show_default=True)
-def compare(fits: tuple[Path, ...], by: Literal["loo", "evidence"], leave_out: str) -> None:
+@click.option("--refit", is_flag=True, help="By loo: fit again without each trial or group whose Pareto k is too high.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), help="Keeps what refits say; the same command goes on from there."
+)
+def compare(
+    fits: tuple[Path, ...], by: Literal["loo", "evidence"], leave_out: str, refit: bool, folder: Path | None
+) -> None:
     """Compare models of the same trials, by PSIS-LOO or by evidence. FITS: files of `hddm-sbi fit`.
 
     Example: hddm-sbi compare null.nc effect.nc --by evidence
@@ -36,7 +42,7 @@ def compare(fits: tuple[Path, ...], by: Literal["loo", "evidence"], leave_out: s
         posteriors = {name: posterior for name, (_, posterior) in loaded.items()}
         if by == "loo":
             posteriors = {name: _with_log_likelihood(*of) for name, of in loaded.items()}
-        table = compare_models(posteriors, by, leave_out, models=models)
+        table = compare_models(posteriors, by, leave_out, models=models, refit=refit, folder=folder)
     click.echo(table.to_string())
 
 

@@ -4,6 +4,7 @@ All is imported from here.
 """
 
 from hddm_sbi.hierarchy.along_trials import AlongTrials
+from hddm_sbi.hierarchy.belonging import SAME_LIKELIHOOD, check_fit_of, check_model
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.fitting import rescued
 from hddm_sbi.hierarchy.from_prior import prior_draws
@@ -21,10 +22,11 @@ from hddm_sbi.hierarchy.priors import one_of
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.rows import of_population
-from hddm_sbi.hierarchy.saved import check_fit_of, load_model, read_fit
+from hddm_sbi.hierarchy.saved import load_model, read_fit
 from hddm_sbi.hierarchy.sites import sampled_sites
 
 __all__ = [
+    "SAME_LIKELIHOOD",
     "AlongTrials",
     "ConvergenceWarning",
     "FitRecord",
@@ -33,6 +35,7 @@ __all__ = [
     "PosteriorWriter",
     "Sampling",
     "check_fit_of",
+    "check_model",
     "coordinates",
     "load_model",
     "new_deviations",

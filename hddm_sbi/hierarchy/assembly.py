@@ -41,8 +41,13 @@ def assemble(table: TableDesign, likelihood: Likelihood, priors: PriorChoice, la
 
 
 def grouped(table: TableDesign, likelihood: Likelihood, values: Array, lapse_seconds: float | None) -> CellTrials:
-    """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete."""
-    return likelihood.group_by_cell(values, table.cell, table.n_rows, lapse_seconds, table.trials.observation)
+    """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete; those of
+    trials that are not seen left out."""
+    cell, observation = table.cell, table.trials.observation
+    if table.seen is not None:
+        values, cell = values[table.seen], cell[table.seen]
+        observation = None if observation is None else observation.of(table.seen)
+    return likelihood.group_by_cell(values, cell, table.n_rows, lapse_seconds, observation)
 
 
 def _predictors(

@@ -362,6 +362,7 @@ class HierarchicalModel:
         facts = {name: fact for name, fact in self.facts.items() if name != "likelihood_path"}
         hashed = hashlib.sha256((repr(self) + json.dumps(facts, default=vars)).encode())
         hashed.update(np.ascontiguousarray(pd.util.hash_pandas_object(self.trials.frame).to_numpy()).tobytes())
+        hashed.update(b"" if self._table.seen is None else self._table.seen.tobytes())
         return hashed.hexdigest()
 
     @cached_property
@@ -442,6 +443,39 @@ class HierarchicalModel:
                 table = table.assign(**each.columns(self.trials.frame, values, (paid or {}).get(each.name)))
             other._uncentred = replace(other._uncentred, parameter_map=along.with_outcomes(values, paid or {}))
         other._table = replace(self._table, trials=replace(self.trials, values=values, frame=table))
+        return other
+
+    def seeing(self, rows: Index) -> HierarchicalModel:
+        """The same model that sees only some trials: its designs, groups and priors stay those of the whole table.
+
+        So it is this model without the evidence of the other trials, as leaving them out asks for, where a model of a
+        smaller table would have other levels, `scale(x)` and priors of slopes. Covariates are still computed along all
+        trials.
+
+        Parameters
+        ----------
+        rows
+            (m,) positions in the table, each once, in ascending order.
+
+        Returns
+        -------
+        HierarchicalModel
+            To be sampled and asked for its density. A posterior of it has the whole table, and does not say what was
+            seen: do not keep it as a fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import hddm_sbi as hs
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> model = hs.HierarchicalModel("v ~ 1", data, likelihood="exact")
+        >>> len(model.seeing(np.arange(1, 100)).uncentred.trials.order)
+        99
+        """
+        table = replace(self._table, seen=np.asarray(rows, dtype=np.int64))
+        trials = grouped(table, self.likelihood, self.trials.values, self.lapse_seconds)
+        other = self._of_trials(trials.with_lapses(self.lapses))
+        other._table = table
         return other
 
     def describe(self, draws: int = 400, seed: int = 1) -> Description:

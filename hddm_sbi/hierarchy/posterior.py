@@ -140,13 +140,17 @@ def opened(posterior: Any) -> tuple[xr.Dataset, xr.Dataset]:
     Raises InputError for anything else.
     """
     try:
-        known = inference_data.dataset(posterior)
-        alone = isinstance(posterior, xr.Dataset) or "constant_data" not in inference_data.groups(posterior)
+        known, table = inference_data.dataset(posterior), table_of(posterior)
     except (KeyError, TypeError, AttributeError):
         raise InputError(
             f"posterior must be what model.fit returned, or read from its file; got {type(posterior).__name__}."
         ) from None
-    return known, xr.Dataset() if alone else inference_data.dataset(posterior, "constant_data")
+    return known, xr.Dataset() if table is None else table
+
+
+def table_of(posterior: Any, group: str = "constant_data") -> xr.Dataset | None:
+    """The predictors, or the outcomes (observed_data), that a posterior was fitted to; None where it has none."""
+    return inference_data.dataset(posterior, group) if group in inference_data.groups(posterior) else None
 
 
 def plain(column: pd.Series[Any]) -> NDArray[Any]:

@@ -24,6 +24,8 @@ from hddm_sbi.types import Array, Link
 PriorChoice = str | Mapping[str, TorchDistribution | Natural] | None
 
 
+#: draws of a prior by which it is known to have an integral.
+_TRIED = 20
 #: of the share of lapses, on the scale of its logit. The intercept has the mean and the sd of the log odds of
 #: `lapses.estimated`; a group one sd above the mean has nearly three times the lapses.
 OF_LAPSES = ParameterPrior.normal("logit", -4.5, 1.3, slope=1.0, group_sd=1.0)
@@ -179,7 +181,7 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
             f"the prior of {name!r} must have a density; got {prior}. To hold a parameter at a number, write it as a "
             "formula, for instance z = 0.5."
         )
-    if isinstance(prior, dist.ImproperUniform):
+    if isinstance(prior, dist.ImproperUniform) or not _is_proper(prior):
         raise InputError(
             f"the prior of {name!r} must have an integral, and {prior} has none; give a wide one, for instance "
             "pyro.distributions.Normal(0., 10.)."
@@ -191,6 +193,15 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
             f"{tuple(prior.batch_shape + prior.event_shape)}."
         )
     return in_double(prior)
+
+
+def _is_proper(prior: TorchDistribution) -> bool:
+    """Whether a density has an integral: with an infinite scale it is no number at any of its draws."""
+    with torch.random.fork_rng(devices=[]):
+        drawn = prior.sample((_TRIED,))
+    if not torch.isfinite(drawn).any(0).all():
+        return False
+    return bool(torch.isfinite(prior.log_prob(drawn)).any(0).all())
 
 
 def _of_simplex(key: str, prior: Any, default: dist.Dirichlet) -> TorchDistribution:

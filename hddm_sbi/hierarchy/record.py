@@ -20,8 +20,8 @@ _QUICK = 300, 200, 2
 _DRAWS, _MOST = 1_000, 10_000
 #: of the record; a file says the format that it has.
 FORMAT = 3
-#: entries that only some records have; elsewhere they are at their default.
-_OPTIONAL = ("stimulus", "missing", "sequences", "lapse_mean", "lapse_choices")
+#: entries that only some records have, and what they are elsewhere.
+_OPTIONAL: dict[str, Any] = {"stimulus": "", "missing": {}, "sequences": {}, "lapse_mean": 0.0, "lapse_choices": ()}
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -147,8 +147,8 @@ class FitRecord:
         return not SAMPLERS[self.method].exact
 
     def with_facts(self, facts: Mapping[str, Any]) -> FitRecord:
-        """The same of another model."""
-        return replace(self, **facts)
+        """The same of another model; what that does not say is as in records that do not have it."""
+        return replace(self, **{**_OPTIONAL, **facts})
 
     def attributes(self) -> dict[str, str | int | float]:
         """As attributes of a posterior: numbers and text as they are, all else as JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,13 @@ from pyro.distributions import TorchDistribution
 from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.data import from_record, in_files, monotonic_columns, ordered_levels
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
+from hddm_sbi.hierarchy.belonging import differences
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import LIKELIHOOD, PosteriorWriter, check_seals, seals
+from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals, table_of
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods import catalogue
-
-#: what a model of today may say otherwise than its fit did, and is the same model.
-_MAY_DIFFER = ("likelihood_path",)
-#: letters of a fact that differs.
-_SHOWN = 80
 
 
 def load_model(
@@ -182,9 +178,8 @@ def keep_likelihood(model: HierarchicalModel, posterior: Any) -> Any:
             )
         model.likelihood.save(file)
         weights, card = np.frombuffer(file.read_bytes(), dtype=np.uint8), file.with_suffix(".json").read_text()
-    groups = inference_data.groups(posterior)
-    table = inference_data.dataset(posterior, "constant_data") if "constant_data" in groups else xr.Dataset()
-    kept = table.assign({LIKELIHOOD: (("byte",), weights, {"card": card})})
+    table = table_of(posterior)
+    kept = (xr.Dataset() if table is None else table).assign({LIKELIHOOD: (("byte",), weights, {"card": card})})
     own = inference_data.dataset(posterior).copy()
     changed = inference_data.with_groups(posterior, {"posterior": own, "constant_data": kept})
     inference_data.dataset(changed).attrs.update(seals(changed))
@@ -193,8 +188,8 @@ def keep_likelihood(model: HierarchicalModel, posterior: Any) -> Any:
 
 def _likelihood(posterior: Any, record: FitRecord, beside: Path) -> Any:
     """The likelihood that a fit leads to: inside, by its path, or by its name."""
-    inside = "constant_data" in inference_data.groups(posterior) and inference_data.dataset(posterior, "constant_data")
-    if inside is not False and LIKELIHOOD in inside:
+    inside = table_of(posterior)
+    if inside is not None and LIKELIHOOD in inside:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "likelihood.safetensors"
             file.write_bytes(inside[LIKELIHOOD].to_numpy().astype(np.uint8).tobytes())
@@ -232,14 +227,13 @@ def _sequence(name: str, record: Mapping[str, Any], given: Mapping[str, TrialSeq
 
 def _table(posterior: Any, record: FitRecord) -> pd.DataFrame:
     """The trials that were fitted, in the columns that the model uses."""
-    observed, groups = inference_data.dataset(posterior, "observed_data"), inference_data.groups(posterior)
-    constant = inference_data.dataset(posterior, "constant_data") if "constant_data" in groups else xr.Dataset()
+    observed, constant = inference_data.dataset(posterior, "observed_data"), table_of(posterior)
     outcomes = dict(zip(record.outcome_columns, observed.data_vars, strict=True))
     columns = {}
     # Whether a factor was ordered is not in the file, and only mo() asks for it.
     ordered = {name for rhs in record.formulas.values() if isinstance(rhs, str) for name in monotonic_columns(rhs)}
     for name in record.columns:
-        if in_files(name) not in constant:
+        if constant is None or in_files(name) not in constant:
             columns[name] = pd.Series(observed[outcomes[name]].to_numpy())
             continue
         values = constant[in_files(name)].to_numpy()
@@ -272,46 +266,9 @@ def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:
 
 def _same(model: HierarchicalModel, record: FitRecord) -> None:
     """Refuse a model that is not the one that was fitted."""
-    for name, ours, theirs in _differences(model, record):
+    for name, ours, theirs in differences(model, record):
         raise InputError(
             f"the model of this fit cannot be made again: its {name} would be {ours}, and was {theirs}, with "
             f"hddm_sbi {record.versions['hddm_sbi']}. Use that version, or give the likelihood or priors that were "
             "fitted."
         )
-
-
-def check_fit_of(model: HierarchicalModel, posterior: Any) -> tuple[FitRecord, xr.Dataset]:
-    """The record of a posterior, and its draws by the model's own labels.
-
-    Raises InputError where it is not the posterior of this very model and its trials.
-    """
-    known = model.matched(posterior)
-    record = FitRecord.read(known.attrs)
-    for name, ours, theirs in _differences(model, record):
-        raise InputError(
-            f"the posterior is of another model: its {name} is {theirs}, and that of this model {ours}. "
-            "hs.load_model(posterior) is the model that was fitted."
-        )
-    there = inference_data.groups(posterior)
-    for group, columns in PosteriorWriter(model.uncentred, model.trials).data().items():
-        table = inference_data.dataset(posterior, group) if group in there else xr.Dataset()
-        for name, column in columns.items():
-            if name not in table or not xr.Variable("trial", column).equals(
-                xr.Variable("trial", table[name].to_numpy())
-            ):
-                raise InputError(
-                    f"the posterior is not that of the trials of this model: column {name!r} of the table that was "
-                    "fitted differs. hs.load_model(posterior) is the model that was fitted; or fit this one."
-                )
-    return record, known
-
-
-def _differences(model: HierarchicalModel, record: FitRecord) -> Iterator[tuple[str, str, str]]:
-    """What a model is otherwise than a record says: its name, and how it is here and there, in short."""
-    ours, theirs = record.with_facts(model.facts).attributes(), record.attributes()
-    for name in (name for name in model.facts if name not in _MAY_DIFFER and ours.get(name) != theirs.get(name)):
-        here, there = model.facts[name], getattr(record, name)
-        if isinstance(here, Mapping) and isinstance(there, Mapping):
-            for key in (key for key in {**here, **there} if repr(here.get(key)) != repr(there.get(key))):
-                yield f"{name.replace('_', ' ')}[{key!r}]", str(here.get(key))[:_SHOWN], str(there.get(key))[:_SHOWN]
-        yield name.replace("_", " "), str(ours.get(name))[:_SHOWN], str(theirs.get(name))[:_SHOWN]

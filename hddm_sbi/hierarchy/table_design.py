@@ -46,7 +46,8 @@ class TableDesign:
 
     formulas: of every parameter, or of the stem of those of all accumulators; a number where one is held. share: what
     the formulas say of lapses, None for nothing. sequences: rules of covariates along trials, by name. stimulus: of a
-    race, the column of right responses, where formulas need it. missing: why an rt or a response may be.
+    race, the column of right responses, where formulas need it. missing: why an rt or a response may be. seen: the
+    trials, by their positions in ascending order, that the likelihood is of; None for all.
     """
 
     simulator: Simulator
@@ -56,6 +57,7 @@ class TableDesign:
     trials: Trials
     stimulus: str | None
     missing: Missing
+    seen: Index | None = None
 
     @classmethod
     def of(
@@ -186,7 +188,7 @@ class TableDesign:
                 f"{', '.join(self.sequences)} would be computed along the trials of the new table, which have no "
                 "outcomes; predict the table that was fitted."
             )
-        return replace(self, trials=check_new_table(data, self.trials, self.grouping_columns, self.missing))
+        return replace(self, trials=check_new_table(data, self.trials, self.grouping_columns, self.missing), seen=None)
 
     @property
     def _parsed(self) -> list[Formula]:

@@ -193,9 +193,7 @@ def _evaluated(density: Evaluate, x: Array) -> tuple[Array, Array]:
     return values.reshape(x.shape[:-1]), gradients.reshape(x.shape)
 
 
-def _estimate(
-    density: Evaluate, shape: _Shape, x: Array, log_p: Array, rng: np.random.Generator
-) -> tuple[float, float]:
+def _estimate(density: Evaluate, shape: _Shape, x: Array, log_p: Array, rng: np.random.Generator) -> Evidence:
     """Log integral and its standard error, from draws x (chains, draws, n) and as many of a law of this shape."""
     z = shape.standardised(x)
     proposed = rng.standard_normal((z[..., 0].size, z.shape[-1]))
@@ -205,7 +203,7 @@ def _estimate(
             np.logaddexp(log, shape.log_p(density, -at)) - np.log(2.0)
             for log, at in ((at_draws, z), (at_proposed, proposed))
         )
-    return _bridged(at_draws - _log_normal(z), at_proposed - _log_normal(proposed))
+    return bridged(at_draws - _log_normal(z), at_proposed - _log_normal(proposed))
 
 
 def _log_normal(z: Array) -> Array:
@@ -214,9 +212,10 @@ def _log_normal(z: Array) -> Array:
     return log_q
 
 
-def _bridged(of_p: Array, of_q: Array) -> tuple[float, float]:
-    """Log Z and its standard error from log p - log q, at draws of p (chains, draws), and of q (m,)."""
-    n1, n2 = min(inference_data.effective_draws(of_p), of_p.size), len(of_q)
+def bridged(of_p: Array, of_q: Array) -> Evidence:
+    """Log Z and its standard error from log p - log q, at draws of p (chains, draws), and of a normalised q: (m,) where
+    these are independent, else (chains, draws)."""
+    n1, n2 = _effective(of_p), _effective(of_q)
     c = float(np.log(n1 / n2))
 
     def difference(r: float) -> float:
@@ -225,8 +224,16 @@ def _bridged(of_p: Array, of_q: Array) -> tuple[float, float]:
     finite = np.concatenate([of_p.reshape(-1), of_q[np.isfinite(of_q)]])
     margin = abs(c) + 50.0
     r = float(brentq(difference, finite.min() - margin, finite.max() + margin, xtol=1e-10))
-    # Relative mean squared error (Frühwirth-Schnatter 2004), of independent draws of q and dependent ones of p.
-    one, other = expit(of_q - r + c), expit(r - c - of_p)
-    effective = min(inference_data.effective_draws(other), other.size)
-    squared = one.var() / (n2 * one.mean() ** 2) + other.var() / (effective * other.mean() ** 2)
-    return r, float(np.sqrt(squared))
+    # Relative mean squared error (Frühwirth-Schnatter 2004), of draws that may depend on each other.
+    squared = 0.0
+    for part in (expit(of_q - r + c), expit(r - c - of_p)):
+        squared += part.var() / (_effective(part) * part.mean() ** 2)
+    return Evidence(r, float(np.sqrt(squared)))
+
+
+def _effective(x: Array) -> float:
+    """Number of draws that are independent, (m,), or of chains as many as those say as much as, (chains, draws)."""
+    if x.ndim == 1:
+        return float(len(x))
+    known = np.maximum(x, x[np.isfinite(x)].min())
+    return min(inference_data.effective_draws(known), float(x.size))

@@ -86,6 +86,11 @@ def test_models_of_other_trials_are_not_compared(fitted):
         hs.compare_models(fits)
 
 
+def test_what_is_no_fit_is_not_compared(models, fitted):
+    with pytest.raises(InputError, match=r"fits\['one'\] must be what model.fit returned.*got HierarchicalModel"):
+        hs.compare_models({"two": fitted[0]["all alike"], "one": models["all alike"]})
+
+
 def test_names_must_be_names_of_files(models):
     with pytest.raises(InputError, match=r"can be file names; got \['v/a', '../x'\]"):
         hs.fit_models({"v/a": models["all alike"], "../x": models["all alike"], "fine": models["all alike"]})

@@ -32,18 +32,22 @@ def test_hypotheses_are_read(text):
 UNREADABLE = {
     "v_x": "expected <, > or =",
     "v_x <": "expected a number or a coefficient",
-    "v_x < 0 < 1": "expected its end",
+    "v_x < 0 < 1": "one sign at a time",
+    "v_x < 0 )": "expected its end",
     "(v_x < 0": "a parenthesis is not closed",
     "v_x * v_x < 0": "not linear",
     "1 / v_x < 0": "not linear",
     "v_x / 0 < 0": "not linear",
-    "v_x == 0": "expected a number or a coefficient",
+    "v_x == 0": "write = once",
+    "v_x <= 0": "write < without =",
     "": "expected a number or a coefficient",
     "1 < 2": "says nothing of a coefficient",
     "v_x - v_x < 1": "says nothing of a coefficient",
     "v_x[hart] < 0": r"there is no coefficient 'v_x\[hart\]'; did you mean 'v_x\[hard\]'",
     "v_1|subjct_sigma < 0": r"there is no coefficient 'v_1\|subjct_sigma'; did you mean 'v_1\|subject_sigma'",
     "b < 0": "there is no coefficient 'b'",
+    "a > 0": "there is no coefficient 'a'; did you mean 'a_Intercept'",
+    "exp(a_Intercept) > 1": "which is a function of 'a_Intercept': .* see hs.comparisons",
 }
 
 
@@ -197,6 +201,13 @@ def test_what_is_no_text(asked, hypotheses):
     model, posterior, _ = asked
     with pytest.raises(hs.InputError, match="hypotheses must be one or several such as"):
         hs.hypothesis(model, posterior, hypotheses)
+
+
+def test_a_model_and_its_posterior_in_the_other_order(asked):
+    model, posterior, _ = asked
+    for ask in (hs.hypothesis, hs.with_log_prior):
+        with pytest.raises(hs.InputError, match=r"model must be a HierarchicalModel; got .*The model comes first"):
+            ask(posterior, model, *(["v_Intercept < 0"] if ask is hs.hypothesis else []))
 
 
 def test_a_posterior_of_another_model(asked):

@@ -1,16 +1,20 @@
 """Trials, and all trials of a subject, that are left out: against posteriors without them, by quadrature."""
 
+import json
 import warnings
 
 import arviz as az
 import numpy as np
+import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp
+from scipy.stats import norm
 
 import hddm_sbi as hs
+from hddm_sbi.analysis.left_out import LeftOut
 from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
 
 FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
@@ -93,8 +97,9 @@ def test_what_cannot_be_left_out_is_said_in_words(fits):
     assert "compare by='evidence'" in said
 
 
-def test_an_outlier_is_named():
-    """One trial that no lapse explains decides where the posterior lies."""
+@pytest.fixture(scope="module")
+def outlier():
+    """Fits of a table in which one trial, that no lapse explains, decides where the posterior lies."""
     trials = hs.simulate("ddm", {"v": 2.0, **FIXED}, n_trials=60, seed=1)
     trials.loc[7, ["rt", "response"]] = [9.0, -1]
     models = {
@@ -105,13 +110,120 @@ def test_an_outlier_is_named():
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fits = hs.fit_models(models, draws=500, chains=2, progress=False)
+        return trials, models, hs.fit_models(models, draws=500, chains=2, progress=False)
+
+
+def test_an_outlier_is_named(outlier):
+    _, _, fits = outlier
     with pytest.warns(ConvergenceWarning) as caught:
         found = hs.compare_models(fits)
     said = [str(w.message) for w in caught if w.category is ConvergenceWarning]
     assert all("without trial 7 (0 = first) the posterior" in text and "are they decisions" in text for text in said)
     assert said
+    assert all("fit again without each by refit=True (1 fit, about " in text for text in said)
     assert found.loc["two", "pareto_k"] > 0.7
+
+
+def log_p_of(trials, v, a=1.0, lapse=0.05):
+    """Log density of every trial, with lapses over 10 s and two responses: from `log_prob` alone."""
+    exact = hs.load_likelihood("ddm", kind="exact")
+    theta = {**FIXED, "v": v, "a": a}
+    p = np.exp(exact.log_prob(trials["rt"].to_numpy(), trials["response"].to_numpy(), theta).numpy())
+    with np.errstate(divide="ignore"):
+        return np.log((1.0 - lapse) * p + lapse / 20.0)
+
+
+def of_two_numbers(trials, row):
+    """log p(trial | all others) of the model `one` of the outlier, on a grid of v and a."""
+    v, a = np.linspace(-2.0, 6.0, 161), np.linspace(-1.2, 1.8, 151)
+    one = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact", lapse=0.0)
+    priors = one.uncentred.coefficient_priors()
+    of_v, of_a = (priors[f"{name}_Intercept"].log_prob(torch.tensor(x)).numpy() for name, x in (("v", v), ("a", a)))
+    table = np.array([[log_p_of(trials, x, np.exp(y), 0.0) for y in a] for x in v])
+    others = of_v[:, None] + of_a + np.delete(table, row, axis=-1).sum(-1)
+    assert max(others[[0, -1]].max(), others[:, [0, -1]].max()) < others.max() - 10
+    return logsumexp(others + table[..., row]) - logsumexp(others)
+
+
+def test_a_refit_is_exact(outlier, tmp_path, monkeypatch):
+    """Without the trial that decides, by a grid: 5 stated errors of 1 000 draws, below 1 nat. What was refitted is
+    kept, and counts no more among what is unsure."""
+    trials, models, fits = outlier
+    exact = of_two_numbers(trials, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        before = hs.compare_models(fits)
+        found = hs.compare_models(fits, models=models, refit=True, folder=tmp_path, progress=False)
+    parts = LeftOut.of(fits, "trial")
+    task = parts.tasks(models, 1)["one", 7]
+    error = json.loads((tmp_path / f"{task.name}.json").read_text())["error"]
+    weighed = float(parts.found["one"].loo_i[7])
+    refitted = found.loc["one", "elpd_loo"] - before.loc["one", "elpd_loo"] + weighed
+    assert 0.0 < error < 0.2
+    assert abs(refitted - exact) < 5 * error
+    # Weights of draws that had the trial are off by more than that.
+    assert abs(weighed - exact) > 5 * error
+    assert found["refits"].to_dict() == {"one": 1, "two": 1}
+    assert found["pareto_k"].max() < 0.7
+    assert found.loc["one", "p_loo"] - before.loc["one", "p_loo"] == pytest.approx(weighed - refitted)
+    monkeypatch.setattr(hs.HierarchicalModel, "fit", None)
+    again = hs.compare_models(fits, models=models, refit=True, folder=tmp_path, progress=False)
+    pd.testing.assert_frame_equal(again, found)
+
+
+def of_a_subject(trials, subject):
+    """log p(trials of a subject | those of all others) of the model `unlike`: drifts, their mean and sd on grids."""
+    v, mean, sigma = np.linspace(-3.0, 8.0, 441), np.linspace(-2.0, 5.0, 141), np.linspace(0.02, 4.0, 100)
+    unlike = hs.HierarchicalModel({"v": "1 + (1|subject)", **FIXED}, trials, likelihood="exact", priors=PRIORS)
+    priors = unlike.uncentred.coefficient_priors()
+    log_prior = [
+        priors[name].log_prob(torch.tensor(x)).numpy()
+        for name, x in (("v_Intercept", mean), ("v_1|subject_sigma", sigma))
+    ]
+    log_p = np.array([log_p_of(trials, x) for x in v])
+    subjects = trials["subject"].to_numpy()
+    law = norm.logpdf(v, mean[:, None, None], sigma[:, None]) + np.log(v[1] - v[0])
+    each = {s: logsumexp(law + log_p[:, subjects == s].sum(1), axis=-1) for s in np.unique(subjects)}
+    others = log_prior[0][:, None] + log_prior[1] + sum(x for s, x in each.items() if s != subject)
+    return logsumexp(others + each[subject]) - logsumexp(others)
+
+
+def test_subjects_are_refitted(fits):
+    """The two subjects of the largest k, each without its trials: by integrals over its drift, and over the mean and
+    sd of the others'; 5 stated errors, 1e-6 false alarms. What is refitted sees nothing of the subject."""
+    trials, posteriors = fits
+    models = {name: hs.load_model(posterior) for name, posterior in posteriors.items()}
+    parts = LeftOut.of(posteriors, "subject")
+    tasks = parts.tasks(models, 2)
+    assert [name for name, _ in tasks] == ["unlike", "unlike"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = hs.compare_models(posteriors, "loo", "subject", refit=2, progress=False)
+    assert found["refits"].to_dict() == {"unlike": 2, "alike": 0}
+    for (_, part), task in tasks.items():
+        said = task.run()
+        assert said["error"] < 0.15
+        assert abs(said["log_p"] - of_a_subject(trials, parts.labels[part])) < 5 * said["error"] + 2e-3
+
+
+def test_a_refit_that_is_stopped_keeps_the_others(outlier, tmp_path, monkeypatch):
+    _, models, fits = outlier
+    calls, fit = [], hs.HierarchicalModel.fit
+
+    def stopped(model, *arguments, **options):
+        calls.append(model)
+        posterior = fit(model, *arguments, **options)
+        posterior["posterior"].attrs["stopped"] = "interrupted" if len(calls) == 2 else ""
+        return posterior
+
+    monkeypatch.setattr(hs.HierarchicalModel, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        hs.compare_models(fits, models=models, refit=True, folder=tmp_path, progress=False)
+    assert "1 of 2 refits are done" in stop.value.__notes__[-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        hs.compare_models(fits, models=models, refit=True, folder=tmp_path, progress=False)
+    assert len(calls) == 3
 
 
 def test_what_is_refused(fits):
@@ -126,6 +238,14 @@ def test_what_is_refused(fits):
         hs.compare_models(posteriors, by="evidence", leave_out="subject")
     with pytest.raises(hs.InputError, match="models lacks 'alike', 'unlike'"):
         hs.compare_models(posteriors, by="evidence", models={})
+    with pytest.raises(hs.InputError, match="the evidence needs no refits: drop refit="):
+        hs.compare_models(posteriors, by="evidence", refit=True)
+    for refit in (-1, "all", 2.5):
+        with pytest.raises(hs.InputError, match="refit must be a whole number of at least 0"):
+            hs.compare_models(posteriors, refit=refit)
+    turned = {name: hs.load_model(posteriors[name]) for name in ("alike", "unlike")}
+    with pytest.raises(hs.InputError, match="the posterior is of another model: its formula of 'v'"):
+        hs.compare_models(posteriors, leave_out="subject", refit=True, models={**turned, "unlike": turned["alike"]})
     alone = {name: posterior["posterior"] for name, posterior in posteriors.items()}
     with pytest.raises(hs.InputError, match="'alike', 'unlike' does not have the trials"):
         hs.compare_models(alone)

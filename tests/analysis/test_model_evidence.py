@@ -161,6 +161,14 @@ def test_few_draws_and_improper_priors(trials):
         posterior = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)
     with pytest.raises(hs.InputError, match="1 number needs at least 200 draws, and there are 100: fit with draws=100"):
         hs.evidence(model, posterior)
-    flat = {"v_Intercept": dist.ImproperUniform(dist.constraints.real, (), ())}
-    with pytest.raises(hs.InputError, match="the prior of 'v_Intercept' must have an integral"):
-        hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact", priors=flat)
+    for flat in (
+        dist.ImproperUniform(dist.constraints.real, (), ()),
+        dist.Normal(0.0, np.inf),
+        dist.Uniform(-np.inf, np.inf),
+    ):
+        with pytest.raises(hs.InputError, match="the prior of 'v_Intercept' must have an integral"):
+            hs.HierarchicalModel(
+                {"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact", priors={"v_Intercept": flat}
+            )
+    steep = {"v_Intercept": dist.StudentT(0.1), "a": dist.Gamma(0.01, 0.01)}
+    assert hs.HierarchicalModel({"v": "1", "a": "1", **FIXED}, trials, likelihood="exact", priors=steep)

@@ -255,6 +255,9 @@ REFUSED = {
     "no dict": (lambda m, p: hs.comparisons(m, p, ["condition"]), "variables must be a dict of column"),
     "compared and by": (lambda m, p: hs.comparisons(m, p, HARD, by="condition"), "by='condition' is no predictor"),
     "a rope of nothing": (lambda m, p: hs.comparisons(m, p, HARD, rope={"w": 1.0}, draws=0), "rope names 'w'"),
+    "one value": (lambda m, p: hs.comparisons(m, p, {"condition": ("hard", "hard")}), "must be two different values"),
+    "a rope in words": (lambda m, p: hs.comparisons(m, p, HARD, rope={"v": "small"}, draws=0), "must be the largest"),
+    "a rope of all": (lambda m, p: hs.comparisons(m, p, HARD, rope=0.1, draws=0), "rope must be a dict of quantity"),
     "an empty rope": (lambda m, p: hs.comparisons(m, p, HARD, rope={"v": (1.0, 0.0)}, draws=0), "must be the largest"),
     "no posterior": (lambda m, p: hs.predictions(m, pd.DataFrame()), "posterior must be what model.fit returned"),
 }
