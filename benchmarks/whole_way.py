@@ -1,6 +1,6 @@
 """Published tables the whole way: described, fitted, certified, predicted, compared, and the evidence of a rival.
 
-`python -m benchmarks.whole_way FOLDER`, the folder that has cavanagh.csv and rr98.csv.
+`python -m benchmarks.whole_way FOLDER [NAME]`, the folder that has cavanagh.csv and rr98.csv; a name for one of them.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ def run(name: str, study: Study, folder: Path) -> None:
     print(hs.compare_models(fits, by="evidence", models={"the model": model, "without": rival}).round(3).to_string())
 
 
-def main(folder: Path) -> None:
-    for name, study in STUDIES.items():
-        run(name, study, folder)
+def main(folder: Path, *names: str) -> None:
+    for name in names or STUDIES:
+        run(name, STUDIES[name], folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ class LeftOut:
             name: inference_data.with_exact(loo, {part: of["log_p"] for part, of in refits[name].items()})
             for name, loo in self.found.items()
         }
-        return LeftOut(self.by, self.labels, self.of_trial, self.fits, self.log_p, found, refits)
+        return replace(self, found=found, refits=refits)
 
     def table(self) -> pd.DataFrame:
         """ArviZ's comparison, the best first, with the largest k that is left."""
