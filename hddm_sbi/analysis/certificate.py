@@ -113,8 +113,9 @@ def certify(
 
     The reference is the model's closed form where it has one, and its equation solved at every theta where not, which
     is slow. Of a simulator of one's own, it is what the likelihood's network learns from new simulations around these
-    draws: twice, from one half of them each, so that their difference tells the error. A draw weighs as much as the reference makes of all trials, lapses and incomplete ones included, relative
-    to the learned likelihood; the weights' tail is smoothed.
+    draws: twice, from one half of them each, so that their difference tells the error. A draw weighs as much as the
+    reference makes of all trials, lapses and incomplete ones included, relative to the learned likelihood; the weights'
+    tail is smoothed.
 
     Parameters
     ----------
@@ -141,7 +142,8 @@ def certify(
     ------
     InputError
         The likelihood is no learned one; the model has neither a closed form nor an equation that is solved, nor a
-        simulator that is here and a network that can go on training; the posterior is of another model, table or likelihood; or there are fewer than 100 draws.
+        simulator that is here and a network that can go on training; the posterior is of another model, table or
+        likelihood; or there are fewer than 100 draws.
 
     References
     ----------
