@@ -2,7 +2,7 @@
 
 `python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale`, `.published`,
 `.draws`, `.lapses`, `.correlations`, `.conflict`, `.incomplete`, `.missing`, `.races`, `.learning`,
-`.language`, `.evidence`, `.certificate`, `.whole_way`, `.validation` and `.house` run alone.
+`.language`, `.evidence`, `.certificate`, `.blackbox`, `.whole_way`, `.validation` and `.house` run alone.
 """
 
 import platform

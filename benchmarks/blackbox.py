@@ -1,14 +1,18 @@
-"""Likelihoods of six simulators learned from 100 000 simulations, beside their exact ones; 40 minutes.
+"""Six simulators with known likelihoods, learned from 100 000 simulations: posteriors, verdicts, refinement.
 
 Each simulator is a plain Python function to the training; its likelihood is known here only. At parameter sets spread
 over the middle of the box, 500 outcomes are simulated, and both likelihoods are evaluated on a grid around the exact
-posterior.
+posterior. Ten minutes of one core; `verdicts`, twenty trainings, half an hour.
 """
 
+import argparse
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 import torch
 from numba import njit
 from scipy.optimize import minimize
@@ -16,10 +20,11 @@ from scipy.special import expit, gammaln, logsumexp, softmax
 from scipy.stats import norm, qmc, t
 
 import hddm_sbi as hs
+from hddm_sbi.training.safety import NUMBERS, SAFE_SHIFT, scores, shifts
 
 N_SIMULATIONS, N_OUTCOMES = 100_000, 500
 #: parameter sets at which posteriors are compared, and the part of the box where they lie.
-SETS, MIDDLE = 10, 0.8
+SETS, MIDDLE = 20, 0.8
 #: of the grid: points per parameter by number of parameters, and how far it reaches, in posterior sds.
 POINTS, REACH = {2: 21, 3: 13}, 4.0
 
@@ -264,3 +269,120 @@ def divergence(known: Known, likelihood, n: int = 100_000, seed: int = 3) -> flo
     with torch.no_grad():
         q = likelihood.log_prob_rows(torch.as_tensor(x), torch.as_tensor(theta)).numpy()
     return float(np.mean(known.log_prob(x, *theta.T) - q))
+
+
+def posteriors(names) -> None:
+    """Posteriors of 500 outcomes beside the exact ones, at 20 parameter sets."""
+    for name in names:
+        known, began = KNOWN[name], time.process_time()
+        likelihood = known.train()
+        took = time.process_time() - began
+        shifts, ratios = compared(known, likelihood)
+        seconds, table = fitted(known, likelihood)
+        shape = {key: likelihood.card.architecture[key] for key in ("components", "chained", "tabulated")}
+        print(
+            f"{name}: trained in {took:.0f} CPU s {shape}, KL {divergence(known, likelihood):.1e}; shift of means "
+            f"{np.abs(shifts).mean():.2f} sds on average, {np.abs(shifts).max():.2f} at most; sds {ratios.mean():.2f} "
+            f"times the exact ones, {ratios.min():.2f} to {ratios.max():.2f}; fit of {len(table)} outcomes "
+            f"{seconds:.0f} CPU s, {likelihood.card.scores.safe_outcomes} outcomes are said to be safe",
+            flush=True,
+        )
+
+
+def fitted(known: Known, likelihood):
+    """Processor seconds of a fit of 500 outcomes, and their table."""
+    truth = middle(known, 1, 1)[0]
+    table = pd.DataFrame(known.table(truth, N_OUTCOMES, 1))
+    formulas = [f"{name} ~ 1" for name in known.sought]
+    for name, values in known.given.items():
+        table[f"of_{name}"] = np.resize(np.array([f"{value:g}" for value in values]), N_OUTCOMES)
+        formulas.append(f"{name} ~ 0 + of_{name}")
+    began = time.process_time()
+    model = hs.HierarchicalModel(formulas, table, likelihood=likelihood)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        model.fit(seed=1, progress=False)
+    assert model.density.path == "compiled"
+    return time.process_time() - began, table
+
+
+def verdicts(names, seeds=range(1, 5)) -> None:
+    """How many outcomes a training says are safe, and how many are; the error at the number that it says."""
+    said, true = [], []
+    for name in names:
+        known = KNOWN[name]
+        for seed in seeds:
+            likelihood = known.train(seed)
+            at = np.array([max(10.0, likelihood.card.scores.safe_outcomes)])
+            error = errors(known, likelihood, np.concatenate([at, NUMBERS]))
+            safe = int(NUMBERS[max(0, (error[1:] <= SAFE_SHIFT).cumprod().sum() - 1)])
+            said.append(at[0])
+            true.append(safe)
+            print(f"{name}, seed {seed}: {at[0]:.0f} said, {safe} true, error at the first {error[0]:.2f}", flush=True)
+    ratio = np.array(said) / np.array(true)
+    print(f"said / true: median {np.median(ratio):.2f}, {ratio.min():.2f} to {ratio.max():.2f}")
+
+
+def errors(known: Known, likelihood, numbers: np.ndarray, sets: int = 40, draws: int = 2_000) -> np.ndarray:
+    """Root mean square over the box of the shift of posterior means of so many outcomes, of the worst parameter.
+
+    To first order, with the scores of the exact likelihood.
+    """
+    low, high = known.box
+    theta = low + (high - low) * np.random.default_rng(5).random((sets, len(low)))
+    rows = np.repeat(theta, draws, 0)
+    x = known.numbers(known.simulate(*rows.T, np.random.default_rng(6)))
+    own = scores(likelihood, torch.as_tensor(x), theta)
+    steps = 1e-4 * (high - low) * np.eye(len(low))
+    differences = [known.log_prob(x, *(rows + h).T) - known.log_prob(x, *(rows - h).T) for h in steps]
+    exact = np.stack(differences, -1).reshape(own.shape) / (2e-4 * (high - low))
+    found = shifts(exact, (own - exact).mean(1), high - low, numbers)
+    return np.sqrt((found**2).mean(1)).max(1)
+
+
+def refined() -> None:
+    """The ball: posteriors before and after refinement, beside the exact one."""
+    known = KNOWN["ball"]
+    likelihood = known.train()
+    for k, truth in enumerate(middle(known, 3, 1)):
+        table = pd.DataFrame(known.table(truth, N_OUTCOMES, [1, k]))
+        x = known.numbers(table)
+        theta, exact = grid(known, x, truth)
+        table["launcher"] = np.resize(np.array([f"{value:g}" for value in known.given["speed"]]), N_OUTCOMES)
+        model = hs.HierarchicalModel(
+            [f"{name} ~ 1" for name in known.sought] + ["speed ~ 0 + launcher"], table, likelihood=likelihood
+        )
+        options = {"draws": 1_000, "progress": False}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = hs.refine_likelihood(
+                likelihood, model, model.fit(seed=1, **options), seed=1, fit=options, progress=False
+            )
+        mean, sd = moments(theta, exact)
+        off = [
+            (moments(theta, learned(known, each, x, theta))[0] - mean) / sd for each in (likelihood, found.likelihood)
+        ]
+        print(
+            f"ball {k + 1}: off by {np.abs(off[0]).max():.2f} sds before, {np.abs(off[1]).max():.2f} after "
+            f"{len(found.moved)} rounds, which moved the posterior by {found.moved['shift'].round(2).tolist()}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """All parts, or the one that is named; of all simulators, or of those named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="?", choices=("posteriors", "verdicts", "refined"))
+    parser.add_argument("names", nargs="*", default=list(KNOWN), help=f"of {', '.join(KNOWN)}")
+    given = parser.parse_args()
+    if given.part in (None, "posteriors"):
+        posteriors(given.names)
+    if given.part in (None, "verdicts"):
+        verdicts(given.names)
+    if given.part in (None, "refined"):
+        refined()
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", hs.TrainingWarning)
+    main()

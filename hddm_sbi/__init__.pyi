@@ -14,6 +14,8 @@ from .analysis.predictions import predictions as predictions
 from .analysis.predictions import subject_table as subject_table
 from .analysis.predictive_data import posterior_predictive as posterior_predictive
 from .analysis.predictive_data import prior_predictive as prior_predictive
+from .analysis.refinement import Refinement as Refinement
+from .analysis.refinement import refine_likelihood as refine_likelihood
 from .analysis.sensitivity import with_log_prior as with_log_prior
 from .data.sequences.rules import delta_rule as delta_rule
 from .data.sequences.rules import dual_rate_rule as dual_rate_rule

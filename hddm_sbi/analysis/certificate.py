@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,27 +15,36 @@ from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, Hierarchy, check_fit_of
 from hddm_sbi.inference import inference_data
+from hddm_sbi.training.further import Further, check_further, why_not_further
 from hddm_sbi.types import Array, Index
 
-#: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion.
-TOLERATED = 0.1
+#: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion; by the kind of the reference:
+#: simulations tell no smaller ones.
+TOLERATED = {"exact": 0.1, "numerical": 0.1, "simulated": 0.3}
 #: fewer draws say nothing of the tail of weights; and fewer of them at which an equation could be solved.
 _FEWEST, _SOLVED = 100, 50
 #: draws that are reweighted where the caller does not say how many, by the kind of the reference.
-_DRAWS = {"exact": 1_000, "numerical": 100}
+_DRAWS = {"exact": 1_000, "numerical": 100, "simulated": 1_000}
 #: draws whose parameters are in memory at a time.
 _BLOCK = 250
 #: draws at which the time of a comparison is taken.
 _TIMED = 3
+#: draws around which new simulations lie, and their smallest number.
+_NEAR, _FEWEST_SIMULATIONS = 500, 1_000
 #: standard errors within which a number is known.
 _ERRORS = 2.0
 #: kinds of likelihoods that are no approximation.
 _EXACT = {"exact": "in closed form", "numerical": "the model's equation solved at every theta"}
 #: the references in words, and what to do where a certificate is not passed.
-_BY = {"exact": "the closed form", "numerical": "the model's equation"}
+_BY = {
+    "exact": "the closed form",
+    "numerical": "the model's equation",
+    "simulated": "what simulations at its draws teach",
+}
 _INSTEAD = {
     "exact": "fit with likelihood='exact', or model.reference.fit()",
     "numerical": "fit model.reference, which is slow, or train the likelihood longer",
+    "simulated": "refine the likelihood where the posterior lies, hs.refine_likelihood(likelihood, model, posterior)",
 }
 
 
@@ -45,7 +55,8 @@ class Certificate:
     Parameters
     ----------
     reference : str
-        What the likelihood was compared with: "exact", its closed form, or "numerical", its equation solved.
+        What the likelihood was compared with: "exact", its closed form; "numerical", its equation solved; "simulated",
+        what its network learns from new simulations at draws of the posterior.
     n_draws : int
         Number of posterior draws that were compared.
     pareto_k : float
@@ -88,12 +99,22 @@ class Certificate:
     corrected: Any = field(repr=False)
 
 
-def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, *, seed: int = 1) -> Certificate:
+def certify(
+    model: HierarchicalModel,
+    posterior: Any,
+    draws: int | None = None,
+    *,
+    n_simulations: int = 100_000,
+    n_jobs: int | None = None,
+    seed: int = 1,
+) -> Certificate:
     """Compare the learned likelihood of a fit with a reference at draws of its posterior, and reweight these.
 
     The reference is the model's closed form where it has one, and its equation solved at every theta where not, which
-    is slow. A draw weighs as much as the reference makes of all trials, lapses and incomplete ones included, relative
-    to the learned likelihood; the weights' tail is smoothed.
+    is slow. Of a simulator of one's own, it is what the likelihood's network learns from new simulations around these
+    draws: twice, from one half of them each, so that their difference tells the error. A draw weighs as much as the
+    reference makes of all trials, lapses and incomplete ones included, relative to the learned likelihood; the weights'
+    tail is smoothed.
 
     Parameters
     ----------
@@ -104,8 +125,12 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     draws
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
+    n_simulations
+        New simulations, where there is neither closed form nor equation.
+    n_jobs
+        Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     seed
-        Of the resampling that gives `corrected`.
+        Of the resampling that gives `corrected`, and of simulations.
 
     Returns
     -------
@@ -115,8 +140,9 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     Raises
     ------
     InputError
-        The likelihood is no learned one; the model has neither a closed form nor an equation that is solved; the
-        posterior is of another model, table or likelihood; or there are fewer than 100 draws.
+        The likelihood is no learned one; the model has neither a closed form nor an equation that is solved, nor a
+        simulator that is here and a network that can go on training; the posterior is of another model, table or
+        likelihood; or there are fewer than 100 draws.
 
     References
     ----------
@@ -132,7 +158,7 @@ def certify(model: HierarchicalModel, posterior: Any, draws: int | None = None, 
     'Good: the learned likelihood has moved no quantity of the '
     """
     fit = _checked(model, posterior)
-    found = _compared(fit, draws)
+    found = _compared(fit, draws, _references(fit, n_simulations, n_jobs, seed))
     usable = found.weights.reliable
     return Certificate(
         reference=found.kind,
@@ -151,10 +177,10 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if model.reference is None:
+    if model.reference is None and (refusal := why_not_further(model.likelihood)):
         return (
-            f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, so there is no "
-            "reference for its likelihood: hs.run_sbc(model) compares it with the simulator over the prior, and "
+            f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, and {refusal} "
+            "hs.run_sbc(model) compares the likelihood with the simulator over the prior, and "
             "hs.recover_parameters(model, posterior) around this posterior."
         )
     if n_draws < _FEWEST:
@@ -163,10 +189,11 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
 
 
 def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) -> float:
-    """About how long `certify` takes."""
+    """About how long `certify` takes; for ever, where a simulator has to run of which that is not known."""
     fit = _checked(model, posterior)
     other, positions = fit.model.reference, fit.spaced(_number(fit, draws))
-    assert other is not None
+    if other is None:
+        return float("inf")
     first, last = (fit.parameters(some) for some in (positions[:_TIMED], positions[-_TIMED:]))
     # The first run may compile, and an equation that is solved once is kept.
     _log_ratio(fit.model.uncentred, other.uncentred, *first)
@@ -187,19 +214,32 @@ def _checked(model: HierarchicalModel, posterior: Any) -> Fit:
 
 def _number(fit: Fit, draws: int | None) -> int:
     """Of draws to compare at."""
-    other = fit.model.reference
-    assert other is not None
-    return _DRAWS[other.likelihood.kind] if draws is None else whole_number("draws", draws, _FEWEST)
+    return _DRAWS[_kind(fit.model)] if draws is None else whole_number("draws", draws, _FEWEST)
 
 
-def _compared(fit: Fit, draws: int | None) -> _Finding:
-    """The fit's likelihood beside the reference, at draws."""
-    other = fit.model.reference
-    assert other is not None
+def _kind(model: HierarchicalModel) -> str:
+    """Of the reference."""
+    return "simulated" if model.reference is None else model.reference.likelihood.kind
+
+
+def _references(fit: Fit, n_simulations: int, n_jobs: int | None, seed: int) -> list[Hierarchy]:
+    """The model with its reference; or with two likelihoods that learned from other halves of new simulations."""
+    if fit.model.reference is not None:
+        return [fit.model.reference.uncentred]
+    further = Further(check_further(fit.model.likelihood), seed, n_jobs)
+    whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
+    further.simulate(fit.model.theta(fit.known, fit.spaced(_NEAR)), n_simulations)
+    return [fit.model.with_likelihood(further.trained(slice(k, None, 2))).uncentred for k in (0, 1)]
+
+
+def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Finding:
+    """The fit's likelihood beside the reference, at draws; beside the mean of two that were learned."""
     positions = fit.spaced(_number(fit, draws))
     blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
-    own = fit.model.uncentred, other.uncentred
-    log_ratio = np.concatenate([_log_ratio(*own, *fit.parameters(block)) for block in blocks])
+    own = fit.model.uncentred
+    numbers = [fit.parameters(block) for block in blocks]
+    each = np.stack([np.concatenate([_log_ratio(own, other, *at) for at in numbers]) for other in others])
+    log_ratio = each.mean(0)
     solved = ~np.isnan(log_ratio)
     if solved.sum() < _SOLVED:
         raise InputError(
@@ -207,9 +247,13 @@ def _compared(fit: Fit, draws: int | None) -> _Finding:
             f"and {_SOLVED} are needed: give more, draws={2 * len(solved)}; or narrow the priors."
         )
     positions, log_ratio = positions[solved], log_ratio[solved]
-    weights = Weights.smoothed(log_ratio)
-    shifts = _shifts(_quantities(fit, positions), weights, log_ratio)
-    return _Finding(other.likelihood.kind, positions, weights, shifts, int((~solved).sum()))
+    weights, quantities = Weights.smoothed(log_ratio), _quantities(fit, positions)
+    shifts = _shifts(quantities, weights, log_ratio)
+    if len(others) > 1:
+        # The mean of two is off by half of what they differ by.
+        apart = _first_order(quantities.to_numpy(), each[0] - each[1]).mean(0) / 2
+        shifts["error"] = np.hypot(shifts["error"], apart / shifts["sd"])
+    return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()))
 
 
 def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:
@@ -245,13 +289,18 @@ def _shifts(x: pd.DataFrame, weights: Weights, log_ratio: Array) -> pd.DataFrame
         corrected, corrected_sd = weights.mean(values), weights.sd(values)
         each = len(values) * weights.w[:, None] * (values - corrected) - (values - mean)
     else:
-        possible = np.isfinite(log_ratio)
-        centred = values[possible] - values[possible].mean(0)
-        each = centred * (log_ratio[possible] - log_ratio[possible].mean())[:, None]
+        each = _first_order(values, log_ratio)
         corrected, corrected_sd = mean + each.mean(0), np.full(len(mean), np.nan)
     told = {"mean": mean, "sd": sd, "corrected_mean": corrected, "corrected_sd": corrected_sd}
     errors = inference_data.standard_errors(each)
     return pd.DataFrame(told | {"shift": (corrected - mean) / sd, "error": errors / sd}, index=x.columns)
+
+
+def _first_order(values: Array, log_ratio: Array) -> Array:
+    """What has the mean Cov(x, d): of quantities x (n, q), for a finite log ratio d (n,)."""
+    possible = np.isfinite(log_ratio)
+    centred = values[possible] - values[possible].mean(0)
+    return np.asarray(centred * (log_ratio[possible] - log_ratio[possible].mean())[:, None])
 
 
 def _resampled(posterior: Any, positions: Index) -> Any:
@@ -292,19 +341,20 @@ class _Finding:
         ratio = self.shifts["corrected_sd"] / self.shifts["sd"]
         # As far from 1 is 1 / ratio.
         far = ratio.where(ratio > 1.0, 1.0 / ratio).dropna()
-        if far.empty or far.max() <= 1.0 + TOLERATED:
+        if far.empty or far.max() <= 1.0 + TOLERATED[self.kind]:
             return ""
         name = str(far.idxmax())
         return f"the sd of {name} should be {float(ratio[name]):.2f} times as large"
 
     @property
     def _moved(self) -> bool:
-        return bool((self.shifts["shift"].abs() > TOLERATED).any()) or bool(self._widths)
+        return bool((self.shifts["shift"].abs() > TOLERATED[self.kind]).any()) or bool(self._widths)
 
     @property
     def _open(self) -> bool:
         """Whether the errors leave it open."""
-        return bool((self.shifts["shift"].abs() + _ERRORS * self.shifts["error"] > TOLERATED).any())
+        far = self.shifts["shift"].abs() + _ERRORS * self.shifts["error"]
+        return bool((far > TOLERATED[self.kind]).any())
 
     @property
     def passed(self) -> bool:
@@ -335,8 +385,10 @@ class _Finding:
                 f"{_INSTEAD[self.kind]}."
             )
         if self._open:
-            more = 4 * len(self.weights.w)
-            return f"Not known yet: it seems that {lies} ({self._basis}). Compare more draws, draws={more}."
+            more = f"Compare more draws, draws={4 * len(self.weights.w)}."
+            if self.kind == "simulated":
+                more = "Simulate more, n_simulations=."
+            return f"Not known yet: it seems that {lies} ({self._basis}). {more}"
         others = f", and no other mean by more than {self.weights.spread:.3f}"
         return (
             f"Good: the learned likelihood has moved no quantity of the population by more than {abs(shift):.3f} of "

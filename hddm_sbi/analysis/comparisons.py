@@ -10,7 +10,6 @@ import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Numbers, Request, numbers_of
-from hddm_sbi.data import check_by
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.types import Array
@@ -86,9 +85,8 @@ def comparisons(
     """
     fit = Fit.of(model, posterior)
     pairs = _pairs(variables, model)
-    known = [name for name in model.design_columns if name not in pairs]
-    names, request = check_by(by, known, model.grouping_columns), Request.checked(groups, draws, seed)
-    first, second = (numbers_of(fit, names, level, request, {n: pair[i] for n, pair in pairs.items()}) for i in (0, 1))
+    request = Request.checked(groups, draws, seed)
+    first, second = (numbers_of(fit, by, level, request, {n: pair[i] for n, pair in pairs.items()}) for i in (0, 1))
     regions = _regions(rope, first)
     labels = [", ".join(str(pair[i]) for pair in pairs.values()) for i in (0, 1)]
     more: dict[str, Any] = {"direction": lambda _, x: _direction(x)}

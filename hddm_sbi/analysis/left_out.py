@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hddm_sbi.analysis.refits import Refit
-from hddm_sbi.data import in_files
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, column_of, table_of
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 
@@ -154,22 +153,19 @@ def _duration(seconds: float) -> str:
 
 def _parts(fits: Mapping[str, Any], leave_out: str) -> tuple[Sequence[Hashable], Index]:
     """Labels of what is left out, one at a time, and which of them every trial is in, (n_trials,)."""
-    tables = [
-        inference_data.dataset(posterior, "constant_data")
-        for posterior in fits.values()
-        if "constant_data" in inference_data.groups(posterior)
-    ]
     if leave_out == TRIAL:
         n = next(iter(_log_likelihood(next(iter(fits.values()))).values())).shape[-1]
         return range(n), np.arange(n)
-    column = next((table[in_files(leave_out)] for table in tables if in_files(leave_out) in table), None)
+    columns = (column_of(posterior, leave_out) for posterior in fits.values())
+    column = next((column for column in columns if column is not None), None)
     if column is None:
+        tables = [table for table in map(table_of, fits.values()) if table is not None]
         known = [TRIAL, *dict.fromkeys(str(name) for table in tables for name in table)]
         raise InputError(
             f"leave_out={leave_out!r}: expected 'trial', or a column of the table, whose trials of one value are left "
             f"out together{did_you_mean(leave_out, known)} Known: {', '.join(known)}."
         )
-    labels, of_trial = np.unique(column.to_numpy(), return_inverse=True)
+    labels, of_trial = np.unique(column, return_inverse=True)
     return labels.tolist(), of_trial.reshape(-1)
 
 

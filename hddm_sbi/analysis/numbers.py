@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit, central
-from hddm_sbi.data import DesignCells, design_cells
+from hddm_sbi.data import DesignCells, check_by, design_cells
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy import HierarchicalModel, new_theta, of_population, score_shapes, standard_scores, typical_theta
 from hddm_sbi.types import Array, Index
@@ -62,13 +62,15 @@ class Request:
 
 
 def numbers_of(
-    fit: Fit, by: Sequence[str], level: str, request: Request, values: Mapping[str, Any] | None = None
+    fit: Fit, by: str | Sequence[str], level: str, request: Request, values: Mapping[str, Any] | None = None
 ) -> Numbers:
     """Numbers in the cells of the model's table by the columns `by`, at a level; see `predictions`.
 
-    values: of columns in all trials, in place of their own.
+    values: of columns in all trials, in place of their own; cells are not by these. Raises InputError for other columns
+    than the model's predictors, and for a level that is none.
     """
     model = fit.model
+    by = check_by(by, [name for name in model.design_columns if name not in (values or {})], model.grouping_columns)
     if model.sequences:
         raise InputError(
             f"parameters of cells are not defined where they move along trials, by {', '.join(model.sequences)}; "

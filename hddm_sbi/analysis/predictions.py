@@ -80,8 +80,7 @@ def predictions(
     [['easy', 'typical'], ['hard', 'typical'], ['easy', 'average'], ['hard', 'average']]
     """
     fit = Fit.of(model, posterior)
-    names = check_by(by, model.design_columns, model.grouping_columns)
-    return numbers_of(fit, names, level, Request.checked(groups, draws, seed)).table()
+    return numbers_of(fit, by, level, Request.checked(groups, draws, seed)).table()
 
 
 def subject_table(

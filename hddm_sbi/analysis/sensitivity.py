@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from hddm_sbi.hierarchy import HierarchicalModel, Hierarchy, check_fit_of
-from hddm_sbi.inference import inference_data
+from hddm_sbi.hierarchy import HierarchicalModel, PosteriorWriter, check_fit_of
 
 
 def with_log_prior(model: HierarchicalModel, posterior: Any) -> Any:
@@ -52,14 +47,4 @@ def with_log_prior(model: HierarchicalModel, posterior: Any) -> Any:
     True
     """
     _, known = check_fit_of(model, posterior)
-    drawn = known.transpose("chain", "draw", ...).data_vars.items()
-    found = log_priors(model.uncentred, {str(name): torch.tensor(x.to_numpy()) for name, x in drawn})
-    return inference_data.add_group(posterior, "log_prior", {name: x.numpy() for name, x in found.items()}, [])
-
-
-def log_priors(hierarchy: Hierarchy, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Log prior density of every coefficient by its name, (chains, draws), from variables (chains, draws, ...)."""
-    return {
-        name: prior.log_prob(values[name]).reshape(*values[name].shape[:2], -1).sum(-1)
-        for name, prior in hierarchy.coefficient_priors().items()
-    }
+    return PosteriorWriter(model.uncentred, model.trials).with_log_prior(posterior, known)

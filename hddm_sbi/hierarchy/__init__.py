@@ -17,7 +17,7 @@ from hddm_sbi.hierarchy.new_groups import (
     typical_theta,
     with_known,
 )
-from hddm_sbi.hierarchy.posterior import PosteriorWriter, coordinates
+from hddm_sbi.hierarchy.posterior import PosteriorWriter, column_of, coordinates, table_of
 from hddm_sbi.hierarchy.priors import one_of
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.record import FitRecord, Sampling
@@ -36,6 +36,7 @@ __all__ = [
     "Sampling",
     "check_fit_of",
     "check_model",
+    "column_of",
     "coordinates",
     "load_model",
     "new_deviations",
@@ -48,6 +49,7 @@ __all__ = [
     "sampled_sites",
     "score_shapes",
     "standard_scores",
+    "table_of",
     "typical_theta",
     "with_known",
 ]

@@ -295,12 +295,32 @@ class HierarchicalModel:
         HierarchicalModel(ddm, exact likelihood, 100 trials in 1 cell: v ~ 1, a ~ 1, z ~ 1, t0 ~ 1)
         """
         known = catalogue.reference(self.simulator) if isinstance(self.simulator, DecisionModel) else None
-        if known is None:
-            return None
+        return None if known is None else self.with_likelihood(known)
+
+    def with_likelihood(self, likelihood: Likelihood) -> HierarchicalModel:
+        """The same model with another likelihood of its simulator, on the same scale of its coefficients.
+
+        Parameters
+        ----------
+        likelihood
+            With the same parameters and outcomes.
+
+        Returns
+        -------
+        HierarchicalModel
+            Its coefficients have the priors of this model; links map onto the box of this model's likelihood.
+
+        Examples
+        --------
+        >>> import hddm_sbi as hs
+        >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
+        >>> hs.HierarchicalModel("v ~ 1", data).with_likelihood(hs.load_likelihood("ddm", kind="exact"))
+        HierarchicalModel(ddm, exact likelihood, 100 trials in 1 cell: v ~ 1, a ~ 1, z ~ 1, t0 ~ 1)
+        """
         other = self._bare()
-        other.likelihood, other._path = known, ""
-        trials = grouped(self._table, known, self.trials.values, None).with_lapses(self.lapses)
-        other._uncentred = replace(self._uncentred, likelihood=known, trials=trials)
+        other.likelihood, other._path = likelihood, ""
+        trials = grouped(self._table, likelihood, self.trials.values, None).with_lapses(self.lapses)
+        other._uncentred = replace(self._uncentred, likelihood=likelihood, trials=trials)
         return other
 
     @property

@@ -99,6 +99,12 @@ class PosteriorWriter:
         name = "_".join(outcome.name for outcome in self.hierarchy.likelihood.simulator.outcomes)
         return inference_data.add_group(posterior, "log_likelihood", {name: pointwise}, [self.trial])
 
+    def with_log_prior(self, posterior: Any, known: xr.Dataset) -> Any:
+        """A posterior with the log prior of every coefficient, as group `log_prior`. known: the model's variables."""
+        drawn = known.transpose("chain", "draw", ...).data_vars.items()
+        found = log_priors(self.hierarchy, {str(name): torch.tensor(x.to_numpy()) for name, x in drawn})
+        return inference_data.add_group(posterior, "log_prior", {name: x.numpy() for name, x in found.items()}, [])
+
     def problems(self, posterior: Any, record: FitRecord) -> Iterator[str]:
         """What stands against trusting a posterior that `write` returned, in words."""
         known = inference_data.dataset(posterior)
@@ -134,6 +140,14 @@ def variables(hierarchy: Hierarchy, sites: Mapping[str, Tensor]) -> dict[str, Ar
     return {name: value.numpy() for name, value in {**kept, **hierarchy.named(sites)}.items()}
 
 
+def log_priors(hierarchy: Hierarchy, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Log prior density of every coefficient by its name, (chains, draws), from variables (chains, draws, ...)."""
+    return {
+        name: prior.log_prob(values[name]).reshape(*values[name].shape[:2], -1).sum(-1)
+        for name, prior in hierarchy.coefficient_priors().items()
+    }
+
+
 def opened(posterior: Any) -> tuple[xr.Dataset, xr.Dataset]:
     """The draws of a posterior, and the predictors that it was fitted to, empty where it has none.
 
@@ -151,6 +165,12 @@ def opened(posterior: Any) -> tuple[xr.Dataset, xr.Dataset]:
 def table_of(posterior: Any, group: str = "constant_data") -> xr.Dataset | None:
     """The predictors, or the outcomes (observed_data), that a posterior was fitted to; None where it has none."""
     return inference_data.dataset(posterior, group) if group in inference_data.groups(posterior) else None
+
+
+def column_of(posterior: Any, name: str) -> NDArray[Any] | None:
+    """A predictor that a posterior was fitted to, as a file holds it; None where it has none of that name."""
+    table = table_of(posterior)
+    return None if table is None or in_files(name) not in table else table[in_files(name)].to_numpy()
 
 
 def plain(column: pd.Series[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, seal, versions_of, write_card
 from hddm_sbi.likelihoods.factored.encoding import Encoding
-from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
+from hddm_sbi.likelihoods.factored.likelihood import Factored, FactoredDecisionLikelihood, factored
 from hddm_sbi.likelihoods.factored.network import EstimatorShape, FactoredNetwork
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
@@ -123,9 +123,7 @@ def _mixture(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Mixt
     return MixtureLikelihood(simulator, network, {n: {**card.box, **of_all}[n] for n in simulator.names}, card)
 
 
-def _factored(
-    card: Card, state: dict[str, Tensor], simulator: Simulator
-) -> FactoredLikelihood | FactoredDecisionLikelihood:
+def _factored(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Factored:
     """A network built from the numbers on its card, with the weights of the file."""
     numbers = dict(card.architecture)
     encoding = Encoding.from_dict(simulator, numbers)
@@ -133,5 +131,4 @@ def _factored(
     _check_sizes(shape.weights_at_least(encoding.n_continuous, encoding.sizes), state)
     network = FactoredNetwork(encoding, shape, some_failed=bool(card.recipe["failed"]))
     network.load_state_dict(state)
-    kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
-    return kind(simulator, network, encoding, card.box, card)
+    return factored(simulator, network, encoding, card.box, card)

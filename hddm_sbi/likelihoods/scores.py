@@ -128,6 +128,9 @@ class HeldOutScores:
         The total mass furthest from 1; None where there are several continuous outcomes.
     ranked
         Number of ranked simulations.
+    safe_outcomes
+        The largest number of outcomes whose posterior means are off by at most .3 sds, as far as two networks tell that
+        saw half of the simulations each; None where they were not trained.
     passed
         Whether ranks and mass are as they should be.
     verdict
@@ -142,6 +145,7 @@ class HeldOutScores:
     distance: float
     mass: float | None
     ranked: int
+    safe_outcomes: int | None
     passed: bool
     verdict: str
 

@@ -1,4 +1,4 @@
 """Simulations -> weights, and how good they are.
 
-Doors: train, shipped, accuracy, held_out, ranks.
+Doors: train, further, shipped, accuracy, held_out, ranks.
 """

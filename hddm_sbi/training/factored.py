@@ -1,5 +1,6 @@
 """The likelihood of any simulator: a few networks fitted to its simulations, the best on those held out, checked."""
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,14 +12,22 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.factored.encoding import EncodedOutcomes, Encoding
-from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
-from hddm_sbi.likelihoods.factored.network import EstimatorShape, Factor, FactoredNetwork, success_of
+from hddm_sbi.likelihoods.factored import (
+    EncodedOutcomes,
+    Encoding,
+    EstimatorShape,
+    Factor,
+    Factored,
+    FactoredNetwork,
+    factored,
+    success_of,
+)
 from hddm_sbi.simulation import Simulated, Simulator
 from hddm_sbi.training.descent import Descent
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.proposal import countable, design_parameters
 from hddm_sbi.training.request import MOST_HELD_OUT, TrainingRequest, succeeded
+from hddm_sbi.training.safety import safe_outcomes
 from hddm_sbi.types import Array
 
 #: share of the simulations that are held out, for the choice of a network and its check, and their smallest number.
@@ -28,6 +37,8 @@ _BATCH, _COUNTED_BATCH, _SHARE = 500, 64, 0.1
 #: simulations for a step, the least and the largest number of steps; the step size; steps between looks at the clock.
 _PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
 _STEP_SIZE, _LOOK = 3e-2, 100
+#: the step size where a network goes on training.
+_FURTHER_STEP_SIZE = 1e-2
 #: numbers of components that are tried.
 _COMPONENTS = (1, 3, EstimatorShape().components)
 
@@ -44,9 +55,7 @@ def shapes(simulator: Simulator) -> list[EstimatorShape]:
     return tried + ([EstimatorShape(tabulated=True)] if counts else [])
 
 
-def train_factored(
-    request: TrainingRequest, shape: EstimatorShape | None
-) -> tuple[FactoredLikelihood | FactoredDecisionLikelihood, str]:
+def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tuple[Factored, str]:
     """The likelihood that was asked for, and what to say about simulations that failed."""
     simulator = request.simulator
     n_held_out = int(np.clip(_HELD_OUT * request.n_simulations, _FEWEST_HELD_OUT, MOST_HELD_OUT))
@@ -66,9 +75,14 @@ def train_factored(
         network.success = fit_success(encoding, everywhere, simulated.failed, shape, request.seed)
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
     card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
-    kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
-    likelihood = kind(simulator, network, encoding, simulator.box, card)
-    likelihood.card = replace(card, scores=check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed))
+    likelihood = factored(simulator, network, encoding, simulator.box, card)
+    safe = None
+    if not cut_short:
+        halves = [fit_best(request, rows.at(slice(k, None, 2)), unseen, [shape])[1] for k in (0, 1)]
+        each = [factored(simulator, half, encoding, simulator.box, card) for half in halves]
+        safe = safe_outcomes(likelihood, each, request.seed)
+    scores = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed, safe)
+    likelihood.card = replace(card, scores=scores)
     return likelihood, simulated.statement()
 
 
@@ -161,6 +175,25 @@ def fit_best(
             if time.monotonic() > deadline:
                 break
     return *fits[int(np.argmax(scores))], time.monotonic() > deadline
+
+
+def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int) -> Factored:
+    """The same likelihood whose network goes on training, on simulations (n, k) at theta (n, p).
+
+    From where it is: so it changes where these simulations say so, and their noise changes it elsewhere little.
+    """
+    rows = Rows.of(likelihood.encoding, values, theta)
+    network = copy.deepcopy(likelihood.network).float()
+    for factor in network.factors:
+        factor.requires_grad_(True)
+    steps = int(np.clip(len(theta) // _PER_STEP, _FEWEST_STEPS, _MOST_STEPS))
+    descent = Descent(network, steps, _FURTHER_STEP_SIZE)
+    for number, batch in enumerate(_batches(len(rows), rows.counted, steps, seed)):
+        descent.step(number, -rows.at(batch).log_score(network).mean())
+    card = likelihood.card
+    assert card is not None
+    card = replace(card, simulations=card.simulations + len(theta), sha256="", scores=None, validation=())
+    return factored(likelihood.simulator, descent.average, likelihood.encoding, likelihood.box, card)
 
 
 def fit_success(

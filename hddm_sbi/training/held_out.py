@@ -13,6 +13,7 @@ from scipy.stats import norm
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.likelihoods.scores import HeldOutScores
 from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniformity_test
+from hddm_sbi.training.safety import SAFE_SHIFT
 from hddm_sbi.types import Array
 
 #: simulations that are ranked, and parameter sets in the mixture that is the baseline without parameters.
@@ -25,8 +26,8 @@ _MASS, _MASS_SETS = 1e-3, 20
 _POINTS, _REACH = 4_000, 15.0
 
 
-def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> HeldOutScores:
-    """Check a likelihood on simulations (n, k) at theta (n, p) that it has not seen."""
+def check(likelihood: Likelihood, values: Array, theta: Array, seed: int, safe: int | None = None) -> HeldOutScores:
+    """Check a likelihood on simulations (n, k) at theta (n, p) that it has not seen. safe: as `safe_outcomes` says."""
     x, at = torch.as_tensor(values), torch.as_tensor(theta)
     with torch.no_grad():
         log_score = float(likelihood.log_prob_rows(x, at).mean())
@@ -39,7 +40,7 @@ def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Hel
     verdict = (
         f"{'Good' if uniform and whole else 'Not good yet'}: Held-out log score {log_score:.3f} per outcome, "
         f"{information:.3f} nats more than without the parameters. "
-        f"{_calibrated(p_value, n) if uniform else _miscalibrated(p_value, where, distance)} "
+        f"{_calibrated(p_value, n, safe) if uniform else _miscalibrated(p_value, where, distance)} "
         f"Total mass {'is 1 by construction' if mass is None else f'is {mass:.6f}'}"
         f"{'' if whole else ', which is not 1: the network has no mass where outcomes lie, or mass where none lie'}."
     )
@@ -51,18 +52,29 @@ def check(likelihood: Likelihood, values: Array, theta: Array, seed: int) -> Hel
         distance=distance,
         mass=mass,
         ranked=n,
+        safe_outcomes=safe,
         passed=uniform and whole,
         verdict=verdict,
     )
 
 
-def _calibrated(p_value: float, ranked: int) -> str:
-    """Uniform ranks in words, with the errors that they do not show."""
+def _calibrated(p_value: float, ranked: int, safe: int | None) -> str:
+    """Uniform ranks in words, and for which posteriors that suffices."""
     resolution = math.sqrt(-0.5 * math.log(FALSE_ALARMS / 2) / ranked)
-    return (
+    uniform = (
         f"The ranks of {ranked} simulated outcomes among its own samples are uniform "
-        f"(p = {p_value:.2g}): distribution functions are right to about {resolution:.1%}, and "
-        f"a posterior of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {ranked}) sds unnoticed."
+        f"(p = {p_value:.2g}): distribution functions are right to about {resolution:.1%}"
+    )
+    if safe is None:
+        return (
+            f"{uniform}, and a posterior of n outcomes may be off by {_HIDDEN_SHIFT:.1f} sqrt(n / {ranked}) sds "
+            "unnoticed."
+        )
+    up_to = f"from up to about {safe:,} outcomes are".replace(",", " ") if safe else "from even ten outcomes are not"
+    return (
+        f"{uniform}. Posterior means {up_to} within {SAFE_SHIFT:g} sds, as two networks tell that saw half of the "
+        "simulations each; for more outcomes refine it where the posterior lies (hs.refine_likelihood), or train on "
+        "more simulations."
     )
 
 

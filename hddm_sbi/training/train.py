@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood, FactoredLikelihood
-from hddm_sbi.likelihoods.factored.network import EstimatorShape
+from hddm_sbi.likelihoods.factored import EstimatorShape, Factored
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood, reducible
 from hddm_sbi.likelihoods.scores import HeldOutScores
 from hddm_sbi.simulation import BlackBoxSimulator, Simulator, declare
@@ -18,7 +17,7 @@ from hddm_sbi.training.recipe import Machine
 from hddm_sbi.training.request import FEWEST, TrainingRequest
 
 Outcomes = Mapping[str, str | tuple[object, ...]]
-Learned = FactoredLikelihood | FactoredDecisionLikelihood | MixtureLikelihood
+Learned = Factored | MixtureLikelihood
 
 #: simulations by default: of a Python function, of a vectorised one whose outcomes are counted, and of a compiled
 #: decision model with symmetries.

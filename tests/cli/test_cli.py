@@ -155,6 +155,7 @@ def test_check_of_a_likelihood_of_ones_own_prints_its_verdict(tmp_path: Path, pa
         distance=0.01,
         mass=1.0,
         ranked=2_000,
+        safe_outcomes=560,
         passed=passed,
         verdict="Said in words.",
     )

@@ -230,6 +230,7 @@ def test_scores_of_every_kind_come_back(tmp_path, model):
         distance=0.01,
         mass=None,
         ranked=2_000,
+        safe_outcomes=560,
         passed=True,
         verdict="Good",
     )

@@ -153,3 +153,18 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
         """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
         self.encoding.check(values)
         return super().group_by_cell(values, cell, n_cells, lapse_seconds, observation)
+
+
+def factored(
+    simulator: Simulator,
+    network: FactoredNetwork,
+    encoding: Encoding,
+    box: Mapping[str, tuple[float, float]],
+    card: Card,
+) -> FactoredLikelihood | FactoredDecisionLikelihood:
+    """The likelihood by a network, of the kind that the simulator's outcomes ask for."""
+    kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
+    return kind(simulator, network, encoding, box, card)
+
+
+Factored = FactoredLikelihood | FactoredDecisionLikelihood
