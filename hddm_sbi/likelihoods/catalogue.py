@@ -202,7 +202,7 @@ def choose(simulator: str | Simulator | None, likelihood: str | Path | Likelihoo
 
 
 def reference(simulator: DecisionModel) -> ExactLikelihood | NumericalLikelihood | None:
-    """What a learned likelihood is judged by: the closed form, else the solved equation; None where there is neither.
+    """What a learned likelihood is judged by: the closed form, else the solved equation; None where neither judges.
 
     The equation to 1e-3 at the worst trial, which is less than learned ones are off, and NaN where it is not.
 
@@ -211,7 +211,8 @@ def reference(simulator: DecisionModel) -> ExactLikelihood | NumericalLikelihood
     """
     if simulator.log_density is not None:
         return ExactLikelihood(simulator)
-    return None if simulator.passage is None else NumericalLikelihood(simulator, tolerance=1e-3, refuses=False)
+    judged = simulator.passage is not None and simulator.passage_judges
+    return NumericalLikelihood(simulator, tolerance=1e-3, refuses=False) if judged else None
 
 
 def declaration(simulator: Simulator) -> dict[str, Any]:

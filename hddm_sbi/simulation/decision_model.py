@@ -52,6 +52,9 @@ class DecisionModel(Simulator):
     passage
         `passage(*theta, t_max)`, an independent density of the decision time (see `first_passage.py`) by which a
         learned likelihood is checked where there is no closed form.
+    passage_judges
+        Whether it is judged by `passage`; else by simulated trials, where slopes of `passage` are too rough to find a
+        posterior mode by.
     solved_for_all
         Parameters at all of whose values the work for one density serves, or none.
 
@@ -69,6 +72,7 @@ class DecisionModel(Simulator):
     log_density: Callable[..., Any] | None = None
     log_survival: Callable[..., Any] | None = None
     passage: Callable[..., Passage] | None = None
+    passage_judges: bool = True
     solved_for_all: tuple[str, ...] = ()
 
     compiled: ClassVar[bool] = True
