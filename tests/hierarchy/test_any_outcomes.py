@@ -18,12 +18,12 @@ from factory import RATES, Poisson, bake, cookies
 from matplotlib import pyplot as plt
 
 import hddm_sbi as hs
+from hddm_sbi import EstimatorShape
 from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
-from hddm_sbi import EstimatorShape
 from hddm_sbi.presentation import plots, report
 
 matplotlib.use("Agg")

@@ -17,10 +17,10 @@ from factory import Poisson, cookies
 from scipy import stats
 
 import hddm_sbi as hs
+from hddm_sbi import EstimatorShape
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood
-from hddm_sbi import EstimatorShape
 from hddm_sbi.simulation import as_json
 from hddm_sbi.training import factored, mixture
 from hddm_sbi.training.held_out import check
