@@ -200,7 +200,7 @@ KNOWN = {
 def middle(known: Known, n: int, seed: int) -> np.ndarray:
     """n values of the sought parameters (n, s) in the middle of the box."""
     low, high = np.array([known.parameters[name] for name in known.sought]).T
-    points = qmc.Sobol(len(low), rng=np.random.default_rng(seed)).random(n)
+    points = qmc.Sobol(len(low), rng=np.random.default_rng(seed)).random_base2(n.bit_length())[:n]
     return low + (high - low) * (0.5 + MIDDLE * (points - 0.5))
 
 

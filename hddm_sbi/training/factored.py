@@ -39,8 +39,8 @@ _PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
 _STEP_SIZE, _LOOK = 3e-2, 100
 #: the step size where a network goes on training.
 _FURTHER_STEP_SIZE = 1e-2
-#: numbers of components that are tried.
-_COMPONENTS = (1, 3, EstimatorShape().components)
+#: numbers of components that are tried, of continuous outcomes and of counts alone.
+_COMPONENTS, _OF_COUNTS = (1, 3, EstimatorShape().components), (1, 4)
 
 
 def shapes(simulator: Simulator) -> list[EstimatorShape]:
@@ -49,7 +49,7 @@ def shapes(simulator: Simulator) -> list[EstimatorShape]:
     counts = any(outcome.kind == "count" for outcome in simulator.outcomes)
     if not continuous and not counts:
         return [EstimatorShape()]
-    tried = [EstimatorShape(components=components) for components in _COMPONENTS]
+    tried = [EstimatorShape(components=k) for k in (_COMPONENTS if continuous else _OF_COUNTS)]
     if continuous > 1:
         tried.append(EstimatorShape(chained=True))
     return tried + ([EstimatorShape(tabulated=True)] if counts else [])

@@ -268,9 +268,9 @@ def sums(x):
     lower = torch.stack([torch.stack([x[0].exp(), 0 * x[0]]), torch.stack([x[1], x[2].exp()])])
     return [
         x.sum(), m.sum(1), cube.sum((0, 2), keepdim=True), cube.mean(1), x.mean(), m.prod(1), x.prod(), m.amax(1),
-        m.t().log_softmax(1), x[:2].expand(3, 2).softmax(-1), x.max(), x.min(), (m > 0).all(1).double() * x[0],
-        x.flip(0).cumsum(0).flip(0), cube.cumsum(0), cube.cumsum(1),
+        x.max(), x.min(), (m > 0).all(1).double() * x[0], x.flip(0).cumsum(0).flip(0), cube.cumsum(0), cube.cumsum(1),
         m.amin(0), cube.max(2).values, cube.min(1).values, (m > 0).any(1).double() * x[0], m.cumsum(1), m.cumprod(1),
+        m.t().log_softmax(1), x[:2].expand(3, 2).softmax(-1),
         x[:3] @ x[3:], m @ x[:3], m @ m.t(), torch.bmm(cube, cube.transpose(1, 2)), torch.log_softmax(m, 1),
         torch.linalg.solve_triangular(lower, m[:, :2], upper=False),
         torch.linalg.solve_triangular(lower.t(), m[:, :2], upper=True),

@@ -1,0 +1,204 @@
+"""Likelihoods of any simulator: their laws against independent ones, chains, what lies beyond, compiled fits."""
+
+import warnings
+
+import mpmath
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+import hddm_sbi as hs
+from hddm_sbi.inference.density import flatten
+from hddm_sbi.likelihoods.factored.encoding import Encoding
+from hddm_sbi.likelihoods.factored.laws import Categories, Counts, Mixture
+from hddm_sbi.likelihoods.factored.likelihood import FactoredLikelihood
+from hddm_sbi.likelihoods.factored.network import FactoredNetwork
+
+#: false alarms of a test of samples.
+FALSE_ALARM = 1e-5
+LAWS = {
+    "categories": Categories(4),
+    "counts": Counts(30, 3),
+    "one outcome": Mixture(1, 3),
+    "two outcomes": Mixture(2, 2),
+    "three outcomes": Mixture(3, 1),
+}
+
+
+def numbers_of(law, seed=1, n=1):
+    """Numbers of a law near its start, (n, width)."""
+    generator = torch.Generator().manual_seed(seed)
+    start = law.start.double()
+    return start + 0.5 * torch.randn(n, len(start), generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", ["categories", "counts"])
+def test_probabilities_sum_to_one(name):
+    law = LAWS[name]
+    table = law.log_table(numbers_of(law, n=20))
+    torch.testing.assert_close(table.exp().sum(-1), torch.ones(20, dtype=torch.float64), rtol=0, atol=1e-12)
+    position = torch.arange(float(law.size), dtype=torch.float64).unsqueeze(-1)
+    row = numbers_of(law, n=1)
+    torch.testing.assert_close(
+        law.log_prob(row.expand(law.size, -1), position), law.log_table(row)[0], rtol=1e-12, atol=0
+    )
+
+
+def test_a_mixture_of_one_component_is_a_multivariate_t():
+    """scipy's density, by the matrix (T' S^-2 T)^-1 of its triangular regressions."""
+    law = LAWS["three outcomes"]
+    numbers = numbers_of(law, seed=3)
+    _, degrees, mean, log_per_sd, slopes = (part[0, 0].numpy() for part in law._parts(numbers))
+    regression = np.eye(3)
+    regression[np.tril_indices(3, -1)] = slopes
+    whiten = np.exp(log_per_sd)[:, None] * regression
+    law_of_scipy = stats.multivariate_t(mean, np.linalg.inv(whiten.T @ whiten), df=float(degrees))
+    # As far as 1e4 sds out.
+    x = np.concatenate([law_of_scipy.rvs(20, random_state=1), mean + 1e4 * np.eye(3)])
+    found = law.log_prob(numbers.expand(len(x), -1), torch.as_tensor(x))
+    np.testing.assert_allclose(found, law_of_scipy.logpdf(x), rtol=1e-10)
+
+
+def test_counts_far_out_are_right():
+    """Against mpmath, in both tails, where differences of distribution functions cancel."""
+    law, numbers = Counts(400, 1), torch.tensor([[0.0, 6.0, 0.4, -3.0]], dtype=torch.float64)
+    mpmath.mp.dps = 60
+    per_sd = mpmath.e ** (8 * mpmath.tanh(mpmath.mpf(-0.4) / 8))
+    share = 1 / (1 + mpmath.e**3)
+    for count in (1, 20, 36, 100, 200, 390):
+        low, high = ((mpmath.sqrt(k) - 6) * per_sd for k in (count, count + 1))
+        mass = mpmath.ncdf(high) - mpmath.ncdf(low) if low < 0 else mpmath.ncdf(-low) - mpmath.ncdf(-high)
+        expected = float(mpmath.log((1 - share) * mass))
+        found = float(law.log_prob(numbers, torch.tensor([[float(count)]]).double()))
+        assert found == pytest.approx(expected, rel=1e-9), count
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_gradients_are_those_of_differences(name):
+    law = LAWS[name]
+    numbers = numbers_of(law, seed=2)
+    x = law.sample(numbers.expand(5, -1))
+    at = numbers.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(law.log_prob(at.expand(5, -1), x).sum(), at)
+    for j in range(numbers.shape[1]):
+        step = torch.zeros_like(numbers)
+        step[0, j] = 1e-6
+        up, down = (law.log_prob((numbers + s * step).expand(5, -1), x).sum() for s in (1, -1))
+        assert float(gradient[0, j]) == pytest.approx(float(up - down) / 2e-6, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["categories", "counts"])
+def test_samples_of_a_discrete_law_have_its_probabilities(name):
+    """Chi-squared of 20 000 samples."""
+    law, n = LAWS[name], 20_000
+    numbers = numbers_of(law, seed=4)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        drawn = law.sample(numbers.expand(n, -1))[:, 0].long().numpy()
+    expected = n * law.log_table(numbers)[0].exp().numpy()
+    enough = expected >= 5
+    observed = np.bincount(drawn, minlength=law.size)
+    observed, expected = (
+        np.append(observed[enough], observed[~enough].sum()),
+        np.append(expected[enough], expected[~enough].sum()),
+    )
+    observed, expected = observed[expected > 0], expected[expected > 0]
+    assert stats.chisquare(observed, expected).pvalue > FALSE_ALARM
+
+
+def test_samples_of_a_mixture_have_its_density():
+    """Ranks of 5 000 samples of two outcomes in the distribution function of a line, by quadrature."""
+    law, n = LAWS["two outcomes"], 5_000
+    numbers = numbers_of(law, seed=5)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        drawn = law.sample(numbers.expand(n, -1)).numpy()
+    line = np.sinh(np.linspace(-9, 9, 801))
+    grid = torch.as_tensor(np.stack(np.meshgrid(line, line, indexing="ij"), -1).reshape(-1, 2))
+    density = law.log_prob(numbers.expand(len(grid), -1), grid).exp().reshape(801, 801).numpy()
+    weight = np.gradient(line)
+    joint = density * weight[:, None] * weight
+    assert joint.sum() == pytest.approx(1.0, abs=2e-3)
+    for axis in (0, 1):
+        cumulated = joint.sum(1 - axis).cumsum() / joint.sum()
+        uniform = np.interp(drawn[:, axis], line, cumulated - 0.5 * joint.sum(1 - axis) / joint.sum())
+        assert stats.kstest(uniform, "uniform").pvalue > FALSE_ALARM
+
+
+@hs.declare(
+    parameters={"mu": (-1.0, 1.0), "w": (0.1, 0.9)},
+    outcomes={"x": "real", "n": "count", "side": ("l", "r"), "y": "real"},
+    vectorised=True,
+)
+def everything(mu, w, rng):
+    """Outcomes of every kind that depend on each other."""
+    side = (rng.random(len(mu)) < w).astype(int)
+    n = rng.poisson(2.0 + side)
+    x = mu + n + rng.standard_normal(len(mu))
+    return x, n, np.array(["l", "r"])[side], x**2 + rng.standard_normal(len(mu))
+
+
+def untrained(shape, simulator=everything, seed=1):
+    theta = np.random.default_rng(seed).uniform(*np.array(list(simulator.box.values())).T, (400, len(simulator.names)))
+    values = simulator.simulate_outcomes(theta, seed).values
+    encoding = Encoding.of(simulator, values, theta)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = FactoredNetwork(encoding, shape)
+    with torch.no_grad():
+        for factor in network.factors:
+            factor.straight.weight.normal_(0.0, 0.1)
+    return FactoredLikelihood(simulator, network, encoding, simulator.box, None), values, theta
+
+
+SHAPES = [
+    hs.EstimatorShape(hidden=8, components=2, chained=c, tabulated=t) for c in (False, True) for t in (False, True)
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"chained {shape.chained}, tabulated {shape.tabulated}")
+def test_a_chain_is_the_product_of_its_laws(shape):
+    """Row by row, in any order, and with rows that share theta."""
+    likelihood, values, theta = untrained(shape)
+    x, at = torch.as_tensor(values), torch.as_tensor(theta)
+    each = likelihood.log_prob_rows(x, at)
+    alone = torch.cat([likelihood.log_prob_rows(x[[k]], at[[k]]) for k in range(0, 400, 40)])
+    torch.testing.assert_close(each[::40], alone, rtol=1e-12, atol=1e-12)
+    row = torch.as_tensor(np.random.default_rng(1).integers(0, 5, 400))
+    torch.testing.assert_close(likelihood.log_prob_at(x, at[:5], row), likelihood.log_prob_rows(x, at[:5][row]))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"chained {shape.chained}, tabulated {shape.tabulated}")
+def test_every_chain_is_compiled(shape):
+    likelihood, values, _ = untrained(shape)
+    table = pd.DataFrame(everything.labels(values[:60])).assign(group=np.repeat(list("abc"), 20))
+    model = hs.HierarchicalModel(["mu ~ 1 + (1|group)", "w ~ 1"], table, likelihood=likelihood)
+    compiled, eager = (flatten(model.pyro_model, model.start, path) for path in ("compiled", "eager"))
+    assert compiled.path == "compiled"
+    at = np.random.default_rng(1).normal(size=compiled.size)
+    (value, gradient), (expected, slope) = compiled(at), eager(at)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
+
+
+def test_outcomes_beyond_the_simulations_are_warned_of():
+    likelihood, values, _ = untrained(SHAPES[0])
+    values = values[:20].copy()
+    values[[3, 7], 0] = 1e3
+    with pytest.warns(hs.TableWarning, match=r"'x' is 1000 in rows 3, 7 \(0 = first\), beyond all that was simulated"):
+        likelihood.group_by_cell(values, np.zeros(20, dtype=np.int64), 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        likelihood.group_by_cell(values[:3], np.zeros(3, dtype=np.int64), 1)
+
+
+def test_heavy_tails_do_not_blow_up_the_scale():
+    theta = np.zeros((10_000, 1))
+    heavy = hs.declare({"mu": (-1.0, 1.0)}, {"x": "real"}, vectorised=True)(
+        lambda mu, rng: mu + rng.standard_cauchy(len(mu))
+    )
+    encoding = Encoding.of(heavy, heavy.simulate_outcomes(theta, 1).values, theta)
+    # Quartiles of the Cauchy distribution are at -1 and 1.
+    assert encoding.spread[0] == pytest.approx(2 / 1.349, rel=0.1)
