@@ -121,6 +121,7 @@ def build_designs(
     told apart.
 
     >>> from hddm_sbi.data.design import find_cells
+    >>> from hddm_sbi.data.syntax import parse
     >>> data = pd.DataFrame({"condition": ["easy", "hard", "easy"]})
     >>> designs = build_designs({"v": parse("v", "condition"), "z": 0.5}, data, find_cells(data, ["condition"]))
     >>> [(term.name, term.levels, term.matrix.tolist()) for term in designs["v"].common]

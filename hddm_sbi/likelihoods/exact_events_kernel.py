@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hddm_sbi.likelihoods.exact_kernel import BLOCK, DENSITIES, DENSITY, Law, apart, shapes
 from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import dot, inner, lapse_law, mix_lapse, narrowed
+from hddm_sbi.numerics.vecmath import dot, inner, lapse_law, mix_lapse
 from hddm_sbi.types import Array, Index
 
 _f8, _i8 = types.float64, types.int64
@@ -28,6 +28,8 @@ _f8, _i8 = types.float64, types.int64
 _SOONEST, _LATEST = -46.0, 30.0
 #: nodes of a look, and the most looks: each narrows an interval to 2 of 15 parts, from 76 to 1e-14.
 _LOOK, _LOOKS = 16, 18
+#: nats below the largest g under which nothing counts.
+_LITTLE = 30.0
 #: by how much of all the two rules may differ on an interval: the better one is off by much less, 1e-12.
 _TOLERANCE = 1e-9
 #: of what survived the beginning of a range, the most that may survive its end, for the difference to be exact.
@@ -94,15 +96,28 @@ def _evaluate(density: Law, choice: int, n: int, room: _Room) -> None:
 def _look(density: Law, choice: int, low: float, high: float, room: _Room) -> tuple[float, float, float, float]:
     """Where g lies between two log times: its first place, that of its largest value, its last, and log of that value,
     which is -inf where there is none."""
-    y, log_g, first, last, best = room.y, room.log_g, low, high, 0
+    y, log_g, first, last = room.y, room.log_g, low, high
     for _ in range(_LOOKS):
         step = (high - low) / (_LOOK - 1)
         for i in range(_LOOK):
             y[i] = low + step * i
         y[_LOOK - 1] = high
         _evaluate(density, choice, _LOOK, room)
-        best, first, last, seen = narrowed(y, log_g, _LOOK, first, last)
-        if seen:
+        best = 0
+        for i in range(_LOOK):
+            best = i if log_g[i] > log_g[best] else best
+        least = log_g[best] - _LITTLE
+        if log_g[best] == -math.inf:
+            break
+        early, late = 0, _LOOK - 1
+        while log_g[early] < least:
+            early += 1
+        while log_g[late] < least:
+            late -= 1
+        # One node further, for g may begin anywhere before the first node that sees it.
+        first = y[early - 1] if early > 0 else first
+        last = y[late + 1] if late < _LOOK - 1 else last
+        if (best == 0 or early < best) and (best == _LOOK - 1 or late > best):
             break
         low, high = y[max(best - 1, 0)], y[min(best + 1, _LOOK - 1)]
     return first, y[best], last, log_g[best]

@@ -288,25 +288,3 @@ def mix_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> tuple[float, 
         return add_lapse(lapse, n, relative, total_of(weight, n))
     weight[:n] = 1.0
     return total_of(logp, n), 0.0
-
-
-#: nats below the largest density under which nothing counts.
-_LITTLE = 30.0
-
-
-@inner()
-def narrowed(x: Array, log_g: Array, n: int, first: float, last: float) -> tuple[int, float, float, bool]:
-    """What n ascending places say of where a density g lies: the position of its largest value; the places before and
-    after which it is next to nothing, or those known so far; whether other places have a part of it, too."""
-    best, early, late = 0, 0, n - 1
-    for i in range(n):
-        best = i if log_g[i] > log_g[best] else best
-    least = log_g[best] - _LITTLE
-    while log_g[early] < least:
-        early += 1
-    while log_g[late] < least:
-        late -= 1
-    # One place further, for g may begin anywhere before the first place that sees it.
-    first = x[early - 1] if early > 0 else first
-    last = x[late + 1] if late < n - 1 else last
-    return best, first, last, (best == 0 or early < best) and (best == n - 1 or late > best)

@@ -22,7 +22,7 @@ from hddm_sbi.likelihoods.mixture.kernel import (
     to_log_time,
 )
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.vecmath import Lapses, inner, narrowed, total_of
+from hddm_sbi.numerics.vecmath import Lapses, inner, total_of
 from hddm_sbi.types import Array
 
 # Where choices race, what survives is the product over accumulators, and one range of time for all choices is the
@@ -35,6 +35,8 @@ from hddm_sbi.types import Array
 _NODES, _PANELS, _PARTS = 192, 4, 15
 #: nodes of a look for where they belong, and the most looks.
 _LOOK, _LOOKS = 32, 15
+#: nats below the largest density of log time under which nothing counts.
+_LITTLE = 30.0
 #: y before and after which nothing is looked for.
 _SOONEST, _LATEST = -46.0, 30.0
 #: of what survived the beginning of a range, the most that may survive its end, for the difference to be exact.
@@ -129,10 +131,18 @@ def _bulk(
             y[i] = low + (high - low) * i / (_LOOK - 1)
             race.block.d[i], rise[i] = _time_at(y[i], race.clock[0])
         _run(race, winner, _LOOK, tail)
+        best, early, late = 0, 0, _LOOK - 1
         for i in range(_LOOK):
             log_g[i] += rise[i]
-        best, first, last, seen = narrowed(y, log_g, _LOOK, first, last)
-        if seen:
+            best = i if log_g[i] > log_g[best] else best
+        while log_g[early] < log_g[best] - _LITTLE:
+            early += 1
+        while log_g[late] < log_g[best] - _LITTLE:
+            late -= 1
+        # One node further, for it may begin anywhere before the first node that sees it.
+        first = y[early - 1] if early > 0 else first
+        last = y[late + 1] if late < _LOOK - 1 else last
+        if (best == 0 or early < best) and (best == _LOOK - 1 or late > best):
             break
         low, high = y[max(best - 1, 0)], y[min(best + 1, _LOOK - 1)]
     return first, y[best], last
