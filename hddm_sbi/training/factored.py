@@ -12,9 +12,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.factored.encoding import EncodedOutcomes, Encoding
-from hddm_sbi.likelihoods.factored.likelihood import Factored, factored
-from hddm_sbi.likelihoods.factored.network import EstimatorShape, Factor, FactoredNetwork, success_of
+from hddm_sbi.likelihoods.factored import (
+    EncodedOutcomes,
+    Encoding,
+    EstimatorShape,
+    Factor,
+    Factored,
+    FactoredNetwork,
+    factored,
+    success_of,
+)
 from hddm_sbi.simulation import Simulated, Simulator
 from hddm_sbi.training.descent import Descent
 from hddm_sbi.training.held_out import check
