@@ -31,6 +31,7 @@ from .data.stimulus_coding import code_stimulus as code_stimulus
 from .errors import FitFileWarning as FitFileWarning
 from .errors import InputError as InputError
 from .errors import TableWarning as TableWarning
+from .errors import TrainingWarning as TrainingWarning
 from .hierarchy.diagnostics import ConvergenceWarning as ConvergenceWarning
 from .hierarchy.model import HierarchicalModel as HierarchicalModel
 from .hierarchy.natural import natural as natural
@@ -75,5 +76,4 @@ from .simulation.python_function import BlackBoxSimulator as BlackBoxSimulator
 from .simulation.simulator import Clock as Clock
 from .simulation.simulator import Simulator as Simulator
 from .simulation.simulator import Symmetries as Symmetries
-from .training.train import TrainingWarning as TrainingWarning
 from .training.train import train_likelihood as train_likelihood

@@ -37,6 +37,18 @@ class FitFileWarning(UserWarning):
     """
 
 
+class TrainingWarning(UserWarning):
+    """A learned likelihood cannot be trusted yet, or not everywhere; the message says why and what to do.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import hddm_sbi as hs
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", hs.TrainingWarning)  # refuse such a likelihood
+    """
+
+
 class TableWarning(UserWarning):
     """Something in a table of trials can be used, and is probably a mistake; the message says what, and in which rows.
 

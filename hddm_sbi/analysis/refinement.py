@@ -11,13 +11,12 @@ import numpy as np
 import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit
-from hddm_sbi.errors import whole_number
+from hddm_sbi.errors import TrainingWarning, whole_number
 from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.further import Further, check_further
-from hddm_sbi.training.train import TrainingWarning
 
 #: draws of the posterior around which parameters are drawn.
 _DRAWS = 500

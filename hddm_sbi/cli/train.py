@@ -65,7 +65,8 @@ def _train_shipped(model: str, output: Path | None, options: dict[str, Any]) -> 
 def _train_own(simulator: Simulator, output: Path | None, options: dict[str, Any]) -> None:
     output = output or Path(f"{simulator.name}.safetensors")
     check_writable(output)
-    from hddm_sbi.training.train import TrainingWarning, train_likelihood
+    from hddm_sbi.errors import TrainingWarning
+    from hddm_sbi.training.train import train_likelihood
 
     with warnings_shown(TrainingWarning):
         likelihood = train_likelihood(

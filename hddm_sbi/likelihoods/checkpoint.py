@@ -13,9 +13,14 @@ from torch import Tensor
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import Card, card_path, read_card, save_weights, seal, versions_of, write_card
-from hddm_sbi.likelihoods.factored.encoding import Encoding
-from hddm_sbi.likelihoods.factored.likelihood import Factored, FactoredDecisionLikelihood, factored
-from hddm_sbi.likelihoods.factored.network import EstimatorShape, FactoredNetwork
+from hddm_sbi.likelihoods.factored import (
+    Encoding,
+    EstimatorShape,
+    Factored,
+    FactoredDecisionLikelihood,
+    FactoredNetwork,
+    factored,
+)
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
 from hddm_sbi.simulation import DecisionModel, Simulator, from_json

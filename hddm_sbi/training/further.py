@@ -6,7 +6,6 @@ import numpy as np
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.factored import Factored
-from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.factored import trained_further
 from hddm_sbi.training.proposal import propose
@@ -44,7 +43,7 @@ class Further:
         return trained_further(self.likelihood, values, theta, self.seed)
 
 
-def around(likelihood: Likelihood, draws: Array, n: int, seed: int) -> Array:
+def around(likelihood: Factored, draws: Array, n: int, seed: int) -> Array:
     """Parameters (n, p) around draws (draws, cells, p) of a posterior, twice as wide, inside the box."""
     rng = np.random.default_rng(seed)
     n_near = n - round(_ELSEWHERE * n)
@@ -56,7 +55,7 @@ def around(likelihood: Likelihood, draws: Array, n: int, seed: int) -> Array:
     return rng.permutation(np.concatenate([np.clip(near, low, high), anywhere]))
 
 
-def why_not_further(likelihood: Likelihood) -> str:
+def why_not_further(likelihood: object) -> str:
     """Why a likelihood cannot go on training, or ""."""
     if not isinstance(likelihood, Factored):
         return (
@@ -71,7 +70,7 @@ def why_not_further(likelihood: Likelihood) -> str:
     return ""
 
 
-def check_further(likelihood: Likelihood) -> Factored:
+def check_further(likelihood: object) -> Factored:
     """The likelihood, if it can go on training. Raises InputError with the reason where it cannot."""
     if refusal := why_not_further(likelihood):
         raise InputError(refusal)

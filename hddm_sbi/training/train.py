@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, TrainingWarning
 from hddm_sbi.likelihoods.factored import EstimatorShape, Factored
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood, reducible
 from hddm_sbi.likelihoods.scores import HeldOutScores
@@ -24,18 +24,6 @@ Learned = Factored | MixtureLikelihood
 _SIMULATIONS, _COUNTED, _COMPILED = 100_000, 1_000_000, 10_000_000
 #: fewer simulations per parameter than this cause a warning.
 _FEW = 2_000
-
-
-class TrainingWarning(UserWarning):
-    """A learned likelihood cannot be trusted yet, or not everywhere; the message says why and what to do.
-
-    Examples
-    --------
-    >>> import warnings
-    >>> import hddm_sbi as hs
-    >>> with warnings.catch_warnings():
-    ...     warnings.simplefilter("error", hs.TrainingWarning)  # refuse such a likelihood
-    """
 
 
 def train_likelihood(

@@ -18,14 +18,13 @@ from scipy import stats
 
 import hddm_sbi as hs
 from hddm_sbi import EstimatorShape
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, TrainingWarning
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood
 from hddm_sbi.simulation import as_json
 from hddm_sbi.training import factored, mixture
 from hddm_sbi.training.held_out import check
 from hddm_sbi.training.proposal import propose
-from hddm_sbi.training.train import TrainingWarning
 
 SMALL = EstimatorShape(hidden=16, depth=1, components=4)
 QUIET = {"progress": False, "shape": SMALL, "seed": 1}

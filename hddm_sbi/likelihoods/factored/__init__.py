@@ -1,11 +1,9 @@
-"""The learned likelihood of outcomes of any kind: a chain of laws, each given the parameters and earlier outcomes.
-
-Training imports it from here.
-"""
+"""The learned likelihood of outcomes of any kind, imported from here: a chain of laws, each given those before it."""
 
 from hddm_sbi.likelihoods.factored.encoding import EncodedOutcomes as EncodedOutcomes
 from hddm_sbi.likelihoods.factored.encoding import Encoding as Encoding
 from hddm_sbi.likelihoods.factored.likelihood import Factored as Factored
+from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood as FactoredDecisionLikelihood
 from hddm_sbi.likelihoods.factored.likelihood import factored as factored
 from hddm_sbi.likelihoods.factored.network import EstimatorShape as EstimatorShape
 from hddm_sbi.likelihoods.factored.network import Factor as Factor

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,35 +47,6 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-@cache
-def trainer_class(mixed: bool) -> Any:
-    """sbi's NLE or MNLE with two methods that a subclass may override."""
-    with validation_kept(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from sbi.inference import MNLE, NLE
-
-    class Trainer(MNLE if mixed else NLE):  # type: ignore[misc]
-        def goes_on(self, loss: float) -> bool:
-            """Asked after every epoch, with the loss of validation; where False, the best weights so far are taken."""
-            return True
-
-        def loss_of(self, network: Any, theta: Tensor, x: Tensor) -> Tensor:
-            """Loss of every row."""
-            return super()._loss(theta, x)
-
-        def _loss(self, theta: Tensor, x: Tensor) -> Tensor:
-            return self.loss_of(self._neural_net, theta, x)
-
-        def _converged(self, epoch: int, stop_after_epochs: int) -> bool:
-            goes_on = epoch == 0 or self.goes_on(self._val_loss)
-            converged = bool(super()._converged(epoch, stop_after_epochs))
-            if not converged and not goes_on:
-                self._neural_net.load_state_dict(self._best_model_state_dict)
-            return converged or not goes_on
-
-    return Trainer
-
-
 class SilentTracker:
     """A tracker for sbi's trainers that keeps nothing; their default writes a folder `sbi-logs`.
 
@@ -105,16 +74,6 @@ class SilentTracker:
 
     def flush(self) -> None:
         """Nothing is left to write."""
-
-
-def spread_out(network: Any) -> None:
-    """Start a mixture with equal weights, means from -1.5 to 1.5, and standard deviations of 0.7."""
-    with torch.no_grad():
-        for layer in (network._logits_layer, network._means_layer, network._unconstrained_diagonal_layer):
-            layer.weight *= 0.1
-            layer.bias.zero_()
-        network._means_layer.bias.copy_(torch.linspace(-1.5, 1.5, network.num_components))
-        network._unconstrained_diagonal_layer.bias.fill_(1.2)
 
 
 def normals(estimator: MixtureDensityEstimator, rows: Tensor) -> Tensor | None:
