@@ -221,10 +221,10 @@ print(f"a cookie from a new location: {new_chips.mean():.1f} chips, 94 % between
 
 # %% [markdown]
 # ## The same with formulas
-# The same takes three calls: declare the black box, train, fit. `hs.train_likelihood` chooses the estimator by the kind
-# of outcome, trains it in stages, and checks it on simulations that training has not seen. It counts the cookies of
-# each rate before it trains, so two million simulations take no longer than the hundred thousand above. The declaration
-# includes the prior of the parameter: rates of locations follow a Gamma distribution, as in the models above.
+# The same takes three calls: declare the black box, train, fit. `hs.train_likelihood` trains a few networks, takes the
+# best, and checks it on simulations that training has not seen. It counts the cookies of each rate before it trains, so
+# two million simulations take little longer than a hundred thousand. The declaration includes the prior of the
+# parameter: rates of locations follow a Gamma distribution, as in the models above.
 
 # %%
 around = hs.Prior("halfnormal", 0.0, 1.0)

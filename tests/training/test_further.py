@@ -1,4 +1,4 @@
-"""After the first training: how many outcomes are safe, failed simulations, refinement, certificates of black boxes."""
+"""After the first training: safe numbers of outcomes, failed simulations, refinement, certificates of black boxes."""
 
 import numpy as np
 import pandas as pd
@@ -49,9 +49,9 @@ class Planted(FactoredLikelihood):
 
 
 def test_safe_outcomes_by_hand():
-    """Halves whose rates are off by +d and -d: the mean of n cookies of rate r moves by d sqrt(n r) sds, as a flat
-    prior on the box hardly matters. Its mean square over rates from .5 to 20 is 10.25 n d², so that 1.25 times its
-    root is .3 at n = 87.8."""
+    """Rates of the halves are off by +d and -d: the mean of n cookies of rate r moves by d sqrt(n r) sds, as a flat
+    prior on the box hardly matters. Its mean square over rates from .5 to 20 is 10.25 n d²; 1.25 times its root is .3
+    at n = 87.8."""
     d = 0.008
     found = safe_outcomes(Poisson(), [Poisson(1 + d), Poisson(1 - d)], seed=1)
     assert found == 56  # the next number that is looked at is 100
