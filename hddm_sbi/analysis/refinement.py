@@ -43,7 +43,19 @@ class Refinement:
 
     Examples
     --------
-    See `refine_likelihood`.
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> import hddm_sbi as hs
+    >>> @hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
+    ... def cookies(rate, rng):
+    ...     return rng.poisson(rate)
+    >>> likelihood = hs.train_likelihood(cookies, n_simulations=20_000, progress=False)
+    >>> table = pd.DataFrame({"chips": np.random.default_rng(1).poisson(8.0, 100)})
+    >>> model = hs.HierarchicalModel("rate ~ 1", table, likelihood=likelihood)
+    >>> posterior = model.fit(seed=1, progress=False)
+    >>> found = hs.refine_likelihood(likelihood, model, posterior, 20_000, progress=False)
+    >>> found.moved.columns.tolist()
+    ['simulations', 'shift', 'quantity', 'error']
     """
 
     likelihood: Likelihood
