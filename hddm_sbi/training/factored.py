@@ -34,9 +34,9 @@ from hddm_sbi.types import Array
 _HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
 #: rows of a batch, of simulations and of conditions whose outcomes are counted; their largest share of all rows.
 _BATCH, _COUNTED_BATCH, _SHARE = 500, 64, 0.1
-#: simulations for a step, the least and the largest number of steps; the step size; steps between looks at the clock.
+#: simulations for a step, the least and the largest number of steps; the step size; looks at the clock.
 _PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
-_STEP_SIZE, _LOOK = 3e-2, 100
+_STEP_SIZE, _LOOKS = 3e-2, 10
 #: the step size where a network goes on training.
 _FURTHER_STEP_SIZE = 1e-2
 #: numbers of components that are tried, of continuous outcomes and of counts alone.
@@ -160,7 +160,7 @@ def fit_best(
     with tqdm(total=steps * len(tried), desc="fit", unit=" steps", disable=not request.machine.progress) as bar:
 
         def goes_on(loss: float) -> bool:
-            bar.update(_LOOK)
+            bar.update(steps // _LOOKS)
             bar.set_postfix(validation=f"{loss:.4f}")
             return time.monotonic() <= deadline
 
@@ -223,7 +223,7 @@ def _fit(
     descent, losses = Descent(network, steps, _STEP_SIZE), []
     for number, rows in enumerate(_batches(len(training), training.counted, steps, seed)):
         descent.step(number, -training.at(rows).log_score(network).mean())
-        if (number + 1) % _LOOK == 0:
+        if (number + 1) % (steps // _LOOKS) == 0:
             with torch.no_grad():
                 losses.append(-float(validation.log_score(descent.average).mean()))
             if not goes_on(losses[-1]):
