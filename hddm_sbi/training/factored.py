@@ -150,7 +150,7 @@ def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) ->
 def fit_best(
     request: TrainingRequest, training: Rows, validation: Rows, tried: Sequence[EstimatorShape]
 ) -> tuple[EstimatorShape, FactoredNetwork, tuple[float, ...], bool]:
-    """Fit a network of every shape, and choose by the log score of the validation rows.
+    """Fit a network of every shape, and choose one by the log scores of the validation rows.
 
     Returns the shape; the network; minus its log score along the fit; and whether the budget ended the fit.
     """
@@ -170,11 +170,27 @@ def fit_best(
                 network = FactoredNetwork(training.encoding, shape).to(request.machine.device)
             network, losses = _fit(network, training, validation, steps, request.seed, goes_on)
             with torch.no_grad():
-                scores.append(float(validation.log_score(network).mean()))
+                scores.append(validation.log_score(network))
             fits.append((shape, network.cpu(), tuple(losses)))
             if time.monotonic() > deadline:
                 break
-    return *fits[int(np.argmax(scores))], time.monotonic() > deadline
+    return *fits[_best(tried, torch.stack(scores))], time.monotonic() > deadline
+
+
+def _best(tried: Sequence[EstimatorShape], scores: Tensor) -> int:
+    """Which network to take: scores (m, n) of the first m that were tried, on the same rows.
+
+    The best mean decides; but a chain, which costs more in a fit, and a table, which is rougher, have to be better than
+    the best of the others by a standard error.
+    """
+    plain = [k for k, shape in enumerate(tried[: len(scores)]) if not (shape.chained or shape.tabulated)]
+    means = scores.mean(1)
+    best = max(range(len(scores)), key=lambda k: float(means[k]))
+    if not plain or best in plain:
+        return best
+    simple = max(plain, key=lambda k: float(means[k]))
+    ahead = scores[best] - scores[simple]
+    return best if float(ahead.mean()) > float(ahead.std()) / len(ahead) ** 0.5 else simple
 
 
 def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int) -> Factored:
