@@ -73,7 +73,8 @@ class Certificate:
     verdict : str
         What that means and what to do, in one or two sentences.
     passed : bool
-        No mean lies off by more than .1 posterior sds, no sd by more than 10 %, and the draws suffice to say so.
+        No mean lies off by more than .1 posterior sds, no sd by more than 10 %, and the draws suffice to say so; by
+        new simulations .3 sds and 30 %, as they tell no smaller shifts.
     corrected : arviz.InferenceData or None
         The posterior under the reference, by resampling, with `n_draws` draws and the table; None where the weights
         cannot be trusted.
