@@ -312,5 +312,5 @@ def test_a_box_has_no_reference():
         kind = "neural"
 
     model, posterior = fitted("rate ~ 1", bake(), Learned(), 100)
-    with pytest.raises(hs.InputError, match=r"'cookies' has neither a closed form .* hs.run_sbc\(model\) compares it"):
+    with pytest.raises(hs.InputError, match=r"'cookies' has neither a closed form .* was not learned by hs.train_likelihood .* hs.run_sbc\(model\) compares the"):
         hs.certify(model, posterior)
