@@ -144,10 +144,12 @@ def test_outliers_do_not_carry_the_pilot_fit_away():
 def test_ridges_of_positive_numbers_are_straight_where_they_are_sampled():
     """200 trials of a race: threshold, range of starts and onset make up for each other, down to an onset of .05 s.
 
-    On the log scale this ridge is curved: 370 and 305 effective draws (seeds 1 and 2), here 2 100 (seed 1).
+    On the log scale this ridge is curved: 370 and 305 effective draws of the learned likelihood (seeds 1 and 2). Here
+    the closed form has 1 472 to 1 770 (seeds 1 to 4), and the learned one 853 to 1 438: its ripples at corners of the
+    box are not what is tested.
     """
     trials = hs.simulate("lba", {"v0": 3.0, "v1": 2.0, "A": 0.3, "B": 0.8, "t0": 0.25}, n_trials=200, seed=1)
-    model = hs.HierarchicalModel("v0 ~ 1", trials, simulator="lba")
+    model = hs.HierarchicalModel("v0 ~ 1", trials, simulator="lba", likelihood="exact")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hs.ConvergenceWarning)
         posterior = model.fit(seed=1, progress=False)
