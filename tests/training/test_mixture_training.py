@@ -199,7 +199,7 @@ def test_a_shipped_likelihood_is_trained_again_as_its_card_says(monkeypatch):
     """`levy` has more components than the rule for new models gives it."""
     levy, card = load_simulator("levy"), read_card(catalogue.weights_of("levy"))
     recipe, architecture = shipped.plan(levy)
-    assert (dataclasses.asdict(recipe), architecture.as_dict()) == (card.recipe, card.architecture)
+    assert (recipe, architecture.as_dict()) == (Recipe(**card.recipe), card.architecture)
     monkeypatch.setattr(catalogue, "weights_of", lambda _: None)
     assert shipped.plan(levy)[1] == mixture.architecture_for(levy) != architecture
 
