@@ -1,4 +1,4 @@
-"""The one exception for input that cannot be used, and warnings about tables and files: each says what to do."""
+"""The one exception for input that cannot be used, and warnings of tables, files and training: each says what to do."""
 
 import difflib
 import operator

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit
-from hddm_sbi.errors import TrainingWarning, whole_number
-from hddm_sbi.hierarchy import HierarchicalModel
+from hddm_sbi.errors import InputError, TrainingWarning, whole_number
+from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, check_fit_of
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods.likelihood import Likelihood
 from hddm_sbi.seeds import derive_seed
@@ -43,19 +43,10 @@ class Refinement:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import pandas as pd
+    >>> from dataclasses import fields
     >>> import hddm_sbi as hs
-    >>> @hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
-    ... def cookies(rate, rng):
-    ...     return rng.poisson(rate)
-    >>> likelihood = hs.train_likelihood(cookies, n_simulations=20_000, progress=False)
-    >>> table = pd.DataFrame({"chips": np.random.default_rng(1).poisson(8.0, 100)})
-    >>> model = hs.HierarchicalModel("rate ~ 1", table, likelihood=likelihood)
-    >>> posterior = model.fit(seed=1, progress=False)
-    >>> found = hs.refine_likelihood(likelihood, model, posterior, 20_000, progress=False)
-    >>> found.moved.columns.tolist()
-    ['simulations', 'shift', 'quantity', 'error']
+    >>> [field.name for field in fields(hs.Refinement)]
+    ['likelihood', 'model', 'posterior', 'moved', 'settled']
     """
 
     likelihood: Likelihood
@@ -139,6 +130,11 @@ def refine_likelihood(
     True
     """
     further = Further(check_further(likelihood), seed, n_jobs)
+    if likelihood is not model.likelihood and (not likelihood.sha256 or likelihood.sha256 != model.likelihood.sha256):
+        raise InputError(
+            f"the model has another likelihood, {model.likelihood!r}; refine that, or fit with {likelihood!r}."
+        )
+    check_fit_of(model, posterior, SAME_LIKELIHOOD)
     whole_number("n_simulations", n_simulations, 1_000)
     whole_number("rounds", rounds, 1)
     options = {"seed": seed, "progress": progress, **(fit or {})}

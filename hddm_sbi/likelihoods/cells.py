@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Self
 
 import numpy as np
@@ -172,3 +172,10 @@ class SortedTrials(CellTrials):
         if self.lapses.rate == 0.0:
             return None
         return torch.from_numpy(-self.lapses.rate * np.bincount(self.cell, self.rt, self.n_cells))
+
+
+@lru_cache(maxsize=32)
+def alike(labels: bytes) -> tuple[Index, Index]:
+    """Distinct whole numbers: the place of the first of each, and which of them every number equals."""
+    _, first, same = np.unique(np.frombuffer(labels, dtype=np.int64), return_index=True, return_inverse=True)
+    return first, same

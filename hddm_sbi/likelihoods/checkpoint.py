@@ -133,7 +133,7 @@ def _factored(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Fac
     numbers = dict(card.architecture)
     encoding = Encoding.from_dict(simulator, numbers)
     shape = EstimatorShape(**numbers)
-    _check_sizes(shape.weights_at_least(encoding.n_continuous, encoding.sizes), state)
+    _check_sizes(shape.weights_at_least(encoding), state)
     network = FactoredNetwork(encoding, shape, some_failed=bool(card.recipe["failed"]))
     network.load_state_dict(state)
     return factored(simulator, network, encoding, card.box, card)

@@ -107,6 +107,9 @@ class Likelihood(ABC):
         """Log density of values (n, k), each at `theta[row]`: theta (r, p), row (n,) int64 -> (n,)."""
         return self.log_prob_rows(values, theta[row])
 
+    def check_outcomes(self, values: Array) -> None:  # noqa: B027, most likelihoods know all outcomes
+        """Raise InputError for outcomes (n, k) of a table of which this likelihood knows nothing, or warn of them."""
+
     def doubts(self, theta: Tensor) -> str:
         """What speaks against trusting this likelihood at theta (n, p), draws of a posterior; "" where nothing does."""
         return ""
@@ -139,6 +142,7 @@ class Likelihood(ABC):
         observation
             How trials of rt and response were seen; None for other outcomes, which are complete.
         """
+        self.check_outcomes(values)
         order = np.argsort(cell, kind="stable")
         return CellTrials(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
 

@@ -69,18 +69,16 @@ def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tu
     encoding = Encoding.of(simulator, values[n_held_out:], theta[n_held_out:])
     rows = Rows.of(encoding, values[n_held_out:], theta[n_held_out:]).to(request.machine.device)
     unseen = Rows.of(encoding, values[:n_held_out], theta[:n_held_out]).to(request.machine.device)
-    tried = [shape] if shape else shapes(simulator)
-    shape, network, losses, cut_short = fit_best(request, rows, unseen, tried)
+    deadline, tried = time.monotonic() + request.seconds, [shape] if shape else shapes(simulator)
+    shape, network, losses, cut_short = fit_best(request, rows, unseen, tried, deadline)
     if simulated.failed.any():
         network.success = fit_success(encoding, everywhere, simulated.failed, shape, request.seed)
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
     card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
     likelihood = factored(simulator, network, encoding, simulator.box, card)
-    safe = None
-    if not cut_short:
-        halves = [fit_best(request, rows.at(slice(k, None, 2)), unseen, [shape])[1] for k in (0, 1)]
-        each = [factored(simulator, half, encoding, simulator.box, card) for half in halves]
-        safe = safe_outcomes(likelihood, each, request.seed)
+    halves = [fit_best(request, rows.at(slice(k, None, 2)), unseen, [shape], deadline) for k in (0, 1)]
+    each = [factored(simulator, half, encoding, simulator.box, card) for _, half, _, _ in halves]
+    safe = None if any(late for *_, late in halves) else safe_outcomes(likelihood, each, request.seed)
     scores = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed, safe)
     likelihood.card = replace(card, scores=scores)
     return likelihood, simulated.statement()
@@ -134,7 +132,7 @@ class Rows:
         """Log density of every row, (n,)."""
         if self.counted:
             return (self.discrete * network.log_table(self.condition)).sum(-1)
-        return network.log_prob(self.continuous, self.discrete, self.condition, np.arange(len(self)))
+        return network.log_prob(self.continuous, self.discrete, self.condition)
 
 
 def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) -> Rows:
@@ -148,13 +146,12 @@ def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) ->
 
 
 def fit_best(
-    request: TrainingRequest, training: Rows, validation: Rows, tried: Sequence[EstimatorShape]
+    request: TrainingRequest, training: Rows, validation: Rows, tried: Sequence[EstimatorShape], deadline: float
 ) -> tuple[EstimatorShape, FactoredNetwork, tuple[float, ...], bool]:
     """Fit a network of every shape, and choose one by the log scores of the validation rows.
 
-    Returns the shape; the network; minus its log score along the fit; and whether the budget ended the fit.
+    Returns the shape; the network; minus its log score along the fit; and whether the deadline ended the fit.
     """
-    deadline = time.monotonic() + request.seconds
     steps = int(np.clip(request.n_simulations // _PER_STEP, _FEWEST_STEPS, _MOST_STEPS))
     fits, scores = [], []
     with tqdm(total=steps * len(tried), desc="fit", unit=" steps", disable=not request.machine.progress) as bar:
@@ -208,7 +205,8 @@ def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int
         descent.step(number, -rows.at(batch).log_score(network).mean())
     card = likelihood.card
     assert card is not None
-    card = replace(card, simulations=card.simulations + len(theta), sha256="", scores=None, validation=())
+    recipe, simulations = {**card.recipe, "further": len(theta)}, card.simulations + len(theta)
+    card = replace(card, recipe=recipe, simulations=simulations, sha256="", scores=None, validation=())
     return factored(likelihood.simulator, descent.average, likelihood.encoding, likelihood.box, card)
 
 

@@ -9,6 +9,7 @@ from hddm_sbi.likelihoods.factored import Factored
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.factored import trained_further
 from hddm_sbi.training.proposal import propose
+from hddm_sbi.training.request import succeeded
 from hddm_sbi.types import Array
 
 #: parameters are drawn from the posterior made wider by this factor; and the share that is spread over the box, so that
@@ -33,9 +34,9 @@ class Further:
         """n more simulations around draws (draws, cells, p) of a posterior."""
         simulator, seed = self.likelihood.simulator, derive_seed(self.seed, len(self._values), bits=63)
         theta = around(self.likelihood, draws, n, seed)
-        simulated = simulator.simulate_outcomes(theta, seed, n_jobs=self.n_jobs)
-        self._values.append(simulated.values[~simulated.failed])
-        self._theta.append(theta[~simulated.failed])
+        values, theta = succeeded(simulator.simulate_outcomes(theta, seed, n_jobs=self.n_jobs), theta)
+        self._values.append(values)
+        self._theta.append(theta)
 
     def trained(self, part: slice = slice(None)) -> Factored:
         """The likelihood after training on some of these simulations, by default all."""

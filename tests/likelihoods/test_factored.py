@@ -202,3 +202,33 @@ def test_heavy_tails_do_not_blow_up_the_scale():
     encoding = Encoding.of(heavy, heavy.simulate_outcomes(theta, 1).values, theta)
     # Quartiles of the Cauchy distribution are at -1 and 1.
     assert encoding.spread[0] == pytest.approx(2 / 1.349, rel=0.1)
+
+
+def test_outcomes_on_a_device_are_not_fetched_from_it():
+    """As a fit on a GPU has them: torch's device without memory refuses operands and results on the CPU."""
+    for shape in SHAPES:
+        likelihood, values, _ = untrained(shape)
+        n, network = len(values), likelihood.network.float().requires_grad_(True).to("meta")
+        parts = [torch.zeros(n, width, device="meta") for width in (2, 2, likelihood.encoding.width)]
+        loss = network.log_prob(*parts).sum()
+        loss.backward()
+        assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", ["category", "counts"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_small_networks_are_read_again(kind, depth, tmp_path):
+    """The smallest number of weights that a card may promise is not more than there are."""
+    outcomes = {"category": {"side": ("l", "r")}, "counts": {"n": "count"}}[kind]
+
+    def simulate(w, rng):
+        return (rng.random(len(w)) < w).astype(int) if kind == "counts" else np.where(rng.random(len(w)) < w, "r", "l")
+
+    simulator = hs.declare({"w": (-0.5, 0.9)}, outcomes, vectorised=True)(simulate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.TrainingWarning)
+        learned = hs.train_likelihood(
+            simulator, n_simulations=800, shape=hs.EstimatorShape(depth=depth, hidden=16), progress=False
+        )
+    learned.save(tmp_path / "small.safetensors")
+    assert repr(hs.load_likelihood(tmp_path / "small.safetensors")) == repr(learned)

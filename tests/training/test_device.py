@@ -39,7 +39,7 @@ def test_same_loss_on_a_gpu(tmp_path):
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("simulator", [DDM, cookies], ids=["mixture network", "sbi estimator"])
+@pytest.mark.parametrize("simulator", [DDM, cookies], ids=["mixture network", "factored network"])
 @pytest.mark.filterwarnings("ignore::hddm_sbi.errors.TrainingWarning")
 def test_train_likelihood_on_a_gpu(simulator):
     likelihood = hs.train_likelihood(simulator, n_simulations=20_000, seed=1, device="cuda", progress=False)

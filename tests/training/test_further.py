@@ -137,6 +137,12 @@ def test_what_cannot_go_on_is_refused(learned, table, tmp_path):
     for ask in (lambda: hs.certify(model, posterior), lambda: hs.refine_likelihood(without, model, posterior)):
         with pytest.raises(InputError, match=r"is not here, as files hold no code: load it together"):
             ask()
+    _, found = fitted(learned, table)
+    other = Planted(learned.simulator, learned.network, learned.encoding, learned.box, learned.card)
+    with pytest.raises(InputError, match="the model has another likelihood"):
+        hs.refine_likelihood(other, hs.HierarchicalModel("rate ~ 1", table, likelihood=Poisson()), found)
+    with pytest.raises(InputError, match="column 'chips' of the table that was fitted differs"):
+        hs.refine_likelihood(learned, hs.HierarchicalModel("rate ~ 1", table + 1, likelihood=learned), found)
     ddm = hs.load_likelihood("ddm")
     with pytest.raises(InputError, match="only such a likelihood goes on training"):
         hs.refine_likelihood(ddm, model, posterior)

@@ -12,11 +12,11 @@ from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods.card import Card
-from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
+from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.likelihoods.factored.encoding import Encoding
 from hddm_sbi.likelihoods.factored.network import FactoredNetwork
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
-from hddm_sbi.likelihoods.likelihood import LAPSE_SECONDS, CellTrials, Observation, Simulator
+from hddm_sbi.likelihoods.likelihood import Simulator
 from hddm_sbi.types import Array, Index
 
 #: a simulator works where so many simulations succeed; and a posterior lies there but for this share of its draws.
@@ -62,6 +62,11 @@ class _Factored(LearnedLikelihood):
         return self.network.log_prob(y, discrete, self.encoding.condition(theta), row) + log_stretch
 
     @override
+    def check_outcomes(self, values: Array) -> None:
+        """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
+        self.encoding.check(values)
+
+    @override
     def doubts(self, theta: Tensor) -> str:
         """Theta where most simulations failed: nothing was learned there."""
         if self.network.success is None:
@@ -91,19 +96,6 @@ class FactoredLikelihood(_Factored):
 
     network: trained on encoded outcomes. box: where it was trained. card: what made it, and how good it is.
     """
-
-    @override
-    def group_by_cell(
-        self,
-        values: Array,
-        cell: Index,
-        n_cells: int,
-        lapse_seconds: float | None = LAPSE_SECONDS,
-        observation: Observation | None = None,
-    ) -> CellTrials:
-        """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
-        self.encoding.check(values)
-        return super().group_by_cell(values, cell, n_cells, lapse_seconds, observation)
 
     @override
     def n_values(self, column: int) -> int:
@@ -140,19 +132,6 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
 
     Arguments as in `FactoredLikelihood`.
     """
-
-    @override
-    def group_by_cell(
-        self,
-        values: Array,
-        cell: Index,
-        n_cells: int,
-        lapse_seconds: float | None = LAPSE_SECONDS,
-        observation: Observation | None = None,
-    ) -> SortedTrials:
-        """Raises InputError for counts beyond those of the simulations, and warns of other outcomes beyond them."""
-        self.encoding.check(values)
-        return super().group_by_cell(values, cell, n_cells, lapse_seconds, observation)
 
 
 def factored(

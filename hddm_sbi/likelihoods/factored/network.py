@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import check_sizes
+from hddm_sbi.likelihoods.cells import alike
 from hddm_sbi.likelihoods.factored.encoding import Encoding
 from hddm_sbi.likelihoods.factored.laws import Categories, Counts, DiscreteLaw, Law, Mixture
 from hddm_sbi.types import Index
@@ -56,11 +56,13 @@ class EstimatorShape:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False; got {getattr(self, name)!r}.")
 
-    def weights_at_least(self, n_continuous: int, sizes: tuple[int, ...]) -> int:
-        """How many weights a network has at least: n_continuous outcomes, and discrete ones of these sizes."""
-        mixture = self.components if n_continuous or not self.tabulated else 1
-        table = sum(sizes) if self.tabulated else 0
-        return self.hidden * max(self.hidden * (self.depth - 1), mixture, table)
+    def weights_at_least(self, encoding: Encoding) -> int:
+        """How many weights a network of these encoded outcomes has at least."""
+        discrete = [outcome for outcome in encoding.simulator.outcomes if outcome.discrete]
+        tables = [self.tabulated or outcome.kind == "categorical" for outcome in discrete]
+        widths = [size if table else self.components for table, size in zip(tables, encoding.sizes, strict=True)]
+        mixture = self.components if encoding.n_continuous else 0
+        return self.hidden * max(self.hidden * (self.depth - 1), sum(widths) + mixture)
 
     def as_dict(self) -> dict[str, int]:
         """Plain numbers, for the card."""
@@ -128,18 +130,20 @@ class FactoredNetwork(nn.Module):
             assert isinstance(factor, Factor)
             yield factor
 
-    def log_prob(self, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index) -> Tensor:
+    def log_prob(self, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index | None = None) -> Tensor:
         """Log density of encoded outcomes (n, c) and (n, d), each given `rows[row]`: rows (r, width), row (n,) -> (n,).
 
-        A perceptron runs once for the outcomes that share its inputs.
+        A perceptron runs once for the outcomes that share its inputs. row: None where every outcome has a row of its
+        own, in order; then all operands may lie on a GPU.
         """
         total: Tensor | float = 0.0
         for factor in self.factors:
             inputs, same = self._inputs(factor, continuous, discrete, rows, row)
+            numbers = factor(inputs)
             x = discrete[:, factor.discrete :][:, :1]
             if isinstance(factor.law, Mixture):
                 x = continuous[:, factor.continuous : factor.continuous + factor.law.outcomes]
-            total = total + factor.law.log_prob(factor(inputs).index_select(0, torch.from_numpy(same)), x)
+            total = total + factor.law.log_prob(_each(numbers, same), x)
         assert isinstance(total, Tensor)
         return total
 
@@ -151,9 +155,9 @@ class FactoredNetwork(nn.Module):
 
     def sample(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded outcomes (n, c) and (n, d), one for each of the rows (n, width), by torch's global generator."""
-        continuous, discrete, each = rows[:, :0], rows[:, :0], np.arange(len(rows))
+        continuous, discrete = rows[:, :0], rows[:, :0]
         for factor in self.factors:
-            inputs, _ = self._inputs(factor, continuous, discrete, rows, each)
+            inputs, _ = self._inputs(factor, continuous, discrete, rows, None)
             x = factor.law.sample(factor(inputs))
             if isinstance(factor.law, Mixture):
                 continuous = torch.cat([continuous, x], -1)
@@ -162,21 +166,21 @@ class FactoredNetwork(nn.Module):
         return continuous, discrete
 
     def _inputs(
-        self, factor: Factor, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index
-    ) -> tuple[Tensor, Index]:
-        """Distinct inputs of a factor, and which of them every outcome has."""
+        self, factor: Factor, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index | None
+    ) -> tuple[Tensor, Index | None]:
+        """Distinct inputs of a factor, and which of them every outcome has; None for each its own."""
         same = row
-        if factor.discrete:
+        if factor.discrete and row is not None:
             codes = [discrete[:, k].long().numpy() for k in range(factor.discrete)]
             labels = np.ravel_multi_index((row, *codes), (len(rows), *self.sizes[: factor.discrete]))
-            first, same = _alike(labels.tobytes())
+            first, same = alike(labels.tobytes())
             rows, discrete = rows.index_select(0, torch.from_numpy(row[first])), discrete[torch.from_numpy(first)]
         inputs = [rows, *self._indicators(discrete, factor.discrete)]
         if factor.continuous:
             # The network sees an outlier, but not at its full length.
-            inputs = [part.index_select(0, torch.from_numpy(same)) for part in inputs]
+            inputs = [_each(part, same) for part in inputs]
             inputs.append(torch.asinh(continuous[:, : factor.continuous]))
-            same = np.arange(len(row))
+            same = None
         return torch.cat(inputs, -1), same
 
     def _indicators(self, discrete: Tensor, n: int) -> list[Tensor]:
@@ -196,8 +200,6 @@ def success_of(encoding: Encoding, shape: EstimatorShape) -> Factor:
     return Factor(encoding.width, Categories(2), shape, 0, 0, 0)
 
 
-@lru_cache(maxsize=32)
-def _alike(labels: bytes) -> tuple[Index, Index]:
-    """Distinct whole numbers: the place of the first of each, and which of them every number equals."""
-    _, first, same = np.unique(np.frombuffer(labels, dtype=np.int64), return_index=True, return_inverse=True)
-    return first, same
+def _each(rows: Tensor, same: Index | None) -> Tensor:
+    """The row of every outcome."""
+    return rows if same is None else rows.index_select(0, torch.from_numpy(same))

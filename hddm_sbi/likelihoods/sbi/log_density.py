@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.likelihoods.cells import alike
 from hddm_sbi.likelihoods.sbi import splines
 from hddm_sbi.likelihoods.sbi.compatibility import nflows_flow, normals, standardised, zuko_flow
 
@@ -190,7 +191,7 @@ def mixed_log_density(
     net = estimator.discrete_net.net
     code = [_codes(values, discrete[:, i]) for i, values in enumerate(net.categorical_values_per_var)]
     sizes = (len(rows), *(len(values) for values in net.categorical_values_per_var))
-    first, same = _alike(np.ravel_multi_index((row, *code), sizes).tobytes())
+    first, same = alike(np.ravel_multi_index((row, *code), sizes).tobytes())
     log_p = log_density(estimator.discrete_net, discrete, rows, row)
     embedded = estimator.condition_embedding(rows).index_select(0, torch.from_numpy(row[first]))
     combined = torch.cat([discrete[torch.from_numpy(first)], embedded], -1)
@@ -198,13 +199,6 @@ def mixed_log_density(
         return log_p + log_density(estimator.continuous_net, continuous, combined, same)
     y = torch.log(continuous)
     return log_p + log_density(estimator.continuous_net, y, combined, same) - y.sum(-1)
-
-
-@lru_cache(maxsize=32)
-def _alike(labels: bytes) -> tuple[Rows, Rows]:
-    """Distinct whole numbers: the place of the first of each, and which of them every number equals."""
-    _, first, same = np.unique(np.frombuffer(labels, dtype=np.int64), return_index=True, return_inverse=True)
-    return first, same
 
 
 def _ratio(estimator: RatioEstimator, x: Tensor, rows: Tensor, row: Rows) -> Tensor:
