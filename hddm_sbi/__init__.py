@@ -6,6 +6,8 @@ from pathlib import Path
 
 import lazy_loader
 
+__version__ = "0.1.0"
+
 # The public names stand in `__init__.pyi`; each is imported on first use, so that `import hddm_sbi` costs nothing.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

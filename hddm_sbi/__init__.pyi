@@ -77,3 +77,5 @@ from .simulation.simulator import Clock as Clock
 from .simulation.simulator import Simulator as Simulator
 from .simulation.simulator import Symmetries as Symmetries
 from .training.train import train_likelihood as train_likelihood
+
+__version__: str

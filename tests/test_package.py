@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,10 @@ def test_the_wheel_holds_every_module_models_and_weights(tmp_path: Path):
     others = names - modules - simulators - pretrained
     left = {name for name in others if ".dist-info/" not in name}
     assert left == {"hddm_sbi/py.typed", "hddm_sbi/__init__.pyi", "hddm_sbi/inference/__init__.pyi"}
+
+
+def test_the_version_is_the_distribution_s():
+    assert hs.__version__ == metadata.version("hddm_sbi")
 
 
 def test_public_names():

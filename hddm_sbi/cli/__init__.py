@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import signal
 import threading
@@ -12,19 +13,22 @@ from typing import Any
 
 import click
 
-from hddm_sbi.cli.certify import certify
-from hddm_sbi.cli.check import check
-from hddm_sbi.cli.compare import compare
-from hddm_sbi.cli.demo import demo
-from hddm_sbi.cli.fit import fit
-from hddm_sbi.cli.models import models
 from hddm_sbi.cli.output import ELSEWHERE, INTERRUPTED
-from hddm_sbi.cli.predict import predict
-from hddm_sbi.cli.simulate import simulate
-from hddm_sbi.cli.summary import summary
-from hddm_sbi.cli.train import train
 from hddm_sbi.errors import InputError
 
+#: what `--help` says of each verb, the first sentence of its own help; its module is loaded where it is called.
+_VERBS = {
+    "certify": "Say whether the learned likelihood of a fit moved its posterior.",
+    "check": "Recompute the scores on a likelihood's card, and say whether it passes.",
+    "compare": "Compare models of the same trials, by PSIS-LOO or by evidence.",
+    "demo": "Simulate an experiment, fit it, and write the posterior and four figures.",
+    "fit": "Fit a hierarchical model to a table of trials (CSV, TSV, parquet, feather).",
+    "models": "List the models, their parameters, and how good their likelihoods are.",
+    "predict": "Simulate the trials of a fit again, once for each of some posterior draws.",
+    "simulate": "Simulate trials.",
+    "summary": "Print the population's coefficients of a fit.",
+    "train": "Train a likelihood and check it.",
+}
 #: what may stand behind the name of an argument in a message: a list, a text, a number or a word.
 _VALUE = r"\[[^]]*\]|'[^']*'|[\w./-]*\w|\.\.\."
 
@@ -35,6 +39,20 @@ class _Verbs(click.Group):
     A file that cannot be written or read becomes one message and exit code 1.
     """
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        found = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with _termination_interrupts():
@@ -42,7 +60,7 @@ class _Verbs(click.Group):
         except (InputError, KeyboardInterrupt) as stop:
             refused, said = isinstance(stop, InputError), f": {stop}" if str(stop) else ""
             message = (
-                f"Error{_in_flags(self.commands.get(ctx.invoked_subcommand or ''), said)}"
+                f"Error{_in_flags(self.get_command(ctx, ctx.invoked_subcommand or ''), said)}"
                 if refused
                 else f"Interrupted{said}."
             )
@@ -90,7 +108,6 @@ def _as_flag(flag: str, argument: re.Match[str]) -> str:
 
 @click.group(
     cls=_Verbs,
-    commands=[fit, summary, certify, predict, compare, demo, simulate, models, train, check],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="hddm_sbi")

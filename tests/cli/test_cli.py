@@ -1,8 +1,10 @@
 """The command line as a newcomer types it: results, exit codes, messages without tracebacks."""
 
 import dataclasses
+import importlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,8 +19,10 @@ import pytest
 from click.testing import CliRunner
 
 import hddm_sbi as hs
+import hddm_sbi.cli
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.cli import main
+from hddm_sbi.cli.fit import fit
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods.card import read_card, write_card
 from hddm_sbi.likelihoods.catalogue import weights_of
@@ -284,8 +288,17 @@ def test_stimuli_and_outliers_on_the_command_line(trials, tmp_path: Path):
     assert "--correct 'condition' compares responses" in result.output
 
 
+def test_help_lists_every_verb_with_the_first_sentence_of_its_own_help():
+    shown = dict(re.findall(r"^  (\w+) +(\S.*(?:\n {4,}\S.*)*)", run("--help").output.partition("Commands:")[2], re.M))
+    modules = {path.stem for path in Path(hddm_sbi.cli.__file__).parent.glob("*.py")} - {"__init__", "output"}
+    assert set(shown) == modules
+    for verb, said in shown.items():
+        own = " ".join(getattr(importlib.import_module(f"hddm_sbi.cli.{verb}"), verb).help.split())
+        assert own.startswith(" ".join(said.split())), verb
+
+
 def test_methods_are_the_samplers():
-    (method,) = (option for option in main.commands["fit"].params if option.name == "method")
+    (method,) = (option for option in fit.params if option.name == "method")
     assert tuple(method.type.choices) == tuple(hs.SAMPLERS)
 
 
