@@ -15,7 +15,7 @@ from hddm_sbi.simulators._parameters import (
     two_bounds,
 )
 
-from hddm_sbi.numerics.vecmath import FAST
+from hddm_sbi.numerics import FAST
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, ParameterPrior, Prior
 from hddm_sbi.simulation.wiener import first_exit, log_driftless, log_survival_between
 from hddm_sbi.types import Array

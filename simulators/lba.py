@@ -16,7 +16,7 @@ from hddm_sbi.simulators._parameters import (
     plain_normal,
 )
 
-from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, exp_negative, inner, log, upper_tail
+from hddm_sbi.numerics import FAST, LOG_2PI_HALF, exp_negative, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Clock, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import NOBODY, between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array

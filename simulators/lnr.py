@@ -7,7 +7,7 @@ import numba as nb
 from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, for_every_choice, log_normal, plain_normal
 
-from hddm_sbi.numerics.vecmath import FAST, LOG_2PI_HALF, inner, log, upper_tail
+from hddm_sbi.numerics import FAST, LOG_2PI_HALF, inner, log, upper_tail
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import NOBODY, race_density
 from hddm_sbi.types import Array

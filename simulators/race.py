@@ -11,7 +11,7 @@ from hddm_sbi.simulators._elsewhere import each
 from hddm_sbi.simulators._parameters import COLLAPSE_ANGLE, DRIFT, NON_DECISION, START, THRESHOLD, for_every_choice
 from scipy.interpolate import make_interp_spline
 
-from hddm_sbi.numerics.vecmath import PER_SQRT_2PI, upper_tail
+from hddm_sbi.numerics import PER_SQRT_2PI, upper_tail
 from hddm_sbi.simulation import Clock, Counterpart, DecisionModel, Symmetries, rt_and_response
 from hddm_sbi.simulation.accumulators import longest_step, reflected
 from hddm_sbi.simulation.first_passage import Passage, Solution, grid, panels

@@ -8,7 +8,7 @@ import numba as nb
 from hddm_sbi.simulators._elsewhere import each, shared
 from hddm_sbi.simulators._parameters import RACE_NON_DECISION, START_GAP, START_RANGE, for_every_choice, log_normal
 
-from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, inner, log, scaled_tail
+from hddm_sbi.numerics import FAST, PER_SQRT_2PI, inner, log, scaled_tail
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, Symmetries, parameter, rt_and_response
 from hddm_sbi.simulation.accumulators import NOBODY, between, log_covered, race_density, scaled_normal
 from hddm_sbi.types import Array

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from hddm_sbi.likelihoods.catalogue import simulate
+from hddm_sbi.likelihoods import simulate
 from hddm_sbi.types import Array
 
 #: the formulas that the experiment is simulated by.

@@ -14,7 +14,7 @@ from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.errors import InputError, TrainingWarning, whole_number
 from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, check_fit_of
 from hddm_sbi.inference import inference_data
-from hddm_sbi.likelihoods.likelihood import Likelihood
+from hddm_sbi.likelihoods import Likelihood
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.further import Further, check_further
 

@@ -21,7 +21,7 @@ from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.priors import median
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference import Native, UnknownOperationError
-from hddm_sbi.numerics.recurrence import apply_rule, recur
+from hddm_sbi.numerics import apply_rule, recur
 from hddm_sbi.types import Array, Index, Link
 
 #: values at which a rule is recorded, and others at which what was recorded must be the same.

@@ -16,7 +16,7 @@ from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.priors import OF_LAPSES, PriorChoice, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy
 from hddm_sbi.hierarchy.table_design import TableDesign
-from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
+from hddm_sbi.likelihoods import CellTrials, Likelihood
 from hddm_sbi.types import Array
 
 

@@ -42,8 +42,7 @@ from hddm_sbi.hierarchy.record import Sampling
 from hddm_sbi.hierarchy.rows import on_designs
 from hddm_sbi.hierarchy.table_design import TableDesign
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
-from hddm_sbi.likelihoods import catalogue
-from hddm_sbi.likelihoods.likelihood import CellTrials, Likelihood
+from hddm_sbi.likelihoods import CellTrials, Likelihood, catalogue
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array, Index
 

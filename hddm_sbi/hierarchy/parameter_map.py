@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
-from hddm_sbi.likelihoods.likelihood import CellTrials as CellTrials
+from hddm_sbi.likelihoods import CellTrials as CellTrials
 from hddm_sbi.types import Index
 
 

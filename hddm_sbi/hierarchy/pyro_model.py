@@ -16,7 +16,7 @@ from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
 from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.prior_classes import Kind
-from hddm_sbi.likelihoods.likelihood import LAPSE, CellTrials, LapseLaw, Likelihood, Observation, with_lapses
+from hddm_sbi.likelihoods import LAPSE, CellTrials, LapseLaw, Likelihood, Observation, with_lapses
 from hddm_sbi.types import Index
 
 __all__ = ["LAPSE", "LAPSES", "CellTrials", "Hierarchy", "LapseLaw", "Observation", "with_lapses"]

@@ -12,7 +12,7 @@ import numpy as np
 from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference import SAMPLERS, find_sampler
-from hddm_sbi.likelihoods.card import versions_of
+from hddm_sbi.likelihoods import versions_of
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import splu
 from hddm_sbi.inference.compiler import machine
 from hddm_sbi.inference.compiler.program import Compiled
 from hddm_sbi.inference.density import Evaluate
-from hddm_sbi.numerics.operators import address, function_at
+from hddm_sbi.numerics import address, function_at
 from hddm_sbi.types import Array, Index
 
 # A bend at c takes z to x = c + log[ s(u) / s(h) ], with s(u) = log(1 + e^u) and u = h + (z - c) s(h) / s'(h). At c, x

@@ -19,7 +19,7 @@ from hddm_sbi.likelihoods.factored import (
     Factored,
     FactoredDecisionLikelihood,
     FactoredNetwork,
-    factored,
+    factored_likelihood,
 )
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
 from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
@@ -136,4 +136,4 @@ def _factored(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Fac
     _check_sizes(shape.weights_at_least(encoding), state)
     network = FactoredNetwork(encoding, shape, some_failed=bool(card.recipe["failed"]))
     network.load_state_dict(state)
-    return factored(simulator, network, encoding, card.box, card)
+    return factored_likelihood(simulator, network, encoding, card.box, card)

@@ -12,8 +12,7 @@ from numba import types
 from torch import Tensor
 
 from hddm_sbi.likelihoods.exact_kernel import BLOCK, DENSITIES, DENSITY, Law, apart, shapes
-from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import dot, inner, lapse_law, mix_lapse
+from hddm_sbi.numerics import Kernel, dot, inner, lapse_law, mix_lapse, operator
 from hddm_sbi.types import Array, Index
 
 _f8, _i8 = types.float64, types.int64

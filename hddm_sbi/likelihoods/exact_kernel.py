@@ -11,8 +11,7 @@ from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import Lapses, dot, inner, lapse_law, lapse_of, mix_lapse
+from hddm_sbi.numerics import Kernel, Lapses, dot, inner, lapse_law, lapse_of, mix_lapse, operator
 from hddm_sbi.types import Array, Index
 
 #: trials whose densities are in flight at a time: small enough for the first-level cache.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numba as nb
 import numpy as np
 
-from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, exp_negative, inner, log, scaled_tail
+from hddm_sbi.numerics import FAST, PER_SQRT_2PI, exp_negative, inner, log, scaled_tail
 from hddm_sbi.types import Array
 
 #: the choice of a trial in which no accumulator has finished.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import PPoly, make_interp_spline
 from scipy.special import zeta
 
-from hddm_sbi.numerics.vecmath import FAST, exp
+from hddm_sbi.numerics import FAST, exp
 from hddm_sbi.types import Array
 
 Curve = Callable[[Array], Array]

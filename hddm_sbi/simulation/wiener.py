@@ -6,7 +6,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, exp_negative, log_positive, scaled_tail
+from hddm_sbi.numerics import FAST, PER_SQRT_2PI, exp_negative, log_positive, scaled_tail
 from hddm_sbi.simulation.accumulators import normal
 from hddm_sbi.types import Array
 

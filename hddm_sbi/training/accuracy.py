@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from hddm_sbi.likelihoods.decision import (
+from hddm_sbi.likelihoods import (
     LAPSE,
     LAPSE_SECONDS,
     DecisionLikelihood,
+    ReferenceScores,
     SortedTrials,
     outcome_rows,
     with_lapses,
 )
-from hddm_sbi.likelihoods.scores import ReferenceScores
 from hddm_sbi.simulation import Parameter, Simulator
 from hddm_sbi.training.proposal import among_codes
 from hddm_sbi.types import Array

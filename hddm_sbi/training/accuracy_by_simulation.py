@@ -7,8 +7,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from hddm_sbi.likelihoods.decision import DecisionLikelihood, SortedTrials
-from hddm_sbi.likelihoods.scores import SimulationScores
+from hddm_sbi.likelihoods import DecisionLikelihood, SimulationScores, SortedTrials
 from hddm_sbi.simulation import Simulator
 from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, log_p_and_score, uniform_thetas
 from hddm_sbi.types import Array

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.factored import Factored
+from hddm_sbi.likelihoods import Factored
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.factored import trained_further
 from hddm_sbi.training.proposal import propose

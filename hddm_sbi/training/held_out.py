@@ -10,8 +10,7 @@ import torch
 from scipy.special import roots_legendre
 from scipy.stats import norm
 
-from hddm_sbi.likelihoods.likelihood import Likelihood
-from hddm_sbi.likelihoods.scores import HeldOutScores
+from hddm_sbi.likelihoods import HeldOutScores, Likelihood
 from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniformity_test
 from hddm_sbi.training.safety import SAFE_SHIFT
 from hddm_sbi.types import Array

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from hddm_sbi.likelihoods.mixture import Reduction
+from hddm_sbi.likelihoods import Reduction
 from hddm_sbi.parallel import ResultStore, run_tasks
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator

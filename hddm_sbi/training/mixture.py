@@ -11,14 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hddm_sbi.likelihoods.mixture import (
-    Architecture,
-    Mixture,
-    MixtureLikelihood,
-    MixtureNetwork,
-    Reduction,
-    cross_entropy,
-)
+from hddm_sbi.likelihoods import Architecture, Mixture, MixtureLikelihood, MixtureNetwork, Reduction, cross_entropy
 from hddm_sbi.parallel import check_recipe, run_folder
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training.descent import Descent

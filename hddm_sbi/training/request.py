@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.card import Card, Network, versions_of
+from hddm_sbi.likelihoods import Card, Network, versions_of
 from hddm_sbi.parallel import check_recipe
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator, as_json

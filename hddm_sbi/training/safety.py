@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hddm_sbi.likelihoods.likelihood import Likelihood
+from hddm_sbi.likelihoods import Likelihood
 from hddm_sbi.training.proposal import propose
 from hddm_sbi.types import Array
 

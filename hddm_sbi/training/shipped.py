@@ -4,9 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from hddm_sbi.likelihoods import catalogue, checkpoint
-from hddm_sbi.likelihoods.mixture import Architecture
-from hddm_sbi.likelihoods.scores import AccuracyScores, ReferenceScores, SimulationScores
+from hddm_sbi.likelihoods import AccuracyScores, Architecture, ReferenceScores, SimulationScores, catalogue, checkpoint
 from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy_by_simulation import scores_by_simulation

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods.mixture import Reduction
+from hddm_sbi.likelihoods import Reduction
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import DecisionModel, Simulator, Solution
 from hddm_sbi.training.recipe import Recipe

@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hddm_sbi.errors import InputError, TrainingWarning
-from hddm_sbi.likelihoods.factored import EstimatorShape, Factored
-from hddm_sbi.likelihoods.mixture import MixtureLikelihood, reducible
-from hddm_sbi.likelihoods.scores import HeldOutScores
+from hddm_sbi.likelihoods import EstimatorShape, Factored, HeldOutScores, MixtureLikelihood, reducible
 from hddm_sbi.simulation import BlackBoxSimulator, Simulator, declare
 from hddm_sbi.training.factored import train_factored
 from hddm_sbi.training.mixture import train_mixture

@@ -17,8 +17,7 @@ from numba.core import config
 from numba.misc.appdirs import user_cache_dir
 
 from hddm_sbi.inference.compiler import machine
-from hddm_sbi.numerics import operators
-from hddm_sbi.numerics.operators import Kernel, address
+from hddm_sbi.numerics import Kernel, address, function_at, plus
 
 #: name -> function, for as long as the process lives: programs have only its address.
 _ENTRIES: dict[str, Any] = {}
@@ -69,7 +68,7 @@ def _compiled(name: str, source: str, types_by_name: dict[str, types.Type]) -> A
     """The source as a Numba function; the cache has the machine code of equal source."""
     path = _file(name, source)
     # Numba resolves a cached function's globals in the module called `__name__`.
-    namespace: dict[str, Any] = {"__name__": __name__, "function_at": operators.function_at, "plus": operators.plus}
+    namespace: dict[str, Any] = {"__name__": __name__, "function_at": function_at, "plus": plus}
     namespace |= {"carray": nb.carray, **types_by_name}  # type: ignore[attr-defined]
     exec(compile(source, str(path or "<kernel entry>"), "exec"), namespace)
     compiled = nb.njit(machine.ENTRY.signature, nogil=True, error_model="numpy", cache=path is not None)

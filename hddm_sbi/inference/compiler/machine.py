@@ -15,8 +15,7 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from hddm_sbi.numerics import vecmath
-from hddm_sbi.numerics.operators import function_at, plus, pointer_to
+from hddm_sbi.numerics import function_at, plus, pointer_to, vecmath
 from hddm_sbi.types import Array
 
 #: nested loops of an instruction.

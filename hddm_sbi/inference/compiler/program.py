@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hddm_sbi.inference.compiler import machine
 from hddm_sbi.inference.compiler.kernel_entry import kernel_entry
-from hddm_sbi.numerics.operators import Kernel, address
+from hddm_sbi.numerics import Kernel, address
 from hddm_sbi.types import Array
 
 #: places that no program fills. A tensor of the program is a view of them without memory (device "meta"), so that torch

@@ -18,7 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from hddm_sbi.inference.compiler.operations import OPERATIONS, UnknownOperationError
 from hddm_sbi.inference.compiler.program import Compiled, Program
-from hddm_sbi.numerics.operators import KERNELS
+from hddm_sbi.numerics import KERNELS
 
 
 def compile_function(function: Callable[[Tensor], tuple[Tensor, Tensor]], example: Tensor) -> Compiled:

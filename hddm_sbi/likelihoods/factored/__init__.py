@@ -4,7 +4,7 @@ from hddm_sbi.likelihoods.factored.encoding import EncodedOutcomes as EncodedOut
 from hddm_sbi.likelihoods.factored.encoding import Encoding as Encoding
 from hddm_sbi.likelihoods.factored.likelihood import Factored as Factored
 from hddm_sbi.likelihoods.factored.likelihood import FactoredDecisionLikelihood as FactoredDecisionLikelihood
-from hddm_sbi.likelihoods.factored.likelihood import factored as factored
+from hddm_sbi.likelihoods.factored.likelihood import factored_likelihood as factored_likelihood
 from hddm_sbi.likelihoods.factored.network import EstimatorShape as EstimatorShape
 from hddm_sbi.likelihoods.factored.network import Factor as Factor
 from hddm_sbi.likelihoods.factored.network import FactoredNetwork as FactoredNetwork

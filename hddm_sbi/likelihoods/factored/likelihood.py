@@ -134,7 +134,7 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
     """
 
 
-def factored(
+def factored_likelihood(
     simulator: Simulator,
     network: FactoredNetwork,
     encoding: Encoding,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.likelihoods.bisection import bisect
-from hddm_sbi.numerics.vecmath import FAST, exp_negative, inner, log_positive
+from hddm_sbi.numerics import FAST, exp_negative, inner, log_positive
 from hddm_sbi.types import Array
 
 # Between bounds b(t) = b exp(-s), s = (rate t)^power, decisions come at a pace of 1/b(t)²: they look as between

@@ -11,7 +11,7 @@ import numpy as np
 from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, NEVER, add_event
 from hddm_sbi.likelihoods.mixture.kernel import exp_minus, of_row, with_density
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.vecmath import (
+from hddm_sbi.numerics import (
     FAST,
     PER_SQRT_2PI,
     Lapses,

@@ -17,7 +17,7 @@ from hddm_sbi.likelihoods.mixture.kernel import (
     room_for,
 )
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.vecmath import (
+from hddm_sbi.numerics import (
     FAST,
     LOG_2PI_HALF,
     Lapses,

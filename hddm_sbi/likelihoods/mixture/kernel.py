@@ -12,7 +12,7 @@ from numba.extending import overload
 
 from hddm_sbi.likelihoods.mixture.collapse import add_collapse, add_collapse_gradient
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.vecmath import (
+from hddm_sbi.numerics import (
     FAST,
     LOG_2PI_HALF,
     Lapse,

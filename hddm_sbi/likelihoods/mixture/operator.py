@@ -25,8 +25,7 @@ from hddm_sbi.likelihoods.mixture.perceptron import (
 )
 from hddm_sbi.likelihoods.mixture.racing_events_kernel import racing_events
 from hddm_sbi.likelihoods.mixture.records import Cells, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.operators import Kernel, operator
-from hddm_sbi.numerics.vecmath import FAST, Lapses, inner
+from hddm_sbi.numerics import FAST, Kernel, Lapses, inner, operator
 from hddm_sbi.types import Array, Index
 
 #: least and largest log sd of a component, before it is stretched: the nodes of a quadrature miss narrower ones.

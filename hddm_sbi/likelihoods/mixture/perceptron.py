@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 from torch import Tensor, nn
 
-from hddm_sbi.numerics.vecmath import FAST, exp_negative, inner
+from hddm_sbi.numerics import FAST, exp_negative, inner
 from hddm_sbi.types import Array, Index
 
 #: rows that go through the layers together, in vectors of so many lanes; their activations fit the first cache.

@@ -22,7 +22,7 @@ from hddm_sbi.likelihoods.mixture.kernel import (
     to_log_time,
 )
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Law, Rows, Totals, Trials
-from hddm_sbi.numerics.vecmath import Lapses, inner, total_of
+from hddm_sbi.numerics import Lapses, inner, total_of
 from hddm_sbi.types import Array
 
 # Where choices race, what survives is the product over accumulators, and one range of time for all choices is the
