@@ -19,7 +19,7 @@ class InputError(ValueError):
     ...     hs.simulate("dmd", {"v": 1.0}, 10, seed=1)
     ... except hs.InputError as error:
     ...     print(str(error)[:53])
-    there is no model called 'dmd'; did you mean 'rdm'? M
+    there is no model called 'dmd'; did you mean 'dmc'? M
     """
 
 
@@ -104,7 +104,18 @@ def did_you_mean(name: str, names: Sequence[str]) -> str:
     "; did you mean 'v'?"
     >>> did_you_mean("x", ["rt", "subject"])
     '.'
+
+    Of two that are equally near, the one that begins alike.
+
+    >>> did_you_mean("dmm", ["dmc", "rdm"])
+    "; did you mean 'dmc'?"
     """
-    lower = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f"; did you mean {lower[near[0]]!r}?" if near else "."
+    name, lower = name.lower(), {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name, lower, n=max(len(lower), 1))
+    if not near:
+        return "."
+
+    def likeness(known: str) -> tuple[float, bool]:
+        return difflib.SequenceMatcher(None, known, name).ratio(), known[:2] == name[:2]
+
+    return f"; did you mean {lower[max(near, key=likeness)]!r}?"
