@@ -47,13 +47,12 @@ _MORE = 6
 @cache
 def _gauss(n: int) -> tuple[Array, Array]:
     """Nodes and weights on (-1, 1)."""
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    return nodes.astype(np.float64), weights.astype(np.float64)
+    return np.polynomial.legendre.leggauss(n)
 
 
 def _legendre(x: Array, n: int) -> Array:
     """The first n Legendre polynomials, (..., n)."""
-    return np.polynomial.legendre.legvander(x, n - 1)
+    return np.asarray(np.polynomial.legendre.legvander(x, n - 1), dtype=np.float64)
 
 
 def _bubbles(s: Array, n: int) -> Array:
