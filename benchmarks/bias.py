@@ -15,7 +15,7 @@ import torch
 import hddm_sbi as hs
 from benchmarks.published import SEED
 from hddm_sbi.likelihoods import catalogue, checkpoint
-from hddm_sbi.training.accuracy import inner_region, posterior_bias_at, uniform_thetas
+from hddm_sbi.training.accuracy import estimated, inner_region, posterior_bias_at, uniform_thetas
 from hddm_sbi.training.shipped import targets
 
 
@@ -28,7 +28,7 @@ def main(name: str, weights: str | None = None, n_sets: int = 16) -> None:
     sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, SEED)
     n_trials = targets(simulator).trials_per_set
     bias = [posterior_bias_at(likelihood, reference, at, n_trials, SEED + 1000 + k) for k, at in enumerate(sets)]
-    table = pd.DataFrame(bias, columns=[p.name for p in simulator.parameters if not p.from_data])
+    table = pd.DataFrame(bias, columns=estimated(simulator))
     at = pd.DataFrame(sets, columns=simulator.names)
     print(pd.concat({"theta": at, "bias": table}, axis=1).to_string(float_format="{:.2f}".format))
     print(f"\nmean |bias|\n{table.abs().mean().to_string(float_format='{:.3f}'.format)}")

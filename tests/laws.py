@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from hddm_sbi.likelihoods.catalogue import load_simulator, names, weights_of
-from hddm_sbi.simulation import Simulator
+from hddm_sbi.simulation import Power, Simulator
 from hddm_sbi.simulation.first_passage import Passage, grid
 
 #: of every goodness of fit: five standard errors.
@@ -33,6 +33,11 @@ def random_thetas(simulator: Simulator, n: int, seed: int, margin: float = 0.0) 
 def by_name(simulator: Simulator, theta: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of theta (n, p), or one row (p,), by parameter name."""
     return dict(zip(simulator.names, theta.T, strict=True))
+
+
+def power_at(power: Power, at: dict[str, np.ndarray]) -> float | np.ndarray:
+    """The value of a power of a model's symmetries at these parameters."""
+    return power(at) if callable(power) else power
 
 
 def edges_of(rt: np.ndarray, choice: np.ndarray, n_choices: int, bins: int = 20) -> list[np.ndarray]:

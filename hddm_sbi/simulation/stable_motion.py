@@ -260,7 +260,7 @@ def exits(w: float, c: float, alpha: float, degree: int) -> Exits:
 
     >>> found = exits(1.0, 0.5, 2.0, 10)
     >>> print(found.density(0.0, np.array([0.5])).ravel().round(5))
-    [0.10994 0.81236]
+    [0.11881 0.8779 ]
     """
     alpha = min(max(alpha, 1.0 + _MARGIN), 2.0 - _MARGIN)
     on = _elements(_layers(w, c, alpha), degree)

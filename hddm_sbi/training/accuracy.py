@@ -18,7 +18,7 @@ from hddm_sbi.likelihoods import (
     outcome_rows,
     with_lapses,
 )
-from hddm_sbi.simulation import Parameter, Simulator
+from hddm_sbi.simulation import Simulator
 from hddm_sbi.training.proposal import among_codes
 from hddm_sbi.types import Array
 
@@ -27,6 +27,8 @@ Loss = Callable[[Array], tuple[float, Array]]
 
 #: share of the box at either end that the default of `Parameter.bias_range` leaves out.
 _MARGIN = 0.15
+#: for the posterior of a shift: points of the grid, and log density at its ends relative to the mode.
+_GRID, _UNLIKELY = 100, 15.0
 #: the loss per trial where a trial is impossible: a line search steps back from a number, but not from infinity.
 _IMPOSSIBLE = 1e6
 
@@ -129,10 +131,11 @@ def posterior_bias(
     n_trials are simulated at each of n_sets thetas. The prior is normal around that theta, with the variance of a
     uniform law over the box: it matters only where the trials leave a parameter open. The sds come from the curvature
     of the reference at its mode. A condition has all of its codes equally often, and what the model holds at a number
-    stays there.
+    stays there. Where the density is positive at onset, the bias of the shift is that with all else known, and vice
+    versa.
     """
     simulator = reference.simulator
-    names = [p.name for p in simulator.parameters if _estimated(p)]
+    names = estimated(simulator)
     sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, seed)
     for column, p in enumerate(simulator.parameters):
         if p.fixed is not None:
@@ -140,12 +143,23 @@ def posterior_bias(
     bias = np.abs(
         [posterior_bias_at(likelihood, reference, at, n_trials, seed + 1000 + k) for k, at in enumerate(sets)]
     )
+    if _abrupt(simulator):
+        names.append(str(simulator.symmetries.shift))
+        of_shift = [shift_bias_at(likelihood, reference, at, n_trials, seed + 2000 + k) for k, at in enumerate(sets)]
+        bias = np.column_stack([bias, np.abs(of_shift)])
     return dict(zip(names, bias.mean(0).tolist(), strict=True)), dict(zip(names, bias.max(0).tolist(), strict=True))
 
 
-def _estimated(parameter: Parameter) -> bool:
-    """Whether a fit estimates it where nothing is said."""
-    return not parameter.from_data and parameter.fixed is None
+def estimated(simulator: Simulator) -> list[str]:
+    """What a fit estimates where nothing is said, and has an asymptotically normal posterior."""
+    shift = simulator.symmetries.shift if _abrupt(simulator) else None
+    return [p.name for p in simulator.parameters if not p.from_data and p.fixed is None and p.name != shift]
+
+
+def _abrupt(simulator: Simulator) -> bool:
+    """Whether the density is positive at onset: the posterior of the shift then contracts as 1/n, set by the fastest
+    trial."""
+    return simulator.clock.tail == "early"
 
 
 def posterior_bias_at(
@@ -156,8 +170,8 @@ def posterior_bias_at(
     One number for each estimated parameter.
     """
     simulator = reference.simulator
-    estimated = [column for column, p in enumerate(simulator.parameters) if _estimated(p)]
-    names = [simulator.names[column] for column in estimated]
+    names = estimated(simulator)
+    columns = [simulator.names.index(name) for name in names]
     cells = conditions(simulator, theta)
     cell = np.arange(n_trials) % len(cells)
     rt, choice = simulator.simulate(cells[cell], seed)
@@ -167,22 +181,55 @@ def posterior_bias_at(
         column = names.index(simulator.symmetries.shift)
         bounds[column] = (bounds[column][0], min(bounds[column][1], float(rt.min()) - 1e-5))
     precision = box_precision(likelihood, names) / n_trials
-    exact, learned = (_loss(one, trials, cells, estimated, theta, precision) for one in (reference, likelihood))
+    exact, learned = (_loss(one, trials, cells, columns, theta, precision) for one in (reference, likelihood))
 
     def information(x: Array) -> Array:
         """Information per trial from the scores of the reference: second differences of a numerical one are noise."""
         rows = cells[cell]
-        rows[:, estimated] = x
-        score = log_p_and_score(reference, rows, rt, choice)[1][:, estimated]
+        rows[:, columns] = x
+        score = log_p_and_score(reference, rows, rt, choice)[1][:, columns]
         return np.asarray(score.T @ score / n_trials + np.diag(precision))
 
-    at_truth = information(theta[estimated])
-    mode = _mode(exact, theta[estimated], at_truth, bounds, n_trials)
+    at_truth = information(theta[columns])
+    mode = _mode(exact, theta[columns], at_truth, bounds, n_trials)
     if reference.kind == "numerical":
         sds = np.sqrt(np.diag(np.linalg.inv(information(mode) * n_trials)))
     else:
         sds = _sds(exact, mode, n_trials)
     return np.asarray((_mode(learned, mode, at_truth, bounds, n_trials) - mode) / sds)
+
+
+def shift_bias_at(
+    likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
+) -> float:
+    """(posterior mean of the shift - that under the reference) in posterior sds, for trials simulated at one theta (p,)
+    whose other parameters are known: on a grid."""
+    simulator = reference.simulator
+    column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)
+    rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed)
+
+    def log_posterior(one: DecisionLikelihood, grid: Array) -> Array:
+        at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n_trials)
+        at[:, column] = grid
+        trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
+        with torch.no_grad():
+            return one.log_prob_by_cell(trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)).numpy()
+
+    earliest = rt.min() - likelihood.box[simulator.names[column]][0]
+    grid = np.sort(rt.min() - np.geomspace(1e-9, earliest, _GRID))
+    log_p = log_posterior(likelihood, grid)
+    likely = grid[log_p > log_p.max() - _UNLIKELY]
+    grid = np.linspace(likely[0], likely[-1], _GRID)
+    (mean, _), (exact, sd) = (_moments(grid, log_posterior(one, grid)) for one in (likelihood, reference))
+    return (mean - exact) / sd
+
+
+def _moments(x: Array, log_p: Array) -> tuple[float, float]:
+    """Mean and sd of a density on an even grid."""
+    p = np.exp(log_p - log_p.max())
+    p /= p.sum()
+    mean = float(p @ x)
+    return mean, float(np.sqrt(p @ (x - mean) ** 2))
 
 
 def scores(

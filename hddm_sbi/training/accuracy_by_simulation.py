@@ -8,8 +8,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from hddm_sbi.likelihoods import DecisionLikelihood, SimulationScores, SortedTrials
-from hddm_sbi.simulation import Simulator
-from hddm_sbi.training.accuracy import Region, box_precision, conditions, inner_region, log_p_and_score, uniform_thetas
+from hddm_sbi.training.accuracy import (
+    Region,
+    box_precision,
+    conditions,
+    estimated,
+    inner_region,
+    log_p_and_score,
+    uniform_thetas,
+)
 from hddm_sbi.types import Array
 
 #: ends of the bins of a choice, as normal scores, so that tails have bins of their own.
@@ -19,8 +26,6 @@ _INFORMATION_TRIALS = 50_000
 #: how many times as many trials a bias takes as a divergence: at 8e6 its noise is .035 sds of a set, at 2e6 it was .07,
 #: and a perfect likelihood scored .056.
 _MORE = 4
-#: for the posterior of a shift: points of the grid, and log density at its ends relative to the mode.
-_GRID, _UNLIKELY = 400, 15.0
 
 
 def divergence(likelihood: DecisionLikelihood, theta: Array, n_trials: int, seed: int) -> float:
@@ -69,68 +74,20 @@ def bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simul
     sqrt(n_trials / n_simulated) sds.
     """
     simulator = likelihood.simulator
-    estimated = [simulator.names.index(name) for name in _regular(simulator)]
+    names = estimated(simulator)
+    columns = [simulator.names.index(name) for name in names]
     cells = conditions(simulator, theta)
     cell = np.arange(n_simulated) % len(cells)
     rt, choice = simulator.simulate(cells[cell], seed)
     few = slice(min(_INFORMATION_TRIALS, n_simulated))
-    score = log_p_and_score(likelihood, cells[cell[few]], rt[few], choice[few])[1][:, estimated]
-    prior = box_precision(likelihood, [simulator.names[column] for column in estimated]) / n_trials
+    score = log_p_and_score(likelihood, cells[cell[few]], rt[few], choice[few])[1][:, columns]
+    prior = box_precision(likelihood, names) / n_trials
     covariance = np.linalg.inv(score.T @ score / len(score) + np.diag(prior))
     at = torch.tensor(cells, requires_grad=True)
     trials = SortedTrials.sort(rt, choice, cell, len(cells), len(simulator.choices))
     total = likelihood.log_prob_by_cell(trials, at, torch.zeros((), dtype=torch.float64)).sum()
-    mean_score = torch.autograd.grad(total, at)[0].numpy().sum(0)[estimated] / n_simulated
+    mean_score = torch.autograd.grad(total, at)[0].numpy().sum(0)[columns] / n_simulated
     return np.asarray(np.abs(covariance @ mean_score) / np.sqrt(np.diag(covariance) / n_trials))
-
-
-def shift_bias_at(likelihood: DecisionLikelihood, theta: Array, n_trials: int, n_simulated: int, seed: int) -> float:
-    """|posterior mean of the shift - that under the simulator's own law|, in posterior sds, with all else known.
-
-    For a density that is positive at onset. A mode expansion does not apply, because the fastest trial bounds the
-    shift. Both posteriors are of the same trials, on a grid. The simulator's law is the likelihood times the ratio of a
-    histogram of n_simulated trials to it, log-linear between bins; the standard error is sqrt(n_trials / n_simulated)
-    sds.
-    """
-    simulator = likelihood.simulator
-    column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)
-    bins = _histogram(likelihood, theta, *simulator.simulate(np.tile(theta, (n_simulated, 1)), seed))
-    rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed + 1)
-
-    def learned(grid: Array) -> Array:
-        at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n_trials)
-        at[:, column] = grid
-        trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
-        with torch.no_grad():
-            return likelihood.log_prob_by_cell(
-                trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)
-            ).numpy()
-
-    def off(grid: Array) -> Array:
-        total = np.zeros(len(grid))
-        for c in np.unique(choice):
-            ends, middles = bins[c].ends - theta[column], (bins[c].ends[1:] + bins[c].ends[:-1]) / 2 - theta[column]
-            places = np.log(np.concatenate([ends[:1], middles, ends[-1:]]))
-            log_ratio = np.log((bins[c].counts + 0.5) / (bins[c].learned * n_simulated + 0.5))
-            total += np.interp(np.log(rt[choice == c] - grid[:, np.newaxis]), places, log_ratio).sum(1)
-        return total
-
-    earliest = rt.min() - likelihood.box[simulator.names[column]][0]
-    grid = np.sort(rt.min() - np.geomspace(1e-9, earliest, _GRID))
-    log_p = learned(grid)
-    likely = grid[log_p > log_p.max() - _UNLIKELY]
-    grid = np.linspace(likely[0], likely[-1], _GRID)
-    log_p = learned(grid)
-    (mean, _), (own_mean, own_sd) = _moments(grid, log_p), _moments(grid, log_p + off(grid))
-    return abs(mean - own_mean) / own_sd
-
-
-def _moments(x: Array, log_p: Array) -> tuple[float, float]:
-    """Mean and sd of a density on an even grid."""
-    p = np.exp(log_p - log_p.max())
-    p /= p.sum()
-    mean = float(p @ x)
-    return mean, float(np.sqrt(p @ (x - mean) ** 2))
 
 
 def scores_by_simulation(
@@ -146,7 +103,6 @@ def scores_by_simulation(
 
     KL takes n_thetas x n_per_theta simulated trials, and the posterior bias at n_trials four times n_per_theta per set.
     The mean absolute error of log p is replaced by the root of its mean square, sqrt(2 KL) per theta, which is larger.
-    Where the density is positive at onset, the bias of the shift is that with all else known, and vice versa.
     """
     whole: Region = dict(likelihood.box)
     simulator = likelihood.simulator
@@ -155,11 +111,7 @@ def scores_by_simulation(
     sets = uniform_thetas(simulator, inner_region(likelihood), n_sets, seed)
     many = _MORE * n_per_theta
     bias = np.stack([bias_at(likelihood, at, n_trials, many, seed + 1000 + k) for k, at in enumerate(sets)])
-    names = _regular(simulator)
-    if len(names) < len([p for p in simulator.parameters if not p.from_data]):
-        names.append(str(simulator.symmetries.shift))
-        of_shift = [shift_bias_at(likelihood, at, n_trials, many, seed + 2000 + k) for k, at in enumerate(sets)]
-        bias = np.column_stack([bias, of_shift])
+    names = estimated(simulator)
     return SimulationScores(
         KL=float(kl.mean()),
         KL_se=float(kl.std() / np.sqrt(n_thetas)),
@@ -176,13 +128,3 @@ def scores_by_simulation(
         trials_per_set=n_trials,
         seed=seed,
     )
-
-
-def _regular(simulator: Simulator) -> list[str]:
-    """Parameters with an asymptotically normal posterior.
-
-    Excludes a non-decision time whose density is positive at onset: its posterior contracts as 1/n, set by the fastest
-    trial.
-    """
-    shift = simulator.symmetries.shift if simulator.clock.tail == "early" else None
-    return [p.name for p in simulator.parameters if not p.from_data and p.name != shift]

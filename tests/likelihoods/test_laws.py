@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from laws import FALSE_ALARM, LIKELIHOODS, by_name, chi_square_p, edges_of, random_thetas
+from laws import FALSE_ALARM, LIKELIHOODS, by_name, chi_square_p, edges_of, power_at, random_thetas
 from scipy.special import expit
 
 import hddm_sbi as hs
@@ -230,15 +230,12 @@ def test_declared_symmetries_hold(likelihood):
     if symmetries.scale is not None:
         b = 1.1
 
-        def power(given, at):
-            return given(at) if callable(given) else given
-
-        stretch = power(symmetries.time_power, by_name(simulator, theta.numpy())) * math.log(b)
+        stretch = power_at(symmetries.time_power, by_name(simulator, theta.numpy())) * math.log(b)
 
         def scaled(name, x, at):
             if name == symmetries.delay:
                 return x * np.exp(stretch)
-            factor = b ** -power(symmetries.scale_powers.get(of_learned(simulator, name), 0.0), at)
+            factor = b ** -power_at(symmetries.scale_powers.get(of_learned(simulator, name), 0.0), at)
             if name in symmetries.tangents:
                 return np.arctan(np.tan(x) * factor)
             return x * b if name == symmetries.scale else x * factor

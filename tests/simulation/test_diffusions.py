@@ -383,15 +383,17 @@ def test_declared_symmetries_hold_in_the_equation(name):
     assert np.abs(reference(name, mirrored, end).log_density(t)[::-1] - original).max() < 1e-6
     if symmetries.scale is None:
         return
-    b = theta[simulator.names.index(symmetries.scale)]
-    stretch = b**symmetries.time_power
+    at = dict(zip(simulator.names, theta, strict=True))
+    b = at[symmetries.scale]
+    stretch = b ** laws.power_at(symmetries.time_power, at)
+    factor = {p: b ** laws.power_at(symmetries.scale_powers.get(p, 0.0), at) for p in simulator.names}
     scaled = [
         1.0
         if p == symmetries.scale
-        else math.atan(math.tan(x) * b ** symmetries.scale_powers[p])
+        else math.atan(math.tan(x) * factor[p])
         if p in symmetries.tangents
-        else x * b ** symmetries.scale_powers.get(p, 0.0)
-        for p, x in zip(simulator.names, theta, strict=True)
+        else x * factor[p]
+        for p, x in at.items()
     ]
     reduced = reference(name, np.array(scaled), end / stretch).log_density(t / stretch)
     assert np.abs(reduced - math.log(stretch) - original).max() < 1e-6

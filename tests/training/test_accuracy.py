@@ -11,8 +11,9 @@ import torch
 
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.catalogue import load_likelihood, load_simulator, names, weights_of
-from hddm_sbi.likelihoods.decision import outcome_rows
+from hddm_sbi.likelihoods.decision import SortedTrials, outcome_rows
 from hddm_sbi.likelihoods.exact import ExactLikelihood
+from hddm_sbi.likelihoods.mixture import MixtureLikelihood
 from hddm_sbi.training import accuracy
 from hddm_sbi.training.accuracy import _mode
 from hddm_sbi.training.shipped import score, targets, verdicts
@@ -197,3 +198,34 @@ def test_modes_are_found_on_ridges_and_at_bounds(bound):
     for factor in (0.5, 2.0):
         mode = _mode(loss, np.array([0.0, 0.5]), factor * curvature, [(-10.0, bound), (-10.0, 10.0)], 10_000)
         assert mode == pytest.approx(expected, abs=1e-4)
+
+
+class Wide(MixtureLikelihood):
+    """A learned likelihood at a threshold that is off by a known amount."""
+
+    by = 0.02
+
+    def log_prob_by_cell(self, trials, theta, lapse):
+        return super().log_prob_by_cell(trials, theta + self.by * torch.eye(theta.shape[1]).double()[1], lapse)
+
+
+def test_bias_of_a_shift_at_which_the_density_does_not_vanish():
+    """A threshold that is .02 off, against both posteriors of the same trials on 20 times as many points: .01 sds."""
+    levy = load_likelihood("levy")
+    wide = Wide(levy.simulator, levy.network, levy.box)
+    theta, n = np.array([-0.58, 1.11, 0.27, 0.19, 1.85]), 2_000
+    rt, choice = levy.simulator.simulate(np.tile(theta, (n, 1)), 2)
+    grid = np.linspace(rt.min() - 0.03, rt.min() - 1e-9, 2_000)
+    at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n)
+    at[:, 3] = grid
+    trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), 2)
+    moments = []
+    for likelihood in (wide, levy):
+        log_p = likelihood.log_prob_by_cell(trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)).numpy()
+        p = np.exp(log_p - log_p.max()) / np.exp(log_p - log_p.max()).sum()
+        moments.append((p @ grid, np.sqrt(p @ (grid - p @ grid) ** 2)))
+    (mean, _), (true_mean, true_sd) = moments
+    expected = (mean - true_mean) / true_sd
+    assert abs(expected) > 0.5
+    assert accuracy.shift_bias_at(wide, levy, theta, n, seed=2) == pytest.approx(expected, abs=0.01)
+    assert accuracy.shift_bias_at(levy, levy, theta, n, seed=2) == 0.0
