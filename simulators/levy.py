@@ -28,7 +28,7 @@ from hddm_sbi.types import Array
 # (the difference of two of Spitzer's identities), so the bounds are moved outwards by that, and the error left is of
 # order e² without drift, and of order e where the drift decides. tests/simulation/test_levy.py states it.
 
-#: smallest jump that is drawn, relative to the bound, for alpha = 1, and what is added to it until alpha = 2. Where drift
+#: smallest jump that is drawn, relative to the bound, for alpha = 1, and what is added until alpha = 2. Where the drift
 #: decides and alpha is near 1, distribution functions are off by .1 %, in proportion to the first (docs/decisions/068).
 _SMALLEST, _LARGER = 0.005, 0.03
 
