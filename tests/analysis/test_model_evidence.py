@@ -146,7 +146,7 @@ def test_what_has_no_evidence(trials, grouped):
         hs.evidence(model, posterior, seed=0.5)
 
 
-@pytest.mark.parametrize("method", ["laplace", "svi"])
+@pytest.mark.parametrize("method", ["laplace", pytest.param("svi", marks=pytest.mark.slow)])
 def test_approximations_have_none(trials, method):
     model = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact")
     with pytest.warns(hs.ConvergenceWarning, match="approximation"):
