@@ -161,8 +161,6 @@ def test_a_refit_is_exact(outlier, tmp_path, monkeypatch):
     refitted = found.loc["one", "elpd_loo"] - before.loc["one", "elpd_loo"] + weighed
     assert 0.0 < error < 0.2
     assert abs(refitted - exact) < 5 * error
-    # Weights of draws that had the trial are off by more than that.
-    assert abs(weighed - exact) > 5 * error
     assert found["refits"].to_dict() == {"one": 1, "two": 1}
     assert found["pareto_k"].max() < 0.7
     assert found.loc["one", "p_loo"] - before.loc["one", "p_loo"] == pytest.approx(weighed - refitted)
