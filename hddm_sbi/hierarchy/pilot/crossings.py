@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.interpolate import CubicSpline
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
 from scipy.sparse.linalg import splu
 from scipy.special import expit
 
@@ -14,22 +14,17 @@ from hddm_sbi.hierarchy.pilot.empirical_bayes import ALONG, Line, SecondMode
 from hddm_sbi.inference import Steps, Whitening
 from hddm_sbi.types import Array, Index
 
-# On the line through two modes, t = s + h r[(s - c) / w] with r the logistic function. With p the posterior of t there,
-# the normal law that is nearest to the posterior of s is away from it, in Kullback-Leibler divergence, by
+# On the line through two modes, 0 in one and 1 in the other, t = s + h r[(s - c) / w], r the logistic function. With p
+# the posterior of t there, the normal law that is nearest to the posterior of s is away from it, in Kullback-Leibler
+# divergence, by
 #   log sd(s) + E[log dt/ds]
-# and a constant. c, w and h make this least.
+# and a constant: c makes this least, in the valley. Higher and narrower steps make it less, and the sampler's steps
+# shorter (decision 065).
 
+#: w and h, as parts of the line.
+_WIDTH, _HEIGHT = 0.05, 0.3
 #: points of s at which the posterior is added up.
 _POINTS = 401
-#: w and h where the search starts, and what ends it: c so that the step is in the middle of the valley.
-_WIDTH, _HEIGHTS = 0.05, (0.3, 0.6, 0.9)
-_SEARCH = {"maxiter": 600, "xatol": 1e-3, "fatol": 1e-5}
-#: a narrower step, in sds of s, would be passed over unseen by the sampler.
-_NARROWEST = 0.1
-#: a higher step leaves the line.
-_HIGHEST = 1.5
-#: of a normal law that fits nothing.
-_POOR = 1e3
 
 #: of every level of a block, its positions among the sites and the slopes of its numbers there, (levels, K) each.
 Places = Mapping[str | None, tuple[Index, Array]]
@@ -45,40 +40,31 @@ def steps_across(modes: Sequence[SecondMode], places: Places, linear: Whitening,
         return Steps()
     at = np.array([places[line.factor][0][line.level, line.column] for line in lines])
     first = linear.bends.straightened(start)
-    ways, shapes = [], []
+    ways, centre = [], np.array([_centre(line) for line in lines])
     for line in lines:
         other = start.copy()
         other[places[line.factor][0][line.level]] += line.way / places[line.factor][1][line.level]
         ways.append(linear.bends.straightened(other) - first)
-        shapes.append(_shape(line))
-    way, (centre, width, height) = np.array(ways), np.array(shapes).T
+    way = np.array(ways)
     own = way[np.arange(len(at)), at]
     # Each step leaves the numbers of the others where they are.
     way[:, at] = np.diag(own)
     rows = linear.matrix[at].toarray()
-    whitened = splu(linear.matrix.tocsc()).solve((height[:, None] * way).T).T
-    return Steps(at, rows, first[at] + centre * own, width * own, whitened)
+    whitened = splu(linear.matrix.tocsc()).solve(_HEIGHT * way.T).T
+    return Steps(at, rows, first[at] + centre * own, _WIDTH * own, whitened)
 
 
-def _shape(line: Line) -> tuple[float, float, float]:
-    """c, w and h on the line through two modes, as long as this line."""
+def _centre(line: Line) -> float:
+    """c on the line through two modes."""
     log_p = CubicSpline(ALONG, line.heights - line.heights.max())
-    inside = np.flatnonzero((ALONG > 0.0) & (ALONG < 1.0))
-    valley = float(ALONG[inside[line.heights[inside].argmin()]])
+    s = np.linspace(ALONG[0], ALONG[-1] - _HEIGHT, _POINTS)
 
-    def distance(shape: Array) -> float:
-        centre, width, height = shape[0], *np.exp(shape[1:])
-        if height > _HIGHEST:
-            return _POOR
-        s = np.linspace(ALONG[0], ALONG[-1] - height, _POINTS)
-        rise = expit((s - centre) / width)
-        t, slope = s + height * rise, 1.0 + height / width * rise * (1.0 - rise)
-        weight = slope * np.exp(log_p(t))
+    def distance(centre: float) -> float:
+        rise = expit((s - centre) / _WIDTH)
+        slope = 1.0 + _HEIGHT / _WIDTH * rise * (1.0 - rise)
+        weight = slope * np.exp(log_p(s + _HEIGHT * rise))
         weight /= weight.sum()
         mean = weight @ s
-        sd = float(np.sqrt(weight @ (s - mean) ** 2))
-        return _POOR if width < _NARROWEST * sd else float(np.log(sd) + weight @ np.log(slope))
+        return float(0.5 * np.log(weight @ (s - mean) ** 2) + weight @ np.log(slope))
 
-    starts = [np.array([valley - h / 2, np.log(_WIDTH), np.log(h)]) for h in _HEIGHTS]
-    found = min((minimize(distance, x, method="Nelder-Mead", options=_SEARCH) for x in starts), key=lambda f: f.fun)
-    return float(found.x[0]), float(np.exp(found.x[1])), float(np.exp(found.x[2]))
+    return float(minimize_scalar(distance, bounds=(0.0, 1.0 - _HEIGHT), method="bounded").x)
