@@ -21,7 +21,10 @@ def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float 
     """What reads an option that is a number, or this word."""
 
     def read(context: click.Context, option: click.Parameter, given: str | None) -> float | str | None:
-        return given if given in (None, word) else convert(given, option, context)
+        try:
+            return given if given in (None, word) else convert(given, option, context)
+        except click.BadParameter as reason:
+            raise click.BadParameter(f"{reason.message.rstrip('.')}, nor is it {word!r}.", context, option) from None
 
     return read
 
