@@ -1,8 +1,8 @@
 """The command line, ended at a moment: python ended.py SIGNAL MOMENT ARGUMENT ...
 
 MOMENT is what the process does then: "import:NAME" of a module; "open:PART" or "os.rename:PART" of a file with this in
-its path, which an audit hook sees before it happens; "steps:N" of the first chain in the folder `kept`, which a thread
-sees; "never". Nothing of hddm_sbi is loaded before, and nothing of it knows.
+its path, which an audit hook sees before it happens; "steps:N", so many more steps of the first chain in the folder
+`kept` than there were, which a thread sees; "never". Nothing of hddm_sbi is loaded before, and nothing of it knows.
 """
 
 import os
@@ -30,7 +30,8 @@ def end_at(number: int, moment: str) -> None:
 
     def count() -> None:
         file = Path("kept/chain-0.draws")
-        while not file.exists() or file.stat().st_size < int(what) * STEP:
+        enough = (file.stat().st_size if file.exists() else 0) + int(what) * STEP
+        while not file.exists() or file.stat().st_size < enough:
             time.sleep(0.001)
         os.kill(os.getpid(), number)
 
