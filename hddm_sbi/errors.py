@@ -67,7 +67,7 @@ class TableWarning(UserWarning):
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:
-    """An argument that is a whole number of at least this; NumPy's too. Raises InputError for any other.
+    """An argument that is a whole number of at least this and below 2**63; NumPy's too. Raises InputError for others.
 
     >>> whole_number("draws", 3)
     3
@@ -78,6 +78,8 @@ def whole_number(name: str, value: object, least: int = 1) -> int:
         number = None
     if number is None or number < least:
         raise InputError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    if number >= 2**63:
+        raise InputError(f"{name} must be below 2**63, which a file can hold; got {value!r}.")
     return number
 
 

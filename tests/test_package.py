@@ -1,9 +1,11 @@
 """What a user installs: weights and models in the wheel, the README's example, small files."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +40,21 @@ def test_the_wheel_holds_every_module_models_and_weights(tmp_path: Path):
 
 def test_the_version_is_the_distribution_s():
     assert hs.__version__ == metadata.version("hddm_sbi")
+
+
+def test_every_package_that_is_imported_is_declared():
+    """By the distributions that are installed here; pyarrow and dask are imported by others, for us."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.match(r"[\w-]+", text).group().lower() for text in project["dependencies"]}
+    sources = [*(ROOT / "hddm_sbi").rglob("*.py"), *(ROOT / "simulators").rglob("*.py")]
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
+    froms = {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    names = froms | {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    others = {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names) - {"hddm_sbi"}
+    assert {"llvmlite", "torch", "pyro"} <= others
+    found = metadata.packages_distributions()
+    missing = {name for name in others if not {d.lower().replace("_", "-") for d in found[name]} & declared}
+    assert missing == set()
 
 
 def test_public_names():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from hddm_sbi.errors import whole_number
 from hddm_sbi.likelihoods import simulate
 from hddm_sbi.types import Array
 
@@ -54,7 +55,7 @@ def simulate_experiment(n_subjects: int = 12, n_trials: int = 100, seed: int = 1
     >>> experiment.true_values["v_Intercept"]
     1.8
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(whole_number("seed", seed, least=0))
     spread = {"v": 0.4, "a": 0.15, "t0": 0.15}
     deviation = {name: sd * rng.normal(size=n_subjects) for name, sd in spread.items()}
     subject = np.repeat(np.arange(n_subjects), 2 * n_trials)

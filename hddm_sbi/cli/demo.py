@@ -13,7 +13,7 @@ from hddm_sbi.errors import InputError
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Result folder.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--subjects", type=click.IntRange(2), default=12, show_default=True)
 @click.option("--trials", type=click.IntRange(1), default=100, show_default=True, help="Per subject and condition.")
 @click.option("--draws", type=click.IntRange(1), default=500, show_default=True)

@@ -21,7 +21,10 @@ def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float 
     """What reads an option that is a number, or this word."""
 
     def read(context: click.Context, option: click.Parameter, given: str | None) -> float | str | None:
-        return given if given in (None, word) else convert(given, option, context)
+        try:
+            return given if given in (None, word) else convert(given, option, context)
+        except click.BadParameter as reason:
+            raise click.BadParameter(f"{reason.message.rstrip('.')}, nor is it {word!r}.", context, option) from None
 
     return read
 
@@ -70,7 +73,7 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--draws", type=click.IntRange(1), default=None, help="Draws per chain. [default: 1000; most with --ess]")
 @click.option("--tune", type=click.IntRange(1), default=1000, show_default=True, help="Tuning steps per chain.")
 @click.option("--chains", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--seed", type=int, default=None, help="Same seed, same draws.")
+@click.option("--seed", type=click.IntRange(0), default=None, help="Same seed, same draws.")
 @click.option("--method", type=click.Choice(list(SAMPLERS)), default="nuts", show_default=True)
 @click.option("--ess", type=click.IntRange(1), default=None, help="Go on until so many effective draws of each.")
 @click.option("--minutes", type=float, default=None, help="The most time; what there is by then is written.")

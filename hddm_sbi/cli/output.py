@@ -64,9 +64,14 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
 
     with warnings_shown(ConvergenceWarning, FitFileWarning):
         posterior = model.fit(**sampling)
-    written = _write(posterior, output)
+    interrupted = bool(posterior["posterior"].attrs["interrupted"])
+    try:
+        written = _write(posterior, output)
+    except KeyboardInterrupt:
+        # To write takes a moment, to sample took longer.
+        written, interrupted = _write(posterior, output), True
     click.echo(summary(model, posterior).to_string())
-    if posterior["posterior"].attrs["interrupted"]:
+    if interrupted:
         sizes = posterior["posterior"].sizes
         click.echo(
             f"Interrupted: the {sizes['draw']} draws of {sizes['chain']} chains made so far are in {written}.", err=True

@@ -12,7 +12,7 @@ from hddm_sbi.errors import FitFileWarning
 @click.argument("fit", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="CSV file; else standard output.")
 @click.option("--draws", type=click.IntRange(1), default=100, show_default=True, help="Copies of the table.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Same seed, same trials.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Same seed, same trials.")
 @click.option("--likelihood", type=click.Path(path_type=Path), default=None, help="Its file, where it was moved.")
 def predict(fit: Path, output: Path | None, draws: int, seed: int, likelihood: Path | None) -> None:
     """Simulate the trials of a fit again, once for each of some posterior draws. FIT: the file of `hddm-sbi fit`.

@@ -14,7 +14,7 @@ from hddm_sbi.errors import InputError
 @click.argument("model")
 @click.argument("parameters", nargs=-1, required=True, metavar="NAME=VALUE...")
 @click.option("-n", "--trials", "n_trials", type=click.IntRange(1), default=1000, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option("--choices", default=None, help="Names of the responses in the order of its choices: red,green,blue.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="CSV file; else standard output.")
 def simulate(

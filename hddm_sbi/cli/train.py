@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option("-n", "--simulations", type=click.IntRange(1), default=None, help="For a simulator of your own.")
-@click.option("--seed", type=int, default=1, show_default=True, help="For a simulator of your own.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="For a simulator of your own.")
 @click.option("--budget", type=float, default=None, help="Seconds of the fit, for a simulator of your own.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="[default: MODEL.safetensors]")
 @click.option(

@@ -43,6 +43,8 @@ def check_columns(data: pd.DataFrame, used: Sequence[str], outcomes: Sequence[st
     for column in dict.fromkeys(used):
         if column not in data.columns:
             near = did_you_mean(str(column), [str(name) for name in data.columns])
+            if column is not None and column in data.index.names:
+                near = "; it is in the index of the table: give table.reset_index()."
             listed = ", ".join(map(str, data.columns))
             raise InputError(f"the data have no column {column!r}{near} Columns: {listed}.")
     frame = data[[column for column in data.columns if column in used]].reset_index(drop=True)

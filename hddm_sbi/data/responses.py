@@ -47,8 +47,9 @@ def asked_for(stimuli: pd.Series[Any], codes: tuple[int, ...], responses: tuple[
 
 def _among(values: pd.Series[Any], codes: tuple[int, ...], responses: tuple[Any, ...]) -> Array:
     """Position of each value among the choices, by name or by code; nan where it is none."""
+    dtype = values.cat.categories.dtype if isinstance(values.dtype, pd.CategoricalDtype) else values.dtype
     # A boolean is not a code: True would pass for +1 and False for nothing.
-    number = pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype)
+    number = pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype)
     position = np.full(len(values), np.nan)
     if responses or number:
         cells = values.astype(object).where(values.notna(), None).to_numpy()

@@ -425,7 +425,7 @@ class HierarchicalModel:
     @cached_property
     def whitening(self) -> Whitening:
         """The coordinates in which NUTS samples: those in which the effects of a group are nearly independent."""
-        return whitening(self.hierarchy, self.pilot, self.start, self.density.positions)
+        return whitening(self.hierarchy, self.pilot, self.start, self.density)
 
     def with_outcomes(self, values: Array, paid: Mapping[str, Array | None] | None = None) -> HierarchicalModel:
         """The same model of other outcomes in the same design, of a simulated table for instance.

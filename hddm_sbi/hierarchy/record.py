@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hddm_sbi.errors import InputError
+from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy.priors import PriorRecord
 from hddm_sbi.inference import SAMPLERS, find_sampler
 from hddm_sbi.likelihoods import versions_of
@@ -63,9 +63,8 @@ class Sampling:
             raise InputError(f"quick must be True or False; got {quick!r}.")
         counts = {"draws": draws, "tune": tune, "chains": chains, "ess": ess}
         for name, value in counts.items():
-            left_out = value is None and name in ("draws", "ess")
-            if not left_out and (isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1):
-                raise InputError(f"{name} must be a whole number of at least 1; got {value!r}.")
+            if value is not None or name not in ("draws", "ess"):
+                whole_number(name, value)
         number = isinstance(minutes, int | float | np.number) and not isinstance(minutes, bool)
         if minutes is not None and not (number and 0 < minutes < np.inf):
             raise InputError(f"minutes must be a positive number or None; got {minutes!r}.")
@@ -75,9 +74,8 @@ class Sampling:
             )
         if quick and ess is not None:
             raise InputError("quick=True is a first look of fixed length: leave out quick=, or ess=.")
-        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int | np.integer)):
-            raise InputError(f"seed must be a whole number or None; got {seed!r}.")
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        chance = np.random.SeedSequence().generate_state(1)[0]
+        seed = whole_number("seed", chance if seed is None else seed, least=0)
         if draws is None:
             draws = _DRAWS if ess is None else _MOST
         if quick:

@@ -247,10 +247,13 @@ def _table(posterior: Any, record: FitRecord) -> pd.DataFrame:
 
 
 def _factor(values: Any, levels: tuple[Any, ...], ordered: bool) -> pd.Series[Any]:
-    """A factor with its levels in order; a plain column where that is their own order, unless it must be ordered."""
+    """A factor with its levels in order; a plain column where that is their own order, unless it must be ordered.
+
+    A plain column of numbers is no factor.
+    """
     labels = {str(level): level for level in levels}
     column = pd.Series([labels[str(value)] for value in values.tolist()])
-    if not ordered and tuple(ordered_levels(column).categories.tolist()) == levels:
+    if not ordered and column.dtype.kind not in "iuf" and tuple(ordered_levels(column).categories.tolist()) == levels:
         return column
     return pd.Series(pd.Categorical(column, categories=list(levels), ordered=ordered))
 

@@ -1,6 +1,7 @@
 from .compiler.native import Native as Native
 from .compiler.operations import UnknownOperationError as UnknownOperationError
 from .coordinates import Bends as Bends
+from .coordinates import Steps as Steps
 from .coordinates import Whitening as Whitening
 from .density import FlatDensity as FlatDensity
 from .density import flatten as flatten

@@ -207,7 +207,7 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
         for ours, theirs in _STATS.items()
     }
     # nutpie knows the density of its own coordinates.
-    stats["lp"] -= whitening.bends.log_slope(x)
+    stats["lp"] -= whitening.log_slope(x)
     not_kept = [str(chain.files.failure) for chain in chains if chain.files and chain.files.failure]
     return Draws(x, stats, stopped, not_kept=not_kept[0] if not_kept else "")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
-from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.errors import InputError, did_you_mean, whole_number
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,6 +243,7 @@ def sample(
             f"method={method!r} takes a fixed number of draws: leave out ess= and minutes=, or use 'nuts'."
         )
     call = resolve_name(sampler.run) if isinstance(sampler.run, str) else sampler.run
+    seed = whole_number("seed", seed, least=0)
     settings = Settings(draws, tune, chains, seed, progress, whitening, enough, seconds, folder)
     drawn: Draws = call(density, settings)
     return replace(drawn, seconds=time.perf_counter() - began)

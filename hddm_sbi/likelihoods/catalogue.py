@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hddm_sbi.errors import InputError, did_you_mean
+from hddm_sbi.errors import InputError, did_you_mean, whole_number
 from hddm_sbi.likelihoods import checkpoint
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.likelihood import Likelihood
@@ -311,7 +311,8 @@ def simulate(
     lengths = {np.size(value) for value in theta.values() if np.ndim(value) > 0}
     if n_trials is None and not lengths:
         raise InputError("n_trials is needed where every parameter is a single number; for instance n_trials=1000.")
-    n = max(lengths) if n_trials is None else n_trials
+    n = max(lengths) if n_trials is None else whole_number("n_trials", n_trials)
+    seed = whole_number("seed", seed, least=0)
     names: tuple[Any, ...] = () if choices is None else _names(simulator, choices)
     values = simulator.simulate_outcomes(simulator.theta_matrix(theta, n), seed).complete(simulator.name)
     table = pd.DataFrame(simulator.labels(values))

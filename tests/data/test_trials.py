@@ -62,6 +62,7 @@ def test_trials_keep_order_rows_and_used_columns():
         (["no", "yes", "no", "no"], "yes", [0, 1, 0, 0]),
         (pd.Categorical(["no", "yes", "no", "no"]), "no", [1, 0, 1, 1]),
         (pd.array([1, -1, 1, 1], dtype="Int64"), None, [1, 0, 1, 1]),
+        (pd.Categorical([1, -1, 1, 1], categories=[0, 1, -1]), None, [1, 0, 1, 1]),
         (["yes"] * 4, "yes", [1, 1, 1, 1]),
     ],
 )
@@ -77,6 +78,11 @@ def test_other_column_names():
     data = table().rename(columns={"rt": "seconds", "response": "key"})
     assert check_table(data, TWO, rt="seconds", response="key").rt[0] == 0.5
     assert "no column 'rt'" in refusal(data)
+
+
+def test_a_column_in_the_index_is_named():
+    said = "no column 'rt'; it is in the index of the table: give table.reset_index(). Columns: "
+    assert said in refusal(table().set_index("rt"))
 
 
 def times(*others):

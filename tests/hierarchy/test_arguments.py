@@ -208,6 +208,18 @@ def test_numbers_of_numpy_are_numbers(data, lapse):
     assert model(data, "v ~ 1", lapse=lapse, lapse_seconds=np.int64(5)).lapse == pytest.approx(lapse)
 
 
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", 2**63])
+def test_a_seed_is_a_number_that_a_file_can_hold(data, seed):
+    """`fit`, and what calls it: tests/hierarchy/test_model.py."""
+    for call in (
+        lambda: hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 5, seed=seed),
+        lambda: hs.simulate_experiment(2, 5, seed=seed),
+        lambda: hs.sample(hs.HierarchicalModel("v ~ 1", data, likelihood="exact").density, seed=seed),
+    ):
+        with pytest.raises(hs.InputError, match="seed must be"):
+            call()
+
+
 def test_a_column_may_be_called_intercept(data):
     built = model(data.assign(Intercept=np.linspace(-1, 1, N)), "v ~ Intercept")
     assert list(built.prior_table.index[:2]) == ["v_Intercept", "v_Intercept_"]

@@ -87,6 +87,28 @@ def test_labels_keep_their_type(fitted, tmp_path):
         assert known["posterior"]["subject"].dtype.kind == "i"
 
 
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [0, 1, 2, 3],
+        [3, 9, 1, 2],
+        [0.5, 1.5, 2.5, 3.5],
+        ["b", "a", "d", "c"],
+        list(pd.date_range("2026-01-01", periods=4)),
+    ],
+    ids=["integers", "in an order of their own", "fractions", "texts", "days"],
+)
+@pytest.mark.parametrize("formula", ["(1|group)", "group"])
+def test_a_categorical_column_comes_back_whatever_its_levels_are(trials, tmp_path, levels, formula):
+    """One level has no trials: it is forgotten, and the order of the others is not. A day comes back as a text."""
+    group = pd.Categorical.from_codes(np.arange(240) % 3, categories=levels)
+    model = small(formula, trials.assign(group=group))
+    posterior = through_a_file(fit(model), tmp_path / "fit.nc")
+    loaded = hs.load_model(tmp_path / "fit.nc")
+    assert list(map(str, loaded.trials.levels["group"])) == list(map(str, levels[:3]))
+    assert np.array_equal(loaded.theta(posterior), model.theta(posterior))
+
+
 def test_a_table_of_some_subjects_gets_their_draws(fitted, trials):
     """Not those of the subjects that have the same positions."""
     model, posterior = fitted

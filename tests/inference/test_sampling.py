@@ -12,7 +12,7 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
-from hddm_sbi.inference.coordinates import Bends, Whitening, whitened
+from hddm_sbi.inference.coordinates import Bends, Steps, Whitening, whitened
 
 MEANS, SDS = (1.0, -2.0), (0.5, 3.0)
 
@@ -84,20 +84,32 @@ def triangular(n):
     return Whitening(row_starts, columns, entries, Bends(np.array([0, n - 1]), np.array([0.3, -1.0])))
 
 
+def stepping(coordinates):
+    """The same with steps of two numbers, up and down, which other numbers take too, but not those two each other's."""
+    at, ways = np.array([2, 7]), np.random.default_rng(5).normal(size=(2, coordinates.size))
+    ways[:, at] = np.diag([1.5, -0.8])
+    whitened_ways = np.linalg.solve(coordinates.matrix.toarray(), ways.T).T
+    width = 0.3 * ways[[0, 1], at]
+    return replace(
+        coordinates, steps=Steps(at, coordinates.matrix[at].toarray(), np.array([0.2, -0.4]), width, whitened_ways)
+    )
+
+
+@pytest.mark.parametrize("change", [lambda coordinates: coordinates, stepping], ids=["bends", "bends and steps"])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
-def test_a_density_of_other_coordinates_is_that_of_the_sites_times_the_volume(scale):
-    """By differences of x(y), and of the density; at 30 one number is far on either side of its bend."""
-    density, coordinates = schools(), triangular(10)
+def test_a_density_of_other_coordinates_is_that_of_the_sites_times_the_volume(scale, change):
+    """By differences of x(y), and of the density; at 30 one number is far on either side of its bend, or step."""
+    density, coordinates = schools(), change(triangular(10))
     y = scale * np.random.default_rng(2).normal(size=10)
     evaluate, step = whitened(density.evaluate, coordinates), 1e-5 * np.eye(10)
     value, gradient = (np.copy(part) for part in evaluate(y))
     x = coordinates.unwhiten(y)
     slopes = np.array([coordinates.unwhiten(y + s) - coordinates.unwhiten(y - s) for s in step]) / 2e-5
-    linear = replace(coordinates, bends=Bends())
+    linear = replace(coordinates, bends=Bends(), steps=Steps())
     matrix = np.array([linear.unwhiten(axis) for axis in np.eye(10)])
     volume = np.linalg.slogdet(slopes)[1] - np.linalg.slogdet(matrix)[1]
     assert value == pytest.approx(density(x)[0] + volume, rel=1e-6)
-    assert coordinates.bends.log_slope(x) == pytest.approx(volume, rel=1e-6, abs=1e-6)
+    assert coordinates.log_slope(x) == pytest.approx(volume, rel=1e-6, abs=1e-6)
     differences = np.array([evaluate(y + s)[0] - evaluate(y - s)[0] for s in step]) / 2e-5
     np.testing.assert_allclose(gradient, differences, rtol=1e-4, atol=1e-6 * np.abs(gradient).max())
     np.testing.assert_allclose(coordinates.whiten(x), y, rtol=1e-8)

@@ -24,7 +24,7 @@ from hddm_sbi.hierarchy.pilot.blocks import (
     pooled_level,
 )
 from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, log_posterior, values_of
-from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets
+from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets, heights_along
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, Hierarchy
 from hddm_sbi.types import Array, Index
@@ -47,6 +47,8 @@ _ROUNDS = 6
 _SHARES = (LAPSE, 0.1 * LAPSE)
 #: groups whose trials determine less of an effect than this, all together, say nothing of its sd.
 _NOTHING = 1e-9
+#: where the log posterior is known on the line through two modes: 0 in the better one, 1 in the other.
+ALONG = np.linspace(-1.0, 2.0, 61)
 #: an sd stays within these multiples of the plausible one.
 _SMALLEST, _LARGEST = 0.02, 20.0
 
@@ -74,11 +76,26 @@ class GroupPosterior:
 
 
 @dataclass(frozen=True)
+class Line:
+    """The line through two modes of a number, and the log posterior on it.
+
+    factor, level, column: of the number among the effects of a grouping factor; None: among the coefficients, and level
+    0. way: from the better mode to the other, of all numbers of the level, (K,). heights: at `ALONG`.
+    """
+
+    factor: str | None
+    level: int
+    column: int
+    way: Array
+    heights: Array
+
+
+@dataclass(frozen=True)
 class SecondMode:
     """A number of a posterior variable in two modes of like weight.
 
     variable, index: the number. first, second: it in the better mode, and in the other. lower: by how much the log
-    posterior is, nats. trials: positions in the table of those between the two onsets.
+    posterior is, nats. trials: positions in the table of those between the two onsets. line: through both.
     """
 
     variable: str
@@ -87,6 +104,7 @@ class SecondMode:
     second: float
     lower: float
     trials: Index
+    line: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +148,8 @@ def pilot_fit(hierarchy: Hierarchy, pooled: PooledFit) -> PilotFit:
         for (factor, terms), x, b in zip(factors.items(), at[1:], blocks[1:], strict=True)
     }
     covariance = _of_coefficients(linear, pooled, blocks)
-    second = tuple(_second_mode(rival, blocks[rival.block], at[rival.block]) for rival in rivals)
+    heights = heights_along(assumed, blocks, at, rivals, ALONG)
+    second = tuple(_second_mode(*each, blocks, at, [*factors]) for each in zip(rivals, heights, strict=True))
     lapse = assumed.lapse if isinstance(assumed.lapse, float) else LAPSE
     return PilotFit(blocks[0].values(torch.from_numpy(at[0][0])), covariance, effects, lapse, second)
 
@@ -182,12 +201,16 @@ def _at_shares(hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array
         yield start
 
 
-def _second_mode(rival: Rival, block: Block, x: Array) -> SecondMode:
-    """A rival by the name of its posterior variable. x: (levels, K) of its block at the end."""
-    variable, place = block.place(rival.column)
-    first = float(x[rival.level, rival.column])
-    index = (rival.level, *place) if rival.block else place
-    return SecondMode(variable, index, first, first + rival.apart, rival.lower, rival.trials)
+def _second_mode(
+    rival: Rival, heights: Array, blocks: Sequence[Block], at: Sequence[Array], factors: Sequence[str]
+) -> SecondMode:
+    """A rival by the name of its posterior variable. at: (levels, K) of every block at the end."""
+    block, column = rival.move.block, rival.move.column
+    variable, place = blocks[block].place(column)
+    first = float(at[block][rival.level, column])
+    index = (rival.level, *place) if block else place
+    line = Line(factors[block - 1] if block else None, rival.level, column, rival.way, heights)
+    return SecondMode(variable, index, first, first + rival.apart, rival.lower, rival.trials, line)
 
 
 def _spread(block: Block, x: Array, terms: Sequence[GroupEffects]) -> Array:

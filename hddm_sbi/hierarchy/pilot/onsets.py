@@ -46,16 +46,20 @@ class _Move:
 class Rival:
     """A second mode of the posterior: one number of t0 elsewhere, so that other trials are lapses.
 
-    block, level, column: of that number. apart: the number there minus the number in the best mode. lower: by how much
-    the log posterior is, nats. trials: positions in the table of those between the two onsets.
+    move, level: of that number. way: all numbers of its level there, minus those in the best mode, (K,). lower: by how
+    much the log posterior is, nats. trials: positions in the table of those between the two onsets.
     """
 
-    block: int
+    move: _Move
     level: int
-    column: int
-    apart: float
+    way: Array
     lower: float
     trials: Index
+
+    @property
+    def apart(self) -> float:
+        """The number of t0 there minus that in the best mode."""
+        return float(self.way[self.move.column])
 
 
 def find_onsets(
@@ -144,12 +148,34 @@ def _rivals(
             between[move.block] = best + step * (modes - best)
             valley = np.minimum(valley, _height(hierarchy, blocks, between, move))
         for level in map(int, np.flatnonzero((top - heights < _LIKE) & (valley < heights - _DEEP))):
-            apart, lower = float((modes - best)[level, move.column]), float((top - heights)[level])
+            way, lower = (modes - best)[level], float((top - heights)[level])
+            apart = float(way[move.column])
             inside = (move.level == level) & (above > min(apart, 0.0)) & (above < max(apart, 0.0))
             trials = np.sort(hierarchy.trials.order[move.moved[inside]])
             if len(trials) and (level not in known or lower < known[level].lower):
-                known[level] = Rival(move.block, level, move.column, apart, lower, trials)
+                known[level] = Rival(move, level, way, lower, trials)
     yield from known.values()
+
+
+def heights_along(
+    hierarchy: Hierarchy, blocks: Sequence[Block], at: Sequence[Array], rivals: Sequence[Rival], along: Array
+) -> list[Array]:
+    """Log posterior on the line through both modes, of every rival: at `along`, 0 in the best mode and 1 in the rival.
+
+    Rivals of one move are evaluated together, as their levels are independent.
+    """
+    found = [np.empty(len(along)) for _ in rivals]
+    for move in {id(rival.move): rival.move for rival in rivals}.values():
+        mine = [i for i, rival in enumerate(rivals) if rival.move is move]
+        for k, t in enumerate(along):
+            there = list(at)
+            there[move.block] = at[move.block].copy()
+            for i in mine:
+                there[move.block][rivals[i].level] += t * rivals[i].way
+            heights = _height(hierarchy, blocks, there, move)
+            for i in mine:
+                found[i][k] = heights[rivals[i].level]
+    return found
 
 
 def _later(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -10,9 +11,10 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from hddm_sbi.hierarchy.group_effects import GroupEffects
+from hddm_sbi.hierarchy.pilot.crossings import steps_across
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.inference import Bends, Whitening
+from hddm_sbi.inference import Bends, FlatDensity, Whitening
 from hddm_sbi.types import Array, Index
 
 # With x the unconstrained sites of a group's effects, or of all coefficients, s their slopes in them, C their
@@ -26,21 +28,21 @@ from hddm_sbi.types import Array, Index
 _ELSEWHERE = 0.2
 
 
-def whitening(
-    hierarchy: Hierarchy, pilot: PilotFit, start: Mapping[str, Tensor], positions: Mapping[str, Index]
-) -> Whitening:
+def whitening(hierarchy: Hierarchy, pilot: PilotFit, start: Mapping[str, Tensor], density: FlatDensity) -> Whitening:
     """Coordinates for a hierarchical model: triangular maps within the effects of every group and within the common
-    coefficients, one scale elsewhere; bends of the logarithms of positive numbers.
+    coefficients, one scale elsewhere; bends of the logarithms of positive numbers; steps between modes of onsets.
 
-    start: where sampling starts, by site. positions: of every site's numbers in the flat vector.
+    start: where sampling starts, by site. density: of the model.
     """
-    n = sum(p.size for p in positions.values())
-    blocks = [_block(pilot.covariance[np.newaxis], *_of_coefficients(hierarchy, start, positions))]
+    positions, n = density.positions, density.size
+    sites: dict[str | None, tuple[Index, Array]] = {None: _of_coefficients(hierarchy, start, positions)}
+    blocks = [_block(pilot.covariance[np.newaxis], *sites[None])]
     for factor, found in pilot.effects.items():
         terms = [g for p in hierarchy.predictors for g in p.groups if g.factor == factor]
         at = np.concatenate([positions[g.site] for g in terms], axis=1)
         slope = np.concatenate([_slope(g, start).numpy() for g in terms], axis=1)
         blocks.append(_block(found.covariance, at, slope))
+        sites[factor] = at, slope
     rows, columns, entries = (np.concatenate(part) for part in zip(*blocks, strict=True))
     alone = np.setdiff1d(np.arange(n), rows)
     places = np.concatenate([rows, alone]), np.concatenate([columns, alone])
@@ -48,7 +50,15 @@ def whitening(
     matrix = coo_array((entries, places), shape=(n, n)).tocsr()
     matrix.eliminate_zeros()
     bends = _bends(hierarchy, start, positions)
-    return Whitening(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data, bends)
+    linear = Whitening(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data, bends)
+    centred = [mode for mode in pilot.second_modes if not _is_scaled(hierarchy, mode.variable)]
+    return replace(linear, steps=steps_across(centred, sites, linear, density.start))
+
+
+def _is_scaled(hierarchy: Hierarchy, variable: str) -> bool:
+    """Whether a posterior variable is the effects of groups that are sampled as multiples of their sd: with it, their
+    modes move."""
+    return any(variable in g.effect_names and not g.centred for g in hierarchy.groups)
 
 
 def _bends(hierarchy: Hierarchy, start: Mapping[str, Tensor], positions: Mapping[str, Index]) -> Bends:
