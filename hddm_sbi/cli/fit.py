@@ -92,6 +92,12 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--lapse-seconds", callback=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]")
 @click.option("--lapse-mean", type=click.FloatRange(0.0, min_open=True), help="Lapses are exponential; mean, seconds.")
 @click.option("--lapse-choices", callback=_shares, help="How probable each response is in a lapse: left=0.7,right=0.3.")
+@click.option(
+    "--sequence",
+    "sequences",
+    multiple=True,
+    help="A covariate that a rule computes along trials: 'dq = delta_rule(feedback, response, by=subject)'.",
+)
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option(
     "--certify/--no-certify",
@@ -115,6 +121,7 @@ def fit(
     """
     check_writable(output)
     from hddm_sbi.data import CONGRUENCY, read_table
+    from hddm_sbi.data.sequences.written import read_sequence
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)
@@ -131,6 +138,7 @@ def fit(
         options["lapse_choices"] = {_response(data, options["response"], name): share for name, share in shares}
     for label in ("congruent", "neutral"):
         options[label] = _as_in(data, CONGRUENCY, options[label])
+    options["sequences"] = dict(map(read_sequence, options["sequences"])) or None
     with warnings_shown(TableWarning):
         model = HierarchicalModel([formula, *more], data, **options)
     if certified:
