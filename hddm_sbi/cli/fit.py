@@ -14,7 +14,7 @@ from hddm_sbi.errors import TableWarning
 from hddm_sbi.inference import SAMPLERS
 
 #: options that say how to sample, not what.
-_SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick")
+_SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick", "target_accept")
 
 
 def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float | str | None]:
@@ -56,6 +56,7 @@ def _shares(context: click.Context, option: click.Parameter, given: str | None) 
         ) from None
 
 
+_SHARE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
 _LAPSE = _number_or("estimated", click.FloatRange(0.0, 1.0, max_open=True).convert)
 _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 
@@ -76,6 +77,7 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--minutes", type=float, default=None, help="The most time; what there is by then is written.")
 @click.option("--folder", type=click.Path(path_type=Path), default=None, help="Keeps the chains; goes on from there.")
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
+@click.option("--target-accept", type=_SHARE, default=None, help="Nearer to 1, fewer draws diverge. [default: 0.8]")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--choices", default=None, help="The responses in the order of its choices: left,right,none.")
 @click.option("--correct", default=None, help="Column of the correct responses: a response is correct, or error.")
