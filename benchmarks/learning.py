@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -126,7 +127,7 @@ def cost(name: str, blocks: int = 1_000) -> tuple[float, float, float]:
         torch.autograd.grad(recur(given, *begin)[0], given, upstream)
 
     runs = covariate, with_gradient, lambda: own.density(own.density.start)
-    once, both, whole = (1e9 / len(own.trials) * best_seconds(run) for run in runs)
+    once, both, whole = (1e9 / len(own.trials) * best_seconds(run, 60, time.process_time) for run in runs)
     return once, both, whole
 
 

@@ -11,6 +11,7 @@ from hddm_sbi.simulators._parameters import BIAS, COLLAPSE_ANGLE, DRIFT, NON_DEC
 
 from hddm_sbi.simulation import EXACT, Clock, DecisionModel
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.simulation.wiener_survival import log_survival_of_varying_drift
 from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = x0 = (2z - 1) a, response when |x| >= a - t tan(theta), rt = decision time t + t0.
@@ -64,6 +65,33 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] = by_q * (1.0 + slope * slope) / a
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_survival(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log probability of a later response, and gradient, of a run; theta: v, a, z, t0, theta.
+
+    What survives t survives s; nothing does from t0 + T on.
+    """
+    v, a, z, t0, angle = theta
+    slope = math.tan(angle)
+    q, x0 = slope / a, (2.0 * z - 1.0) * a
+    n = rt.shape[0]
+    last = n if q == 0.0 else np.searchsorted(rt, t0 + 1.0 / q, side="left")
+    logp[last:n] = -np.inf
+    grad[:, last:n] = 0.0
+    s = np.empty(last)
+    for i in range(last):
+        s[i] = (rt[i] - t0) / (1.0 - q * (rt[i] - t0))
+    log_survival_of_varying_drift(s, 2.0 * a, v + q * x0, q, z, logp, grad)
+    for i in range(last):
+        d = 1.0 + q * s[i]
+        by_v, by_A, by_w, by_s, by_q = grad[:, i]
+        by_q += by_v * x0 + by_s * s[i] * s[i]
+        grad[1, i] = 2.0 * by_A + by_v * q * (2.0 * z - 1.0) - by_q * q / a
+        grad[2, i] = by_w + by_v * q * 2.0 * a
+        grad[3, i] = -by_s * d * d
+        grad[4, i] = by_q * (1.0 + slope * slope) / a
+
+
 SIMULATOR = DecisionModel(
     name="angle",
     title="drift-diffusion model with linearly collapsing bounds",
@@ -71,6 +99,7 @@ SIMULATOR = DecisionModel(
     trial=trial,
     symmetries=replace(two_bounds(theta=1.0), tangents=("theta",)),
     log_density=log_density,
+    log_survival=log_survival,
     clock=Clock(closing=lambda at: at["theta"].tan() / at["a"]),
     discretisation=EXACT,
     citation="Fengler, Govindarajan, Chen & Frank (2021), eLife 10:e65074; closed form: the equations above the code",

@@ -17,7 +17,8 @@ from hddm_sbi.simulators._parameters import (
 
 from hddm_sbi.numerics import FAST
 from hddm_sbi.simulation import EXACT, Counterpart, DecisionModel, ParameterPrior, Prior
-from hddm_sbi.simulation.wiener import first_exit, log_driftless, log_survival_between
+from hddm_sbi.simulation.wiener import first_exit, log_driftless
+from hddm_sbi.simulation.wiener_survival import log_survival_between
 from hddm_sbi.types import Array
 
 # dx = v dt + dW, x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.

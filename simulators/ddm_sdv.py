@@ -9,6 +9,7 @@ from hddm_sbi.simulators._parameters import BIAS, DRIFT, DRIFT_SD, NON_DECISION,
 
 from hddm_sbi.simulation import EXACT, DecisionModel
 from hddm_sbi.simulation.wiener import first_exit, log_density_of_varying_drift
+from hddm_sbi.simulation.wiener_survival import log_survival_of_varying_drift
 from hddm_sbi.types import Array
 
 # dx = d dt + dW with d ~ N(v, sv²), x(0) = (2z - 1) a, response when |x| >= a, rt = decision time + t0.
@@ -43,6 +44,17 @@ def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) 
         grad[4, i] *= 2.0 * sv
 
 
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_survival(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
+    """Log probability of a later response, and gradient, of a run; theta: v, a, z, t0, sv."""
+    v, a, z, t0, sv = theta
+    log_survival_of_varying_drift(rt - t0, 2.0 * a, v, sv * sv, z, logp, grad)
+    for i in range(rt.shape[0]):
+        grad[1, i] *= 2.0
+        grad[3, i] = -grad[3, i]
+        grad[4, i] *= 2.0 * sv
+
+
 _SV = {"sv": "sv"}
 _ELSEWHERE = diffusions(
     {
@@ -63,6 +75,7 @@ SIMULATOR = DecisionModel(
     trial=trial,
     symmetries=two_bounds(sv=1.0),
     log_density=log_density,
+    log_survival=log_survival,
     discretisation=EXACT,
     citation="Ratcliff (1978), Psychol. Rev. 85:59; Tuerlinckx (2004), Behav. Res. Methods 36:702",
     counterparts=_ELSEWHERE,

@@ -14,7 +14,7 @@ from hddm_sbi.errors import TableWarning
 from hddm_sbi.inference import SAMPLERS
 
 #: options that say how to sample, not what.
-_SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick")
+_SAMPLING = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick", "target_accept")
 
 
 def _number_or(word: str, convert: Callable[..., float]) -> Callable[..., float | str | None]:
@@ -59,6 +59,7 @@ def _shares(context: click.Context, option: click.Parameter, given: str | None) 
         ) from None
 
 
+_SHARE = click.FloatRange(0.0, 1.0, min_open=True, max_open=True)
 _LAPSE = _number_or("estimated", click.FloatRange(0.0, 1.0, max_open=True).convert)
 _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 
@@ -79,6 +80,7 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--minutes", type=float, default=None, help="The most time; what there is by then is written.")
 @click.option("--folder", type=click.Path(path_type=Path), default=None, help="Keeps the chains; goes on from there.")
 @click.option("--quick", is_flag=True, help="A first look in seconds; says how far its means may still be off.")
+@click.option("--target-accept", type=_SHARE, default=None, help="Nearer to 1, fewer draws diverge. [default: 0.8]")
 @click.option("--upper", default=None, help="The response value that is the upper bound, if not coded +1 and -1.")
 @click.option("--choices", default=None, help="The responses in the order of its choices: left,right,none.")
 @click.option("--correct", default=None, help="Column of the correct responses: a response is correct, or error.")
@@ -95,6 +97,12 @@ _SECONDS = _number_or("range", click.FloatRange(0.0, min_open=True).convert)
 @click.option("--lapse-seconds", callback=_SECONDS, help="Lapses are uniform over these, or: range. [default: 10]")
 @click.option("--lapse-mean", type=click.FloatRange(0.0, min_open=True), help="Lapses are exponential; mean, seconds.")
 @click.option("--lapse-choices", callback=_shares, help="How probable each response is in a lapse: left=0.7,right=0.3.")
+@click.option(
+    "--sequence",
+    "sequences",
+    multiple=True,
+    help="A covariate that a rule computes along trials: 'dq = delta_rule(feedback, response, by=subject)'.",
+)
 @click.option("--priors", default=None, help="A prior set from the literature, e.g. hddm.")
 @click.option(
     "--certify/--no-certify",
@@ -118,6 +126,7 @@ def fit(
     """
     check_writable(output)
     from hddm_sbi.data import CONGRUENCY, read_table
+    from hddm_sbi.data.sequences.written import read_sequence
     from hddm_sbi.hierarchy.model import HierarchicalModel
 
     data = read_table(trials)
@@ -134,6 +143,7 @@ def fit(
         options["lapse_choices"] = {_response(data, options["response"], name): share for name, share in shares}
     for label in ("congruent", "neutral"):
         options[label] = _as_in(data, CONGRUENCY, options[label])
+    options["sequences"] = dict(map(read_sequence, options["sequences"])) or None
     with warnings_shown(TableWarning):
         model = HierarchicalModel([formula, *more], data, **options)
     if certified:

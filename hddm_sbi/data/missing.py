@@ -18,6 +18,8 @@ from hddm_sbi.types import Array, Index
 Limit = float | str
 #: the shortest and the longest; None for no limit.
 Limits = tuple[Limit | None, Limit | None]
+#: a limit of more seconds, and of more longest response times, can only be milliseconds.
+_MINUTE, _FAR = 60.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Missing:
                 f"{names[0]!r} has one in {{rows}}: leave it missing there, or leave out withheld=.",
             )
             choice, answered = np.where(held, np.nan, choice), answered & ~held
+        self._check_unit(rt, seen)
         self._check(names, rt, answered, seen)
         early, late = rt < seen.censored[0], rt > seen.censored[1]
         rt = np.where(early, -np.inf, np.where(late, np.inf, rt))
@@ -99,11 +102,31 @@ class Missing:
         deadline = self._seconds(frame, "deadline", self.deadline, np.inf)
         return Observation(len(codes), deadline, self._position(codes, responses), censored, truncated, whole, whole)
 
+    def _check_unit(self, rt: Array, seen: Observation) -> None:
+        """Refuse limits in milliseconds beside times in seconds."""
+        longest = rt[np.isfinite(rt)].max(initial=0.0)
+        for name, limits in (("deadline", seen.deadline), ("censored", seen.censored), ("truncated", seen.truncated)):
+            known = np.asarray(limits)[np.isfinite(limits)]
+            median = float(np.median(known[known > 0.0])) if (known > 0.0).any() else 0.0
+            if median > max(_MINUTE, _FAR * longest) and longest > 0.0:
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} must be in seconds, as times are: its median is {median:g}, and "
+                    f"the longest response takes {longest:.3g}; divide milliseconds by 1000."
+                )
+
     def _check(self, names: tuple[str, str], rt: Array, answered: Any, seen: Observation) -> None:
         """Refuse rows that contradict what was said, or that nothing was said of."""
         (low, high), (first, last) = seen.censored, seen.truncated
+        for name, (start, end) in {"censored": (low, high), "truncated": (first, last)}.items():
+            _refuse(start >= end, f"{name}={getattr(self, name)!r} must be (shortest, longest); it is not in {{rows}}.")
         finite, neither = np.isfinite(rt), np.isnan(rt) & ~answered
         if seen.withheld is None:
+            if isinstance(self.deadline, str):
+                _refuse(
+                    neither & ~np.isfinite(seen.deadline),
+                    f"columns {names[0]!r} and {names[1]!r} are both missing in {{rows}}, and so is the deadline, "
+                    f"column {self.deadline!r}: say there by when these trials had no response.",
+                )
             _refuse(
                 neither & ~np.isfinite(seen.deadline),
                 f"columns {names[0]!r} and {names[1]!r} are both missing in {{rows}}: say by when these trials had no "
@@ -130,8 +153,6 @@ class Missing:
             f"truncated={self.truncated!r} ends before the deadline in {{rows}}: trials between the two were removed, "
             "and later ones were not; end both at the same time.",
         )
-        for name, (start, end) in {"censored": (low, high), "truncated": (first, last)}.items():
-            _refuse(start >= end, f"{name}={getattr(self, name)!r} must be (shortest, longest); it is not in {{rows}}.")
         _refuse(
             (np.isneginf(rt) & (low <= first)) | (np.isposinf(rt) & (high >= np.minimum(last, seen.deadline))),
             f"column {names[0]!r} is infinite in {{rows}}, beyond which time nothing is left that was not removed, or "

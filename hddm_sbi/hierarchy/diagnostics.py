@@ -50,8 +50,8 @@ def convergence_problems(posterior: xr.Dataset, stats: Stats) -> Iterator[str]:
     diverging = int(np.sum(stats.get("diverging", 0)))
     if diverging:
         yield (
-            f"{diverging} of {np.size(stats['diverging'])} draws diverged: tune longer, tighten the priors of group "
-            "standard deviations, or force centered=True or False"
+            f"{diverging} of {np.size(stats['diverging'])} draws diverged: raise target_accept= (0.95, then 0.99), "
+            "tighten the priors of group standard deviations, or force centered=True or False"
         )
 
 

@@ -111,6 +111,7 @@ def kept_chains(path: Path, size: int, model: str) -> tuple[Sampling, Array]:
         raise InputError(f"the chains in {str(path)!r} have no draws yet: they are still tuning.")
     shortest = min(map(len, chains))
     how = {name: recipe[name] for name in ("tune", "chains", "seed", "method", "quick")}
+    how["target_accept"] = recipe.get("target_accept", 0.0)
     return Sampling(draws=shortest, **how), np.stack([x[:shortest] for x in chains])
 
 

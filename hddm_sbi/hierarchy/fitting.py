@@ -16,6 +16,7 @@ from hddm_sbi.data import Trials
 from hddm_sbi.errors import FitFileWarning
 from hddm_sbi.hierarchy.diagnostics import MAX_RHAT, ConvergenceWarning, second_modes
 from hddm_sbi.hierarchy.fit_folder import FitFolder, kept_chains
+from hddm_sbi.hierarchy.pilot.centring import acceptance
 from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 from hddm_sbi.hierarchy.posterior import PosteriorWriter, variables
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
@@ -99,6 +100,7 @@ class Fitting:
             enough=(lambda x: goal.reached(self.hierarchy, self.density, x)) if settings.ess else None,
             seconds=seconds,
             folder=None if folder is None else folder.path,
+            target_accept=settings.target_accept or acceptance(self.hierarchy),
         )
 
     def _written(self, drawn: Draws, settings: Sampling) -> Any:

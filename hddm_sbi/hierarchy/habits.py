@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from hddm_sbi.errors import InputError, did_you_mean
 
-_STEP = "the step size is tuned for an acceptance of 0.8; where draws diverge, raise tune= or give tighter priors"
 _THREADS = "every chain has a thread of its own; leave it out"
 _START = "sampling starts from a quick fit of the model; leave it out"
 #: argument of PyMC, Stan, HDDM, HSSM, bambi or NumPyro -> what stands for it.
 _HABITS = {
-    **dict.fromkeys(("target_accept", "adapt_delta", "target_accept_prob", "control"), _STEP),
+    **dict.fromkeys(("adapt_delta", "target_accept_prob", "control"), "write target_accept="),
     **dict.fromkeys(("cores", "n_jobs", "njobs", "parallel_chains", "dbname"), _THREADS),
     **dict.fromkeys(("init", "inits", "initvals", "initial_params", "start"), _START),
     **dict.fromkeys(("samples", "n_samples", "num_samples", "iter", "iter_sampling", "niter"), "write draws="),

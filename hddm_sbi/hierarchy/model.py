@@ -48,6 +48,7 @@ from hddm_sbi.types import Array, Index
 
 #: what `fit` takes, for messages.
 _FIT_ARGUMENTS = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick", "progress")
+_FIT_ARGUMENTS += ("target_accept",)
 #: what is computed when it is first needed, from one table; the last two belong to one process as well.
 _COMPUTED = ("pilot", "hierarchy", "start", "density", "whitening")
 
@@ -639,6 +640,7 @@ class HierarchicalModel:
         minutes: float | None = None,
         folder: str | Path | None = None,
         quick: bool = False,
+        target_accept: float | None = None,
         progress: bool = True,
         log_likelihood: bool = False,
         **others: object,
@@ -671,12 +673,15 @@ class HierarchicalModel:
             folder takes about ten times the room of the draws; what is not to go on needs only its posterior.nc.
         quick
             A first look, 2 chains of 200 + 300 steps, which says how far its means may still be off.
+        target_accept
+            The acceptance that the step size of NUTS is tuned for; by default 0.8, or 0.99 where correlated effects are
+            as many as their groups. Nearer to 1 steps are smaller: fewer draws diverge, and each takes longer.
         progress
             Show a progress bar.
         log_likelihood
             Add the pointwise log likelihood (chains x draws x trials numbers).
         others
-            None: what other samplers take, such as `target_accept`, is refused with what stands for it.
+            None: what other samplers take, such as `adapt_delta`, is refused with what stands for it.
 
         Returns
         -------
@@ -724,7 +729,7 @@ class HierarchicalModel:
         if folder is not None and not isinstance(folder, str | Path):
             raise InputError(f"folder must be a path or None; got {folder!r}.")
         seed = known_seed(folder) if seed is None and folder is not None else seed
-        settings = Sampling.checked(draws, tune, chains, seed, method, quick, ess, minutes)
+        settings = Sampling.checked(draws, tune, chains, seed, method, quick, ess, minutes, target_accept)
         with self._kept_in(folder, settings) as kept:
             fitting = self._fitting(settings.method)
             seconds = seconds_left(settings.minutes, time.perf_counter() - began)
@@ -776,6 +781,8 @@ class HierarchicalModel:
         if folder is None:
             return nullcontext()
         chains = {name: getattr(settings, name) for name in ("tune", "chains", "seed", "method", "quick")}
+        if settings.target_accept:
+            chains["target_accept"] = settings.target_accept
         recipe = {"model": self.fingerprint, "centred": self._forced, **chains}
         return fit_folder(Path(folder), recipe)
 

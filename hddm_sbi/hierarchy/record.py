@@ -22,6 +22,8 @@ _DRAWS, _MOST = 1_000, 10_000
 FORMAT = 3
 #: entries that only some records have, and what they are elsewhere.
 _OPTIONAL: dict[str, Any] = {"stimulus": "", "missing": {}, "sequences": {}, "lapse_mean": 0.0, "lapse_choices": ()}
+#: how a posterior was sampled, of which older records say nothing.
+_LATER = ("target_accept",)
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -42,6 +44,7 @@ class Sampling:
     quick: bool
     ess: int = 0
     minutes: float = 0.0
+    target_accept: float = 0.0
 
     @classmethod
     def checked(
@@ -54,10 +57,11 @@ class Sampling:
         quick: bool,
         ess: int | None = None,
         minutes: float | None = None,
+        target_accept: float | None = None,
     ) -> Sampling:
         """Arguments as a caller gives them: a seed by chance where there is none, fewer steps where it is quick.
 
-        The record has 0 for an `ess` or `minutes` that is not asked for.
+        The record has 0 for an `ess`, `minutes` or `target_accept` that is not asked for.
         """
         if not isinstance(quick, bool | np.bool_):
             raise InputError(f"quick must be True or False; got {quick!r}.")
@@ -72,6 +76,11 @@ class Sampling:
             raise InputError(
                 f"method={method!r} takes a fixed number of draws: leave out ess= and minutes=, or use method='nuts'."
             )
+        share = isinstance(target_accept, float | np.floating) and 0.0 < target_accept < 1.0
+        if target_accept is not None and not share:
+            raise InputError(f"target_accept must be a number between 0 and 1, as 0.95; got {target_accept!r}.")
+        if target_accept is not None and not find_sampler(method).exact:
+            raise InputError(f"method={method!r} takes no steps: leave out target_accept=, or use method='nuts'.")
         if quick and ess is not None:
             raise InputError("quick=True is a first look of fixed length: leave out quick=, or ess=.")
         chance = np.random.SeedSequence().generate_state(1)[0]
@@ -80,7 +89,8 @@ class Sampling:
             draws = _DRAWS if ess is None else _MOST
         if quick:
             draws, tune, chains = _QUICK
-        return cls(int(draws), int(tune), int(chains), seed, method, bool(quick), int(ess or 0), float(minutes or 0.0))
+        length, most = (int(draws), int(tune), int(chains)), (int(ess or 0), float(minutes or 0.0))
+        return cls(*length, seed, method, bool(quick), *most, float(target_accept or 0.0))
 
 
 @dataclass(frozen=True)
@@ -97,9 +107,9 @@ class FitRecord:
     are not the model's codes. stimulus: name of the column of right responses, where a formula has `match`, or "".
     missing: why an rt or response may be. sequences: rule and arguments of each, by covariate. levels: of every column
     that is not a number, in order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains,
-    seed, method, quick, ess, minutes: as `fit` takes them, 0 for none. density: how it ran. stopped: why sampling ended
-    early, or ""; interrupted: whether by a person, or a failure. versions: of the libraries in use. format: of this
-    record.
+    seed, method, quick, ess, minutes, target_accept: as `fit` takes them, 0 for none. density: how it ran. stopped: why
+    sampling ended early, or ""; interrupted: whether by a person, or a failure. versions: of the libraries in use.
+    format: of this record.
     """
 
     model: str
@@ -131,6 +141,7 @@ class FitRecord:
     sampling_seconds: float
     ess: int = 0
     minutes: float = 0.0
+    target_accept: float = 0.0
     stimulus: str = ""
     missing: Mapping[str, Any] = field(default_factory=dict)
     sequences: Mapping[str, Any] = field(default_factory=dict)
@@ -151,7 +162,9 @@ class FitRecord:
     def attributes(self) -> dict[str, str | int | float]:
         """As attributes of a posterior: numbers and text as they are, all else as JSON."""
         written = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {name: _as_attribute(value) for name, value in written.items() if value or name not in _OPTIONAL}
+        return {
+            name: _as_attribute(value) for name, value in written.items() if value or name not in (*_OPTIONAL, *_LATER)
+        }
 
     @classmethod
     def read(cls, attrs: Mapping[str, Any]) -> FitRecord:
@@ -165,7 +178,7 @@ class FitRecord:
                 f"this fit was written by {age} version of hddm_sbi ({_version(attrs)}; format {attrs['format']}, this "
                 f"version reads {FORMAT}): use that version, or fit again."
             )
-        missing = [f.name for f in fields(cls) if f.name not in attrs and f.name not in _OPTIONAL]
+        missing = [f.name for f in fields(cls) if f.name not in attrs and f.name not in (*_OPTIONAL, *_LATER)]
         if missing:
             raise InputError(
                 f"the posterior does not say what made it: its attributes lack {', '.join(missing)}. It was written by "

@@ -10,6 +10,7 @@ from .evidence import bridge as bridge
 from .evidence import bridged as bridged
 from .sampling import OUT_OF_TIME as OUT_OF_TIME
 from .sampling import SAMPLERS as SAMPLERS
+from .sampling import TARGET_ACCEPT as TARGET_ACCEPT
 from .sampling import Draws as Draws
 from .sampling import find_sampler as find_sampler
 from .sampling import sample as sample

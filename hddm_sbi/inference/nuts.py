@@ -103,6 +103,7 @@ class Chain:
             chains=1,
             cores=1,
             seed=seed,
+            target_accept=self._settings.target_accept,
             progress_bar=False,
             blocking=False,
             low_rank_modified_mass_matrix=size <= _LOW_RANK_SIZE,
@@ -261,7 +262,7 @@ def _pyro_chain(density: FlatDensity, settings: Settings, seed: int, kept: list[
         torch.manual_seed(seed)
         start = {name: value.clone() for name, value in density.unflatten(torch.as_tensor(first)).items()}
         mcmc = MCMC(
-            NUTS(density.model),
+            NUTS(density.model, target_accept_prob=settings.target_accept),
             num_samples=settings.draws,
             warmup_steps=settings.tune,
             initial_params=start,

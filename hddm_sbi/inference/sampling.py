@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hddm_sbi.inference.density import FlatDensity
     from hddm_sbi.types import Array
 
+#: acceptance that the step size of NUTS is tuned for.
+TARGET_ACCEPT = 0.8
 #: why sampling may end early, beside a chain that fails.
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
 #: draws of each chain at the first look whether they suffice.
@@ -50,6 +52,8 @@ class Settings:
         Sampling ends after so many.
     folder : Path, optional
         Keeps every chain as it comes; sampling with the same density and seed goes on from there.
+    target_accept : float
+        The acceptance that the step size of "nuts" is tuned for: nearer to 1, steps are smaller and fewer diverge.
 
     Examples
     --------
@@ -67,6 +71,7 @@ class Settings:
     enough: Callable[[Array], bool] | None = None
     seconds: float = inf
     folder: Path | None = None
+    target_accept: float = TARGET_ACCEPT
 
     @property
     def checkpoints(self) -> list[int]:
@@ -184,6 +189,7 @@ def sample(
     enough: Callable[[Array], bool] | None = None,
     seconds: float = inf,
     folder: Path | None = None,
+    target_accept: float = TARGET_ACCEPT,
 ) -> Draws:
     """Draw from the posterior of a flat density.
 
@@ -215,6 +221,8 @@ def sample(
         "nuts" ends after so many, with the draws so far.
     folder : Path, optional
         "nuts" keeps every chain there as it comes. The same call goes on from there and ends with the same draws.
+    target_accept : float
+        The acceptance that the step size of "nuts" is tuned for: nearer to 1, steps are smaller and fewer diverge.
 
     Returns
     -------
@@ -244,6 +252,6 @@ def sample(
         )
     call = resolve_name(sampler.run) if isinstance(sampler.run, str) else sampler.run
     seed = whole_number("seed", seed, least=0)
-    settings = Settings(draws, tune, chains, seed, progress, whitening, enough, seconds, folder)
+    settings = Settings(draws, tune, chains, seed, progress, whitening, enough, seconds, folder, target_accept)
     drawn: Draws = call(density, settings)
     return replace(drawn, seconds=time.perf_counter() - began)

@@ -12,7 +12,7 @@ from numba import types
 from torch import Tensor
 
 from hddm_sbi.likelihoods.exact_kernel import BLOCK, DENSITIES, DENSITY, Law, apart, shapes
-from hddm_sbi.numerics import Kernel, dot, inner, lapse_law, mix_lapse, operator
+from hddm_sbi.numerics import Kernel, dot, inner, mix_events, operator
 from hddm_sbi.types import Array, Index
 
 _f8, _i8 = types.float64, types.int64
@@ -300,8 +300,8 @@ def _events(
     """Per cell: sum over events of count * log[(1 - lapse) P + lapse * lapse_mass], gradients by theta and lapse."""
     p, first = theta.shape[1], 0
     room, own, gradient = _room(p, shift), np.empty(p), np.empty(p)
-    of_late, weight = apart(p + 2, BLOCK), np.ones(1)
-    rt, logp, by = of_late[0], of_late[1], of_late[2:]
+    of_late = apart(p + 3, BLOCK)
+    rt, logp, weight, by = of_late[0], of_late[1], of_late[2], of_late[3:]
     while first < len(cell):
         c, last = cell[first], first + 1
         t0 = theta[c, shift] if shift >= 0 else 0.0
@@ -317,16 +317,12 @@ def _events(
                 room.theta[shift] = 0.0
             logp[0] = _log_event(density, survival, survives, low[first], high[first], t0, room, own, gradient)
             by[:, 0] = gradient
-        for i in range(first, last):
-            if count[i] == 0.0:
-                continue
-            at = i - first
-            law = lapse_law(lapse[c], lapse_mass[i])
-            value, by_lapse = mix_lapse(law, logp[at : at + 1], weight, 1)
-            total[c] += count[i] * value
-            grad_lapse[c] += count[i] * by_lapse
-            for j in range(p):
-                grad[c, j] += count[i] * weight[0] * by[j, at]
+        n, counts, masses = last - first, count[first:last], lapse_mass[first:last]
+        value, by_lapse = mix_events(lapse[c], masses, counts, logp, weight, n)
+        total[c] += value
+        grad_lapse[c] += by_lapse
+        for j in range(p):
+            grad[c, j] += dot(weight, by[j], n)
         first = last
 
 

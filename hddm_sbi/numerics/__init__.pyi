@@ -9,6 +9,7 @@ from .recurrence import apply_rule as apply_rule
 from .recurrence import recur as recur
 from .vecmath import FAST as FAST
 from .vecmath import LOG_2PI_HALF as LOG_2PI_HALF
+from .vecmath import NEVER as NEVER
 from .vecmath import PER_SQRT_2PI as PER_SQRT_2PI
 from .vecmath import Lapse as Lapse
 from .vecmath import Lapses as Lapses
@@ -21,6 +22,7 @@ from .vecmath import lapse_law as lapse_law
 from .vecmath import lapse_of as lapse_of
 from .vecmath import log as log
 from .vecmath import log_positive as log_positive
+from .vecmath import mix_events as mix_events
 from .vecmath import mix_lapse as mix_lapse
 from .vecmath import relative_to_lapse as relative_to_lapse
 from .vecmath import scaled_tail as scaled_tail

@@ -56,22 +56,25 @@ def _forward(
     states: Array,
     kept: Array,
 ) -> None:
-    """Covariates (n, width) of all trials; for the way back the state before each, (n, numbers), and the parameters."""
-    s, m, columns = len(begin), parameters.shape[1], rows.shape[1]
-    result = np.empty(s + width)
-    at_states, at_parameters, at_rows, y = _at(states), _at(kept), _at(rows), _at(result)
+    """Covariates (n, width) of all trials; for the way back the state before each, and the parameters.
+
+    states: (n + 1, numbers + width), where a rule leaves the state before the next trial, and the covariate.
+    """
+    s, m, columns, each = len(begin), parameters.shape[1], rows.shape[1], states.shape[1]
+    at_states, at_parameters, at_rows = _at(states), _at(kept), _at(rows)
     kept[:] = parameters
     for run in range(len(starts) - 1):
+        for j in range(s):
+            i = starts[run]
+            if i < starts[run + 1]:
+                states[i, j] = begin[j] if begin_of[j] < 0 else parameters[cell[i], begin_of[j]]
         for i in range(starts[run], starts[run + 1]):
-            for j in range(s):
-                if i > starts[run]:
-                    states[i, j] = result[j] if known[i - 1] else states[i - 1, j]
-                else:
-                    states[i, j] = begin[j] if begin_of[j] < 0 else parameters[cell[i], begin_of[j]]
-            p = _on(at_parameters, m * cell[i])
-            function_at(step, _RULE)(_on(at_states, s * i), p, _on(at_rows, columns * i), y)  # type: ignore[call-arg]
+            x, p, row = _on(at_states, each * i), _on(at_parameters, m * cell[i]), _on(at_rows, columns * i)
+            function_at(step, _RULE)(x, p, row, _on(x, each))  # type: ignore[call-arg]
             for j in range(width):
-                covariate[trial[i], j] = result[s + j]
+                covariate[trial[i], j] = states[i + 1, s + j]
+            if not known[i]:
+                states[i + 1, :s] = states[i, :s]
 
 
 @nb.njit(cache=True, nogil=True, error_model="numpy")
@@ -90,24 +93,27 @@ def _backward(
 ) -> None:
     """Gradient by the parameters on every cell, (n_cells, m), from that by the covariates, (n, width)."""
     s, m, columns, width = len(begin_of), parameters.shape[1], rows.shape[1], upstream.shape[1]
-    by_state, by_new, result = np.empty(s), np.empty(s), np.empty(s + m)
+    each, of_state = states.shape[1], s + m
+    # Derivatives by the state after a trial, those by the state before it, in turn, and zeros.
+    results = np.zeros((3, of_state))
     at_states, at_parameters, at_rows, at_upstream = _at(states), _at(parameters), _at(rows), _at(upstream)
-    new, y = _at(by_new), _at(result)
-    grad[:] = 0.0
+    nothing, now, grad[:] = _on(_at(results), 2 * of_state), 0, 0.0
     for run in range(len(starts) - 1):
-        by_state[:] = 0.0
+        results[now, :s] = 0.0
         for i in range(starts[run + 1] - 1, starts[run] - 1, -1):
-            for j in range(s):
-                by_new[j] = by_state[j] if known[i] else 0.0
-            p, u = _on(at_parameters, m * cell[i]), _on(at_upstream, width * trial[i])
-            function_at(pull, _PULL)(_on(at_states, s * i), p, _on(at_rows, columns * i), new, u, y)  # type: ignore[call-arg]
-            for j in range(s):
-                by_state[j] = result[j] + (0.0 if known[i] else by_state[j])
+            new = _on(_at(results), of_state * now) if known[i] else nothing
+            x, p, row = _on(at_states, each * i), _on(at_parameters, m * cell[i]), _on(at_rows, columns * i)
+            u, y = _on(at_upstream, width * trial[i]), _on(_at(results), of_state * (1 - now))
+            function_at(pull, _PULL)(x, p, row, new, u, y)  # type: ignore[call-arg]
+            if not known[i]:
+                for j in range(s):
+                    results[1 - now, j] += results[now, j]
+            now = 1 - now
             for j in range(m):
-                grad[cell[i], j] += result[s + j]
+                grad[cell[i], j] += results[now, s + j]
         for j in range(s):
             if starts[run + 1] > starts[run] and begin_of[j] >= 0:
-                grad[cell[starts[run]], begin_of[j]] += by_state[j]
+                grad[cell[starts[run]], begin_of[j]] += results[now, j]
 
 
 _reals, _whole = _f8[:, ::1], _i8[::1]
@@ -131,7 +137,7 @@ def _recur(
     step: int,
     pull: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Covariates of all trials, the state before each, and a copy of the parameters."""
+    """Covariates of all trials, the states between them, and a copy of the parameters."""
     given = (begin, begin_of, rows, known, cell, trial, starts)
     results = _shapes(parameters, *given, width)
     at = parameters.detach().contiguous().numpy()
@@ -142,7 +148,8 @@ def _recur(
 def _shapes(parameters: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
     begin, _, rows, _, _, _, _, width, *_ = given
     n = len(rows)
-    return parameters.new_empty(n, width), parameters.new_empty(n, len(begin)), parameters.new_empty(parameters.shape)
+    states = parameters.new_empty(n + 1, len(begin) + width)
+    return parameters.new_empty(n, width), states, parameters.new_empty(parameters.shape)
 
 
 def _by_parameters(ctx, upstream, *_):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN002, ANN202

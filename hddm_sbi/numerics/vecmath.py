@@ -288,3 +288,29 @@ def mix_lapse(lapse: Lapse, logp: Array, weight: Array, n: int) -> tuple[float, 
         return add_lapse(lapse, n, relative, total_of(weight, n))
     weight[:n] = 1.0
     return total_of(logp, n), 0.0
+
+
+#: log of a probability that is 0, and below which one is taken for 0.
+NEVER, _IMPOSSIBLE = -1e300, -5e299
+
+
+@inner(fastmath=FAST)
+def mix_events(share: float, mass: Array, count: Array, logp: Array, weight: Array, n: int) -> tuple[float, float]:
+    """Sum over n events of count log[(1 - share) p + share mass], p = exp(logp), and its derivative by the share; fills
+    in the weights on the gradients of logp.
+
+    mass: of every event, its probability as a lapse. An event of count 0 counts for nothing, whatever its probability.
+    """
+    log_share, log_rest = math.log(share) if share > 0.0 else NEVER, math.log1p(-share)
+    total, by_regular, by_lapse = 0.0, 0.0, 0.0
+    for i in range(n):
+        regular, lapse = logp[i] + log_rest, log_share + (log_positive(mass[i]) if mass[i] > 0.0 else NEVER)
+        apart, most = regular - lapse, max(regular, lapse)
+        e = exp_negative(-abs(apart))
+        own = (1.0 if apart >= 0.0 else e) / (1.0 + e)
+        value = most + log_positive(1.0 + e) if most > _IMPOSSIBLE else -math.inf
+        total += count[i] * value if count[i] != 0.0 else 0.0
+        by_regular += count[i] * own
+        by_lapse += count[i] * (1.0 - own)
+        weight[i] = count[i] * own if logp[i] > _IMPOSSIBLE else 0.0
+    return total, by_lapse / share - by_regular / (1.0 - share) if share > 0.0 else 0.0

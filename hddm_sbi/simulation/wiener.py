@@ -6,7 +6,7 @@ from typing import Any
 import numba as nb
 import numpy as np
 
-from hddm_sbi.numerics import FAST, PER_SQRT_2PI, exp_negative, log_positive, scaled_tail
+from hddm_sbi.numerics import FAST, exp_negative, log_positive
 from hddm_sbi.simulation.accumulators import normal
 from hddm_sbi.types import Array
 
@@ -163,115 +163,6 @@ def log_driftless(rt: Array, first: int, t0: float, w: float, A: float, f: Array
     split = max(first, int(np.searchsorted(rt, t0 + _SMALL_TIME * A * A, side="right")))
     _small_times(rt, first, split, t0, w, A, f, f_u, f_w)
     _large_times(rt, split, rt.shape[0], t0, w, A, f, f_u, f_w)
-
-
-# What survives between both bounds, S(u, V, w), on the scale A = 1: u = t / A², V = v A >= 0, w from the lower bound.
-#   S = 2 pi exp(V (1 - w) - (V² + pi²) u / 2) sum_k c_k exp(-(k² - 1) pi² u / 2)                    large u
-#       c_k = k [sin(k pi (1 - w)) + exp(-V) sin(k pi w)] / (V² + k² pi²)
-#     = 1 + sum_d s_d [P_d + Q_d]                                                                    small u
-#       P_d = exp(V (c_d - d)) Phi((V u - d) / u^1/2),  Q_d = exp(V (c_d + d)) Phi(-(V u + d) / u^1/2)
-# with d the distances to the bounds and their mirror images, and c = 1 - w at the upper bound and -w at the lower one.
-# In units of exp(-d² / 2u), P and Q are tails, or P is a tail less than a number. Of each such number there are two, of
-# opposite sign, which are compared before tails are added, for S may be smaller than either by many digits.
-
-#: reduced times below and above which S is summed by images and by the series; either is exact to 1e-12 there.
-_EARLY = 0.1
-#: terms of the series.
-_TERMS = 9
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _survival_late(u: Array, first: int, V: float, w: float, log_s: Array, by: Array, room: Array) -> None:
-    """log S and its derivatives by V, w and u, rows of by, for u[first:]."""
-    n = u.shape[0]
-    power, ratio, square = room[0], room[1], room[2]
-    for i in range(first, n):
-        q = exp_negative(-0.5 * _PI * _PI * u[i])
-        power[i], square[i] = 1.0, q * q
-        ratio[i] = q * q * q
-        log_s[i] = by[0, i] = by[1, i] = by[2, i] = 0.0
-    fall, sin, cos = math.exp(-V), math.sin(_PI * w), math.cos(_PI * w)
-    sin_k, cos_k, sign = sin, cos, 1.0
-    for k in range(1, _TERMS + 1):
-        per = k / (V * V + (k * _PI) ** 2)
-        c = per * (sign + fall) * sin_k
-        c_V = -per * (fall * sin_k + 2.0 * V * c / k)
-        c_w = per * (sign + fall) * k * _PI * cos_k
-        for i in range(first, n):
-            log_s[i] += c * power[i]
-            by[0, i] += c_V * power[i]
-            by[1, i] += c_w * power[i]
-            by[2, i] += k * k * c * power[i]
-            power[i] *= ratio[i]
-            ratio[i] *= square[i]
-        sin_k, cos_k, sign = sin_k * cos + cos_k * sin, cos_k * cos - sin_k * sin, -sign
-    constant = math.log(2.0 * _PI) + V * (1.0 - w)
-    for i in range(first, n):
-        inverse = 1.0 / log_s[i]
-        log_s[i] = constant - 0.5 * (V * V + _PI * _PI) * u[i] + log_positive(log_s[i])
-        by[0, i] = 1.0 - w - V * u[i] + by[0, i] * inverse
-        by[1, i] = -V + by[1, i] * inverse
-        by[2, i] = -0.5 * V * V - 0.5 * _PI * _PI * by[2, i] * inverse
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def _survival_early(u: Array, last: int, V: float, w: float, log_s: Array, by: Array, room: Array) -> None:
-    """The same for u[:last]."""
-    top, root = room[0], room[1]
-    once, twice, thrice = 2.0 * V * w, 2.0 * V, 2.0 * V * (1.0 + w)
-    for i in range(last):
-        at = V * u[i]
-        root[i] = 1.0 / math.sqrt(u[i])
-        past = max(at - (1.0 - w), 0.0)
-        top[i] = -0.5 * past * past / u[i]
-        n_1 = (1.0 if at > 1.0 + w else 0.0) - (1.0 if at > w else 0.0)
-        n_2 = (1.0 if at > 2.0 - w else 0.0) - (1.0 if at > 3.0 - w else 0.0)
-        n_3 = (1.0 if at > 3.0 + w else 0.0) - (1.0 if at > 2.0 + w else 0.0)
-        one, two, three = (
-            n_1 * exp_negative(min(-once - top[i], 0.0)),
-            n_2 * exp_negative(min(-twice - top[i], 0.0)),
-            n_3 * exp_negative(min(-thrice - top[i], 0.0)),
-        )
-        log_s[i] = (1.0 if past == 0.0 else 0.0) + one + two + three
-        by[0, i] = -2.0 * (w * one + two + (1.0 + w) * three)
-        by[1, i] = -2.0 * V * (one + three)
-        by[2, i] = 0.0
-    for d, turn, c, sign in (
-        (1.0 - w, -1.0, 1.0 - w, -1.0),
-        (1.0 + w, 1.0, 1.0 - w, 1.0),
-        (3.0 - w, -1.0, 1.0 - w, -1.0),
-        (w, 1.0, -w, -1.0),
-        (2.0 - w, -1.0, -w, 1.0),
-        (2.0 + w, 1.0, -w, -1.0),
-    ):
-        for i in range(last):
-            at, per_root = V * u[i], root[i]
-            x = d - at
-            unit = sign * exp_negative(V * (c - d) - 0.5 * x * x * per_root * per_root - top[i])
-            p = unit * scaled_tail(x * per_root) * (1.0 if x >= 0.0 else -1.0)
-            q = unit * scaled_tail((d + at) * per_root)
-            step = unit * PER_SQRT_2PI * per_root
-            log_s[i] += p + q
-            by[0, i] += (c - d) * p + (c + d) * q
-            by[1, i] -= V * (p + q) + turn * (V * (p - q) + 2.0 * step)
-            by[2, i] += step * d * per_root * per_root
-    for i in range(last):
-        inverse = 1.0 / log_s[i]
-        log_s[i] = top[i] + log_positive(log_s[i])
-        by[0, i] *= inverse
-        by[1, i] *= inverse
-        by[2, i] *= inverse
-
-
-@nb.njit(cache=True, nogil=True, error_model="numpy")
-def log_survival_between(u: Array, V: float, w: float, log_s: Array, by: Array) -> None:
-    """log S and its derivatives by V, w and u, rows of by (3, n) or longer; u > 0 ascending, V >= 0."""
-    room = np.empty((3, u.shape[0]))
-    split = int(np.searchsorted(u, _EARLY, side="right"))
-    if split > 0:
-        _survival_early(u, split, V, w, log_s, by, room)
-    if split < u.shape[0]:
-        _survival_late(u, split, V, w, log_s, by, room)
 
 
 # A drift that differs between trials, N(v, q), leaves a Gaussian integral (Tuerlinckx 2004). With c = A w, D = 1 + q t:

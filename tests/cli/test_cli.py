@@ -212,9 +212,23 @@ def test_lapses_by_formula_and_their_law(trials, tmp_path: Path):
     assert len(pd.read_csv(tmp_path / "p.csv")) == 5 * len(trials)
 
 
+def test_a_sequence_on_the_command_line(trials, tmp_path: Path):
+    counted = trials.assign(trial=trials.groupby("subject").cumcount(), paid=(trials["response"] == 1).astype(float))
+    counted.to_csv(tmp_path / "t.csv", index=False)
+    rule = ["--sequence", "dq = delta_rule(paid, response, by=subject)", "--target-accept", "0.9"]
+    result = run("fit", tmp_path / "t.csv", "v ~ 0 + dq", "-f", "z = 0.5", *rule, "-o", tmp_path / "fit.nc", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "alpha_Intercept" in result.output
+    (sequence,) = hs.load_model(tmp_path / "fit.nc").sequences.values()
+    assert sequence.settings == {"feedback": "paid", "chosen": "response", "by": "subject"}
+    assert run("predict", tmp_path / "fit.nc", "--draws", "3", "-o", tmp_path / "p.csv").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--sequence", "dq = delta(a, b)"], "'delta' is not a rule that comes with hddm_sbi"),
+        (["--target-accept", "2"], "Invalid value for '--target-accept': 2.0 is not in the range 0.0<x<1.0."),
         (["--quick", "--ess", "9"], "--quick is a first look of fixed length: leave out --quick, or --ess."),
         (
             ["--method", "svi", "--ess", "9"],

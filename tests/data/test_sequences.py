@@ -8,6 +8,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.data import Missing, build_designs, check_table, course, parse_formulas, payoffs
 from hddm_sbi.data.design import find_cells
+from hddm_sbi.data.sequences.written import read_sequence
 
 
 def table(n=40, seed=1):
@@ -172,7 +173,9 @@ DELTA = {"feedback": "feedback", "chosen": "response", "by": "subject"}
         ({"by": ()}, "'trial' is .* twice, in rows"),
         ({"by": "nobody"}, "no column 'nobody'"),
         ({"feedback": "reward"}, "no column 'reward'"),
-        ({"feedback": "word"}, "feedback must be a column of numbers"),
+        ({"feedback": "word"}, "feedback must be a column of numbers; 'word' holds 'abc' in rows"),
+        ({"feedback": "level"}, "feedback must be a column of numbers; 'level' holds 1.0, as category: convert it"),
+        ({"feedback": "gone"}, "column 'gone' is missing in every row, so that its rule learns nothing"),
         ({"chosen": "word"}, "must hold responses, -1, 1, or their positions 0, 1"),
         ({"order": "word"}, "must be numbers that ascend"),
         ({"order": "when"}, r"needs the order of trials.*groupby\(\['subject'\]\)\.cumcount"),
@@ -180,7 +183,7 @@ DELTA = {"feedback": "feedback", "chosen": "response", "by": "subject"}
     ],
 )
 def test_tables_on_which_a_rule_cannot_run(said, message):
-    rows = table().assign(word="abc")
+    rows = table().assign(word="abc", gone=np.nan, level=pd.Categorical(np.ones(40)))
     with pytest.raises(hs.InputError, match=message):
         hs.HierarchicalModel("v ~ x", rows, likelihood="exact", sequences={"x": hs.delta_rule(**{**DELTA, **said})})
 
@@ -205,7 +208,7 @@ def test_sequences_that_are_none(sequences, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: hs.delta_rule(**DELTA, start="q0"), "is no parameter of the rule"),
+        (lambda: hs.delta_rule(**DELTA, start="q0"), "^delta_rule: .* is no parameter of the rule"),
         (lambda: hs.delta_rule(**DELTA, start=np.nan), "must be a finite number"),
         (lambda: hs.delta_rule(**{**DELTA, "by": 3}), "by must be names of columns"),
         (lambda: hs.delta_rule(**DELTA, paid=3), "paid must be names of columns"),
@@ -227,6 +230,47 @@ def test_rules_that_are_none(make, message):
 
     with pytest.raises(hs.InputError, match=message):
         decorated()
+
+
+@pytest.mark.parametrize(
+    ("written", "made"),
+    [
+        ("dq = delta_rule(feedback, response, by=subject)", hs.delta_rule("feedback", "response", "subject")),
+        (
+            "q=delta_rule('how much', response, [a, 'b c'], start=-1)",
+            hs.delta_rule("how much", "response", ["a", "b c"], start=-1),
+        ),
+        ("p = practice(by=subject, law=power)", hs.practice("subject", law="power")),
+    ],
+)
+def test_sequences_as_they_are_written(written, made):
+    name, found = read_sequence(written)
+    assert name == written.partition("=")[0].strip()
+    assert (found.name, found.settings, found.start) == (made.name, made.settings, made.start)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("delta_rule(feedback, response, subject)", "is written NAME = RULE"),
+        ("dq", "is written NAME = RULE"),
+        ("dq = delta_rule", "is written NAME = RULE"),
+        ("d q = delta_rule(a, b, c)", "is written NAME = RULE"),
+        ("dq = delta_rule(feedback, response", "is written NAME = RULE"),
+        ("dq = os.system('ls')", "is written NAME = RULE"),
+        ("dq = system('ls')", "'system' is not a rule that comes with hddm_sbi; expected one of delta_rule, "),
+        ("dq = delta_rule(open('x'), b, c)", r"cannot be read at \"open\('x'\)\""),
+        ("dq = delta_rule(a + b, b, c)", "cannot be read at 'a \\+ b'"),
+        ("dq = delta_rule(*a)", "cannot be read at"),
+        ("dq = delta_rule(**a)", "missing .* 'feedback'"),
+        ("dq = delta_rule(feedback)", "missing .* 'chosen'"),
+        ("dq = delta_rule(a, b, c, speed=1)", "unexpected keyword argument 'speed'|got an unexpected"),
+        ("dq = delta_rule(a, b, 3)", "by must be names of columns"),
+    ],
+)
+def test_sequences_that_cannot_be_read(written, message):
+    with pytest.raises(hs.InputError, match=message):
+        read_sequence(written)
 
 
 def _own(step, **said):

@@ -161,7 +161,7 @@ def test_a_prior_in_seconds_survives_its_file(data, tmp_path):
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
-        ("target_accept", "the step size is tuned for an acceptance of 0.8"),
+        ("adapt_delta", "write target_accept="),
         ("cores", "a thread of its own"),
         ("burn", "write tune="),
         ("random_seed", "write seed="),
@@ -172,6 +172,25 @@ def test_habits_of_other_tools(data, argument, expected):
     with pytest.raises(hs.InputError, match=f"takes no argument {argument!r}.*") as caught:
         model(data, "v ~ 1").fit(**{argument: 1})
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1, -0.5, np.nan, "0.9", True, [0.9]])
+def test_target_accept(data, value):
+    with pytest.raises(hs.InputError, match=r"target_accept must be a number between 0 and 1, as 0\.95; got"):
+        model(data, "v ~ 1").fit(target_accept=value)
+
+
+def test_an_approximation_takes_no_steps(data):
+    with pytest.raises(hs.InputError, match="leave out target_accept="):
+        model(data, "v ~ 1").fit(method="svi", target_accept=0.9)
+
+
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+def test_a_target_nearer_to_1_takes_smaller_steps_and_is_recorded(data):
+    drawn = [model(data, "v ~ 1").fit(50, 200, 1, 1, target_accept=t, progress=False) for t in (None, 0.8, 0.99)]
+    first, same, careful = (float(each["sample_stats"]["step_size"].mean()) for each in drawn)
+    assert first == same > careful
+    assert ["target_accept" in each["posterior"].attrs for each in drawn] == [False, True, True]
 
 
 @pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")

@@ -238,6 +238,41 @@ def test_kernels_agree_with_quadrature(name, kind, lapse):
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+def test_omissions_side_by_side_are_those_one_by_one(name, kind):
+    """300 omissions of a cell at times of their own, from before the non-decision time to where nothing survives, with
+    other events between them: the sum of log P, and its gradients, are those of a cell for each. Two thetas; where
+    there is a delay, one of them has next to none."""
+    likelihood = hs.load_likelihood(name, kind=kind)
+    simulator, n = likelihood.simulator, 300
+    n_choices, rng = len(simulator.choices), np.random.default_rng(5)
+    theta = random_thetas(simulator, 2, 6, margin=0.2)
+    if simulator.symmetries.delay is not None:
+        theta[1, simulator.names.index(simulator.symmetries.delay)] = 1e-6
+    cell = np.repeat([0, 1], n)
+    t = theta[cell, simulator.names.index("t0")] + np.where(
+        np.arange(2 * n) % 50 == 0, -0.1, np.exp(rng.normal(0, 1.5, 2 * n))
+    )
+    between = np.arange(2 * n) % 40 == 7
+    low = np.repeat(np.where(between, 0.0, t)[:, None], n_choices, 1)
+    high = np.repeat(np.where(between, t, np.inf)[:, None], n_choices, 1)
+    events = Events(cell, Ranges(low, high), rng.choice([1.0, 3.0, 0.0], 2 * n))
+    lapses = LapseLaw((1.0,) * n_choices, SECONDS)
+    results = []
+    for together in (True, False):
+        at = torch.tensor(theta, requires_grad=True)
+        share = torch.tensor([0.05, 0.2], dtype=torch.float64, requires_grad=True)
+        if together:
+            value = likelihood.events_by_cell(events, at, share, lapses)
+        else:
+            alone = replace(events, cell=np.arange(2 * n))
+            each = likelihood.events_by_cell(alone, at[cell], share[cell], lapses)
+            value = torch.stack([each[cell == c].sum() for c in (0, 1)])
+        results.append((value.detach(), *torch.autograd.grad(value.sum(), (at, share))))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def reference(likelihood):
     """`events_by_cell` of a likelihood by another way than its kernel."""
     delay = likelihood.simulator.symmetries.delay

@@ -53,6 +53,67 @@ def test_ddm_survives_as_its_series_says(t):
             assert float(found) == pytest.approx(float(slope), rel=1e-8, abs=1e-9)
 
 
+def survival_of_varying_drift(t, v, a, z, sv):
+    """P(T > t) of a drift from N(v, sv²): the terms of the series, each averaged by the Faddeeva function, A = 2a."""
+    A, q = 2 * a, sv**2
+    D, u, total, rest, k = 1 + q * t, t / A**2, mpmath.mpf(0), mpmath.mpf(1), 0
+    s = mpmath.sqrt(q / D) * A
+    while rest > mpmath.eps:
+        k += 1
+        rest = mpmath.exp(-((k * mpmath.pi) ** 2) * u / 2)
+        for c in (A * (1 - z), -A * z):
+            at = ((v + q * c) / D * A + 1j * k * mpmath.pi) / (s * mpmath.sqrt(2))
+            mean = (
+                mpmath.re(mpmath.exp(-at * at) * mpmath.erfc(-1j * at))
+                * mpmath.sqrt(mpmath.pi / 2)
+                / (k * mpmath.pi * s)
+            )
+            weight = k * rest * mpmath.sin(k * mpmath.pi * abs(c) / A)
+            total += weight * mean * mpmath.exp((q * c * c + 2 * c * v - v * v * t) / (2 * D))
+    return 2 * mpmath.pi * total / mpmath.sqrt(D)
+
+
+def survival_of_angle(t, v, a, z, theta):
+    """The same on the clock on which bounds stand still (simulators/angle.py)."""
+    q = mpmath.tan(theta) / a
+    return survival_of_varying_drift(t / (1 - q * t), v + q * (2 * z - 1) * a, a, z, mpmath.sqrt(q))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    ("name", "survival", "most"), [("ddm_sdv", survival_of_varying_drift, 4.0), ("angle", survival_of_angle, 1.2)]
+)
+def test_survival_of_a_drift_that_differs_in_many_digits(name, survival, most, seed):
+    """Inside and outside the box, before and after the series change: log S and its gradient to 1e-10."""
+    rng = np.random.default_rng(seed)
+    point = [
+        rng.normal(0, 3),
+        rng.uniform(0.3, 2.5),
+        rng.choice([0.02, 0.4, 0.97]),
+        most * rng.choice([1e-5, 0.1, 0.8]),
+    ]
+    t = (2 * point[1]) ** 2 * float(np.exp(rng.uniform(-3.5, 1.5)))
+    if name == "angle":
+        t = min(t, 0.97 * point[1] / math.tan(point[3]))
+    theta, log_s, gradient = np.array([*point[:3], 0.25, point[3]]), np.empty(1), np.empty((5, 1))
+    hs.load_simulator(name).log_survival(theta, 0, np.array([0.25 + t]), log_s, gradient)
+
+    def exact(t, *point):
+        return mpmath.log(survival(t, *map(mpmath.mpf, point)))
+
+    with mpmath.workdps(60):
+        t = mpmath.mpf(0.25 + t) - mpmath.mpf(0.25)
+        assert log_s[0] == pytest.approx(float(exact(t, *point)), abs=1e-10)
+        for i, of in enumerate((0, 1, 2, None, 3)):
+            step = mpmath.mpf(10) ** -15
+            if of is None:
+                slope = (exact(t - step, *point) - exact(t + step, *point)) / (2 * step)
+            else:
+                ends = [[x + sign * step * (j == of) for j, x in enumerate(map(mpmath.mpf, point))] for sign in (-1, 1)]
+                slope = (exact(t, *ends[1]) - exact(t, *ends[0])) / (2 * step)
+            assert gradient[i, 0] == pytest.approx(float(slope), rel=1e-10, abs=1e-10)
+
+
 @pytest.mark.parametrize(("name", "kind"), FAR)
 def test_survival_is_the_integral_of_the_density(name, kind):
     """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 survive; closed forms 1e-310."""

@@ -183,10 +183,18 @@ def _numbers(name: str, sequence: Sequence, key: str, column: str, trials: Trial
     if not pd.api.types.is_numeric_dtype(values.dtype):
         found = values.dropna()
         wrong = np.flatnonzero(pd.to_numeric(values.astype(object), errors="coerce").isna() & values.notna())
-        shown = f"{found.iloc[0]!r}" if not wrong.size else f"{values.iloc[wrong[0]]!r} in {at_rows(wrong)}"
+        shown = (
+            f"{found.iloc[0]}, as {values.dtype}"
+            if not wrong.size
+            else f"{values.iloc[wrong[0]]!r} in {at_rows(wrong)}"
+        )
         remedy = "a column of responses is named in choices=" if sequence.settings is None else "convert it"
         raise InputError(f"sequence {name!r}: {key} must be a column of numbers; {column!r} holds {shown}: {remedy}.")
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    if np.isnan(numbers).all():
+        raise InputError(
+            f"sequence {name!r}: column {column!r} is missing in every row, so that its rule learns nothing."
+        )
     infinite = np.flatnonzero(np.isinf(numbers))
     if infinite.size:
         raise InputError(f"sequence {name!r}: column {column!r} is infinite in {at_rows(infinite)}; expected numbers.")

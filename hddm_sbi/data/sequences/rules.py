@@ -63,6 +63,7 @@ def _learned(value: Tensor, row: Numbers, rate: Tensor) -> Tensor:
 
 
 def _from_feedback(
+    rule: str,
     parameters: Mapping[str, Parameter],
     start: Mapping[str, float],
     feedback: str,
@@ -72,6 +73,7 @@ def _from_feedback(
     paid: Paid,
 ) -> Callable[[Any], Sequence]:
     return sequence(
+        name=rule,
         start=start,
         parameters=parameters,
         columns={"feedback": feedback},
@@ -134,7 +136,9 @@ def delta_rule(
     Sequence(delta_rule by subject, pair: feedback, response; alpha)
     """
 
-    return _from_feedback({"alpha": _share(rate)}, {"q": start}, feedback, chosen, by, order, paid)(_delta)
+    return _from_feedback("delta_rule", {"alpha": _share(rate)}, {"q": start}, feedback, chosen, by, order, paid)(
+        _delta
+    )
 
 
 def _delta(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
@@ -192,7 +196,7 @@ def dual_rate_rule(
     """
 
     own = {"gain": _share(gain), "loss": _share(loss)}
-    return _from_feedback(own, {"q": start}, feedback, chosen, by, order, paid)(_dual_rate)
+    return _from_feedback("dual_rate_rule", own, {"q": start}, feedback, chosen, by, order, paid)(_dual_rate)
 
 
 def _dual_rate(state: Numbers, row: Numbers, p: Numbers) -> tuple[Numbers, Tensor]:
@@ -252,7 +256,7 @@ def forgetting_rule(
     own = {"alpha": _share(rate), "forgetting": _share(forgetting)}
 
     step = functools.partial(_forgetting, start=start)
-    return _from_feedback(own, {"q": start}, feedback, chosen, by, order, paid)(step)
+    return _from_feedback("forgetting_rule", own, {"q": start}, feedback, chosen, by, order, paid)(step)
 
 
 def _forgetting(state: Numbers, row: Numbers, p: Numbers, start: float) -> tuple[Numbers, Tensor]:
@@ -321,7 +325,7 @@ def kalman_rule(
     own = {"noise": _positive(noise, 1.0, 100.0), "volatility": _positive(volatility, 0.05, 10.0, fixed=0.0)}
 
     step = functools.partial(_kalman, gives=gives)
-    return _from_feedback(own, {"q": start, "variance": 1.0}, feedback, chosen, by, order, paid)(step)
+    return _from_feedback("kalman_rule", own, {"q": start, "variance": 1.0}, feedback, chosen, by, order, paid)(step)
 
 
 def _kalman(state: Numbers, row: Numbers, p: Numbers, gives: str) -> tuple[Numbers, Tensor]:

@@ -12,8 +12,11 @@ from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.hierarchy.smooth import Wiggles
+from hddm_sbi.inference import TARGET_ACCEPT
 
 Centring = Literal["auto"] | bool | Mapping[str, bool]
+#: acceptance that the step size is tuned for where correlations may be singular.
+_CAREFUL = 0.99
 
 
 def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]:
@@ -74,3 +77,19 @@ def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
         determined = (np.median(variance / found.sds**2, axis=0) < 0.5)[found.of(term)]
         choice[term.name] = bool(term.population.centred_only or determined.all())
     return choice
+
+
+def acceptance(hierarchy: Hierarchy) -> float:
+    """The acceptance that the step size is tuned for: nearer to 1 where centred effects that are correlated are as many
+    as their groups.
+
+    The effects of n groups around their mean span n - 1 dimensions, so a singular correlation matrix explains more of
+    them than that entirely. On the way there the posterior is a funnel: as a residual variance falls to 0, so does the
+    width of the correlations.
+    """
+    for term in hierarchy.groups:
+        if term.correlation is not None and term.centred:
+            parts = term.correlation.n_parts or 1
+            if len(term.levels) <= parts * len(term.correlation.labels):
+                return _CAREFUL
+    return TARGET_ACCEPT

@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, NEVER, add_event
+from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, add_event, run_of_late, weigh
 from hddm_sbi.likelihoods.mixture.kernel import exp_minus, of_row, with_density
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, Law, Rows, Totals, Trials
 from hddm_sbi.numerics import (
     FAST,
+    NEVER,
     PER_SQRT_2PI,
     Lapses,
+    dot,
     exp,
     exp_negative,
     inner,
@@ -244,6 +246,8 @@ def delayed_cells(
 
 #: share of a decision time up to which a delay is averaged; P(event) below which it is taken for 0.
 _BRIEF, _LEAST = 1e-4, 1e-290
+#: standard deviations beyond which all is 0.
+_OUT = 1e12
 _ON_DELAY = ((0.1127016653792583, 5.0 / 18.0), (0.5, 8.0 / 18.0), (0.8872983346207417, 5.0 / 18.0))
 
 
@@ -371,6 +375,106 @@ def _accumulate_mass(of: _Lognormals, scale: float, to: Gradients) -> float:
     return total_of(of.by_mean, len(of.mean))
 
 
+# Events that there is no response up to a time go side by side: in all of them 1 - P(RT <= t) has the derivatives of
+# P(RT > t), those by m as above, by x [Phi(-e(x)) - Phi(-e(x - D))] / D, and by D [Phi(-e(x - D)) - P] / D.
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _left_at(
+    x: float, log_x: float, mean: float, sd: float, M: float, beyond: bool
+) -> tuple[float, float, float, float]:
+    """H or G, its derivatives by m and log sd, and P(X > x): `_excess` without a branch."""
+    e = (log_x - mean) / sd
+    phi = exp_negative(-0.5 * e * e)
+    (p, q), (p_moved, q_moved) = tail_ratio(min(abs(e), _OUT)), tail_ratio(min(abs(e - sd), _OUT))
+    per = phi / (q * q_moved)
+    tail, moved = p * q_moved * per, x * (p_moved * q * per)
+    left = tail if e >= 0.0 else 1.0 - tail
+    gone = 1.0 - tail if e >= 0.0 else tail
+    part = (moved if e >= sd else M - moved) if beyond else -(M - moved if e >= sd else moved)
+    value = part - x * left if beyond else part + x * gone
+    return value, part, sd * sd * part + sd * x * phi * PER_SQRT_2PI, left
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _survive(block: _Block, n: int, delay: float, parts: Array, of_event: Array) -> None:
+    """Add P(RT > t) of a block to `total`, and derivatives by x and D to `now` and `then`; t in the time scale's unit.
+
+    parts: of `_lognormals`. of_event: w P and its derivatives by m and log sd, (3, k, trials).
+    """
+    x, log_x, log_past, total, now, then = block.d, block.z, block.z_before, block.total, block.now, block.then
+    per = 1.0 / delay
+    for k in range(parts.shape[1]):
+        w, mean, sd, M = parts[0, k], parts[1, k], parts[2, k], parts[3, k]
+        own, by_mean, by_sd = of_event[0, k], of_event[1, k], of_event[2, k]
+        for i in range(n):
+            beyond = log_x[i] - mean >= 0.5 * sd * sd
+            at, at_mean, at_sd, at_p = _left_at(x[i], log_x[i], mean, sd, M, beyond)
+            past, past_mean, past_sd, past_p = _left_at(x[i] - delay, log_past[i], mean, sd, M, beyond)
+            p = per * (past - at) if beyond else 1.0 - per * (at - past)
+            own[i], by_mean[i], by_sd[i] = w * p, w * per * (past_mean - at_mean), w * per * (past_sd - at_sd)
+            total[i] += w * p
+            now[i] += w * per * (at_p - past_p)
+            then[i] += w * per * (past_p - p)
+
+
+@inner()
+def _late(
+    c: int,
+    row: int,
+    first: int,
+    last: int,
+    apart: int,
+    g: Array,
+    cells: Cells,
+    lapses: Lapses,
+    numbers: Array,
+    block: _Block,
+    parts: Array,
+    of_event: Array,
+    to: Totals,
+) -> int:
+    """How many events of a cell in a row, from one on, are that there is no response up to a time, of which some
+    survive and which the delay is not brief to; adds them."""
+    unit, width, n_choices = math.exp(-cells.s[c]), max(cells.delay[c], SHORTEST), len(parts)
+    last = min(last, first + FIELDS * _BLOCK)
+    n = run_of_late(numbers, first, last, apart, n_choices, cells.t0[c], 0.0)
+    for i in range(n):
+        d = numbers[first + FIELDS * i] - cells.t0[c]
+        if width < _BRIEF * d:
+            n = i
+            break
+        x = d * unit
+        block.d[i], block.z[i] = x, math.log(x)
+        block.z_before[i] = math.log(x - width * unit) if d > width else _NEVER
+        block.total[i] = block.now[i] = block.then[i] = 0.0
+    for j in range(n_choices):
+        _survive(block, n, width * unit, parts[j], of_event[j])
+    for i in range(n):
+        if block.total[i] <= _LEAST:
+            n = i
+            break
+        block.logp[i] = log_positive(block.total[i])
+    if n == 0:
+        return 0
+    value, by_lapse = weigh(lapses.share[c], numbers, first, block.logp, block.weight, n)
+    to.total[c] += value
+    to.lapse[c] += by_lapse
+    for i in range(n):
+        block.weight[i] /= block.total[i]
+    for j in range(n_choices):
+        _, to_own = of_row(g, g, row + j)
+        for k in range(of_event.shape[2]):
+            by_mean = dot(block.weight, of_event[j, 1, k], n)
+            to_own.log_w[k] += dot(block.weight, of_event[j, 0, k], n)
+            to_own.mean[k] += by_mean
+            to_own.log_sd[k] += dot(block.weight, of_event[j, 2, k], n)
+            to.cells.s[c] += by_mean
+    to.cells.t0[c] -= unit * dot(block.weight, block.now, n)
+    to.cells.delay[c] += unit * dot(block.weight, block.then, n)
+    return n
+
+
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
@@ -380,13 +484,20 @@ def delayed_events(
     block, log_w, per_sd = _room(n_components), np.empty(n_components), np.empty(n_components)
     parts, by_end, log_p = np.empty((n_choices, 11, n_components)), np.empty((n_choices, 3)), np.empty(n_choices)
     (starts, numbers), (s, t0, _, delays), weight = trials, cells, np.empty(1)
+    of_event = np.empty((n_choices, 3, n_components, _BLOCK))
     for row in range(0, len(rows.cell), n_choices):
         c = rows.cell[row]
         unit, width, run = math.exp(-s[c]), max(delays[c], SHORTEST), starts[c * n_choices + 1] - starts[c * n_choices]
         for j in range(n_choices):
             own, _ = of_row(mixtures, g, row + j)
             _begin(own, parts[j])
-        for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
+        first, stop = starts[c * n_choices] - FIELDS, starts[c * n_choices + 1]
+        while first + FIELDS < stop:
+            first += FIELDS
+            late = _late(c, row, first, stop, run, g, cells, lapses, numbers, block, parts, of_event, to)
+            if late > 0:
+                first += FIELDS * (late - 1)
+                continue
             most, total = NEVER, 0.0
             for j in range(n_choices):
                 low, high = numbers[first + run * j] - t0[c], numbers[first + run * j + 1] - t0[c]

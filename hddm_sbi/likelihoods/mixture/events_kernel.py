@@ -20,12 +20,15 @@ from hddm_sbi.likelihoods.mixture.records import Cells, Components, Gradients, L
 from hddm_sbi.numerics import (
     FAST,
     LOG_2PI_HALF,
+    NEVER,
+    PER_SQRT_2PI,
     Lapses,
+    dot,
     exp_negative,
     inner,
-    lapse_law,
     log_positive,
-    mix_lapse,
+    mix_events,
+    scaled_tail,
     total_of,
     upper_tail,
 )
@@ -34,14 +37,17 @@ from hddm_sbi.types import Array
 # A cell's events take the place of its trials: run cell * n_choices + choice has FIELDS numbers of each of them, the
 # same events in every choice's run. With a = (z(low) - m) / sd, b = (z(high) - m) / sd,
 #   P(event) = sum over choices and components of w [Phi(b) - Phi(a)]
-# as the difference of two tails of the side on which both are small; where low = high, the density there.
+# as the difference of two tails of the side on which both are small; where low = high, the density there. Most events
+# are that there was no response up to a time; their probability is summed without logarithms.
 
 #: of an event, for one response: after low and up to high, how many trials it is known of, its probability as a lapse.
 FIELDS = 4
 #: events that are worked on at a time.
 _BLOCK = 32
-#: z before and after all decision times; log weight of what is impossible.
-_FAR, NEVER = 1e9, -1e300
+#: z before and after all decision times.
+_FAR = 1e9
+#: of the largest weight, the least that may survive of all components for their sum to be exact.
+_LEAST = 1e-250
 
 
 @inner(forceinline=True)
@@ -169,23 +175,9 @@ def _accumulate(
 
 @inner(forceinline=True)
 def weigh(share: float, events: Array, first: int, logp: Array, weight: Array, n: int) -> tuple[float, float]:
-    """The sum over n events of the law with a share of lapses, and its derivative by it; fills in the gradients'
-    weights.
-
-    events: their numbers, from `first` on.
-    """
-    total, by_lapse = 0.0, 0.0
-    for i in range(n):
-        count, mass = events[first + FIELDS * i + 2], events[first + FIELDS * i + 3]
-        impossible = logp[i] < 0.5 * NEVER
-        logp[i], weight[i] = -math.inf if impossible else logp[i], 1.0
-        if count != 0.0:
-            law = lapse_law(share, mass)
-            value, by = mix_lapse(law, logp[i : i + 1], weight[i : i + 1], 1)
-            total += count * value
-            by_lapse += count * by
-        weight[i] = 0.0 if impossible else count * weight[i]
-    return total, by_lapse
+    """`mix_events` of n events, from their numbers, from a place in them on."""
+    count, mass = events[first + 2 :: FIELDS], events[first + 3 :: FIELDS]
+    return mix_events(share, mass, count, logp, weight, n)
 
 
 @inner(forceinline=True)
@@ -195,6 +187,110 @@ def add_event(lapses: Lapses, events: Array, first: int, c: int, log_p: float, w
     value, by_lapse = weigh(lapses.share[c], events, first, logp, weight, 1)
     to.total[c] += value
     to.lapse[c] += by_lapse
+
+
+@inner()
+def run_of_late(events: Array, first: int, last: int, apart: int, n_choices: int, t0: float, closing: float) -> int:
+    """How many events of a cell in a row, from a place in their numbers on, say that there is no response up to a time.
+
+    apart: numbers between those of an event for one response and for the next. At the time, decisions are made.
+    """
+    n = 0
+    for at in range(first, last, FIELDS):
+        d = events[at] - t0
+        late = d > 0.0 and closing * d < 1.0
+        for j in range(n_choices):
+            late = late and events[at + apart * j] == events[at] and events[at + apart * j + 1] == math.inf
+        if not late:
+            break
+        n += 1
+    return n
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _survive(block: Block, n: int, mixture: Components, log_most: float, e: Array, left: Array, at: Array) -> None:
+    """Add the mass of one response's components after the times of a block to `total`; with w over exp(log_most),
+    leaves e_k, w_k Phi(-e_k) and w_k exp(-e_k² / 2)."""
+    z, total = block.z, block.total
+    for k in range(len(mixture.mean)):
+        log_w, m, scale = mixture.log_w[k] - log_most, mixture.mean[k], exp_minus(mixture.log_sd[k])
+        w = exp_negative(log_w)
+        for i in range(n):
+            x = (z[i] - m) * scale
+            density = exp_negative(log_w - 0.5 * x * x)
+            tail = density * scaled_tail(x)
+            e[k, i], at[k, i], left[k, i] = x, density, tail if x >= 0.0 else w - tail
+            total[i] += left[k, i]
+
+
+@inner(fastmath=FAST, forceinline=True)
+def _accumulate_late(
+    block: Block, n: int, weight: Array, mixture: Components, e: Array, left: Array, at: Array, to: Gradients
+) -> None:
+    """Add the gradients of what survives by one response's components, and to `slope` that by z."""
+    slope = block.slope
+    for k in range(len(mixture.mean)):
+        scale, by_mean, by_sd = exp_minus(mixture.log_sd[k]), 0.0, 0.0
+        for i in range(n):
+            by_e = weight[i] * at[k, i] * PER_SQRT_2PI
+            by_mean += by_e
+            by_sd += by_e * e[k, i]
+            slope[i] -= by_e * scale
+        to.log_w[k] += dot(weight, left[k], n)
+        to.mean[k] += by_mean * scale
+        to.log_sd[k] += by_sd
+
+
+@inner()
+def _late(
+    row: int,
+    c: int,
+    n: int,
+    above: int,
+    mixtures: Array,
+    g: Array,
+    cells: Cells,
+    tail: int,
+    lapses: Lapses,
+    events: Array,
+    block: Block,
+    room: tuple[Array, Array, Array],
+    to: Totals,
+) -> bool:
+    """The way over n events of a cell in a row that there is no response up to a time; False, and nothing done, where
+    hardly anything survives."""
+    (e, left, at), logp, weight, total, log_most = room, block.logp, block.weight, block.total, NEVER
+    n_components, n_choices = mixtures.shape[2], len(e) // mixtures.shape[2]
+    for i in range(n):
+        _place(block, i, events[above + FIELDS * i], cells.t0[c], cells.s[c], cells.clock[c])
+        total[i] = block.slope[i] = 0.0
+    coordinate(block, n, tail)
+    for j in range(n_choices):
+        own, _ = of_row(mixtures, g, row + j)
+        for k in range(n_components):
+            log_most = max(log_most, own.log_w[k])
+    for j in range(n_choices):
+        own, _ = of_row(mixtures, g, row + j)
+        k = slice(j * n_components, (j + 1) * n_components)
+        _survive(block, n, own, log_most, e[k], left[k], at[k])
+    for i in range(n):
+        if total[i] < _LEAST:
+            return False
+        logp[i] = log_positive(total[i]) + log_most
+    value, by_lapse = weigh(lapses.share[c], events, above, logp, weight, n)
+    to.total[c] += value
+    to.lapse[c] += by_lapse
+    for i in range(n):
+        weight[i] /= total[i]
+    for j in range(n_choices):
+        own, to_own = of_row(mixtures, g, row + j)
+        k = slice(j * n_components, (j + 1) * n_components)
+        _accumulate_late(block, n, weight, own, e[k], left[k], at[k], to_own)
+    for i in range(n):
+        block.slope[i] *= block.stretch[i]
+        weight[i] = 0.0
+    _to_cell(block, n, c, to.cells)
+    return True
 
 
 @inner()
@@ -219,8 +315,23 @@ def mixture_events(
     (starts, events), (total, _, g_lapse) = trials, to
     for row in range(0, len(rows.cell), n_choices):
         c = rows.cell[row]
-        for above in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS * _BLOCK):
-            n = min(_BLOCK, (starts[c * n_choices + 1] - above) // FIELDS)
+        above, end = starts[c * n_choices], starts[c * n_choices + 1]
+        while above < end:
+            n = min(_BLOCK, (end - above) // FIELDS)
+            late = run_of_late(
+                events,
+                above,
+                above + FIELDS * n,
+                end - starts[c * n_choices],
+                n_choices,
+                cells.t0[c],
+                cells.clock[c, 0],
+            )
+            n = late if late > 0 else n
+            room = q, at_low, at_high
+            if late > 0 and _late(row, c, n, above, mixtures, g, cells, law.tail, lapses, events, low, room, to):
+                above += FIELDS * n
+                continue
             for j in range(n_choices):
                 first = above - starts[c * n_choices] + starts[c * n_choices + j]
                 limited = _ends(events, first, n, c, cells, law.tail, low, high)
@@ -245,3 +356,4 @@ def mixture_events(
                 _to_cell(low, n, c, to.cells)
                 if limited:
                     _to_cell(high, n, c, to.cells)
+            above += FIELDS * n

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, NEVER, add_event
+from hddm_sbi.likelihoods.mixture.events_kernel import FIELDS, add_event, run_of_late, weigh
 from hddm_sbi.likelihoods.mixture.kernel import (
     Block,
     Shares,
@@ -22,7 +22,7 @@ from hddm_sbi.likelihoods.mixture.kernel import (
     to_log_time,
 )
 from hddm_sbi.likelihoods.mixture.records import Cells, Components, Law, Rows, Totals, Trials
-from hddm_sbi.numerics import Lapses, inner, total_of
+from hddm_sbi.numerics import NEVER, Lapses, inner, total_of
 from hddm_sbi.types import Array
 
 # Where choices race, what survives is the product over accumulators, and one range of time for all choices is the
@@ -221,7 +221,20 @@ def racing_events(
                 race.per_sd[j, k] = exp_minus(own.log_sd[k])
             race.s[j] = cells.s[c * n_choices + j]
         race.clock[:] = cells.clock[c]
-        for first in range(starts[c * n_choices], starts[c * n_choices + 1], FIELDS):
+        first, stop, closing = starts[c * n_choices] - FIELDS, starts[c * n_choices + 1], cells.clock[c, 0]
+        while first + FIELDS < stop:
+            first += FIELDS
+            late = run_of_late(numbers, first, min(stop, first + FIELDS * _NODES), run, n_choices, t0, closing)
+            if late > 0:
+                for i in range(late):
+                    block.d[i] = numbers[first + FIELDS * i] - t0
+                _run(race, -1, late, law.tail)
+                value, by_lapse = weigh(lapses.share[c], numbers, first, block.logp, block.weight, late)
+                to.total[c] += value
+                to.lapse[c] += by_lapse
+                _back(race, -1, late, c, row, g, by_y, to.cells)
+                first += FIELDS * (late - 1)
+                continue
             exact = _shared_range(numbers, first, run, n_choices)
             if exact:
                 whole, exact = _left(race, numbers[first] - t0, numbers[first + 1] - t0, law.tail, block.weight)
