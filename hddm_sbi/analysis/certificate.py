@@ -15,7 +15,7 @@ from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, Hierarchy, check_fit_of
 from hddm_sbi.inference import inference_data
-from hddm_sbi.training.further import Further, check_further, why_not_further
+from hddm_sbi.training.further import retold, why_not_retold
 from hddm_sbi.types import Array, Index
 
 #: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion; by the kind of the reference:
@@ -105,7 +105,7 @@ def certify(
     posterior: Any,
     draws: int | None = None,
     *,
-    n_simulations: int = 100_000,
+    n_simulations: int | None = None,
     n_jobs: int | None = None,
     seed: int = 1,
 ) -> Certificate:
@@ -178,7 +178,7 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if model.reference is None and (refusal := why_not_further(model.likelihood)):
+    if model.reference is None and (refusal := why_not_retold(model.likelihood)):
         return (
             f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, and {refusal} "
             "hs.run_sbc(model) compares the likelihood with the simulator over the prior, and "
@@ -223,18 +223,19 @@ def _kind(model: HierarchicalModel) -> str:
     return "simulated" if model.reference is None else model.reference.likelihood.kind
 
 
-def _references(fit: Fit, n_simulations: int, n_jobs: int | None, seed: int) -> list[Hierarchy]:
-    """The model with its reference; or with two likelihoods that learned from other halves of new simulations."""
+def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: int) -> list[Hierarchy]:
+    """The model with its reference; or with what separate parts of new simulations say of its likelihood."""
     if fit.model.reference is not None:
         return [fit.model.reference.uncentred]
-    further = Further(check_further(fit.model.likelihood), seed, n_jobs)
-    whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
-    further.simulate(fit.model.theta(fit.known, fit.spaced(_NEAR)), n_simulations)
-    return [fit.model.with_likelihood(further.trained(slice(k, None, 2))).uncentred for k in (0, 1)]
+    if n_simulations is not None:
+        whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
+    draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
+    found = retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
+    return [fit.model.with_likelihood(each).uncentred for each in found]
 
 
 def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Finding:
-    """The fit's likelihood beside the reference, at draws; beside the mean of two that were learned."""
+    """The fit's likelihood beside the reference, at draws; beside the mean of what parts of the simulations say."""
     positions = fit.spaced(_number(fit, draws))
     blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
     own = fit.model.uncentred
@@ -251,8 +252,8 @@ def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Find
     weights, quantities = Weights.smoothed(log_ratio), _quantities(fit, positions)
     shifts = _shifts(quantities, weights, log_ratio)
     if len(others) > 1:
-        # The mean of two is off by half of what they differ by.
-        apart = _first_order(quantities.to_numpy(), each[0] - each[1]).mean(0) / 2
+        by_part = [_first_order(quantities.to_numpy(), one[solved]).mean(0) for one in each]
+        apart = np.std(by_part, axis=0, ddof=1) / len(others) ** 0.5
         shifts["error"] = np.hypot(shifts["error"], apart / shifts["sd"])
     return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()))
 
