@@ -39,12 +39,13 @@ _EXACT = {"exact": "in closed form", "numerical": "the model's equation solved a
 _BY = {
     "exact": "the closed form",
     "numerical": "the model's equation",
-    "simulated": "what simulations at its draws teach",
+    "simulated": "what simulations around its draws say",
 }
 _INSTEAD = {
     "exact": "fit with likelihood='exact', or model.reference.fit()",
     "numerical": "fit model.reference, which is slow, or train the likelihood longer",
-    "simulated": "refine the likelihood where the posterior lies, hs.refine_likelihood(likelihood, model, posterior)",
+    "simulated": "train the likelihood on more simulations; of a simulator of one's own without symmetries, where the "
+    "posterior lies: hs.refine_likelihood(likelihood, model, posterior)",
 }
 
 
@@ -56,7 +57,7 @@ class Certificate:
     ----------
     reference : str
         What the likelihood was compared with: "exact", its closed form; "numerical", its equation solved; "simulated",
-        what its network learns from new simulations at draws of the posterior.
+        what new simulations around draws of the posterior say.
     n_draws : int
         Number of posterior draws that were compared.
     pareto_k : float
@@ -112,10 +113,11 @@ def certify(
     """Compare the learned likelihood of a fit with a reference at draws of its posterior, and reweight these.
 
     The reference is the model's closed form where it has one, and its equation solved at every theta where not, which
-    is slow. Of a simulator of one's own, it is what the likelihood's network learns from new simulations around these
-    draws: twice, from one half of them each, so that their difference tells the error. A draw weighs as much as the
-    reference makes of all trials, lapses and incomplete ones included, relative to the learned likelihood; the weights'
-    tail is smoothed.
+    is slow. Where it has neither, new simulations around these draws tell what the likelihood should be, in separate
+    parts, so that their differences are the error: of rt and response by a ratio to the likelihood, whose dependence on
+    the parameters is regressed; of a network that `hs.train_likelihood` trained, and that can go on, by what it learns.
+    A draw weighs as much as the reference makes of all trials, lapses and incomplete ones included, relative to the
+    learned likelihood; the weights' tail is smoothed.
 
     Parameters
     ----------
@@ -127,7 +129,8 @@ def certify(
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
     n_simulations
-        New simulations, where there is neither closed form nor equation.
+        New simulations, where there is neither closed form nor equation. Default: 400 000 of a compiled simulator,
+        100 000 of a Python function.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     seed
@@ -225,10 +228,10 @@ def _kind(model: HierarchicalModel) -> str:
 
 def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: int) -> list[Hierarchy]:
     """The model with its reference; or with what separate parts of new simulations say of its likelihood."""
-    if fit.model.reference is not None:
-        return [fit.model.reference.uncentred]
     if n_simulations is not None:
         whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
+    if fit.model.reference is not None:
+        return [fit.model.reference.uncentred]
     draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
     found = retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
     return [fit.model.with_likelihood(each).uncentred for each in found]

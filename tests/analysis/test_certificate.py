@@ -347,7 +347,7 @@ def test_a_likelihood_without_error_passes_by_simulation(only_simulated):
     certificate = hs.certify(model, posterior, n_simulations=200_000)
     assert certificate.passed, certificate.verdict
     assert (certificate.shifts["shift"].abs() < 5 * certificate.shifts["error"]).all()
-    assert "by what simulations at its draws teach" in certificate.verdict
+    assert "by what simulations around its draws say" in certificate.verdict
     again = hs.certify(model, posterior, n_simulations=200_000)
     pd.testing.assert_frame_equal(again.shifts, certificate.shifts)
 
