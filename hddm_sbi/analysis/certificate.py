@@ -129,7 +129,7 @@ def certify(
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
     n_simulations
-        New simulations, where there is neither closed form nor equation. Default: 400 000 of a compiled simulator,
+        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator,
         100 000 of a Python function.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
@@ -226,25 +226,29 @@ def _kind(model: HierarchicalModel) -> str:
     return "simulated" if model.reference is None else model.reference.likelihood.kind
 
 
-def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: int) -> list[Hierarchy]:
-    """The model with its reference; or with what separate parts of new simulations say of its likelihood."""
+@dataclass(frozen=True)
+class _References:
+    """The same model with likelihoods whose mean log density is the reference; and with those by separate parts of the
+    simulations that tell it, whose spread is its error."""
+
+    mean_of: Sequence[Hierarchy]
+    parts: Sequence[Hierarchy] = ()
+
+
+def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: int) -> _References:
     if n_simulations is not None:
         whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
     if fit.model.reference is not None:
-        return [fit.model.reference.uncentred]
+        return _References([fit.model.reference.uncentred])
     draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
     found = retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
-    return [fit.model.with_likelihood(each).uncentred for each in found]
+    return _References(*([fit.model.with_likelihood(each).uncentred for each in some] for some in found))
 
 
-def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Finding:
-    """The fit's likelihood beside the reference, at draws; beside the mean of what parts of the simulations say."""
+def _compared(fit: Fit, draws: int | None, references: _References) -> _Finding:
+    """The fit's likelihood beside the reference, at draws."""
     positions = fit.spaced(_number(fit, draws))
-    blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
-    own = fit.model.uncentred
-    numbers = [fit.parameters(block) for block in blocks]
-    each = np.stack([np.concatenate([_log_ratio(own, other, *at) for at in numbers]) for other in others])
-    log_ratio = each.mean(0)
+    log_ratio = np.mean([_log_ratios(fit, other, positions) for other in references.mean_of], axis=0)
     solved = ~np.isnan(log_ratio)
     if solved.sum() < _SOLVED:
         raise InputError(
@@ -254,11 +258,20 @@ def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Find
     positions, log_ratio = positions[solved], log_ratio[solved]
     weights, quantities = Weights.smoothed(log_ratio), _quantities(fit, positions)
     shifts = _shifts(quantities, weights, log_ratio)
-    if len(others) > 1:
-        by_part = [_first_order(quantities.to_numpy(), one[solved]).mean(0) for one in each]
-        apart = np.std(by_part, axis=0, ddof=1) / len(others) ** 0.5
-        shifts["error"] = np.hypot(shifts["error"], apart / shifts["sd"])
+    if references.parts:
+        few = fit.spaced(_FEWEST)
+        x = _quantities(fit, few).to_numpy()
+        by_part = [_first_order(x, _log_ratios(fit, other, few)).mean(0) for other in references.parts]
+        apart = np.std(by_part, axis=0, ddof=1) / len(by_part) ** 0.5 / shifts["sd"]
+        # A few parts know it badly; in posterior sds, the noise of simulations is about the same of all quantities.
+        shifts["error"] = np.hypot(shifts["error"], np.maximum(apart, np.sqrt((apart**2).mean())))
     return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()))
+
+
+def _log_ratios(fit: Fit, other: Hierarchy, positions: Index) -> Array:
+    """Log likelihood of the whole table by another likelihood, minus that by its own, at draws, (n,)."""
+    blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
+    return np.concatenate([_log_ratio(fit.model.uncentred, other, *fit.parameters(block)) for block in blocks])
 
 
 def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:

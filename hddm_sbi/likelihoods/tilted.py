@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from hddm_sbi.likelihoods.cells import outcome_rows
 from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.types import Array
 
 #: polynomials of the place of a time among those of its response, from the first degree.
-N_DEGREES = 8
+N_DEGREES = 6
 #: a factor is at least this, so that noise makes no density negative.
 _LEAST = 0.05
 #: beyond so many sds from the mean of the parameters, a square goes on as at that distance.
@@ -40,21 +39,17 @@ class Ratio:
     choices: Array
     times: Array
 
-    def features(self, theta: Tensor) -> Tensor:
-        """1, the standardised parameters that vary, and their products: (n, p) -> (n, m)."""
-        return features(theta, self.centre, self.spread)
-
-    def log_factor(self, choice: Tensor, share: Tensor, u: Tensor, theta: Tensor) -> Tensor:
-        """Log ratio of trials (n,) of a choice that q gives this share, at places u, and theta (n, p)."""
-        x = self.features(theta)
-        d = (x @ torch.from_numpy(self.choices)).gather(-1, choice[:, None])[:, 0]
-        m = torch.einsum("nm,nmk->nk", x, torch.from_numpy(self.times)[choice])
+    def log_factor(self, choice: Tensor, share: Tensor, u: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """Log ratio of trials (n,) at `theta[row]`: of a choice that q gives this share, at places u."""
+        x = features(theta, self.centre, self.spread)
+        d = (x @ torch.from_numpy(self.choices))[row, choice]
+        m = torch.einsum("rm,cmk->rck", x, torch.from_numpy(self.times))[row, choice]
         of_time = 1.0 + (m * polynomials(u)).sum(-1)
         return torch.log((1.0 + d / share).clamp(min=_LEAST)) + torch.log(of_time.clamp(min=_LEAST))
 
 
 def features(theta: Tensor, centre: Array, spread: Array) -> Tensor:
-    """As `Ratio.features`."""
+    """1, the standardised parameters that vary, and their products: (n, p) -> (n, m)."""
     varying = np.flatnonzero(spread)
     z = (theta[:, varying] - torch.from_numpy(centre[varying])) / torch.from_numpy(spread[varying])
     z = z.clamp(-_REACH, _REACH)
@@ -71,11 +66,10 @@ def polynomials(u: Tensor) -> Tensor:
     return torch.stack([(2 * k + 1) ** 0.5 * values[k] for k in range(1, N_DEGREES + 1)], -1)
 
 
-def places(likelihood: DecisionLikelihood, values: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Share of the choice of each trial, and the place of its time among those of that choice, (n,) each."""
-    forever = outcome_rows(torch.full_like(values[:, 0], torch.inf), values[:, 1])
-    share = likelihood.cdf_rows(forever, theta).clamp(min=torch.finfo(theta.dtype).tiny)
-    return share, (likelihood.cdf_rows(values, theta) / share).clamp(0.0, 1.0)
+def shares_of(likelihood: DecisionLikelihood, theta: Tensor) -> Tensor:
+    """Probability of every choice, (n, p) -> (n, n_choices), above 0."""
+    shares = likelihood.choice_probabilities(dict(zip(likelihood.simulator.names, theta.T, strict=True)))
+    return shares.clamp(min=torch.finfo(theta.dtype).tiny)
 
 
 class Tilted(DecisionLikelihood):
@@ -89,5 +83,11 @@ class Tilted(DecisionLikelihood):
 
     @override
     def log_prob_rows(self, values: Tensor, theta: Tensor) -> Tensor:
-        share, u = places(self.inner, values, theta)
-        return self.inner.log_prob_rows(values, theta) + self.ratio.log_factor(values[:, 1].long(), share, u, theta)
+        return self.log_prob_at(values, theta, torch.arange(len(theta)))
+
+    @override
+    def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        choice = values[:, 1].long()
+        share = shares_of(self.inner, theta)[row, choice]
+        u = (self.inner.cdf_rows(values, theta[row]) / share).clamp(0.0, 1.0)
+        return self.inner.log_prob_at(values, theta, row) + self.ratio.log_factor(choice, share, u, theta, row)

@@ -15,8 +15,8 @@ from hddm_sbi.types import Array
 
 #: simulations that tell what a likelihood should be: of a Python function, and of a compiled simulator; and of how many
 #: separate parts of them, whose differences are the error.
-_FUNCTION, _COMPILED = 100_000, 400_000
-_PARTS = 4
+_FUNCTION, _COMPILED = 100_000, 1_000_000
+_PARTS = 8
 #: parameters are drawn from the posterior made wider by this factor; and the share that is spread over the box, so that
 #: the network keeps what it knew.
 _WIDER, _ELSEWHERE = 2.0, 0.1
@@ -49,22 +49,27 @@ class Further:
         return trained_further(self.likelihood, values, theta, self.seed)
 
 
-def retold(likelihood: Likelihood, draws: Array, n: int | None, seed: int, n_jobs: int | None) -> list[Likelihood]:
-    """What n simulations around draws (draws, cells, p) of a posterior say the likelihood is, from separate parts.
+def retold(
+    likelihood: Likelihood, draws: Array, n: int | None, seed: int, n_jobs: int | None
+) -> tuple[list[Likelihood], list[Likelihood]]:
+    """What n simulations around draws (draws, cells, p) of a posterior say the likelihood is.
 
-    Of networks that can go on training, by halves, as the networks are after it. Of any other likelihood of rt and
-    response, by a ratio that is regressed on the parameters.
+    Returns likelihoods whose mean log density it is; and those by separate parts of the simulations, whose spread is
+    the error of their mean. Of a network that can go on training both are what it learns from one half each. Of any
+    other likelihood of rt and response it is a ratio that is regressed on the parameters.
     """
     simulator = likelihood.simulator
     n = n or (_COMPILED if simulator.compiled else _FUNCTION)
     if isinstance(likelihood, Factored):
         further = Further(likelihood, seed, n_jobs)
         further.simulate(draws, n)
-        return [further.trained(slice(k, None, 2)) for k in (0, 1)]
+        halves: list[Likelihood] = [further.trained(slice(k, None, 2)) for k in (0, 1)]
+        return halves, halves
     assert isinstance(likelihood, DecisionLikelihood)
     theta = around(likelihood, draws, n, seed, elsewhere=0.0)
     values, theta = succeeded(simulator.simulate_outcomes(theta, seed, n_jobs=n_jobs), theta)
-    return [tilted(likelihood, values[k::_PARTS], theta[k::_PARTS]) for k in range(_PARTS)]
+    whole, *parts = tilted(likelihood, values, theta, _PARTS)
+    return [whole], [*parts]
 
 
 def around(likelihood: Likelihood, draws: Array, n: int, seed: int, elsewhere: float = _ELSEWHERE) -> Array:
