@@ -6,6 +6,7 @@ posterior. Ten minutes of one core; `verdicts`, twenty trainings, half an hour.
 """
 
 import argparse
+import itertools
 import time
 import warnings
 from collections.abc import Callable
@@ -309,16 +310,15 @@ def fitted(known: Known, likelihood):
 def verdicts(names, seeds=range(1, 5)) -> None:
     """How many outcomes a training says are safe, and how many are; the error at the number that it says."""
     said, true = [], []
-    for name in names:
+    for seed, name in itertools.product(seeds, names):
         known = KNOWN[name]
-        for seed in seeds:
-            likelihood = known.train(seed)
-            at = np.array([max(10.0, likelihood.card.scores.safe_outcomes)])
-            error = errors(known, likelihood, np.concatenate([at, NUMBERS]))
-            safe = int(NUMBERS[max(0, (error[1:] <= SAFE_SHIFT).cumprod().sum() - 1)])
-            said.append(at[0])
-            true.append(safe)
-            print(f"{name}, seed {seed}: {at[0]:.0f} said, {safe} true, error at the first {error[0]:.2f}", flush=True)
+        likelihood = known.train(seed)
+        at = np.array([max(10.0, likelihood.card.scores.safe_outcomes)])
+        error = errors(known, likelihood, np.concatenate([at, NUMBERS]))
+        safe = int(NUMBERS[max(0, (error[1:] <= SAFE_SHIFT).cumprod().sum() - 1)])
+        said.append(at[0])
+        true.append(safe)
+        print(f"{name}, seed {seed}: {at[0]:.0f} said, {safe} true, error at the first {error[0]:.2f}", flush=True)
     ratio = np.array(said) / np.array(true)
     print(f"said / true: median {np.median(ratio):.2f}, {ratio.min():.2f} to {ratio.max():.2f}")
 

@@ -15,7 +15,7 @@ from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, Hierarchy, check_fit_of
 from hddm_sbi.inference import inference_data
-from hddm_sbi.training.further import Further, check_further, why_not_further
+from hddm_sbi.training.further import retold, why_not_retold
 from hddm_sbi.types import Array, Index
 
 #: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion; by the kind of the reference:
@@ -39,12 +39,13 @@ _EXACT = {"exact": "in closed form", "numerical": "the model's equation solved a
 _BY = {
     "exact": "the closed form",
     "numerical": "the model's equation",
-    "simulated": "what simulations at its draws teach",
+    "simulated": "what simulations around its draws say",
 }
 _INSTEAD = {
     "exact": "fit with likelihood='exact', or model.reference.fit()",
     "numerical": "fit model.reference, which is slow, or train the likelihood longer",
-    "simulated": "refine the likelihood where the posterior lies, hs.refine_likelihood(likelihood, model, posterior)",
+    "simulated": "train the likelihood on more simulations; of a simulator of one's own without symmetries, where the "
+    "posterior lies: hs.refine_likelihood(likelihood, model, posterior)",
 }
 
 
@@ -56,7 +57,7 @@ class Certificate:
     ----------
     reference : str
         What the likelihood was compared with: "exact", its closed form; "numerical", its equation solved; "simulated",
-        what its network learns from new simulations at draws of the posterior.
+        what new simulations around draws of the posterior say.
     n_draws : int
         Number of posterior draws that were compared.
     pareto_k : float
@@ -105,17 +106,18 @@ def certify(
     posterior: Any,
     draws: int | None = None,
     *,
-    n_simulations: int = 100_000,
+    n_simulations: int | None = None,
     n_jobs: int | None = None,
     seed: int = 1,
 ) -> Certificate:
     """Compare the learned likelihood of a fit with a reference at draws of its posterior, and reweight these.
 
     The reference is the model's closed form where it has one, and its equation solved at every theta where not, which
-    is slow. Of a simulator of one's own, it is what the likelihood's network learns from new simulations around these
-    draws: twice, from one half of them each, so that their difference tells the error. A draw weighs as much as the
-    reference makes of all trials, lapses and incomplete ones included, relative to the learned likelihood; the weights'
-    tail is smoothed.
+    is slow. Where it has neither, new simulations around these draws tell what the likelihood should be, in separate
+    parts, so that their differences are the error: of rt and response by a ratio to the likelihood, whose dependence on
+    the parameters is regressed; of a network that `hs.train_likelihood` trained, and that can go on, by what it learns.
+    A draw weighs as much as the reference makes of all trials, lapses and incomplete ones included, relative to the
+    learned likelihood; the weights' tail is smoothed.
 
     Parameters
     ----------
@@ -127,7 +129,8 @@ def certify(
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
     n_simulations
-        New simulations, where there is neither closed form nor equation.
+        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator,
+        100 000 of a Python function.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     seed
@@ -178,7 +181,7 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if model.reference is None and (refusal := why_not_further(model.likelihood)):
+    if model.reference is None and (refusal := why_not_retold(model.likelihood)):
         return (
             f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, and {refusal} "
             "hs.run_sbc(model) compares the likelihood with the simulator over the prior, and "
@@ -223,24 +226,29 @@ def _kind(model: HierarchicalModel) -> str:
     return "simulated" if model.reference is None else model.reference.likelihood.kind
 
 
-def _references(fit: Fit, n_simulations: int, n_jobs: int | None, seed: int) -> list[Hierarchy]:
-    """The model with its reference; or with two likelihoods that learned from other halves of new simulations."""
+@dataclass(frozen=True)
+class _References:
+    """The same model with likelihoods whose mean log density is the reference; and with those by separate parts of the
+    simulations that tell it, whose spread is its error."""
+
+    mean_of: Sequence[Hierarchy]
+    parts: Sequence[Hierarchy] = ()
+
+
+def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: int) -> _References:
+    if n_simulations is not None:
+        whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
     if fit.model.reference is not None:
-        return [fit.model.reference.uncentred]
-    further = Further(check_further(fit.model.likelihood), seed, n_jobs)
-    whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
-    further.simulate(fit.model.theta(fit.known, fit.spaced(_NEAR)), n_simulations)
-    return [fit.model.with_likelihood(further.trained(slice(k, None, 2))).uncentred for k in (0, 1)]
+        return _References([fit.model.reference.uncentred])
+    draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
+    found = retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
+    return _References(*([fit.model.with_likelihood(each).uncentred for each in some] for some in found))
 
 
-def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Finding:
-    """The fit's likelihood beside the reference, at draws; beside the mean of two that were learned."""
+def _compared(fit: Fit, draws: int | None, references: _References) -> _Finding:
+    """The fit's likelihood beside the reference, at draws."""
     positions = fit.spaced(_number(fit, draws))
-    blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
-    own = fit.model.uncentred
-    numbers = [fit.parameters(block) for block in blocks]
-    each = np.stack([np.concatenate([_log_ratio(own, other, *at) for at in numbers]) for other in others])
-    log_ratio = each.mean(0)
+    log_ratio = np.mean([_log_ratios(fit, other, positions) for other in references.mean_of], axis=0)
     solved = ~np.isnan(log_ratio)
     if solved.sum() < _SOLVED:
         raise InputError(
@@ -250,11 +258,20 @@ def _compared(fit: Fit, draws: int | None, others: Sequence[Hierarchy]) -> _Find
     positions, log_ratio = positions[solved], log_ratio[solved]
     weights, quantities = Weights.smoothed(log_ratio), _quantities(fit, positions)
     shifts = _shifts(quantities, weights, log_ratio)
-    if len(others) > 1:
-        # The mean of two is off by half of what they differ by.
-        apart = _first_order(quantities.to_numpy(), each[0] - each[1]).mean(0) / 2
-        shifts["error"] = np.hypot(shifts["error"], apart / shifts["sd"])
+    if references.parts:
+        few = fit.spaced(_FEWEST)
+        x = _quantities(fit, few).to_numpy()
+        by_part = [_first_order(x, _log_ratios(fit, other, few)).mean(0) for other in references.parts]
+        apart = np.std(by_part, axis=0, ddof=1) / len(by_part) ** 0.5 / shifts["sd"]
+        # A few parts know it badly; in posterior sds, the noise of simulations is about the same of all quantities.
+        shifts["error"] = np.hypot(shifts["error"], np.maximum(apart, np.sqrt((apart**2).mean())))
     return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()))
+
+
+def _log_ratios(fit: Fit, other: Hierarchy, positions: Index) -> Array:
+    """Log likelihood of the whole table by another likelihood, minus that by its own, at draws, (n,)."""
+    blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
+    return np.concatenate([_log_ratio(fit.model.uncentred, other, *fit.parameters(block)) for block in blocks])
 
 
 def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:

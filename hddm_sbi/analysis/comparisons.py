@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Numbers, Request, numbers_of
+from hddm_sbi.data import Formula
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.types import Array
@@ -63,7 +64,8 @@ def comparisons(
         As from `predictions`, with the columns `contrast`, such as "hard - easy" or "hard / easy"; `direction`, the
         probability of direction: that the difference has the sign that it has in most draws, or that the ratio lies on
         the side of 1 where it does; and with `rope`, `in_rope`, the posterior probability of that region. There are
-        ratios of quantities that are positive in every draw.
+        ratios of quantities that are positive in every draw. Parameters whose formulas name none of the columns are
+        left out, as they are the same in both.
 
     Raises
     ------
@@ -86,8 +88,11 @@ def comparisons(
     fit = Fit.of(model, posterior)
     pairs = _pairs(variables, model)
     request = Request.checked(groups, draws, seed)
-    first, second = (numbers_of(fit, by, level, request, {n: pair[i] for n, pair in pairs.items()}) for i in (0, 1))
-    regions = _regions(rope, first)
+    same = _same(model, pairs)
+    first, second = (
+        numbers_of(fit, by, level, request, {n: pair[i] for n, pair in pairs.items()}).without(same) for i in (0, 1)
+    )
+    regions = _regions(rope, first, same)
     labels = [", ".join(str(pair[i]) for pair in pairs.values()) for i in (0, 1)]
     more: dict[str, Any] = {"direction": lambda _, x: _direction(x)}
     if rope is not None:
@@ -126,12 +131,32 @@ def _pairs(variables: Any, model: HierarchicalModel) -> dict[str, tuple[Any, Any
     return {str(name): tuple(pair) for name, pair in variables.items()}
 
 
-def _regions(rope: Rope | None, numbers: Numbers) -> dict[str, tuple[float, float]]:
+def _same(model: HierarchicalModel, columns: Collection[str]) -> frozenset[str]:
+    """Parameters whose formulas name none of the columns. Raises InputError where nothing that is compared can differ,
+    as where the columns are those of lapses alone."""
+    names = model.simulator.names
+    estimated = {
+        parameter: p.name for p in model.uncentred.predictors for parameter in p.parameters if parameter in names
+    }
+    formulas = {name: model.formulas[name] for name in estimated.values()}
+    varying = {name for name, f in formulas.items() if isinstance(f, Formula) and f.varies_with(columns)}
+    if not varying and not any(p.from_data and p.name in columns for p in model.simulator.parameters):
+        named = " and ".join(map(repr, columns))
+        raise InputError(
+            f"nothing that is compared differs with {named}: no formula of {model.simulator.name!r} names it, and "
+            "comparisons are of responses that are no lapses."
+        )
+    return frozenset(parameter for parameter, name in estimated.items() if name not in varying)
+
+
+def _regions(rope: Rope | None, numbers: Numbers, same: Collection[str]) -> dict[str, tuple[float, float]]:
     """(low, high) by quantity. Raises InputError for a quantity that is not there, or for no region."""
     known, found = list(next(iter(numbers.of.values()))), dict[str, tuple[float, float]]()
     if rope is not None and not isinstance(rope, Mapping):
         raise InputError(f"rope must be a dict of quantity -> region, such as {{{known[0]!r}: 0.1}}; got {rope!r}.")
     for name, region in (rope or {}).items():
+        if name in same:
+            raise InputError(f"rope names {name!r}, which is the same in both, by its formula. Compared are: {known}.")
         if name not in known:
             raise InputError(f"rope names {name!r}, which is not compared{did_you_mean(name, known)} Known: {known}.")
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ class Numbers:
 
     cells: pd.DataFrame
     of: Mapping[str, Mapping[str, Array]]
+
+    def without(self, names: Collection[str]) -> Numbers:
+        """All but some quantities."""
+        kept = {level: {n: x for n, x in found.items() if n not in names} for level, found in self.of.items()}
+        return Numbers(self.cells, kept)
 
     def table(self, more: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """A row for every level, quantity and cell: mean, median, sd, low and high. more: column -> its number from the

@@ -134,7 +134,7 @@ def subject_table(
     found = groups[own].first() if own else pd.DataFrame(index=pd.Index(frame[level].unique(), name=level))
     for predictor in model.uncentred.predictors:
         formula = model.formulas[predictor.name]
-        varying = isinstance(formula, Formula) and any(name in formula.columns or formula.own for name in names)
+        varying = isinstance(formula, Formula) and bool(names) and formula.varies_with(names)
         for parameter in predictor.parameters:
             rows = (table if varying else whole).query("quantity == @parameter")
             labels = [parameter] * len(rows)

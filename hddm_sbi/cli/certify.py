@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,15 @@ _SHARE, _DRAWS = 0.1, 100
 @click.argument("fit", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Writes the corrected posterior.")
 @click.option("--draws", type=int, default=None, help="Draws that are compared. [default: 1000; 100 by an equation]")
+@click.option("-n", "--simulations", type=int, default=None, help="Where there is no closed form and no equation.")
 @click.option("--likelihood", type=click.Path(path_type=Path), default=None, help="Its file, where it was moved.")
-def certify(fit: Path, output: Path | None, draws: int | None, likelihood: Path | None) -> None:
+def certify(
+    fit: Path, output: Path | None, draws: int | None, simulations: int | None, likelihood: Path | None
+) -> None:
     """Say whether the learned likelihood of a fit moved its posterior. FIT: the file of `hddm-sbi fit`.
 
     Every quantity of the population is shown as it is and as it would be with the model's closed form, or its equation
-    solved, in the place of the learned likelihood.
+    solved, or what new simulations say, in the place of the learned likelihood.
     Example: hddm-sbi certify fit.nc -o corrected.nc
     """
     if output is not None:
@@ -37,7 +41,7 @@ def certify(fit: Path, output: Path | None, draws: int | None, likelihood: Path 
 
     with warnings_shown(FitFileWarning):
         model, posterior = load_fit(fit, likelihood=likelihood)
-    certificate = certificate_of(model, posterior, draws)
+    certificate = certificate_of(model, posterior, draws, n_simulations=simulations)
     click.echo(f"{certificate.shifts.round(3).to_string()}\n{certificate.verdict}")
     if output is None:
         return
@@ -68,7 +72,8 @@ def show_certificate(model: HierarchicalModel, posterior: Any, output: Path, wan
             return
         takes = certificate.seconds(model, posterior, draws)
         if takes > _SHARE * took:
-            click.echo(f"Not certified, as it takes about {takes:.0f} s: hddm-sbi certify {output}, or --certify.")
+            why = f"it takes about {takes:.0f} s" if math.isfinite(takes) else "that needs new simulations"
+            click.echo(f"Not certified, as {why}: hddm-sbi certify {output}, or --certify.")
             return
     try:
         found = certificate.certify(model, posterior, draws)

@@ -27,10 +27,14 @@ def compare(
 ) -> None:
     """Compare models of the same trials, by PSIS-LOO or by evidence. FITS: files of `hddm-sbi fit`.
 
-    Example: hddm-sbi compare null.nc effect.nc --by evidence
+    Example: hddm-sbi compare null.nc effect.nc --refit
     """
     if len(set(fits)) < 2:
         raise InputError("expected the files of two fits or more, for instance hddm-sbi compare null.nc effect.nc.")
+    if refit and by != "loo":
+        raise InputError("--refit is for --by loo; the evidence needs no refits: drop --refit.")
+    if folder is not None and not refit:
+        raise InputError("--folder keeps what refits say: add --refit, or drop --folder.")
     from hddm_sbi.analysis.comparison import compare_models
     from hddm_sbi.hierarchy.saved import load_fit
 

@@ -1,6 +1,6 @@
 """Right-hand side of a formula -> trees of its common terms and its group terms, with errors that show where."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -83,6 +83,11 @@ class Formula:
 
     def __str__(self) -> str:
         return f"{self.parameter} ~ {self.rhs}"
+
+    def varies_with(self, columns: Iterable[str]) -> bool:
+        """Whether its parameter may differ between values of one of the columns; where it differs between accumulators,
+        it may with the stimulus, which no formula names."""
+        return bool(self.own) or any(name in self.columns for name in columns)
 
 
 def parse(parameter: str, rhs: str, accumulators: tuple[str, ...] = (), sequences: Sequence[str] = ()) -> Formula:

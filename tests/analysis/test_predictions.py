@@ -163,7 +163,7 @@ def test_accuracy_of_a_race_is_that_of_the_stimulus():
 
 def test_comparisons_are_computed_draw_by_draw(asked):
     model, posterior, draws = asked
-    table = hs.comparisons(model, posterior, {"condition": ("hard", "easy")}, rope={"v": 0.4}, draws=120)
+    table = hs.comparisons(model, posterior, HARD, rope={"v": 0.4}, draws=120)
     difference = draws["v_condition"][:, 0]
     row = told(table, contrast="hard - easy", level="typical", quantity="v")
     assert_summary(row, difference)
@@ -175,7 +175,31 @@ def test_comparisons_are_computed_draw_by_draw(asked):
     ratio = told(table, contrast="hard / easy", level="typical", quantity="rt_mean")
     assert_summary(ratio, hard / easy, rtol=1e-5)
     assert ratio["direction"] == max((hard > easy).mean(), (hard < easy).mean())
-    assert np.isnan(told(table, contrast="hard - easy", level="typical", quantity="a")["in_rope"])
+    assert np.isnan(told(table, contrast="hard - easy", level="typical", quantity="rt_mean")["in_rope"])
+
+
+def test_what_cannot_differ_is_no_row(asked):
+    """a and t0, whose formulas lack the condition; with parts of groups, (x|g) or a race's own match, there may be a
+    difference."""
+    model, posterior, _ = asked
+    assert set(hs.comparisons(model, posterior, HARD, draws=0)["quantity"]) == {"v"}
+    formulas = ["v ~ condition", "a ~ 1 + (condition|subject)", "t0 ~ 1 + (1|gr(subject, by=group))", "z = 0.5"]
+    model = model_of(formulas, None)
+    posterior, _ = as_posterior(model, draws=10)
+    assert set(hs.comparisons(model, posterior, HARD, draws=0)["quantity"]) == {"v", "a"}
+    groups = {"group": ("old", "young")}
+    assert set(hs.comparisons(model, posterior, groups, draws=0)["quantity"]) == {"t0"}
+    table = experiment().assign(S=np.arange(150) % 2, response=lambda t: (t["response"] > 0).astype(int))
+    race = hs.HierarchicalModel("v ~ match", table, "lba", stimulus="S")
+    posterior, _ = as_posterior(race, draws=10)
+    assert set(hs.comparisons(race, posterior, {"S": (0, 1)}, draws=0)["quantity"]) == {"v0", "v1"}
+
+
+def test_a_column_of_lapses_alone_is_not_compared():
+    model = model_of([*FORMULAS, "lapse ~ group"])
+    posterior, _ = as_posterior(model, draws=10)
+    with pytest.raises(hs.InputError, match="nothing that is compared differs with 'group': no formula of 'ddm'"):
+        hs.comparisons(model, posterior, {"group": ("old", "young")})
 
 
 def test_comparisons_in_groups_and_by_other_columns():
@@ -254,6 +278,10 @@ REFUSED = {
     "no pair": (lambda m, p: hs.comparisons(m, p, {"condition": "hard"}), "must be a pair"),
     "no dict": (lambda m, p: hs.comparisons(m, p, ["condition"]), "variables must be a dict of column"),
     "compared and by": (lambda m, p: hs.comparisons(m, p, HARD, by="condition"), "by='condition' is no predictor"),
+    "a rope of what is the same": (
+        lambda m, p: hs.comparisons(m, p, HARD, rope={"a": 0.1}, draws=0),
+        "rope names 'a', which is the same in both",
+    ),
     "a rope of nothing": (lambda m, p: hs.comparisons(m, p, HARD, rope={"w": 1.0}, draws=0), "rope names 'w'"),
     "one value": (lambda m, p: hs.comparisons(m, p, {"condition": ("hard", "hard")}), "must be two different values"),
     "a rope in words": (lambda m, p: hs.comparisons(m, p, HARD, rope={"v": "small"}, draws=0), "must be the largest"),

@@ -31,7 +31,12 @@ def fit(folder, *options, draws=60):
 
 
 @pytest.mark.parametrize(
-    ("takes", "said"), [(0.0, GOOD), (1e6, "Not certified, as it takes about 1000000 s: hddm-sbi")]
+    ("takes", "said"),
+    [
+        (0.0, GOOD),
+        (1e6, "Not certified, as it takes about 1000000 s: hddm-sbi"),
+        (np.inf, "Not certified, as that needs new simulations: hddm-sbi"),
+    ],
 )
 def test_a_fit_is_certified_where_that_is_cheap(folder, monkeypatch, takes, said):
     monkeypatch.setattr(certificate, "seconds", lambda *_: takes)
@@ -103,6 +108,7 @@ def test_a_posterior_that_weights_cannot_correct_is_not_written(folder, monkeypa
 @pytest.mark.parametrize(("arguments", "mention"), [
     (["--draws", "20"], "at least 100; got 20"),
     (["-o", "nowhere/corrected.nc"], "does not exist; create it first"),
+    (["--simulations", "20"], "n_simulations must be a whole number of at least 1000; got 20"),
 ])  # fmt: skip
 def test_bad_arguments_are_refused(folder, arguments, mention):
     assert fit(folder, "--no-certify").exit_code == 0

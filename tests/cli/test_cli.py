@@ -445,6 +445,38 @@ def test_comparison_of_files_by_evidence(fits, tmp_path):
     assert "expected 'trial', or a column" in result.output
 
 
+def test_comparison_of_files_with_refits(tmp_path, monkeypatch):
+    """One trial, which no lapse explains, decides where both posteriors lie: both are fitted again without it, which
+    the folder keeps; without --refit the warning says so."""
+    table = hs.simulate("ddm", {"v": 2.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 40, seed=1).assign(x=np.arange(40) % 2)
+    table.loc[7, ["rt", "response"]] = [9.0, -1]
+    table.to_csv(tmp_path / "t.csv", index=False)
+    files = [tmp_path / "one.nc", tmp_path / "two.nc"]
+    held = ["-f", "a = 1", "-f", "z = 0.5", "-f", "t0 = 0.3", "--lapse", "0"]
+    for file, formula in zip(files, ("v ~ 1", "v ~ x"), strict=True):
+        result = run("fit", tmp_path / "t.csv", formula, *held, "-o", file, *QUICK, "--draws", 200)
+        assert result.exit_code == 0, result.output
+    before = run("compare", *files)
+    assert "one: without trial 7 (0 = first) the posterior would be so different" in before.stderr
+    assert _column(before, "refits") == {"one": "0", "two": "0"}
+    result = run("compare", *files, "--refit", "--folder", tmp_path / "kept")
+    assert result.exit_code == 0, result.output
+    assert _column(result, "refits") == {"one": "1", "two": "1"}
+    assert all(float(k) < 0.7 for k in _column(result, "pareto_k").values())
+    assert "so different" not in result.stderr
+    assert _column(result, "elpd_loo") != _column(before, "elpd_loo")
+    assert len(list((tmp_path / "kept").glob("refit-*.json"))) == 2
+    monkeypatch.setattr(hs.HierarchicalModel, "fit", None)
+    again = run("compare", *files, "--refit", "--folder", tmp_path / "kept")
+    assert again.stdout == result.stdout
+
+
+def _column(result, name):
+    """Of the table on the screen, by the model of its row."""
+    first, *rows = (line.split() for line in result.stdout.splitlines() if line)
+    return {row[0]: row[1 + first.index(name)] for row in rows}
+
+
 @pytest.mark.parametrize(
     ("arguments", "mention"),
     [
@@ -453,6 +485,8 @@ def test_comparison_of_files_by_evidence(fits, tmp_path):
         (["predict", "{folder}/cut.nc"], "cannot be read as a fit"),
         (["predict", "{folder}/null.nc", "-o", "no/such/p.csv"], "does not exist"),
         (["compare", "{folder}/null.nc"], "two fits or more"),
+        (["compare", "{folder}/null.nc", "{folder}/effect.nc", "--by", "evidence", "--refit"], "drop --refit"),
+        (["compare", "{folder}/null.nc", "{folder}/effect.nc", "--folder", "kept"], "--folder keeps what refits say"),
         (["compare", "{folder}/null.nc", "{folder}/t.csv"], "cannot be read as a fit"),
     ],
 )

@@ -73,10 +73,11 @@ class Categories(DiscreteLaw):
 
 @dataclass(frozen=True)
 class Counts(DiscreteLaw):
-    """A share of zeros, and a mixture of normals of the root of the count, cut at sqrt(0), sqrt(1), sqrt(2), ...
+    """A share of zeros, and a mixture of normals of a power of the count.
 
-    Roots of Poisson counts have nearly the same variance, 1/4, for any rate. The first and the last count have what
-    lies beyond them.
+    Count x lies between the powers of x - 1/3 and x + 2/3, in units of `size`; the first and the last count have what
+    lies beyond them. To the power 2/3, at which the power starts, Poisson counts of any rate are next to symmetric
+    (Anscombe 1953); overdispersed counts are to a smaller power, and counts with a limit to a larger one.
     """
 
     components: int
@@ -86,24 +87,35 @@ class Counts(DiscreteLaw):
         """Components side by side."""
         k, most = self.components, math.sqrt(self.size)
         means = most * (torch.arange(k) + 1.0) / (k + 1)
-        return torch.cat([torch.zeros(k), means, torch.zeros(k), torch.tensor([-3.0])])
+        return torch.cat([torch.zeros(k), means, torch.zeros(k), torch.tensor([-3.0, math.log(2.0 / 3.0)])])
+
+    @property
+    def n_constant(self) -> int:
+        """The logarithm of the power."""
+        return 1
 
     def log_prob(self, numbers: Tensor, x: Tensor) -> Tensor:
-        """numbers (..., 3 k + 1), counts (..., 1) -> (...)."""
-        weight, mean, width, zeros = numbers.split([self.components] * 3 + [1], -1)
-        per_sd = torch.exp(_bounded(-width))
-        below = torch.where(x > 0, (torch.sqrt(x) - mean) * per_sd, -torch.inf)
-        above = torch.where(x < self.size - 1, (torch.sqrt(x + 1.0) - mean) * per_sd, torch.inf)
+        """numbers (..., 3 k + 2), counts (..., 1) -> (...)."""
+        weight, mean, width, zeros, log_power = numbers.split([self.components] * 3 + [1, 1], -1)
+        per_sd, first, last = torch.exp(_bounded(-width)), x == 0, x == self.size - 1
+        # The untaken branches must stay finite, or their gradients would be nan.
+        below = (self._power(torch.where(first, 1.0, x), log_power) - mean) * per_sd
+        above = (self._power(x + 1.0, log_power) - mean) * per_sd
+        below, above = torch.where(first, -torch.inf, below), torch.where(last, torch.inf, above)
         # Differences are taken in the smaller tail, where nothing cancels.
         right = below > 0
         low, high = torch.where(right, -above, below), torch.where(right, -below, above)
         mass = (weight.softmax(-1) * (_normal_cdf(high) - _normal_cdf(low))).sum(-1, keepdim=True)
         share = torch.sigmoid(zeros)
-        mass = (1.0 - share) * mass + torch.where(x > 0, 0.0, share)
+        mass = (1.0 - share) * mass + torch.where(first, share, 0.0)
         return torch.log(mass.clamp(min=torch.finfo(mass.dtype).tiny)).squeeze(-1)
 
+    def _power(self, x: Tensor, log_power: Tensor) -> Tensor:
+        """Between counts x - 1 and x: at a power of 1/2 the root, whose sd is about 1/2 of Poisson counts."""
+        return math.sqrt(self.size) * torch.exp(torch.exp(log_power) * torch.log((x - 1.0 / 3.0) / self.size))
+
     def log_table(self, numbers: Tensor) -> Tensor:
-        """(..., 3 k + 1) -> (..., size)."""
+        """(..., 3 k + 2) -> (..., size)."""
         counts = torch.arange(self.size, dtype=numbers.dtype, device=numbers.device).unsqueeze(-1)
         return self.log_prob(numbers.unsqueeze(-2), counts)
 
