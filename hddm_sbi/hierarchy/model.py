@@ -47,8 +47,8 @@ from hddm_sbi.simulation import DecisionModel, Simulator
 from hddm_sbi.types import Array, Index
 
 #: what `fit` takes, for messages.
-_FIT_ARGUMENTS = ("draws", "tune", "chains", "seed", "method", "ess", "minutes", "folder", "quick", "progress")
-_FIT_ARGUMENTS += ("target_accept",)
+_SAMPLING = ("draws", "tune", "chains", "seed", "method", "target_accept")
+_FIT_ARGUMENTS = (*_SAMPLING, "ess", "minutes", "folder", "quick", "progress")
 #: what is computed when it is first needed, from one table; the last two belong to one process as well.
 _COMPUTED = ("pilot", "hierarchy", "start", "density", "whitening")
 

@@ -5,7 +5,7 @@ import math
 import numba as nb
 import numpy as np
 
-from hddm_sbi.numerics.vecmath import FAST, PER_SQRT_2PI, exp_negative, log_positive, tail_ratio
+from hddm_sbi.numerics import FAST, PER_SQRT_2PI, exp_negative, log_positive, tail_ratio
 from hddm_sbi.types import Array
 
 # On the scale A = 1: S(u, V, Q, w) with u = t / A², a drift from N(V, Q), V = v A >= 0, Q = q A², and w the start as

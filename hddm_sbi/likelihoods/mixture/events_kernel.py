@@ -271,8 +271,8 @@ def _late(
             log_most = max(log_most, own.log_w[k])
     for j in range(n_choices):
         own, _ = of_row(mixtures, g, row + j)
-        k = slice(j * n_components, (j + 1) * n_components)
-        _survive(block, n, own, log_most, e[k], left[k], at[k])
+        part = slice(j * n_components, (j + 1) * n_components)
+        _survive(block, n, own, log_most, e[part], left[part], at[part])
     for i in range(n):
         if total[i] < _LEAST:
             return False
@@ -284,8 +284,8 @@ def _late(
         weight[i] /= total[i]
     for j in range(n_choices):
         own, to_own = of_row(mixtures, g, row + j)
-        k = slice(j * n_components, (j + 1) * n_components)
-        _accumulate_late(block, n, weight, own, e[k], left[k], at[k], to_own)
+        part = slice(j * n_components, (j + 1) * n_components)
+        _accumulate_late(block, n, weight, own, e[part], left[part], at[part], to_own)
     for i in range(n):
         block.slope[i] *= block.stretch[i]
         weight[i] = 0.0
