@@ -364,7 +364,7 @@ def test_a_shipped_network_that_only_its_simulator_judges_passes():
 
 
 def test_the_ratio_is_that_of_two_densities():
-    """Drifts off by 5 %: log p / q at 2 000 new trials. Noise of the m N_DEGREES coefficients of two choices, of 400 000
+    """Drifts off by 5 %: log p / q at 2 000 new trials. Noise of m N_DEGREES coefficients of two choices, from 400 000
     simulations: sqrt(2 m N_DEGREES / 400 000) = .017, where the error is .05. The mass stays 1."""
     planted, exact = Planted("v", 1.05, hs.load_likelihood("ddm")), hs.load_likelihood("ddm", kind="exact")
     low, high = np.array([[0.9, 0.9, 0.5, 0.28], [1.5, 1.1, 0.5, 0.32]])
