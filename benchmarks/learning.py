@@ -20,6 +20,7 @@ import torch
 import hddm_sbi as hs
 from benchmarks.timing import best_seconds
 from hddm_sbi.hierarchy import AlongTrials
+from hddm_sbi.inference.compiler.recorder import compile_function
 from hddm_sbi.numerics.recurrence import recur
 
 BLOCKS, LONG, TABLES = 6, 100, 20
@@ -117,16 +118,19 @@ def cost(name: str, blocks: int = 1_000) -> tuple[float, float, float]:
     (rule,) = along.rules
     begin = rule.begin, rule.begin_of, *rule.order, rule.width, rule.step.address, rule.pull.address
     at = torch.full((1, len(along.of_rules)), 0.3, dtype=torch.float64)
-    upstream = torch.ones(len(own.trials), rule.width, dtype=torch.float64)
 
-    def covariate() -> None:
-        recur(at, *begin)
+    def covariate(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return recur(x.reshape(at.shape), *begin)[0].sum(), x
 
-    def with_gradient() -> None:
-        given = at.clone().requires_grad_(True)
-        torch.autograd.grad(recur(given, *begin)[0], given, upstream)
+    def with_gradient(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        given = x.detach().requires_grad_(True)
+        total = recur(given.reshape(at.shape), *begin)[0].sum()
+        return total.detach(), torch.autograd.grad(total, given)[0]
 
-    runs = covariate, with_gradient, lambda: own.density(own.density.start)
+    # As in the density of a model, where memory is there before.
+    flat = at.reshape(-1)
+    alone, sweeps = compile_function(covariate, flat), compile_function(with_gradient, flat)
+    runs = lambda: alone(flat.numpy()), lambda: sweeps(flat.numpy()), lambda: own.density(own.density.start)
     once, both, whole = (1e9 / len(own.trials) * best_seconds(run, 60, time.process_time) for run in runs)
     return once, both, whole
 

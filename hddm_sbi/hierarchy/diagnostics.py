@@ -50,7 +50,7 @@ def convergence_problems(posterior: xr.Dataset, stats: Stats) -> Iterator[str]:
     diverging = int(np.sum(stats.get("diverging", 0)))
     if diverging:
         yield (
-            f"{diverging} of {np.size(stats['diverging'])} draws diverged: raise target_accept= (0.95, then 0.99), "
+            f"{diverging} of {np.size(stats['diverging'])} draws diverged: raise target_accept= (0.95, 0.99, 0.999), "
             "tighten the priors of group standard deviations, or force centered=True or False"
         )
 
