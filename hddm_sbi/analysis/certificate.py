@@ -129,8 +129,8 @@ def certify(
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
     n_simulations
-        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator,
-        100 000 of a Python function.
+        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator
+        whose ratio is regressed, else 100 000.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     seed

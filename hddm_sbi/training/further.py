@@ -12,8 +12,8 @@ from hddm_sbi.training.proposal import propose
 from hddm_sbi.training.request import succeeded
 from hddm_sbi.types import Array
 
-#: simulations that tell what a likelihood should be: of a Python function, and of a compiled simulator; and of how many
-#: separate parts of them, whose differences are the error.
+#: simulations that tell what a likelihood should be: of networks and Python functions, and of compiled simulators; and
+#: how many separate parts of them there are, whose differences are the error.
 _FUNCTION, _COMPILED = 100_000, 1_000_000
 _PARTS = 8
 #: parameters are drawn from the posterior made wider by this factor; and the share that is spread over the box, so that
@@ -58,12 +58,13 @@ def retold(
     other likelihood of rt and response it is a ratio that is regressed on the parameters.
     """
     simulator = likelihood.simulator
-    n = n or (_COMPILED if simulator.compiled else _FUNCTION)
     if isinstance(likelihood, Factored):
+        n = n or _FUNCTION
         further = Further(likelihood, seed, n_jobs)
         further.simulate(draws, n)
         halves: list[Likelihood] = [further.trained(slice(k, None, 2)) for k in (0, 1)]
         return halves, halves
+    n = n or (_COMPILED if simulator.compiled else _FUNCTION)
     theta = around(likelihood, draws, n, seed, elsewhere=0.0)
     values, theta = succeeded(simulator.simulate_outcomes(theta, seed, n_jobs=n_jobs), theta)
     whole, *parts = tilted_by(likelihood, values, theta, _PARTS)
