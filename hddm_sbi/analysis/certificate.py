@@ -15,7 +15,7 @@ from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, Hierarchy, check_fit_of
 from hddm_sbi.inference import inference_data
-from hddm_sbi.training.further import retold, why_not_retold
+from hddm_sbi.training import further
 from hddm_sbi.types import Array, Index
 
 #: a smaller shift, in posterior sds, or change of an sd, relative, changes no conclusion; by the kind of the reference:
@@ -129,8 +129,8 @@ def certify(
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
     n_simulations
-        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator,
-        100 000 of a Python function.
+        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator
+        whose ratio is regressed, else 100 000.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     seed
@@ -181,7 +181,7 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
     kind = model.likelihood.kind
     if kind in _EXACT:
         return f"there is nothing to certify: the likelihood of this model is {kind}, {_EXACT[kind]}, and not learned."
-    if model.reference is None and (refusal := why_not_retold(model.likelihood)):
+    if model.reference is None and (refusal := further.why_not_retold(model.likelihood)):
         return (
             f"{model.simulator.name!r} has neither a closed form nor an equation that can be solved, and {refusal} "
             "hs.run_sbc(model) compares the likelihood with the simulator over the prior, and "
@@ -241,7 +241,7 @@ def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: i
     if fit.model.reference is not None:
         return _References([fit.model.reference.uncentred])
     draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
-    found = retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
+    found = further.retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
     return _References(*([fit.model.with_likelihood(each).uncentred for each in some] for some in found))
 
 

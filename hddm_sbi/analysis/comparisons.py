@@ -10,7 +10,6 @@ import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Numbers, Request, numbers_of
-from hddm_sbi.data import Formula
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy import HierarchicalModel
 from hddm_sbi.types import Array
@@ -139,7 +138,7 @@ def _same(model: HierarchicalModel, columns: Collection[str]) -> frozenset[str]:
         parameter: p.name for p in model.uncentred.predictors for parameter in p.parameters if parameter in names
     }
     formulas = {name: model.formulas[name] for name in estimated.values()}
-    varying = {name for name, f in formulas.items() if isinstance(f, Formula) and f.varies_with(columns)}
+    varying = {name for name, f in formulas.items() if not isinstance(f, float) and f.varies_with(columns)}
     if not varying and not any(p.from_data and p.name in columns for p in model.simulator.parameters):
         named = " and ".join(map(repr, columns))
         raise InputError(

@@ -31,3 +31,4 @@ from .scores import AccuracyScores as AccuracyScores
 from .scores import HeldOutScores as HeldOutScores
 from .scores import ReferenceScores as ReferenceScores
 from .scores import SimulationScores as SimulationScores
+from .tilted import tilted_by as tilted_by

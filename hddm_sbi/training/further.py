@@ -5,16 +5,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hddm_sbi.errors import InputError
-from hddm_sbi.likelihoods import DecisionLikelihood, Factored, Likelihood
+from hddm_sbi.likelihoods import Factored, Likelihood, tilted_by
 from hddm_sbi.seeds import derive_seed
 from hddm_sbi.training.factored import trained_further
 from hddm_sbi.training.proposal import propose
 from hddm_sbi.training.request import succeeded
-from hddm_sbi.training.tilt import tilted
 from hddm_sbi.types import Array
 
-#: simulations that tell what a likelihood should be: of a Python function, and of a compiled simulator; and of how many
-#: separate parts of them, whose differences are the error.
+#: simulations that tell what a likelihood should be: of networks and Python functions, and of compiled simulators; and
+#: how many separate parts of them there are, whose differences are the error.
 _FUNCTION, _COMPILED = 100_000, 1_000_000
 _PARTS = 8
 #: parameters are drawn from the posterior made wider by this factor; and the share that is spread over the box, so that
@@ -59,16 +58,16 @@ def retold(
     other likelihood of rt and response it is a ratio that is regressed on the parameters.
     """
     simulator = likelihood.simulator
-    n = n or (_COMPILED if simulator.compiled else _FUNCTION)
     if isinstance(likelihood, Factored):
+        n = n or _FUNCTION
         further = Further(likelihood, seed, n_jobs)
         further.simulate(draws, n)
         halves: list[Likelihood] = [further.trained(slice(k, None, 2)) for k in (0, 1)]
         return halves, halves
-    assert isinstance(likelihood, DecisionLikelihood)
+    n = n or (_COMPILED if simulator.compiled else _FUNCTION)
     theta = around(likelihood, draws, n, seed, elsewhere=0.0)
     values, theta = succeeded(simulator.simulate_outcomes(theta, seed, n_jobs=n_jobs), theta)
-    whole, *parts = tilted(likelihood, values, theta, _PARTS)
+    whole, *parts = tilted_by(likelihood, values, theta, _PARTS)
     return [whole], [*parts]
 
 
@@ -84,9 +83,9 @@ def around(likelihood: Likelihood, draws: Array, n: int, seed: int, elsewhere: f
     return rng.permutation(np.concatenate([np.clip(near, low, high), anywhere]))
 
 
-def why_not_retold(likelihood: object) -> str:
+def why_not_retold(likelihood: Likelihood) -> str:
     """Why simulations cannot say what a likelihood should be, or ""."""
-    if not isinstance(likelihood, Factored | DecisionLikelihood):
+    if not (likelihood.simulator.is_decision_model or isinstance(likelihood, Factored)):
         return f"{likelihood!r} is neither of rt and response, nor was it learned by hs.train_likelihood."
     if not likelihood.simulator.can_simulate:
         return (

@@ -168,9 +168,8 @@ class Reduction:
         rest = [reduced[:, i] for i, name in enumerate(self.names) if name not in self._per_choice]
         views = []
         for choice in range(self.n_choices):
-            others = own[:, [c for c in range(self.n_choices) if c != choice]]
-            ordered = torch.sort(others, dim=-1, descending=True).values
-            views.append(torch.stack([own[:, choice], *ordered.unbind(-1), *rest], -1))
+            others = _descending([own[:, c] for c in range(self.n_choices) if c != choice])
+            views.append(torch.stack([own[:, choice], *others, *rest], -1))
         return torch.stack(views, 1)
 
     def choice_features(self, views: Tensor) -> Tensor:
@@ -225,3 +224,12 @@ class Reduction:
 def _at(power: Power, by_name: dict[str, Tensor]) -> float | Tensor:
     """The value of a power at these parameters."""
     return power(by_name) if callable(power) else power
+
+
+def _descending(columns: list[Tensor]) -> list[Tensor]:
+    """Columns (n,) whose numbers descend in every row, by exchanges of neighbours: there is no sort in the compiler."""
+    for last in range(len(columns) - 1, 0, -1):
+        for i in range(last):
+            one, other = columns[i], columns[i + 1]
+            columns[i], columns[i + 1] = torch.maximum(one, other), torch.minimum(one, other)
+    return columns
