@@ -5,8 +5,8 @@ import torch
 from scipy import stats
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy.link import from_link
-from hddm_sbi.hierarchy.priors import PriorRecord, parameter_priors, to_pyro
+from hddm_sbi.hierarchy.priors.choice import PriorRecord, parameter_priors, to_pyro
+from hddm_sbi.hierarchy.terms.link import from_link
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy import fit_folder, fitting, model, posterior
+from hddm_sbi.hierarchy import model
+from hddm_sbi.hierarchy.fits import fit_folder, fitting, posterior
 from hddm_sbi.inference import chain_files, inference_data
 
 TRIALS = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=1)

@@ -14,7 +14,7 @@ from seeded import killed_once, normal
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.calibration import ReplicaWarning
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import load_simulator
 from hddm_sbi.parallel import ResultStore, WorkerWarning, run_tasks
 from hddm_sbi.training.histograms import simulate_histograms

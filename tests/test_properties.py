@@ -191,7 +191,7 @@ def test_mutated_likelihood_files(tmp_path, n):
     assert longest < 5_000
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 @pytest.mark.parametrize("n", [60, pytest.param(MANY_FILES, marks=pytest.mark.slow)])
 def test_mutated_fits(tmp_path, n):
     """Half of them by one bit, half of those in the first part: refused, warned of, or not a number is another."""

@@ -14,7 +14,7 @@ import hddm_sbi as hs
 from benchmarks.peers.in_sbi import observed_by
 from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
 from hddm_sbi.data import read_table
-from hddm_sbi.hierarchy.posterior import variables
+from hddm_sbi.hierarchy.fits.posterior import variables
 from hddm_sbi.inference.nuts import starting_point
 
 

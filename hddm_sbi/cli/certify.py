@@ -36,7 +36,7 @@ def certify(
     if output is not None:
         check_writable(output)
     from hddm_sbi.analysis.certificate import certify as certificate_of
-    from hddm_sbi.hierarchy.saved import load_fit
+    from hddm_sbi.hierarchy.fits.saved import load_fit
     from hddm_sbi.inference import inference_data
 
     with warnings_shown(FitFileWarning):

@@ -36,7 +36,7 @@ def compare(
     if folder is not None and not refit:
         raise InputError("--folder keeps what refits say: add --refit, or drop --folder.")
     from hddm_sbi.analysis.comparison import compare_models
-    from hddm_sbi.hierarchy.saved import load_fit
+    from hddm_sbi.hierarchy.fits.saved import load_fit
 
     short = len({path.stem for path in fits}) == len(fits)
     # ArviZ warns with a plain UserWarning where importance weights are unreliable.

@@ -59,7 +59,7 @@ def write_table(table: pd.DataFrame, output: Path | None) -> None:
 
 def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
     """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
-    from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+    from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
     from hddm_sbi.presentation.report import summary
 
     with warnings_shown(ConvergenceWarning, FitFileWarning):

@@ -23,7 +23,7 @@ def predict(fit: Path, output: Path | None, draws: int, seed: int, likelihood: P
     if output is not None:
         check_writable(output)
     from hddm_sbi.analysis.predictive import predicted_table
-    from hddm_sbi.hierarchy.saved import load_fit
+    from hddm_sbi.hierarchy.fits.saved import load_fit
 
     with warnings_shown(FitFileWarning):
         model, posterior = load_fit(fit, likelihood=likelihood)

@@ -4,12 +4,18 @@ All is imported from here.
 """
 
 from hddm_sbi.hierarchy.along_trials import AlongTrials
-from hddm_sbi.hierarchy.belonging import SAME_LIKELIHOOD, check_fit_of, check_model
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
-from hddm_sbi.hierarchy.fitting import rescued
+from hddm_sbi.hierarchy.fits.belonging import SAME_LIKELIHOOD, check_fit_of, check_model
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.fitting import rescued
+from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, column_of, coordinates, table_of
+from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling
+from hddm_sbi.hierarchy.fits.saved import load_model, read_fit
 from hddm_sbi.hierarchy.from_prior import prior_draws
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.new_groups import (
+from hddm_sbi.hierarchy.priors.choice import one_of
+from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.sites import sampled_sites
+from hddm_sbi.hierarchy.terms.new_groups import (
     new_deviations,
     new_theta,
     score_shapes,
@@ -17,13 +23,7 @@ from hddm_sbi.hierarchy.new_groups import (
     typical_theta,
     with_known,
 )
-from hddm_sbi.hierarchy.posterior import PosteriorWriter, column_of, coordinates, table_of
-from hddm_sbi.hierarchy.priors import one_of
-from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.record import FitRecord, Sampling
-from hddm_sbi.hierarchy.rows import of_population
-from hddm_sbi.hierarchy.saved import load_model, read_fit
-from hddm_sbi.hierarchy.sites import sampled_sites
+from hddm_sbi.hierarchy.terms.rows import of_population
 
 __all__ = [
     "SAME_LIKELIHOOD",

@@ -14,12 +14,12 @@ from typing_extensions import override
 
 from hddm_sbi.data import Course, at_one
 from hddm_sbi.errors import InputError, name_rows
-from hddm_sbi.hierarchy.coefficients import Values
-from hddm_sbi.hierarchy.link import from_link, onto_box, to_link
 from hddm_sbi.hierarchy.parameter_map import CellTrials, OnCells, ParameterMap
-from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.priors import median
+from hddm_sbi.hierarchy.priors.choice import median
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.coefficients import Values
+from hddm_sbi.hierarchy.terms.link import from_link, onto_box, to_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.inference import Native, UnknownOperationError
 from hddm_sbi.numerics import apply_rule, recur
 from hddm_sbi.types import Array, Index, Link

@@ -8,14 +8,14 @@ import numpy as np
 
 from hddm_sbi.data import Course
 from hddm_sbi.hierarchy.along_trials import along_trials, typical_spread
-from hddm_sbi.hierarchy.default_predictors import build_predictors
 from hddm_sbi.hierarchy.lapses import BOX, Lapses
-from hddm_sbi.hierarchy.link import edges_on_link
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
-from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.priors import OF_LAPSES, PriorChoice, parameter_priors, user_priors
+from hddm_sbi.hierarchy.priors.choice import OF_LAPSES, PriorChoice, parameter_priors, user_priors
 from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy
 from hddm_sbi.hierarchy.table_design import TableDesign
+from hddm_sbi.hierarchy.terms.default_predictors import build_predictors
+from hddm_sbi.hierarchy.terms.link import edges_on_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.likelihoods import CellTrials, Likelihood
 from hddm_sbi.types import Array
 

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from hddm_sbi.data import DesignCells, Formula, Trials, design_cells, records
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.coefficients import summand
 from hddm_sbi.hierarchy.from_prior import prior_draws
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.new_groups import new_theta, score_shapes, standard_scores, typical_theta
-from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.rows import of_population
+from hddm_sbi.hierarchy.terms.coefficients import summand
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.new_groups import new_theta, score_shapes, standard_scores, typical_theta
+from hddm_sbi.hierarchy.terms.predictor import Predictor
+from hddm_sbi.hierarchy.terms.rows import of_population
 from hddm_sbi.types import Array, Index, Link
 
 #: the inverse of every link, as it is written.

@@ -6,7 +6,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from hddm_sbi.hierarchy.posterior import variables
+from hddm_sbi.hierarchy.fits.posterior import variables
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 
 

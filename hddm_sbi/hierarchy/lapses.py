@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.hierarchy.priors import PriorChoice, in_double
+from hddm_sbi.hierarchy.priors.choice import PriorChoice, in_double
 from hddm_sbi.hierarchy.pyro_model import LapseLaw
 
 # The density of a trial is (1 - l) p + l u, u as in `LapseLaw`: where nothing is said, 1 / (n_choices T), T the seconds

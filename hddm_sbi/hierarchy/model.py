@@ -25,22 +25,22 @@ from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy.along_trials import AlongTrials
 from hddm_sbi.hierarchy.assembly import assemble, grouped
 from hddm_sbi.hierarchy.description import Description
-from hddm_sbi.hierarchy.fit_folder import FitFolder, fit_folder, known_seed
-from hddm_sbi.hierarchy.fitting import Fitting, seconds_left
-from hddm_sbi.hierarchy.habits import check_no_others
+from hddm_sbi.hierarchy.fits.fit_folder import FitFolder, fit_folder, known_seed
+from hddm_sbi.hierarchy.fits.fitting import Fitting, seconds_left
+from hddm_sbi.hierarchy.fits.habits import check_no_others
+from hddm_sbi.hierarchy.fits.matching import matched
+from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, opened
+from hddm_sbi.hierarchy.fits.record import Sampling
 from hddm_sbi.hierarchy.lapses import Lapse, LapseChoices, LapseSeconds, choose_lapses
-from hddm_sbi.hierarchy.matching import matched
 from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
 from hddm_sbi.hierarchy.pilot.whitening import whitening
-from hddm_sbi.hierarchy.posterior import PosteriorWriter, opened
-from hddm_sbi.hierarchy.priors import PriorChoice, PriorRecord
+from hddm_sbi.hierarchy.priors.choice import PriorChoice, PriorRecord
 from hddm_sbi.hierarchy.pyro_model import Hierarchy, LapseLaw
-from hddm_sbi.hierarchy.record import Sampling
-from hddm_sbi.hierarchy.rows import on_designs
 from hddm_sbi.hierarchy.table_design import TableDesign
+from hddm_sbi.hierarchy.terms.rows import on_designs
 from hddm_sbi.inference import SAMPLERS, FlatDensity, Whitening, flatten
 from hddm_sbi.likelihoods import CellTrials, Likelihood, catalogue
 from hddm_sbi.simulation import DecisionModel, Simulator

@@ -10,12 +10,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.hierarchy.coefficients import Values
-from hddm_sbi.hierarchy.correlation import Correlation, Scores
-from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.parameter_map import OnCells, ParameterMap
-from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.prior_classes import Kind
+from hddm_sbi.hierarchy.priors.classes import Kind
+from hddm_sbi.hierarchy.terms.coefficients import Values
+from hddm_sbi.hierarchy.terms.correlation import Correlation, Scores
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.likelihoods import LAPSE, CellTrials, LapseLaw, Likelihood, Observation, with_lapses
 from hddm_sbi.types import Index
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hddm_sbi.hierarchy.coefficients import Values
-from hddm_sbi.hierarchy.correlation import Scores
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.coefficients import Values
+from hddm_sbi.hierarchy.terms.correlation import Scores
 
 # A posterior reports deviations of groups and correlations. What is sampled of them are levels or offsets, whichever
 # `hierarchy` says, and Cholesky factors. The posterior is the same, however its draws were made, so draws of one

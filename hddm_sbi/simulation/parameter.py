@@ -20,7 +20,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Prior:
-    """A prior as plain data; `hddm_sbi.hierarchy.priors` turns it into a Pyro distribution.
+    """A prior as plain data; `hddm_sbi.hierarchy.priors.choice` turns it into a Pyro distribution.
 
     Parameters
     ----------

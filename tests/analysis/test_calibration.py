@@ -15,7 +15,7 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.calibration import ReplicaWarning
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.link import onto_box
+from hddm_sbi.hierarchy.terms.link import onto_box
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.presentation import plots, report

@@ -9,7 +9,7 @@ import pytest
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 from hddm_sbi.inference import inference_data
 
 SHORT = {"draws": 100, "tune": 100, "chains": 2, "progress": False}

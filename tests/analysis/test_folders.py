@@ -12,7 +12,8 @@ import hddm_sbi as hs
 from hddm_sbi.inference import inference_data
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning", "ignore::hddm_sbi.analysis.calibration.ReplicaWarning"
+    "ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning",
+    "ignore::hddm_sbi.analysis.calibration.ReplicaWarning",
 )
 #: mutated folders of each kind in the default suite, and in `make validate`.
 FEW, MANY = 12, 200

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.left_out import LeftOut
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 
 FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
 PRIORS = {"v_Intercept": dist.Normal(0.0, 2.0)}

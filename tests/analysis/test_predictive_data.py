@@ -24,7 +24,7 @@ def asked():
     return model, posterior, draws
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_prior_predictive_has_the_names_and_dims_of_a_posterior(asked):
     model = asked[0]
     prior = hs.prior_predictive(model, draws=12, seed=4)

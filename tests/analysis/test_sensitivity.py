@@ -13,7 +13,7 @@ from scipy.stats import beta, halfnorm, norm
 
 import hddm_sbi as hs
 from hddm_sbi.hierarchy import prior_draws
-from hddm_sbi.hierarchy.posterior import log_priors
+from hddm_sbi.hierarchy.fits.posterior import log_priors
 
 FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
 MODELS = {

@@ -19,7 +19,7 @@ from hddm_sbi.inference import inference_data
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings(
-        "ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning",
+        "ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning",
         "ignore::hddm_sbi.analysis.calibration.ReplicaWarning",
     ),
 ]

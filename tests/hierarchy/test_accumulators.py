@@ -15,9 +15,9 @@ from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
 from hddm_sbi.cli import main
 from hddm_sbi.data.formula import parse_formulas
-from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.blocks import common_columns, gram
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
+from hddm_sbi.hierarchy.terms.link import to_link
 from hddm_sbi.likelihoods.likelihood import Likelihood
 
 SIDES = np.array(["left", "right"])

@@ -28,7 +28,7 @@ from hddm_sbi.presentation import plots, report
 
 matplotlib.use("Agg")
 # Short chains are asked for, and say so.
-pytestmark = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 
 SMALL = EstimatorShape(hidden=16, depth=1, components=4)
 DATA = bake()

@@ -12,8 +12,8 @@ from scipy import integrate, stats
 from scipy.special import expit
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy.natural import NaturalPrior
-from hddm_sbi.hierarchy.priors import PriorRecord
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
+from hddm_sbi.hierarchy.priors.natural import NaturalPrior
 
 N = 240
 
@@ -98,7 +98,7 @@ def test_a_prior_outside_the_box_of_a_learned_likelihood_is_refused(data, priors
         ({"v": 1.0, "a": 1.0, "z": 0.5}, -1.25, 0.0),  # t0 likewise at the lower end
     ],
 )
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_a_bounded_prior_on_the_scale_of_a_link(data, formulas, low, high):
     """Mean and sd of the posterior against a sum over 2 000 points of likelihood x uniform prior, 5 standard errors."""
     (name,) = {"z", "t0"} - set(formulas)
@@ -185,7 +185,7 @@ def test_an_approximation_takes_no_steps(data):
         model(data, "v ~ 1").fit(method="svi", target_accept=0.9)
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_a_target_nearer_to_1_takes_smaller_steps_and_is_recorded(data):
     drawn = [model(data, "v ~ 1").fit(50, 200, 1, 1, target_accept=t, progress=False) for t in (None, 0.8, 0.99)]
     first, same, careful = (float(each["sample_stats"]["step_size"].mean()) for each in drawn)
@@ -193,7 +193,7 @@ def test_a_target_nearer_to_1_takes_smaller_steps_and_is_recorded(data):
     assert ["target_accept" in each["posterior"].attrs for each in drawn] == [False, True, True]
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_numbers_and_truth_values_of_numpy(data):
     numbers = {"draws": np.int64(9), "tune": np.int32(9), "chains": np.uint8(2), "seed": np.int64(1)}
     posterior = model(data, "v ~ 1").fit(**numbers, progress=np.False_, log_likelihood=np.True_, quick=np.False_)

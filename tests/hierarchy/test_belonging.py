@@ -9,7 +9,7 @@ import pytest
 
 import hddm_sbi as hs
 from hddm_sbi.hierarchy import SAME_LIKELIHOOD, check_fit_of
-from hddm_sbi.hierarchy.belonging import SAME_MODEL
+from hddm_sbi.hierarchy.fits.belonging import SAME_MODEL
 
 FORMULAS = {"v": "condition + (1|subject)", "a": "1", "z": 0.5, "t0": 0.3}
 #: name -> other options, and what the refusal says; in any case, and where priors are compared too.

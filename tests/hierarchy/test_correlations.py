@@ -17,11 +17,11 @@ from benchmarks import correlations
 from hddm_sbi.analysis.predictive import predicted_table, prior_draw
 from hddm_sbi.cli import main
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.posterior import coordinates
+from hddm_sbi.hierarchy.fits.posterior import coordinates
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.density import flatten
 
-quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 REST = {"z": 0.5, "t0": 0.3}
 TAGGED = {"v": "x + (x|p|subject)", "a": "1 + (1|p|subject)", **REST}
 BY = {"v": "x + (x|p|gr(subject, by=group))", "a": "1 + (1|p|gr(subject, by=group))", **REST}

@@ -7,7 +7,7 @@ import xarray as xr
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
-from hddm_sbi.hierarchy.diagnostics import convergence_problems, edge_problems, second_modes
+from hddm_sbi.hierarchy.fits.diagnostics import convergence_problems, edge_problems, second_modes
 from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 
 

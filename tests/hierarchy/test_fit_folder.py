@@ -153,7 +153,7 @@ def fit(model, folder, **options):
     return model.fit(**{"tune": 100, "chains": 2, "seed": 7, "progress": False, "folder": folder, **options})
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_the_posterior_of_a_folder_is_read_and_not_sampled_again(model, tmp_path):
     first = fit(model, tmp_path, draws=100)
     written = (tmp_path / "posterior.nc").stat().st_mtime_ns
@@ -172,7 +172,7 @@ def test_the_posterior_of_a_folder_is_read_and_not_sampled_again(model, tmp_path
     assert json.loads((tmp_path / "recipe.json").read_text())["seed"] == 7
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_the_folder_of_another_fit_is_refused(model, tmp_path):
     fit(model, tmp_path, draws=20)
     slower = model.with_outcomes(model.trials.values + np.array([0.1, 0.0]))
@@ -239,7 +239,7 @@ def evaluations(folder):
 
 
 @pytest.mark.parametrize(("less", "more"), [({"draws": 60}, {"draws": 120}), ({"ess": 40}, {"ess": 2000})])
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_a_fit_that_has_ended_goes_on_for_more(model, tmp_path, less, more):
     watched, calls = counted(model)
     whole = fit(model, None, **more)["posterior"]
@@ -255,7 +255,7 @@ def test_a_fit_that_has_ended_goes_on_for_more(model, tmp_path, less, more):
 
 
 @pytest.mark.parametrize("n", [24, pytest.param(400, marks=pytest.mark.slow)])
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 def test_mutated_folders(model, tmp_path, n):
     """One file of a folder is changed, cut, lengthened, emptied or a folder: the same draws, or a refusal."""
     whole = fit(model, tmp_path / "whole", draws=40, tune=40)["posterior"]

@@ -14,7 +14,7 @@ from test_record import fit
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
-from hddm_sbi.hierarchy.posterior import PosteriorWriter
+from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter
 from hddm_sbi.inference import inference_data
 
 FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
@@ -304,7 +304,7 @@ def broken(*_, **__):
 
 
 def test_an_interrupt_while_draws_are_named_loses_none(monkeypatch):
-    from hddm_sbi.hierarchy import posterior
+    from hddm_sbi.hierarchy.fits import posterior
 
     named, interrupts = posterior.variables, iter([KeyboardInterrupt()])
 
@@ -324,10 +324,15 @@ def test_an_interrupt_while_draws_are_named_loses_none(monkeypatch):
     np.testing.assert_array_equal(kept.posterior["v_Intercept"], expected.posterior["v_Intercept"])
 
 
+FITS = "hddm_sbi.hierarchy.fits.posterior"
 AFTER = {
-    "naming": ("hddm_sbi.hierarchy.posterior.variables", hs.FitFileWarning, "could not be named .*no such thing"),
-    "checking": ("hddm_sbi.hierarchy.posterior.edge_problems", hs.ConvergenceWarning, "could not be checked: no such"),
-    "log likelihood": ("hddm_sbi.hierarchy.posterior.log_likelihood", hs.FitFileWarning, "without it"),
+    "naming": (f"{FITS}.variables", hs.FitFileWarning, "could not be named .*no such thing"),
+    "checking": (
+        f"{FITS}.edge_problems",
+        hs.ConvergenceWarning,
+        "could not be checked: no such",
+    ),
+    "log likelihood": (f"{FITS}.log_likelihood", hs.FitFileWarning, "without it"),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
 from hddm_sbi.analysis.shrinkage import group_levels
-from hddm_sbi.hierarchy.priors import PriorRecord
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
 
 THETA = {"v": 1.2, "a": 0.9, "z": 0.5, "t0": 0.3}
 #: 24 people, 250 trials each; lapses are uniform over 8 s, and three quarters of them to the left.

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import predictive_draws
-from hddm_sbi.hierarchy.priors import PriorRecord
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
 from hddm_sbi.inference.nuts import starting_point
 from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.simulation import Observation

@@ -14,7 +14,7 @@ from hddm_sbi.hierarchy.along_trials import tangent
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SUBJECTS, LONG = 4, 50
 #: so few draws are for a look at names and shapes only.
-few_draws = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+few_draws = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 FORMULAS = ["v ~ 1 + dq + (dq|subject)", "a ~ 1 + (1|subject)", "z = 0.5", "alpha ~ 1 + (1|subject)"]
 
 

@@ -6,7 +6,7 @@ import torch
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import simulate_experiment
-from hddm_sbi.hierarchy.link import onto_box, to_link
+from hddm_sbi.hierarchy.terms.link import onto_box, to_link
 from hddm_sbi.inference.density import flatten
 
 BOXES = [("identity", -5.0, 5.0), ("log", 0.3, 2.5), ("log", 0.0, 2.0), ("logit", 0.1, 0.9), ("logit", 0.0, 1.0)]

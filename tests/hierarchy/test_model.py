@@ -16,13 +16,13 @@ import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.data import syntax
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 from hddm_sbi.likelihoods.catalogue import PRETRAINED
 from hddm_sbi.likelihoods.exact import ExactLikelihood
 from hddm_sbi.likelihoods.mixture import Architecture, MixtureLikelihood, MixtureNetwork, Reduction
 
 QUICK = {"draws": 60, "tune": 120, "chains": 2, "progress": False}
-quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+quick_fits = pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy.new_groups import (
+from hddm_sbi.hierarchy.terms.new_groups import (
     new_deviations,
     new_theta,
     no_deviations,
@@ -14,7 +14,7 @@ from hddm_sbi.hierarchy.new_groups import (
     standard_scores,
     typical_theta,
 )
-from hddm_sbi.hierarchy.rows import of_population
+from hddm_sbi.hierarchy.terms.rows import of_population
 
 FIXED = {"z": 0.5, "t0": 0.3}
 N = 40_000

@@ -93,7 +93,7 @@ def by_hand(population):
     return model
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 @pytest.mark.parametrize("name", ["student_t", "lognormal"])
 def test_a_family_and_a_population_from_outside_make_the_model_written_by_hand(monkeypatch, name):
     """Gradients of the two agree at five points, and a fit runs compiled; densities differ by a constant."""

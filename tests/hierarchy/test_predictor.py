@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy.link import onto_box
+from hddm_sbi.hierarchy.terms.link import onto_box
 
 
 def test_a_parameter_that_is_the_same_on_many_cells_is_computed_once_for_them():

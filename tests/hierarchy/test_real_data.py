@@ -72,7 +72,7 @@ def compare(posterior, reference: pd.DataFrame) -> None:
         )
 
 
-@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.diagnostics.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
 @pytest.mark.parametrize(("formulas", "name"), [(BASIC, "basic"), (VSTIM, "vstim")])
 def test_cavanagh_reproduces_hddm_and_the_network_agrees(published: Path, formulas: list[str], name: str):
     reference = pd.read_csv(published / f"ref_cavanagh_{name}.csv")

@@ -11,8 +11,8 @@ from factory import Poisson, bake, cookies
 
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import predicted_table, predictive_draws
-from hddm_sbi.hierarchy.priors import PriorRecord
-from hddm_sbi.hierarchy.record import FitRecord
+from hddm_sbi.hierarchy.fits.record import FitRecord
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
 from hddm_sbi.inference import inference_data
 from hddm_sbi.simulation import from_json
 

@@ -10,9 +10,9 @@ from asked import experiment
 from pyro.poutine import block
 
 import hddm_sbi as hs
+from hddm_sbi.hierarchy.fits.posterior import variables
 from hddm_sbi.hierarchy.from_prior import prior_draws
-from hddm_sbi.hierarchy.natural import bounds
-from hddm_sbi.hierarchy.posterior import variables
+from hddm_sbi.hierarchy.priors.natural import bounds
 from hddm_sbi.hierarchy.sites import sampled_sites
 from hddm_sbi.inference import bridge, flatten
 

@@ -13,7 +13,7 @@ import torch
 import hddm_sbi as hs
 from hddm_sbi.analysis.predictive import predictive_draws
 from hddm_sbi.hierarchy.pilot.blocks import constant_coefficients
-from hddm_sbi.hierarchy.smooth import Wiggles
+from hddm_sbi.hierarchy.terms.smooth import Wiggles
 
 LEVELS = ["none", "some", "much", "all"]
 STEPS = np.array([0.0, 0.9, 1.0, 1.1])

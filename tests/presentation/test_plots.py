@@ -9,7 +9,7 @@ import pytest
 import hddm_sbi as hs
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.analysis.predictive import predictive_draws
-from hddm_sbi.hierarchy.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 from hddm_sbi.presentation import plots
 
 

@@ -11,12 +11,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
-from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.priors import median
+from hddm_sbi.hierarchy.priors.choice import median
 from hddm_sbi.hierarchy.pyro_model import LAPSES, Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.link import to_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.types import Array
 
 #: sd of a coefficient whose prior has none.

@@ -11,7 +11,7 @@ import numpy as np
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.smooth import Wiggles
+from hddm_sbi.hierarchy.terms.smooth import Wiggles
 from hddm_sbi.inference import TARGET_ACCEPT
 
 Centring = Literal["auto"] | bool | Mapping[str, bool]

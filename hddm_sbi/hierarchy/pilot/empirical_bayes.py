@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 
 from hddm_sbi.hierarchy.along_trials import settled, tangent
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.blocks import (
     Block,
     common_block,
@@ -27,6 +25,8 @@ from hddm_sbi.hierarchy.pilot.mode import find_lapse, find_mode, log_posterior, 
 from hddm_sbi.hierarchy.pilot.onsets import Rival, find_onsets, heights_along
 from hddm_sbi.hierarchy.pilot.pooled import PooledFit
 from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.link import to_link
 from hddm_sbi.types import Array, Index
 
 # Given the standard deviations of the population, groups are independent, and the effects u of one, those of all

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.link import to_link
 from hddm_sbi.hierarchy.pilot.blocks import Block
 from hddm_sbi.hierarchy.pilot.mode import find_mode, log_likelihood, log_prior, values_of
-from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.link import to_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.types import Array, Index
 
 # A trial faster than t0 can only be a lapse. Where the leading edge is steep, the posterior of t0 has a mode at every

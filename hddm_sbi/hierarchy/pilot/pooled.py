@@ -9,9 +9,9 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from hddm_sbi.hierarchy.link import onto_box, to_link
-from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import LAPSE, LAPSES, CellTrials, Hierarchy, Observation, with_lapses
+from hddm_sbi.hierarchy.terms.link import onto_box, to_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.types import Array, Index
 
 #: at most this many trials enter the pooled fit.

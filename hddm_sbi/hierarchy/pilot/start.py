@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hddm_sbi.hierarchy.coefficients import Values
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.link import to_link
-from hddm_sbi.hierarchy.natural import inside
 from hddm_sbi.hierarchy.pilot.blocks import constant_coefficients
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
-from hddm_sbi.hierarchy.predictor import Predictor
+from hddm_sbi.hierarchy.priors.natural import inside
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.coefficients import Values
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.link import to_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.types import Array
 
 #: without lapses, the non-decision time starts no later than at this fraction of the fastest trial of a cell.

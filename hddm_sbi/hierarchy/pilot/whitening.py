@@ -10,10 +10,10 @@ from scipy.sparse import coo_array
 from torch import Tensor
 from torch.distributions import constraints
 
-from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.pilot.crossings import steps_across
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
 from hddm_sbi.inference import Bends, FlatDensity, Whitening
 from hddm_sbi.types import Array, Index
 

@@ -267,8 +267,8 @@ def _late(
     coordinate(block, n, tail)
     for j in range(n_choices):
         own, _ = of_row(mixtures, g, row + j)
-        for part in range(n_components):
-            log_most = max(log_most, own.log_w[part])
+        for k in range(n_components):
+            log_most = max(log_most, own.log_w[k])
     for j in range(n_choices):
         own, _ = of_row(mixtures, g, row + j)
         part = slice(j * n_components, (j + 1) * n_components)

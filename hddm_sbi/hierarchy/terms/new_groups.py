@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from hddm_sbi.hierarchy.coefficients import Values
-from hddm_sbi.hierarchy.group_effects import GroupEffects
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.coefficients import Values
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
 
 #: to 0 and to 1, of a quasi-random number that may be either.
 _NEAREST = 1e-12

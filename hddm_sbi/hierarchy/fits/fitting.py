@@ -14,13 +14,13 @@ import xarray as xr
 
 from hddm_sbi.data import Trials
 from hddm_sbi.errors import FitFileWarning
-from hddm_sbi.hierarchy.diagnostics import MAX_RHAT, ConvergenceWarning, second_modes
-from hddm_sbi.hierarchy.fit_folder import FitFolder, kept_chains
+from hddm_sbi.hierarchy.fits.diagnostics import MAX_RHAT, ConvergenceWarning, second_modes
+from hddm_sbi.hierarchy.fits.fit_folder import FitFolder, kept_chains
+from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, variables
+from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.pilot.centring import acceptance
 from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
-from hddm_sbi.hierarchy.posterior import PosteriorWriter, variables
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.record import FitRecord, Sampling
 from hddm_sbi.inference import OUT_OF_TIME, Draws, FlatDensity, Whitening, inference_data, sample
 from hddm_sbi.types import Array
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.hierarchy.priors import gamma
+from hddm_sbi.hierarchy.priors.choice import gamma
 
 #: levels of a gamma population start no lower than at this fraction of its mean.
 _ABOVE_ZERO = 0.1

@@ -14,10 +14,10 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.hierarchy.correlation import lkj
-from hddm_sbi.hierarchy.link import from_link
-from hddm_sbi.hierarchy.natural import Natural, NaturalPrior, bounds
-from hddm_sbi.hierarchy.prior_classes import CLASSES, Choice, Kind, class_keys, of_classes
+from hddm_sbi.hierarchy.priors.classes import CLASSES, Choice, Kind, class_keys, of_classes
+from hddm_sbi.hierarchy.priors.natural import Natural, NaturalPrior, bounds
+from hddm_sbi.hierarchy.terms.correlation import lkj
+from hddm_sbi.hierarchy.terms.link import from_link
 from hddm_sbi.simulation import ParameterPrior, Prior, Simulator
 from hddm_sbi.types import Array, Link
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from typing_extensions import override
 
-from hddm_sbi.hierarchy.link import from_link, to_link
+from hddm_sbi.hierarchy.terms.link import from_link, to_link
 from hddm_sbi.types import Link
 
 Shape = torch.Size | list[int] | tuple[int, ...]

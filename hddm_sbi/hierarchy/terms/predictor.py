@@ -12,10 +12,10 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.hierarchy.coefficients import Coefficients, Values
-from hddm_sbi.hierarchy.correlation import Scores
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.link import onto_box
+from hddm_sbi.hierarchy.terms.coefficients import Coefficients, Values
+from hddm_sbi.hierarchy.terms.correlation import Scores
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.link import onto_box
 from hddm_sbi.types import Link
 
 

@@ -17,9 +17,15 @@ from torch import Tensor
 
 from hddm_sbi.data import Trials, in_files, records
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.diagnostics import approximation, convergence_problems, early_end, edge_problems, quick_look
+from hddm_sbi.hierarchy.fits.diagnostics import (
+    approximation,
+    convergence_problems,
+    early_end,
+    edge_problems,
+    quick_look,
+)
+from hddm_sbi.hierarchy.fits.record import FitRecord
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.record import FitRecord
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 

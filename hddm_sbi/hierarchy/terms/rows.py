@@ -11,9 +11,9 @@ from torch import Tensor
 
 from hddm_sbi.data import By, Design, SmoothTerm
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.predictor import Predictor
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.types import Index
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import xarray as xr
 
 from hddm_sbi.errors import InputError
+from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, table_of
+from hddm_sbi.hierarchy.fits.record import FitRecord
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import PosteriorWriter, table_of
-from hddm_sbi.hierarchy.record import FitRecord
 
 #: letters of a fact that differs.
 _SHOWN = 80

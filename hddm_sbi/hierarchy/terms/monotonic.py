@@ -12,7 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
 
-from hddm_sbi.hierarchy.coefficients import Coefficients, Values
+from hddm_sbi.hierarchy.terms.coefficients import Coefficients, Values
 from hddm_sbi.types import Array, Index, Label
 
 

@@ -10,9 +10,9 @@ import torch
 import xarray as xr
 
 from hddm_sbi.errors import name_rows
-from hddm_sbi.hierarchy.link import edges_on_link, to_link
 from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
-from hddm_sbi.hierarchy.predictor import Predictor
+from hddm_sbi.hierarchy.terms.link import edges_on_link, to_link
+from hddm_sbi.hierarchy.terms.predictor import Predictor
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 

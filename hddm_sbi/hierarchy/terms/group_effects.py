@@ -12,9 +12,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from hddm_sbi.data import By, Term
-from hddm_sbi.hierarchy.coefficients import Coefficients, Values
-from hddm_sbi.hierarchy.correlation import Correlation, Scores
-from hddm_sbi.hierarchy.population import Population
+from hddm_sbi.hierarchy.terms.coefficients import Coefficients, Values
+from hddm_sbi.hierarchy.terms.correlation import Correlation, Scores
+from hddm_sbi.hierarchy.terms.population import Population
 from hddm_sbi.types import Label
 
 

@@ -13,8 +13,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from typing_extensions import override
 
-from hddm_sbi.hierarchy.coefficients import Coefficients, Values
-from hddm_sbi.hierarchy.priors import median
+from hddm_sbi.hierarchy.priors.choice import median
+from hddm_sbi.hierarchy.terms.coefficients import Coefficients, Values
 from hddm_sbi.types import Array, Index, Label
 
 #: the least sd at which sampling starts, of the plausible one, where no pilot fit says better.

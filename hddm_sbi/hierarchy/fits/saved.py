@@ -16,11 +16,11 @@ from pyro.distributions import TorchDistribution
 from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.data import from_record, in_files, monotonic_columns, ordered_levels
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
-from hddm_sbi.hierarchy.belonging import differences
+from hddm_sbi.hierarchy.fits.belonging import differences
+from hddm_sbi.hierarchy.fits.posterior import LIKELIHOOD, check_seals, seals, table_of
+from hddm_sbi.hierarchy.fits.record import FitRecord
 from hddm_sbi.hierarchy.model import HierarchicalModel
-from hddm_sbi.hierarchy.posterior import LIKELIHOOD, check_seals, seals, table_of
-from hddm_sbi.hierarchy.priors import PriorRecord
-from hddm_sbi.hierarchy.record import FitRecord
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods import catalogue
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hddm_sbi.errors import InputError, whole_number
-from hddm_sbi.hierarchy.priors import PriorRecord
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
 from hddm_sbi.inference import SAMPLERS, find_sampler
 from hddm_sbi.likelihoods import versions_of
 

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from hddm_sbi.data import By, Design, GroupTerm, MonotonicTerm, SmoothTerm, Term
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.coefficients import Coefficients
-from hddm_sbi.hierarchy.correlation import Correlation
-from hddm_sbi.hierarchy.group_effects import GroupEffects
-from hddm_sbi.hierarchy.monotonic import MonotonicCoefficient
-from hddm_sbi.hierarchy.population import population
-from hddm_sbi.hierarchy.predictor import Predictor
-from hddm_sbi.hierarchy.priors import to_pyro
-from hddm_sbi.hierarchy.smooth import Wiggles
+from hddm_sbi.hierarchy.priors.choice import to_pyro
+from hddm_sbi.hierarchy.terms.coefficients import Coefficients
+from hddm_sbi.hierarchy.terms.correlation import Correlation
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.monotonic import MonotonicCoefficient
+from hddm_sbi.hierarchy.terms.population import population
+from hddm_sbi.hierarchy.terms.predictor import Predictor
+from hddm_sbi.hierarchy.terms.smooth import Wiggles
 from hddm_sbi.simulation import ParameterPrior
 from hddm_sbi.types import Array, Index
 

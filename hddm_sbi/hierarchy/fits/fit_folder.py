@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hddm_sbi.errors import FitFileWarning, InputError
-from hddm_sbi.hierarchy.posterior import check_seals
-from hddm_sbi.hierarchy.record import FitRecord, Sampling, versions
+from hddm_sbi.hierarchy.fits.posterior import check_seals
+from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling, versions
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 

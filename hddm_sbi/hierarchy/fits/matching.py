@@ -11,7 +11,7 @@ import xarray as xr
 
 from hddm_sbi.data import LEVELS, TABLE, Formula, Trials, in_files, ordered_levels
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy.posterior import coordinates, group_dims, opened
+from hddm_sbi.hierarchy.fits.posterior import coordinates, group_dims, opened
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 
 _SHOWN = 5

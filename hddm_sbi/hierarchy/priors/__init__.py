@@ -1,0 +1,1 @@
+"""Priors: of every coefficient, of classes of them, and of parameters in their own unit."""
