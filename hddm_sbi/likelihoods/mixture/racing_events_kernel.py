@@ -202,6 +202,7 @@ def _left(race: _Race, begin: float, end: float, tail: int, weight: Array) -> tu
     return before + math.log1p(-left), True
 
 
+# Over 50 lines: one walk over the events of a cell, of which every step needs most of the arrays.
 @nb.njit(cache=True, nogil=True, error_model="numpy")
 def racing_events(
     rows: Rows, mixtures: Array, g: Array, cells: Cells, law: Law, lapses: Lapses, trials: Trials, to: Totals
