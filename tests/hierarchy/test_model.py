@@ -257,7 +257,7 @@ def nothing_runs(monkeypatch):
     def run(*_, **__):
         raise AssertionError("a model was fitted, compiled or trained before its arguments were checked")
 
-    for name in ("model.pooled_fit", "model.pilot_fit", "model.start_values", "model.flatten", "fitting.sample"):
+    for name in ("model.pooled_fit", "model.pilot_fit", "model.start_values", "model.flatten", "fits.fitting.sample"):
         monkeypatch.setattr(f"hddm_sbi.hierarchy.{name}", run)
     monkeypatch.setattr("hddm_sbi.training.train.train_likelihood", run)
 

@@ -103,7 +103,7 @@ def test_pilot_fit_and_whitening_know_the_map_by_its_cells(practised):
     density = hs.flatten(hierarchy, start)
     elsewhere = hs.flatten(hierarchy, model.start)
     assert density(density.start)[0] > elsewhere(elsewhere.start)[0]
-    assert whitening(hierarchy, pilot, start, density.positions).size == density.size
+    assert whitening(hierarchy, pilot, start, density).size == density.size
 
 
 def test_predictions_have_a_row_for_every_trial(practised):
