@@ -156,8 +156,8 @@ def test_interval_of_a_normal_without_cancellation():
     low = rng.uniform(-8, 8, 400)
     high = low + np.exp(rng.uniform(-16, 2, 400))
     one = Mixture(*(torch.zeros(400, 1, dtype=torch.float64) for _ in range(3)))
-    got = one.log_between(torch.tensor(low), torch.tensor(high)).numpy()
     middle, width = 0.5 * (low + high), high - low
+    got = one.log_between(*map(torch.tensor, (low, high, width))).numpy()
     wide = np.where(low > 0, norm.sf(low) - norm.sf(high), norm.cdf(high) - norm.cdf(low))
     series = norm.pdf(middle) * width * (1 + width**2 * (middle**2 - 1) / 24)
     np.testing.assert_allclose(got, np.log(np.where(width < 1e-3, series, wide)), atol=1e-9, rtol=1e-9)

@@ -160,7 +160,7 @@ def test_a_known_error_is_found():
 
 def test_unknown_equation_is_refused():
     with pytest.raises(InputError, match="declares no `passage`"):
-        load_likelihood("levy", kind="numerical")
+        load_likelihood("lca3", kind="numerical")
     with pytest.raises(InputError, match="'neural', 'exact' or 'numerical'"):
         load_likelihood("ddm", kind="other")
 

@@ -87,11 +87,11 @@ class Mixture(NamedTuple):
         e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return (torch.exp(self.log_weight) * torch.special.ndtr(e)).sum(-1)
 
-    def log_between(self, low: Tensor, high: Tensor) -> Tensor:
-        """log P(choice, low < Z <= high), low < high (...,) -> (...,)."""
+    def log_between(self, low: Tensor, high: Tensor, width: Tensor) -> Tensor:
+        """log P(choice, low < Z <= high), low < high, and how far apart these are, (...,) -> (...,)."""
         per_sd = torch.exp(-self.log_sd)
         a, b = ((z.unsqueeze(-1) - self.mean) * per_sd for z in (low, high))
-        return torch.logsumexp(self.log_weight + _log_between(a, b), -1)
+        return torch.logsumexp(self.log_weight + _log_between(a, b, width.unsqueeze(-1) * per_sd), -1)
 
     def excess(self, t: Tensor) -> Tensor:
         """E[(exp Z - t)+; choice], for z = log reduced time: t (...,) of either sign -> (...,)."""
@@ -156,7 +156,10 @@ class MixtureNetwork(nn.Module):
             delay = self.reduction.delay(theta).clamp(min=SHORTEST)
             before, _, began = self._log_time(rt - delay, theta)
             before = torch.where(began, before[rows, choice], _NEVER)
-            log_p = chosen.log_between(before, y[rows, choice]) - torch.log(delay)
+            # The difference of two logarithms would be rounding where the delay is short.
+            part = torch.where(began, delay / torch.where(began, rt - self.reduction.shift(theta), 1.0), 0.5)
+            width = torch.where(began, -torch.log1p(-part), y[rows, choice] - _NEVER)
+            log_p = chosen.log_between(before, y[rows, choice], width) - torch.log(delay)
             return torch.where(inside, log_p, -torch.inf)
         z, log_stretch = self.reduction.times.coordinate(y)
         log_p = chosen.log_prob(z[rows, choice]) + log_stretch[rows, choice] + log_slope
@@ -241,11 +244,11 @@ class MixtureNetwork(nn.Module):
         return y, log_slope[:, 0], inside
 
 
-def _log_between(low: Tensor, high: Tensor) -> Tensor:
-    """log[Phi(high) - Phi(low)], low < high, without cancellation: see `delayed_kernel.py`."""
-    narrow = high - low < NARROW
+def _log_between(low: Tensor, high: Tensor, width: Tensor) -> Tensor:
+    """log[Phi(high) - Phi(low)], low < high and their distance, without cancellation: see `delayed_kernel.py`."""
+    narrow = width < NARROW
     # So late that a delay is less than rounding, the density is 0, with gradient 0.
-    middle, width = 0.5 * (low + high), torch.where(narrow, (high - low).clamp(min=_SOON * _SOON), 1.0)
+    middle, width = 0.5 * (low + high), torch.where(narrow, width.clamp(min=_SOON * _SOON), 1.0)
     reach = _GAUSS_3 * width
     near = torch.where(narrow, middle, 0.0)
     average = (8.0 + 10.0 * torch.exp(-0.5 * reach * reach) * torch.cosh(reach * near)) / 18.0
