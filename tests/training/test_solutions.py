@@ -102,7 +102,7 @@ def test_decisions_that_end_are_learned_on_their_clock():
         assert abs(own.mean() - np.average(mean, weights=share)) < 4.5 * own.std() / np.sqrt(len(own))
 
 
-@pytest.mark.parametrize("name", ["lca3", "levy"])
+@pytest.mark.parametrize("name", ["lca3", "lca4"])
 def test_models_without_closed_form_or_equation(name, tmp_path):
     with pytest.raises(hs.InputError, match="declares neither a closed form nor an equation; learn its simulations"):
         simulate_histograms(hs.load_simulator(name), Recipe(n_thetas=4, n_trials=0), tmp_path, QUIET)
