@@ -257,7 +257,7 @@ def test_another_table_has_its_own_offset(data):
     assert np.allclose(apart, 0.25, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["svi", "laplace", "pyro-nuts"])
+@pytest.mark.parametrize("method", [pytest.param("svi", marks=pytest.mark.slow), "laplace", "pyro-nuts"])
 def test_other_samplers_know_them(data, method):
     model = model_of(data.head(100), ["v ~ s(x, k=4) + mo(grade) + offset(known)", "a = 1", "z = 0.5", "t0 = 0.3"])
     with warnings.catch_warnings():

@@ -84,6 +84,7 @@ def test_an_honest_network_passes(learned, table):
     assert certificate.passed, certificate.verdict
 
 
+@pytest.mark.slow
 def test_refinement_ends_near_the_exact_posterior(learned, table):
     planted = Planted(learned.simulator, learned.network, learned.encoding, learned.box, learned.card)
     model, posterior = fitted(planted, table)
