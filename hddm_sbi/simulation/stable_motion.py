@@ -255,8 +255,8 @@ def jumps_out(start: float, c: float, alpha: float) -> Array:
 def exits(w: float, c: float, alpha: float, degree: int) -> Exits:
     """The exits of dx = w dt + dL, E exp(i k L(t)) = exp(-c t |k|^alpha), 1 <= alpha <= 2, from (-1, 1).
 
-    degree: of the polynomials in the middle; two more are ten times as exact, or more. Densities at a start that is not
-    next to a bound are right to a few 1e-6 of their largest with 10.
+    degree: of the polynomials in the middle. With 10, densities from a start that is not next to a bound have a
+    divergence below 1e-8 from exact ones, and below 1e-5 where a drift of several c meets an alpha below 1.1.
 
     >>> found = exits(1.0, 0.5, 2.0, 10)
     >>> print(found.density(0.0, np.array([0.5])).ravel().round(5))
