@@ -40,9 +40,12 @@ MOMENTS = {
 }
 
 
+def known() -> hs.HierarchicalModel:
+    return hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, TRIALS, likelihood="exact")
+
+
 def fit(folder: Path) -> object:
-    known = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, TRIALS, likelihood="exact")
-    return known.fit(draws=DRAWS, tune=TUNE, chains=2, seed=7, folder=folder, progress=False)
+    return known().fit(draws=DRAWS, tune=TUNE, chains=2, seed=7, folder=folder, progress=False)
 
 
 def digest(fitted: object) -> str:
@@ -108,6 +111,8 @@ def forked(folder: Path, prepare: Callable[[], None]) -> dict[str, str]:
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    # Every process has what is imported and compiled here.
+    _ = known().density
     whole = forked(folder / "whole", lambda: None)["result"]
     for number, asked in enumerate(sys.argv[2:]):
         kind, _, moment = asked.partition(":")

@@ -90,7 +90,7 @@ def test_sbc_and_fits_are_the_same_numbers(name, request, model, fitted):
             pd.testing.assert_frame_equal(posterior[group].to_dataframe(), fitted[1][key][group].to_dataframe())
 
 
-@BACKENDS
+@pytest.mark.parametrize("name", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
 def test_a_killed_worker_loses_nothing(name, request, tmp_path):
     """loky ends all workers and says so, and we begin again what they were at; dask does that by itself."""
     given = {f"seed-{seed}": (seed, tmp_path) for seed in range(6)}

@@ -94,7 +94,9 @@ def wait_for(folder, steps):
     raise AssertionError("no draws on file")
 
 
-@pytest.mark.parametrize(("number", "steps"), [(signal.SIGKILL, 60), (signal.SIGTERM, 150)])
+@pytest.mark.parametrize(
+    ("number", "steps"), [pytest.param(signal.SIGKILL, 60, marks=pytest.mark.slow), (signal.SIGTERM, 150)]
+)
 def test_a_killed_fit_goes_on_and_ends_with_the_same_bytes(script, whole, model, tmp_path, number, steps):
     groups, evaluations = whole
     process = start(script, tmp_path / "fit", slow=0.002)

@@ -12,7 +12,7 @@ from hddm_sbi.analysis.predictive import predictive_draws, simulate_table
 
 THETA = {"v": 0.8, "a": 1.2, "z": 0.5, "t0": 0.3}
 N = 1_500
-FIT = {"seed": 1, "progress": False}
+FIT = {"draws": 700, "tune": 600, "chains": 2, "seed": 1, "progress": False}
 
 
 def simulated(n=N, seed=1, **theta):

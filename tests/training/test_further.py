@@ -78,6 +78,8 @@ def test_a_planted_error_is_found_and_corrected(learned, table):
     assert abs(row["shift"] - (exact - mean) / sd) < 3 * row["error"] + 0.15  # of second order at 1.5 sds
 
 
+# tests/analysis/test_certificate.py has a shorter one.
+@pytest.mark.slow
 def test_an_honest_network_passes(learned, table):
     model, posterior = fitted(learned, table)
     certificate = hs.certify(model, posterior, n_simulations=400_000, seed=1)

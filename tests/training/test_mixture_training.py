@@ -82,14 +82,15 @@ def test_run_stopped_while_simulating_goes_on(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("optimizer", ["soap", "adam"])
 def test_run_stopped_while_fitting_goes_on_to_the_same_weights(tmp_path, monkeypatch, optimizer):
-    # The state is written every 2 000 steps: the run stops at 2 100 and goes on from 2 000.
-    recipe = dataclasses.replace(TINY, steps=2_300, optimizer=optimizer)
+    # The state is written every 100 steps: the run stops at 210 and goes on from 200.
+    monkeypatch.setattr(mixture, "_STATE_STEPS", 100)
+    recipe = dataclasses.replace(TINY, steps=230, optimizer=optimizer)
     with monkeypatch.context() as patch:
-        stop_at(patch, mixture, "_loss", 2_100)
+        stop_at(patch, mixture, "_loss", 210)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "stopped", recipe)
     with monkeypatch.context() as patch:
-        stop_at(patch, mixture, "_loss", 300)
+        stop_at(patch, mixture, "_loss", 30)
         resumed = run(tmp_path / "stopped", recipe)
     assert same(resumed, run(tmp_path / "whole", recipe))
 
