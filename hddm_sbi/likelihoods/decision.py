@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.optimize.elementwise import find_root
 from torch import Tensor
 from typing_extensions import override
 
 from hddm_sbi.errors import InputError, name_rows
 from hddm_sbi.likelihoods import quadrature
-from hddm_sbi.likelihoods.bisection import bisect
 from hddm_sbi.likelihoods.cells import (
     LAPSE,
     LAPSE_SECONDS,
@@ -270,7 +270,7 @@ class DecisionLikelihood(Likelihood):
         return probabilities
 
     def quantile(self, probability: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
-        """The rt below which a trial with this response lies with this probability, by bisection.
+        """The rt below which a trial with this response lies with this probability.
 
         Parameters
         ----------
@@ -301,11 +301,15 @@ class DecisionLikelihood(Likelihood):
         shift, choice = shift_of(self.simulator, rows), values[:, 1]
         with torch.no_grad():
             target = probabilities * self.cdf_rows(values, rows)
-            low, high = (torch.full_like(probabilities, end) for end in quadrature.Y_RANGE)
-            _, log_decision = bisect(
-                lambda y: self.cdf_rows(outcome_rows(shift + torch.exp(y), choice), rows) < target, low, high
-            )
-        return shift + torch.exp(log_decision)
+
+            def beyond(log_decision: Array, of: Index) -> Array:
+                i = torch.from_numpy(of)
+                rt = shift[i] + torch.exp(torch.from_numpy(log_decision))
+                return (self.cdf_rows(outcome_rows(rt, choice[i]), rows[i]) - target[i]).numpy()
+
+            found = find_root(beyond, quadrature.Y_RANGE, args=(np.arange(len(target)),))
+        # Where rounding is larger than what is left, no time is late enough.
+        return shift + torch.exp(torch.from_numpy(np.where(found.success, found.x, quadrature.Y_RANGE[1])))
 
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """P(response, RT <= rt) per row of values (n, 2), as in `log_prob_rows`; rt may be inf."""

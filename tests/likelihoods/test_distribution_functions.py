@@ -59,7 +59,7 @@ def test_quantile_inverts_the_cdf(likelihood):
     theta = {name: np.repeat(values, len(choices)) for name, values in theta.items()}
     codes, probability = np.tile(choices, 4), np.repeat([0.05, 0.3, 0.7, 0.95], len(choices))
     t = likelihood.quantile(probability, codes, theta)
-    # Bisection of log decision time in [-14, 30] 60 times; rt - t0 loses digits where it is small.
+    # rt - t0 loses digits where it is small.
     np.testing.assert_allclose(likelihood.cdf(t, codes, theta), probability * of_choice, rtol=1e-6, atol=1e-13)
     with pytest.raises(InputError, match="probability"):
         likelihood.quantile([0.0], [likelihood.simulator.choices[0]], {k: v[:1] for k, v in theta.items()})
