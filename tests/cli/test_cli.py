@@ -327,7 +327,8 @@ def test_simulate_is_reproducible_and_models_lists_the_ddm():
     assert "ddm" in run("models").output
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# tests/cli/test_faults.py ends a command by SIGTERM too.
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupt_writes_the_draws_so_far(trials, tmp_path: Path, number):
     """A real Ctrl-C or SIGTERM to a real process: the file is there, the message says so, the exit code is 130."""
     trials.to_csv(tmp_path / "t.csv", index=False)

@@ -180,7 +180,7 @@ def test_counts_beyond_the_simulations_are_refused(learned_cookies):
 
 @pytest.fixture(scope="module")
 def learned_cookies():
-    return hs.train_likelihood(cookies, n_simulations=20_000, seed=1, progress=False, shape=SMALL)
+    return hs.train_likelihood(cookies, n_simulations=40_000, seed=1, progress=False, shape=SMALL)
 
 
 def test_a_simulator_alone_is_refused_with_the_remedy():
@@ -278,13 +278,18 @@ def test_nuts_agrees_with_quadrature():
     assert (np.abs(draws.mean(1) - mean) < 5 * sd / 300**0.5).all()
 
 
-@pytest.mark.parametrize(
-    ("n", "within", "shape"), [(100_000, 0.3, SMALL), pytest.param(2_000_000, 0.1, None, marks=pytest.mark.slow)]
-)
-def test_the_learned_factory_agrees_with_poisson(n, within, shape):
-    """Pooled, unpooled and hierarchical: means within 0.1 posterior sds, sds within 10 %; no Monte Carlo error. A
-    twentieth of the simulations: within 0.3."""
-    likelihood = hs.train_likelihood(cookies, n_simulations=n, seed=1, shape=shape, progress=False)
+@pytest.mark.slow
+def test_the_learned_factory_agrees_with_poisson():
+    """Pooled, unpooled and hierarchical: means within 0.1 posterior sds, sds within 10 %; no Monte Carlo error."""
+    agrees(hs.train_likelihood(cookies, n_simulations=2_000_000, seed=1, progress=False), within=0.1)
+
+
+def test_a_factory_learned_from_few_simulations_agrees_less(learned_cookies):
+    """A fiftieth of the simulations: 0.3 (0.03 to 0.18 at three seeds)."""
+    agrees(learned_cookies, within=0.3)
+
+
+def agrees(likelihood, within):
     for pooling in ("complete", "none", "partial"):
         exact, learned = (posterior_moments(one, pooling) for one in (Poisson(), likelihood))
         assert np.abs((learned[:, 0] - exact[:, 0]) / exact[:, 1]).max() < within

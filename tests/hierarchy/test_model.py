@@ -136,7 +136,7 @@ def after(evaluations, happens, model, monkeypatch):
 def test_interrupt_keeps_the_draws_so_far(experiment, monkeypatch, method):
     """Ctrl-C in the middle of sampling: what was drawn after tuning comes back, and says so."""
     model = plain(experiment)
-    after(5_000, _thread.interrupt_main, model, monkeypatch)
+    after(3_000, _thread.interrupt_main, model, monkeypatch)
     posterior = model.fit(draws=100_000, tune=50, chains=1, seed=1, method=method, progress=False)
     assert posterior.posterior.attrs["interrupted"] == 1
     assert 1 < posterior.posterior.sizes["draw"] < 100_000
@@ -203,7 +203,7 @@ def test_a_quick_look_states_its_error(experiment):
 
 
 @quick_fits
-@pytest.mark.parametrize("method", ["svi", "laplace"])
+@pytest.mark.parametrize("method", [pytest.param("svi", marks=pytest.mark.slow), "laplace"])
 def test_approximations_come_with_a_warning(experiment, method):
     with pytest.warns(ConvergenceWarning, match="an approximation whose error no diagnostic shows"):
         posterior = plain(experiment).fit(draws=50, chains=2, seed=1, method=method, progress=False)
