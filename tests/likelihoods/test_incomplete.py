@@ -332,7 +332,7 @@ def test_ddm_agrees_with_many_digits():
         "after": ((nothing + 1, nothing), (t, forever)),
         "withheld": ((nothing, forever), (t, forever)),
     }
-    with mpmath.workdps(300):
+    with mpmath.workdps(60):
         for kind, by_choice in kinds.items():
             low, high = (np.ascontiguousarray(np.stack(ends, 1)) for ends in zip(*by_choice, strict=True))
             events = Events(np.arange(24), Ranges(low, high), np.ones(24))
