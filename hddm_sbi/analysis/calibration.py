@@ -23,7 +23,7 @@ from hddm_sbi.analysis.predictive import (
     simulate_table,
 )
 from hddm_sbi.errors import InputError
-from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, Sampling, coordinates
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, Sampling, check_model, coordinates
 from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 from hddm_sbi.seeds import derive_seed
@@ -123,6 +123,7 @@ def run_sbc(
     >>> hs.report.sbc_verdict(tables)[:40]
     'Good: the true values of 10 simulated ta'
     """
+    check_model(model)
     sampling = Sampling.checked(draws, tune, chains, seed, method, quick=False)
     values = [prior_draw(model, derive_seed(sampling.seed, index, 0)) for index in range(_checked(n_tables))]
     return _fitted(model, values, sampling, folder, n_jobs, progress)
@@ -197,6 +198,7 @@ def recover_parameters(
     >>> bool(abs(hs.report.recovery_summary(tables)["bias"]["v_Intercept"]) < 0.5)
     True
     """
+    check_model(model)
     n, sampling = _checked(n_tables), Sampling.checked(draws, tune, chains, seed, method, quick=False)
     if true_values is None:
         values = [prior_draw(model, derive_seed(sampling.seed, index, 0)) for index in range(n)]

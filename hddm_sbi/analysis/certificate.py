@@ -129,8 +129,8 @@ def certify(
         How many posterior draws are compared, at least 100, evenly spaced; all, where there are fewer. Default: 1000
         with a closed form, 100 where an equation is solved.
     n_simulations
-        New simulations, where there is neither closed form nor equation. Default: a million of a compiled simulator
-        whose ratio is regressed, else 100 000.
+        New simulations, where there is neither closed form nor equation; else it is refused. Default: a million of a
+        compiled simulator whose ratio is regressed, else 100 000.
     n_jobs
         Processes that simulate; None for as many as `joblib.parallel_config` says, or one.
     seed
@@ -161,8 +161,9 @@ def certify(
     >>> hs.certify(model, posterior).verdict[:58]
     'Good: the learned likelihood has moved no quantity of the '
     """
-    fit = _checked(model, posterior)
-    found = _compared(fit, draws, _references(fit, n_simulations, n_jobs, seed))
+    seed = whole_number("seed", seed, least=0)
+    fit, approximation = _checked(model, posterior)
+    found = _compared(fit, draws, _references(fit, n_simulations, n_jobs, seed), approximation)
     usable = found.weights.reliable
     return Certificate(
         reference=found.kind,
@@ -194,7 +195,7 @@ def why_not(model: HierarchicalModel, n_draws: int = _FEWEST) -> str:
 
 def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) -> float:
     """About how long `certify` takes; for ever, where a simulator has to run of which that is not known."""
-    fit = _checked(model, posterior)
+    fit, _ = _checked(model, posterior)
     other, positions = fit.model.reference, fit.spaced(_number(fit, draws))
     if other is None:
         return float("inf")
@@ -206,14 +207,16 @@ def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) 
     return (time.perf_counter() - began) / _TIMED * len(positions)
 
 
-def _checked(model: HierarchicalModel, posterior: Any) -> Fit:
-    """Raises InputError where there is nothing to compare with, or the posterior is of another model, table or
-    likelihood."""
+def _checked(model: HierarchicalModel, posterior: Any) -> tuple[Fit, str]:
+    """The fit, and the method by which its draws approximate its posterior, "" where they are drawn from it.
+
+    Raises InputError where there is nothing to compare with, or the posterior is of another model, table or likelihood.
+    """
     fit = Fit.of(model, posterior)
     if refusal := why_not(model, fit.n_draws):
         raise InputError(refusal)
-    check_fit_of(fit.model, posterior, SAME_LIKELIHOOD)
-    return fit
+    record, _ = check_fit_of(fit.model, posterior, SAME_LIKELIHOOD)
+    return fit, record.method if record.approximate else ""
 
 
 def _number(fit: Fit, draws: int | None) -> int:
@@ -239,13 +242,18 @@ def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: i
     if n_simulations is not None:
         whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
     if fit.model.reference is not None:
+        if n_simulations is not None:
+            raise InputError(
+                f"n_simulations={n_simulations} is for likelihoods that only their simulator can judge; this one is "
+                f"compared with {_BY[_kind(fit.model)]}: leave it out."
+            )
         return _References([fit.model.reference.uncentred])
     draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
     found = further.retold(fit.model.likelihood, draws, n_simulations, seed, n_jobs)
     return _References(*([fit.model.with_likelihood(each).uncentred for each in some] for some in found))
 
 
-def _compared(fit: Fit, draws: int | None, references: _References) -> _Finding:
+def _compared(fit: Fit, draws: int | None, references: _References, approximation: str) -> _Finding:
     """The fit's likelihood beside the reference, at draws."""
     positions = fit.spaced(_number(fit, draws))
     log_ratio = np.mean([_log_ratios(fit, other, positions) for other in references.mean_of], axis=0)
@@ -265,7 +273,7 @@ def _compared(fit: Fit, draws: int | None, references: _References) -> _Finding:
         apart = np.std(by_part, axis=0, ddof=1) / len(by_part) ** 0.5 / shifts["sd"]
         # A few parts know it badly; in posterior sds, the noise of simulations is about the same of all quantities.
         shifts["error"] = np.hypot(shifts["error"], np.maximum(apart, np.sqrt((apart**2).mean())))
-    return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()))
+    return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()), approximation)
 
 
 def _log_ratios(fit: Fit, other: Hierarchy, positions: Index) -> Array:
@@ -338,6 +346,7 @@ class _Finding:
     """Weights of draws and shifts, and what they mean in words.
 
     kind: of the reference. positions: of the draws. unsolved: draws at which an equation could not be solved.
+    approximation: the method by which the draws approximate the posterior, or "".
     """
 
     kind: str
@@ -345,6 +354,7 @@ class _Finding:
     weights: Weights
     shifts: pd.DataFrame
     unsolved: int
+    approximation: str
 
     @property
     def _worst(self) -> tuple[str, float, float]:
@@ -382,7 +392,8 @@ class _Finding:
     @property
     def _basis(self) -> str:
         """What was computed, for a parenthesis."""
-        told = f"{len(self.weights.w)} draws weighted by {_BY[self.kind]}, Pareto k {self.weights.pareto_k:.2f}, "
+        of = f" of method={self.approximation!r}, an approximation not judged here," if self.approximation else ""
+        told = f"{len(self.weights.w)} draws{of} weighted by {_BY[self.kind]}, Pareto k {self.weights.pareto_k:.2f}, "
         told += f"{self.weights.effective_draws:.0f} effective"
         return f"{told}; {self.unsolved} more could not be solved" if self.unsolved else told
 

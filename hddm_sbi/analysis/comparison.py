@@ -14,7 +14,7 @@ from hddm_sbi.analysis.evidence import evidence
 from hddm_sbi.analysis.left_out import TRIAL, LeftOut, expected_predictive
 from hddm_sbi.analysis.refits import Refit
 from hddm_sbi.errors import InputError, whole_number
-from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, load_model, rescued
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, check_model, load_model, rescued
 from hddm_sbi.inference import inference_data
 from hddm_sbi.parallel import ResultStore, check_recipe, run_folder, run_tasks
 
@@ -84,7 +84,11 @@ def fit_models(
     >>> fits["effect"]["posterior"]["v_condition"].shape
     (2, 1000, 1)
     """
-    unusable = [name for name in models if not _FILE_NAME.fullmatch(name)]
+    if not isinstance(models, Mapping) or not models:
+        raise InputError(f"models must be a dict of models by name, such as {{'null': null}}; got {models!r}.")
+    for model in models.values():
+        check_model(model)
+    unusable = [name for name in models if not (isinstance(name, str) and _FILE_NAME.fullmatch(name))]
     if unusable:
         raise InputError(f"models must have names that can be file names; got {unusable}.")
     sampling = {"draws": draws, "tune": tune, "chains": chains, "seed": seed, "method": method}
@@ -223,6 +227,8 @@ def compare_models(
             f"the posterior of {', '.join(map(repr, without))} has no pointwise log likelihood; add it with "
             "model.with_log_likelihood(posterior), or fit with log_likelihood=True."
         )
+    if folder is not None and most == 0:
+        raise InputError("folder= keeps what refits say: add refit=, or drop folder=.")
     left_out = LeftOut.of(fits, leave_out)
     if most != 0:
         # Only of fits that need it: a model cannot always be made again.

@@ -120,7 +120,9 @@ def _pairs(variables: Any, model: HierarchicalModel) -> dict[str, tuple[Any, Any
             raise InputError(f"{name!r} is no predictor of this model{near} Expected some of {list(known)}.")
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"variables[{name!r}] must be a pair (first, second); got {pair!r}.")
-        if np.all(pair[0] == pair[1]):
+        if not all(pd.api.types.is_scalar(value) for value in pair):
+            raise InputError(f"variables[{name!r}] must be two values, each one for all trials; got {pair!r}.")
+        if pair[0] == pair[1]:
             raise InputError(f"variables[{name!r}] must be two different values; got {pair!r}.")
         for value in pair:
             if name in levels and value not in levels[name]:
@@ -157,13 +159,16 @@ def _regions(rope: Rope | None, numbers: Numbers, same: Collection[str]) -> dict
         if name in same:
             raise InputError(f"rope names {name!r}, which is the same in both, by its formula. Compared are: {known}.")
         if name not in known:
-            raise InputError(f"rope names {name!r}, which is not compared{did_you_mean(name, known)} Known: {known}.")
+            near = did_you_mean(str(name), known)
+            raise InputError(f"rope names {name!r}, which is not compared{near} Known: {known}.")
         try:
-            ends = np.asarray(region, dtype=np.float64).reshape(-1)
+            ends = np.asarray(region)
+            ends = np.empty(0) if ends.dtype.kind == "b" else ends.astype(np.float64).reshape(-1)
         except (TypeError, ValueError):
             ends = np.empty(0)
         low, high = (-ends[0], ends[0]) if ends.size == 1 else ends if ends.size == 2 else (0.0, 0.0)
-        if not low < high:
+        # A region without an end has one side at least: a difference that is smaller than a limit.
+        if not low < high or not np.isfinite([low, high]).any():
             raise InputError(
                 f"rope[{name!r}] must be the largest difference that does not matter, or (low, high); got {region!r}."
             )

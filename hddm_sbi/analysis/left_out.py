@@ -12,7 +12,7 @@ import pandas as pd
 
 from hddm_sbi.analysis.refits import Refit
 from hddm_sbi.errors import InputError, did_you_mean
-from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, column_of, table_of
+from hddm_sbi.hierarchy import ConvergenceWarning, HierarchicalModel, approximation, column_of, table_of
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
 
@@ -99,7 +99,8 @@ class LeftOut:
 
     def problems(self) -> list[str]:
         """Of each fit what is not to be trusted, and what to do."""
-        said = [self._of_weights(name) for name in self.fits if self.unreliable(name)]
+        said = [text for name in self.fits for text in self._of_method(name)]
+        said += [self._of_weights(name) for name in self.fits if self.unreliable(name)]
         return said + [text for name in self.fits for text in self._of_refits(name)]
 
     def _k(self, name: str) -> Array:
@@ -109,6 +110,16 @@ class LeftOut:
         shown = ", ".join(str(self.labels[part]) for part in parts[:_SHOWN])
         more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
         return f"without {self.by} {shown}{more}{' (0 = first)' if self.by == TRIAL else ''}"
+
+    def _of_method(self, name: str) -> list[str]:
+        """That draws are those of an approximation, whose own error no weight knows."""
+        method = approximation(inference_data.dataset(self.fits[name]).attrs)
+        if not method:
+            return []
+        return [
+            f"{name}: its draws come from method={method!r}, an approximation, and elpd_loo is that of the "
+            "approximation: fit with method='nuts' before you conclude."
+        ]
 
     def _of_weights(self, name: str) -> str:
         """What a Pareto k above the limit says, and what to do."""
@@ -156,14 +167,14 @@ def _parts(fits: Mapping[str, Any], leave_out: str) -> tuple[Sequence[Hashable],
     if leave_out == TRIAL:
         n = next(iter(_log_likelihood(next(iter(fits.values()))).values())).shape[-1]
         return range(n), np.arange(n)
-    columns = (column_of(posterior, leave_out) for posterior in fits.values())
+    columns = (column_of(posterior, str(leave_out)) for posterior in fits.values())
     column = next((column for column in columns if column is not None), None)
-    if column is None:
+    if column is None or not isinstance(leave_out, str):
         tables = [table for table in map(table_of, fits.values()) if table is not None]
         known = [TRIAL, *dict.fromkeys(str(name) for table in tables for name in table)]
         raise InputError(
             f"leave_out={leave_out!r}: expected 'trial', or a column of the table, whose trials of one value are left "
-            f"out together{did_you_mean(leave_out, known)} Known: {', '.join(known)}."
+            f"out together{did_you_mean(str(leave_out), known)} Known: {', '.join(known)}."
         )
     labels, of_trial = np.unique(column, return_inverse=True)
     return labels.tolist(), of_trial.reshape(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,6 +61,8 @@ def read_hypothesis(text: str, names: Sequence[str]) -> tuple[Linear, str]:
         raise reader.error(one_by_one if reader.rest()[0] in "<>=" else "expected its end")
     if not difference.weights:
         raise InputError(f"hypothesis {text!r} says nothing of a coefficient; name one, such as {names[0]!r}.")
+    if not all(math.isfinite(x) for x in (difference.constant, *difference.weights.values())):
+        raise InputError(f"hypothesis {text!r} holds a number that is too large or too small to compute with.")
     return difference, sign
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.analysis.numbers import POPULATION, Request, numbers_of
 from hddm_sbi.data import Formula, check_by
+from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy import HierarchicalModel
 
 
@@ -125,6 +126,11 @@ def subject_table(
     ['subject', 'v_easy', 'v_easy_sd', 'v_hard', 'v_hard_sd', 'a', 'a_sd']
     """
     fit = Fit.of(model, posterior)
+    if level == POPULATION:
+        raise InputError(
+            f"level={level!r} is no group; expected one of {list(model.grouping_columns)}. Of the population: "
+            "hs.predictions(model, posterior)."
+        )
     names = check_by(by, model.design_columns, model.grouping_columns)
     table = numbers_of(fit, names, level, Request(groups=2, draws=0, seed=0)).table()
     whole = numbers_of(fit, (), level, Request(groups=2, draws=0, seed=0)).table()

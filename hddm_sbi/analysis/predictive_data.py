@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hddm_sbi.analysis.fit import Fit, numbers_on_cells
 from hddm_sbi.analysis.predictive import simulated_tables
 from hddm_sbi.errors import whole_number
-from hddm_sbi.hierarchy import HierarchicalModel, PosteriorWriter, coordinates, prior_draws
+from hddm_sbi.hierarchy import HierarchicalModel, PosteriorWriter, check_model, coordinates, prior_draws
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array
 
@@ -51,6 +51,7 @@ def prior_predictive(model: HierarchicalModel, draws: int = 100, seed: int = 1) 
     >>> prior["prior"]["v_1|subject"].dims, prior["prior_predictive"]["rt"].shape
     (('chain', 'draw', 'subject'), (1, 30, 80))
     """
+    check_model(model)
     n = whole_number("draws", draws)
     values = prior_draws(model.uncentred, n, whole_number("seed", seed, least=0))
     tables = simulated_tables(model, *numbers_on_cells(model.uncentred, values, n), seed)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from hddm_sbi.analysis.fit import Fit
 from hddm_sbi.errors import InputError, TrainingWarning, whole_number
-from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, check_fit_of
+from hddm_sbi.hierarchy import SAME_LIKELIHOOD, HierarchicalModel, check_fit_of, check_model
 from hddm_sbi.inference import inference_data
 from hddm_sbi.likelihoods import Likelihood
 from hddm_sbi.seeds import derive_seed
@@ -129,6 +129,7 @@ def refine_likelihood(
     >>> found.settled
     True
     """
+    check_model(model)
     further = Further(check_further(likelihood), seed, n_jobs)
     if likelihood is not model.likelihood and (not likelihood.sha256 or likelihood.sha256 != model.likelihood.sha256):
         raise InputError(

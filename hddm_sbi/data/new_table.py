@@ -37,7 +37,8 @@ def _coded(new: pd.Series[Any], fitted: pd.Series[Any]) -> pd.Series[Any]:
     """A column with the levels of the fitted one, or as numbers where that has numbers."""
     if not is_categorical(fitted):
         numbers = pd.to_numeric(new, errors="coerce")
-        wrong = np.flatnonzero(numbers.isna() | np.full(len(new), pd.api.types.is_bool_dtype(new.dtype)))
+        # Dates, spans of time and truth values could be counted, but not as the numbers that were fitted.
+        wrong = np.flatnonzero(numbers.isna() | np.full(len(new), new.dtype.kind in "bmM"))
         if wrong.size:
             raise InputError(
                 f"column {str(new.name)!r} must be numbers, as in the table that was fitted; got "

@@ -78,6 +78,8 @@ def check_by(by: str | Sequence[str], known: Sequence[str], groups: Sequence[str
 
     Raises InputError for any other.
     """
+    if not isinstance(by, Sequence):
+        raise InputError(f"by must be a column, or a list of columns, such as ['condition']; got {by!r}.")
     names = (by,) if isinstance(by, str) else tuple(by)
     for name in (name for name in names if name not in known):
         if name in groups:

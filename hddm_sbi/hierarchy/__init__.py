@@ -8,7 +8,7 @@ from hddm_sbi.hierarchy.fits.belonging import SAME_LIKELIHOOD, check_fit_of, che
 from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 from hddm_sbi.hierarchy.fits.fitting import rescued
 from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, column_of, coordinates, table_of
-from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling
+from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling, approximation
 from hddm_sbi.hierarchy.fits.saved import load_model, read_fit
 from hddm_sbi.hierarchy.from_prior import prior_draws
 from hddm_sbi.hierarchy.model import HierarchicalModel
@@ -34,6 +34,7 @@ __all__ = [
     "Hierarchy",
     "PosteriorWriter",
     "Sampling",
+    "approximation",
     "check_fit_of",
     "check_model",
     "column_of",

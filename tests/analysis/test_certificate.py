@@ -283,6 +283,12 @@ def test_the_corrected_posterior_goes_on(some):
     assert [each.equals(corrected["posterior"]) for each in again] == [True, False]
 
 
+def test_draws_of_an_approximation_are_named(some):
+    model, posterior = some[2:]
+    approximate = posterior["posterior"].assign_attrs(method="laplace")
+    assert "(200 draws of method='laplace', an approximation not" in hs.certify(model, approximate).verdict
+
+
 def test_what_cannot_be_certified(some):
     formulas, trials, model, posterior = some
     exact, own = fitted(formulas, trials, "exact", 100)
@@ -304,6 +310,11 @@ def test_what_cannot_be_certified(some):
     for draws in (99, True, "many"):
         with pytest.raises(hs.InputError, match="draws must be a whole number of at least 100"):
             hs.certify(model, posterior, draws)
+    for seed in (-1, "a", None):
+        with pytest.raises(hs.InputError, match="seed must be a whole number of at least 0"):
+            hs.certify(model, posterior, seed=seed)
+    with pytest.raises(hs.InputError, match=r"n_simulations=5000 is for .*; this one is compared with the closed form"):
+        hs.certify(model, posterior, n_simulations=5_000)
     few = posterior["posterior"].isel(draw=slice(40))
     with pytest.raises(hs.InputError, match="needs at least 100 draws; the posterior has 80"):
         hs.certify(model, few)
@@ -327,11 +338,11 @@ def only_simulated(monkeypatch):
     monkeypatch.setattr(hs.HierarchicalModel, "reference", None)
 
 
-@pytest.mark.parametrize(("parameter", "factor"), [("v", 1.05), ("t0", 0.98)])
+@pytest.mark.parametrize(("parameter", "factor"), [("v", 1.05), pytest.param("t0", 0.98, marks=pytest.mark.slow)])
 def test_planted_errors_are_found_by_simulation(exact_flat, only_simulated, parameter, factor):
     """As with the closed form; within 5 errors, of which those of the simulations are the largest."""
     model, posterior = fitted(FLAT, flat(), Planted(parameter, factor, hs.load_likelihood("ddm")), 500)
-    certificate = hs.certify(model, posterior, 250, n_simulations=400_000)
+    certificate = hs.certify(model, posterior, 100, n_simulations=400_000)
     assert certificate.reference == "simulated"
     row = certificate.shifts.loc[f"{parameter}_Intercept"]
     assert np.sign(row["shift"]) == np.sign(factor - 1.0)
@@ -342,24 +353,38 @@ def test_planted_errors_are_found_by_simulation(exact_flat, only_simulated, para
 
 
 def test_a_likelihood_without_error_passes_by_simulation(only_simulated):
-    model, posterior = fitted(FLAT, flat(100), Planted(inner=hs.load_likelihood("ddm")), 500)
-    certificate = hs.certify(model, posterior, 250, n_simulations=400_000)
+    model, posterior = fitted(FLAT, flat(50), Planted(inner=hs.load_likelihood("ddm")), 500)
+    certificate = hs.certify(model, posterior, 100, n_simulations=200_000)
     assert certificate.passed, certificate.verdict
     assert (certificate.shifts["shift"].abs() < 5 * certificate.shifts["error"]).all()
     assert "by what simulations around its draws say" in certificate.verdict
-    again = hs.certify(model, posterior, 250, n_simulations=400_000)
-    pd.testing.assert_frame_equal(again.shifts, certificate.shifts)
 
 
-def test_a_shipped_network_that_only_its_simulator_judges_passes():
-    """lca, whose equation is no judge."""
+def leaky(n_trials):
+    """A fit of lca, whose equation is no judge."""
     theta = {"v0": 3.0, "v1": 2.0, "a": 1.0, "z": 0.3, "t0": 0.2, "g": 0.5, "b": 0.5}
     held = [f"{name} = {theta[name]}" for name in ("z", "t0", "g", "b")]
-    model, posterior = fitted(["v0 ~ 1", *held], hs.simulate("lca", theta, 200, seed=1), "neural", 300, simulator="lca")
+    trials = hs.simulate("lca", theta, n_trials, seed=1)
+    return fitted(["v0 ~ 1", *held], trials, "neural", 300, simulator="lca")
+
+
+@pytest.mark.slow
+def test_a_shipped_network_that_only_its_simulator_judges_passes():
+    model, posterior = leaky(200)
     assert model.reference is None
     certificate = hs.certify(model, posterior, n_simulations=200_000)
     assert certificate.reference == "simulated"
     assert certificate.passed, certificate.verdict
+
+
+def test_simulations_of_a_seed_are_the_same_and_tell_a_shift_within_their_errors():
+    """Of lca: three quantities within 5 errors, in two certificates of the same seed, and another one of another."""
+    model, posterior = leaky(20)
+    first, again, other = (hs.certify(model, posterior, 100, n_simulations=10_000, seed=s) for s in (1, 1, 2))
+    assert first.reference == "simulated"
+    assert (first.shifts["shift"].abs() < 5 * first.shifts["error"]).all()
+    pd.testing.assert_frame_equal(again.shifts, first.shifts)
+    assert not other.shifts.equals(first.shifts)
 
 
 def test_the_ratio_is_that_of_two_densities():

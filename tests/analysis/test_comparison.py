@@ -96,6 +96,17 @@ def test_names_must_be_names_of_files(models):
         hs.fit_models({"v/a": models["all alike"], "../x": models["all alike"], "fine": models["all alike"]})
 
 
+@pytest.mark.parametrize("models", [{}, [], None, {"one": 3}])
+def test_what_are_no_models_is_not_fitted(models):
+    with pytest.raises(InputError, match=r"^models? must be a (dict of models by name|HierarchicalModel; got int)"):
+        hs.fit_models(models)
+
+
+def test_a_number_is_no_name(models):
+    with pytest.raises(InputError, match=r"can be file names; got \[1\]"):
+        hs.fit_models({1: models["all alike"]})
+
+
 def test_ctrl_c_keeps_the_fits_that_ended(models, fitted, tmp_path, monkeypatch):
     """The fit under way, whose draws so far `fit` returns, is not one of them."""
     fits, calls = fitted[0], []

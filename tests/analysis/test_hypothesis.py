@@ -47,6 +47,8 @@ UNREADABLE = {
     "v_1|subjct_sigma < 0": r"there is no coefficient 'v_1\|subjct_sigma'; did you mean 'v_1\|subject_sigma'",
     "b < 0": "there is no coefficient 'b'",
     "a > 0": "there is no coefficient 'a'; did you mean 'a_Intercept'",
+    "v_x < 1e400": "a number that is too large or too small",
+    "v_x / 1e-320 < 1": "a number that is too large or too small",
     "exp(a_Intercept) > 1": "which is a function of 'a_Intercept': .* see hs.comparisons",
 }
 

@@ -224,12 +224,27 @@ def test_a_refit_that_is_stopped_keeps_the_others(outlier, tmp_path, monkeypatch
     assert len(calls) == 3
 
 
+def test_draws_of_an_approximation_are_named(fits):
+    _, posteriors = fits
+    approximate = {name: posterior.copy() for name, posterior in posteriors.items()}
+    approximate["alike"]["posterior"].attrs["method"] = "laplace"
+    with pytest.warns(
+        ConvergenceWarning, match="^alike: its draws come from method='laplace', an approximation, and el"
+    ):
+        hs.compare_models(approximate)
+
+
 def test_what_is_refused(fits):
     _, posteriors = fits
     with pytest.raises(
         hs.InputError, match=r"leave_out='subjct': expected 'trial', or a column .*did you mean 'subject'"
     ):
         hs.compare_models(posteriors, leave_out="subjct")
+    for leave_out in (3, None):
+        with pytest.raises(hs.InputError, match=f"leave_out={leave_out}: expected 'trial', or a column of the table"):
+            hs.compare_models(posteriors, leave_out=leave_out)
+    with pytest.raises(hs.InputError, match="folder= keeps what refits say: add refit=, or drop folder="):
+        hs.compare_models(posteriors, folder="refits")
     with pytest.raises(hs.InputError, match="by must be 'loo' or 'evidence'; got 'waic'"):
         hs.compare_models(posteriors, by="waic")
     with pytest.raises(hs.InputError, match="leaves nothing out: drop leave_out="):

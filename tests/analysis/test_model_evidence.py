@@ -165,6 +165,7 @@ def test_few_draws_and_improper_priors(trials):
         dist.ImproperUniform(dist.constraints.real, (), ()),
         dist.Normal(0.0, np.inf),
         dist.Uniform(-np.inf, np.inf),
+        dist.Normal(0.0, 1.0).mask(False),
     ):
         with pytest.raises(hs.InputError, match="the prior of 'v_Intercept' must have an integral"):
             hs.HierarchicalModel(

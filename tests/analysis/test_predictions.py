@@ -288,6 +288,36 @@ REFUSED = {
     "a rope of all": (lambda m, p: hs.comparisons(m, p, HARD, rope=0.1, draws=0), "rope must be a dict of quantity"),
     "an empty rope": (lambda m, p: hs.comparisons(m, p, HARD, rope={"v": (1.0, 0.0)}, draws=0), "must be the largest"),
     "no posterior": (lambda m, p: hs.predictions(m, pd.DataFrame()), "posterior must be what model.fit returned"),
+    "lists as values": (lambda m, p: hs.comparisons(m, p, {"condition": (["hard"], ["easy"])}), "each one for all"),
+    "a rope of a number": (lambda m, p: hs.comparisons(m, p, HARD, rope={3: 0.1}, draws=0), "rope names 3, which is"),
+    "a rope of true": (lambda m, p: hs.comparisons(m, p, HARD, rope={"v": True}, draws=0), "must be the largest"),
+    "a rope without ends": (
+        lambda m, p: hs.comparisons(m, p, HARD, rope={"v": np.inf}, draws=0),
+        "must be the largest",
+    ),
+    "by a number": (lambda m, p: hs.predictions(m, p, by=3), "by must be a column, or a list of columns"),
+    "by a set": (lambda m, p: hs.predictions(m, p, by={"condition"}), "by must be a column, or a list of columns"),
+    "subjects of a population": (
+        lambda m, p: hs.subject_table(m, p, level="population"),
+        "level='population' is no group; expected one of .'subject'.",
+    ),
+    "one draw": (lambda m, p: hs.predictions(m, p["posterior"].isel(chain=0, draw=0)), "along the dimensions 'chain'"),
+    "a mean": (
+        lambda m, p: hs.predictions(m, p["posterior"].mean(("chain", "draw"))),
+        "must have draws, along the dim",
+    ),
+    "no draws": (
+        lambda m, p: hs.predictions(m, p["posterior"].isel(draw=slice(0, 0))),
+        "must have draws, along the dim",
+    ),
+    "chains as one": (
+        lambda m, p: hs.predictions(m, p["posterior"].stack(sample=("chain", "draw"))),
+        "must have draws, along the dim",
+    ),
+    "no numbers": (
+        lambda m, p: hs.predictions(m, p["posterior"] * np.nan),
+        "draws that are no numbers, of v_Intercept",
+    ),
 }
 
 

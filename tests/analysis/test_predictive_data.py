@@ -174,3 +174,16 @@ def test_refusals(asked):
         hs.posterior_predictive(model, posterior, [1, 2])
     with pytest.raises(hs.InputError, match="draws must be a whole number of at least 1; got 0"):
         hs.prior_predictive(model, draws=0)
+    for no_model in (posterior, hs.HierarchicalModel, "fit.nc"):
+        for ask in (hs.prior_predictive, hs.run_sbc, lambda m: hs.recover_parameters(m, posterior)):
+            with pytest.raises(hs.InputError, match="model must be a HierarchicalModel; got"):
+                ask(no_model)
+
+
+@pytest.mark.parametrize("x", [True, pd.Timestamp("2026-11-30"), pd.Timedelta("1s"), "a"])
+def test_numbers_stay_numbers(x):
+    """A date would count nanoseconds since 1970."""
+    model = model_of(["v ~ x", "a = 1.0", "z = 0.5", "t0 = 0.3"], None)
+    posterior, _ = as_posterior(model, draws=10)
+    with pytest.raises(hs.InputError, match="column 'x' must be numbers, as in the table that was fitted; got"):
+        hs.posterior_predictive(model, posterior, pd.DataFrame({"x": [x, x]}))

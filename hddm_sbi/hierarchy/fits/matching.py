@@ -36,6 +36,12 @@ def matched(
         )
     _same_coding(table, known.attrs, trials, formulas)
     found = known[hierarchy.names]
+    unknown = [str(name) for name, x in found.data_vars.items() if np.isnan(x.to_numpy()).any()]
+    if unknown:
+        raise InputError(
+            f"the posterior has draws that are no numbers, of {', '.join(unknown[:_SHOWN])}: give it as model.fit "
+            "returned it, or read it from its file again."
+        )
     return _by_label(found, coords, set(group_dims(hierarchy).values()))
 
 

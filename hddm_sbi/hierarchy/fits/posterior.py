@@ -165,6 +165,11 @@ def opened(posterior: Any) -> tuple[xr.Dataset, xr.Dataset]:
         raise InputError(
             f"posterior must be what model.fit returned, or read from its file; got {type(posterior).__name__}."
         ) from None
+    if not (known.sizes.get("chain") and known.sizes.get("draw")):
+        raise InputError(
+            "posterior must have draws, along the dimensions 'chain' and 'draw', as model.fit returns them; it has the "
+            f"dimensions {dict(known.sizes)}. Select draws with a slice or a list, which keeps both."
+        )
     return known, xr.Dataset() if table is None else table
 
 

@@ -153,7 +153,7 @@ class FitRecord:
     @property
     def approximate(self) -> bool:
         """Whether the draws come from an approximation of the posterior."""
-        return not SAMPLERS[self.method].exact
+        return bool(approximation({"method": self.method}))
 
     def with_facts(self, facts: Mapping[str, Any]) -> FitRecord:
         """The same of another model; what that does not say is as in records that do not have it."""
@@ -191,6 +191,12 @@ class FitRecord:
             raise InputError(
                 f"the attributes of the posterior cannot be read ({reason}): they were edited."
             ) from reason
+
+
+def approximation(attrs: Mapping[Any, Any]) -> str:
+    """The method by which draws with these attributes approximate a posterior, "" where they are drawn from it."""
+    method = attrs.get("method")
+    return str(method) if method in SAMPLERS and not SAMPLERS[method].exact else ""
 
 
 def _version(attrs: Mapping[str, Any]) -> str:

@@ -181,7 +181,7 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
             f"the prior of {name!r} must have a density; got {prior}. To hold a parameter at a number, write it as a "
             "formula, for instance z = 0.5."
         )
-    if isinstance(prior, dist.ImproperUniform) or not _is_proper(prior):
+    if isinstance(prior, dist.ImproperUniform | dist.MaskedDistribution) or not _is_proper(prior):
         raise InputError(
             f"the prior of {name!r} must have an integral, and {prior} has none; give a wide one, for instance "
             "pyro.distributions.Normal(0., 10.)."
