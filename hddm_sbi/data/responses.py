@@ -92,6 +92,7 @@ def response_names(
         )
     if upper not in occurring:
         raise InputError(f"upper={upper!r} does not occur in column {values.name!r}; it holds {listed(occurring)}.")
+    (upper,) = _as_in(values, (upper,))
     return next((value for value in occurring if value != upper), f"not {upper}"), upper
 
 
@@ -106,7 +107,14 @@ def _named(values: pd.Series[Any], codes: tuple[int, ...], choices: Sequence[obj
             f"choices must name the {len(codes)} responses of the model in their order, for instance "
             f"{_example(occurring_in(values), codes)}; got {choices!r}."
         )
-    return names
+    return _as_in(values, names)
+
+
+def _as_in(values: pd.Series[Any], names: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Names of responses as the column writes them, 1.0 for 1, so that the file of a fit has them as the table does."""
+    own = {value: value for value in occurring_in(values)}
+    # pandas writes those that do not occur like the others, if all are numbers.
+    return tuple(pd.Series([own.get(name, name) for name in names]).tolist())
 
 
 def _is_value(value: object) -> bool:

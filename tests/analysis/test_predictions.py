@@ -5,6 +5,7 @@ import pandas as pd
 import pyro.distributions as dist
 import pytest
 from asked import FORMULAS, as_posterior, experiment, model_of
+from scipy.stats import norm
 
 import hddm_sbi as hs
 
@@ -159,6 +160,53 @@ def test_accuracy_of_a_race_is_that_of_the_stimulus():
         at = {"S": stimulus, "level": "typical"}
         accuracy = told(found, quantity="accuracy", **at)["mean"]
         assert accuracy == told(found, quantity=f"probability[{stimulus}]", **at)["mean"]
+
+
+def race(m, s=0.6, t0=0.2):
+    """Share of choice 0, mean rt, and mean rt of choice 0, of a lognormal race at means m of both logarithms."""
+    # E[X_i; X_i < X_j] = exp(m_i + s² / 2) Phi((m_j - m_i - s²) / (s sqrt 2)).
+    first = norm.cdf((m[1] - m[0]) / (s * 2**0.5))
+    parts = [np.exp(m[i] + s**2 / 2) * norm.cdf((m[1 - i] - m[i] - s**2) / (s * 2**0.5)) for i in (0, 1)]
+    return first, t0 + parts[0] + parts[1], t0 + parts[0] / first
+
+
+def test_a_race_by_hand():
+    """Typical subjects by closed forms; averages over subjects by quadrature, within 1 % for 100 quasi-random ones."""
+    trials = experiment()
+    trials = trials.assign(response=(trials["response"] > 0).astype(int))
+    priors = {
+        "m0_Intercept": dist.Normal(-1.0, 0.1),
+        "m0_condition": dist.Normal(0.4, 0.1),
+        "m1_Intercept": dist.Normal(-0.7, 0.1),
+        "m0_1|subject_sigma": dist.Gamma(40.0, 80.0),
+    }
+    formulas = {"m0": "condition + (1|subject)", "m1": "1", "s": 0.6, "t0": 0.2}
+    model = hs.HierarchicalModel(formulas, trials, "lnr", likelihood="exact", priors=priors)
+    posterior, draws = as_posterior(model, draws=40)
+    names = ("probability[0]", "rt_mean", "rt_mean[0]")
+    z, weight = np.polynomial.hermite_e.hermegauss(40)
+    weight = weight / weight.sum()
+    m0 = {"easy": draws["m0_Intercept"], "hard": draws["m0_Intercept"] + draws["m0_condition"][:, 0]}
+    of = {"typical": {}, "average": {}}
+    for condition, m in m0.items():
+        spread = m[:, None] + draws["m0_1|subject_sigma"][:, None] * z
+        of["typical"][condition] = dict(zip(names, race((m, draws["m1_Intercept"])), strict=True))
+        new = race((spread, draws["m1_Intercept"][:, None]))
+        of["average"][condition] = {name: x @ weight for name, x in zip(names, new, strict=True)}
+    table = hs.predictions(model, posterior, by="condition", draws=40, groups=100)
+    pairs = hs.comparisons(model, posterior, {"condition": ("hard", "easy")}, draws=40, groups=100)
+    for level, rtol in (("typical", 1e-5), ("average", 1e-2)):
+        for name in names:
+            hard, easy = of[level]["hard"][name], of[level]["easy"][name]
+            assert_summary(told(table, level=level, quantity=name, condition="hard"), hard, rtol)
+            of_pairs = {"level": level, "quantity": name}
+            assert_summary(told(pairs, contrast="hard / easy", **of_pairs), hard / easy, rtol)
+            row = told(pairs, contrast="hard - easy", **of_pairs)
+            np.testing.assert_allclose(row["mean"], (hard - easy).mean(), atol=rtol)
+            assert row["direction"] == max((hard > easy).mean(), (hard < easy).mean())
+    # The two answers differ by more than what is allowed for.
+    gap = of["typical"]["easy"]["rt_mean[0]"].mean() / of["average"]["easy"]["rt_mean[0]"].mean() - 1
+    assert abs(gap) > 0.02
 
 
 def test_comparisons_are_computed_draw_by_draw(asked):
