@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 from pyro.distributions import LKJ, Beta, Dirichlet, Normal, TorchDistribution
+from torch import Tensor
+from torch.distributions import biject_to
 
 from hddm_sbi.analysis.fit import Fit, central
 from hddm_sbi.analysis.linear import Linear, read_hypothesis
@@ -116,18 +118,30 @@ def _tested(fit: Fit, known: Mapping[str, Coefficient], text: str) -> dict[str, 
     low, high = central(x.reshape(-1))
     told = {"hypothesis": text, "mean": x.mean(), "sd": x.std(), "low": low, "high": high}
     if sign == "=":
-        log_prior = _log_prior_at_zero(fit.model, known, difference, text)
-        ratio = float(np.exp(_log_density_at_zero(x.reshape(-1), text) - log_prior))
+        prior = _prior_at_zero(fit.model, known, difference, text)
+        ratio = float(np.exp(_log_density_at_zero(prior.unbounded(x.reshape(-1)), text) - prior.log_density))
         return {**told, "evidence_ratio": ratio, "probability": ratio / (1.0 + ratio)}
     probability = float((x < 0).mean() if sign == "<" else (x > 0).mean())
     ratio = probability / (1.0 - probability) if probability < 1.0 else np.inf
     return {**told, "evidence_ratio": ratio, "probability": probability}
 
 
-def _log_prior_at_zero(
+@dataclass(frozen=True)
+class _AtZero:
+    """The prior of a linear combination at 0.
+
+    unbounded: draws of the combination (n,) -> the same where no bound of the support is near, with 0 at 0, so that an
+    estimate of their density loses nothing beyond a bound. log_density: of the prior there, on that scale.
+    """
+
+    log_density: float
+    unbounded: Callable[[Array], Array] = lambda x: x
+
+
+def _prior_at_zero(
     model: HierarchicalModel, known: Mapping[str, Coefficient], difference: Linear, text: str
-) -> float:
-    """Log density at 0 of a linear combination under the prior: of one coefficient, or of normal ones."""
+) -> _AtZero:
+    """Of one coefficient, or of normal ones."""
     priors = model.uncentred.coefficient_priors()
     used = [known[name] for name in difference.weights]
     for name, coefficient in zip(difference.weights, used, strict=True):
@@ -148,7 +162,7 @@ def _log_prior_at_zero(
                 f"hypothesis {text!r}: under its prior {next(iter(difference.weights))} cannot be on both sides of "
                 "that point, so there are no densities to compare; fit the model without it, and compare the two."
             )
-        return float(laws[0].log_prob(at)) - float(np.log(abs(scales[0])))
+        return _of_one(laws[0], at, constant, scales[0])
     if not all(isinstance(law, Normal) for law in laws):
         raise InputError(
             f"hypothesis {text!r}: the prior of a combination is known in closed form where all its coefficients have "
@@ -156,7 +170,18 @@ def _log_prior_at_zero(
         )
     mean = constant + sum(w * float(law.mean) for w, law in zip(scales, laws, strict=True))
     sd = sum((w * float(law.stddev)) ** 2 for w, law in zip(scales, laws, strict=True)) ** 0.5
-    return float(_log_normal(mean / sd) - np.log(sd))
+    return _AtZero(float(_log_normal(mean / sd) - np.log(sd)))
+
+
+def _of_one(law: TorchDistribution, at: Tensor, constant: float, scale: float) -> _AtZero:
+    """Of constant + scale y at 0, where y = at, whose law may be bounded: y = T(u), p(u) = p(y) |dy / du|."""
+    transform = biject_to(law.support)
+    there = transform.inv(at)
+
+    def unbounded(x: Array) -> Array:
+        return np.asarray(transform.inv(torch.as_tensor((x - constant) / scale)) - there)
+
+    return _AtZero(float(law.log_prob(at) + transform.log_abs_det_jacobian(there, at)), unbounded)
 
 
 @dataclass(frozen=True)
