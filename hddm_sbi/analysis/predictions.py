@@ -105,8 +105,9 @@ def subject_table(
     pandas.DataFrame
         The subject, and the values of predictors that are the same in all its trials; then for every parameter its
         posterior mean and sd on the natural scale, averaged over the subject's trials: `v`, `v_sd`, or `v_easy`,
-        `v_easy_sd` with by="condition". `to_csv("subjects.csv", index=False)` writes it. Estimates of subjects are
-        drawn towards the mean of the population: differences between groups of subjects belong into the formulas.
+        `v_easy_sd` with by="condition"; `v_` beside a predictor `v`. `to_csv("subjects.csv", index=False)` writes it.
+        Estimates of subjects are drawn towards the mean of the population: differences between groups of subjects
+        belong into the formulas.
 
     Raises
     ------
@@ -138,6 +139,7 @@ def subject_table(
     groups = frame.groupby(level, sort=False, observed=True)
     own = [name for name in model.trials.predictors if name != level and (groups[name].nunique() == 1).all()]
     found = groups[own].first() if own else pd.DataFrame(index=pd.Index(frame[level].unique(), name=level))
+    numbers = dict[str, pd.Series]()
     for predictor in model.uncentred.predictors:
         formula = model.formulas[predictor.name]
         varying = isinstance(formula, Formula) and bool(names) and formula.varies_with(names)
@@ -147,5 +149,6 @@ def subject_table(
             if varying:
                 labels = ["_".join([parameter, *map(str, cell)]) for cell in rows[list(names)].itertuples(index=False)]
             for label, part in rows.assign(label=labels).groupby("label", sort=False):
-                found[str(label)], found[f"{label}_sd"] = part.set_index(level)["mean"], part.set_index(level)["sd"]
-    return found.reset_index()
+                numbers |= {str(label): part.set_index(level)["mean"], f"{label}_sd": part.set_index(level)["sd"]}
+    told = pd.DataFrame(numbers, index=found.index).rename(columns={name: f"{name}_" for name in [level, *own]})
+    return pd.concat([found, told], axis=1).reset_index()

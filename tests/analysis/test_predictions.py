@@ -298,6 +298,19 @@ def test_one_row_per_subject_has_what_is_the_same_in_all_its_trials():
     assert table.columns.tolist() == ["subject", "group", "v", "v_sd"]
 
 
+@pytest.mark.filterwarnings("error")
+def test_one_row_per_subject_has_every_column_and_warns_of_nothing():
+    """A predictor that is called as a parameter, and a covariate that differs in every trial."""
+    trials = experiment().assign(a=lambda t: (t["subject"] < "s02").astype(float))
+    model = model_of(["v ~ a + x + (1|subject)", "z = 0.5", "t0 = 0.3"], None, trials)
+    posterior, draws = as_posterior(model, draws=10)
+    table = hs.subject_table(model, posterior)
+    assert table.columns.tolist() == ["subject", "a", "v", "v_sd", "a_", "a_sd"]
+    assert table["a"].tolist() == [1.0, 1.0, 0.0, 0.0]
+    np.testing.assert_allclose(table["a_"], np.exp(draws["a_Intercept"]).mean(), rtol=1e-6)
+    assert hs.subject_table(model, posterior, by="x").shape == (4, 2 + 2 * 150 + 2)
+
+
 def test_labels_of_groups_keep_their_type():
     trials = experiment()
     numbered = trials.assign(subject=trials["subject"].map({"s00": 205, "s01": 3, "s02": 7, "s03": 11}))
