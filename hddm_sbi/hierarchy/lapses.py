@@ -97,6 +97,11 @@ def choose_lapses(
         probability = None
     else:
         probability = default.probability if given is None else _checked(given, outcomes)
+    for name, law in {"lapse_mean": mean, "lapse_choices": choices}.items():
+        if probability == 0.0 and law is not None:
+            raise InputError(
+                f"{name}={law!r} says how trials lapse, and none does with lapse=0: leave it out, or say how many do."
+            )
     split = None if choices is None else _split(choices, responses)
     if mean is None:
         return Lapses(probability, _seconds(seconds, default.seconds), split=split)
