@@ -75,7 +75,7 @@ class Missing:
         """
         if not self.facts and np.isfinite(rt).all() and np.isfinite(choice).all():
             return np.stack([rt, choice], -1), None
-        seen, answered = self.unobserved(frame, codes, responses), np.isfinite(choice)
+        seen, answered = self.unobserved(frame, len(codes), self._position(codes, responses), rt), np.isfinite(choice)
         if seen.withheld is not None:
             held = choice == seen.withheld
             _refuse(
@@ -84,7 +84,6 @@ class Missing:
                 f"{names[0]!r} has one in {{rows}}: leave it missing there, or leave out withheld=.",
             )
             choice, answered = np.where(held, np.nan, choice), answered & ~held
-        self._check_unit(rt, seen)
         self._check(names, rt, answered, seen)
         early, late = rt < seen.censored[0], rt > seen.censored[1]
         rt = np.where(early, -np.inf, np.where(late, np.inf, rt))
@@ -92,8 +91,9 @@ class Missing:
         omitted = ~timed & ~answered
         return np.stack([rt, choice], -1), replace(seen, timed=timed | omitted, answered=answered | omitted)
 
-    def unobserved(self, frame: pd.DataFrame, codes: tuple[int, ...], responses: tuple[Any, ...]) -> Observation:
-        """How trials will be seen of which there are no outcomes yet; arguments as in `observe`."""
+    def unobserved(self, frame: pd.DataFrame, n_choices: int, withheld: int | None, rt: Array) -> Observation:
+        """How trials will be seen of which there are no outcomes yet. withheld: position of the response; rt: seconds
+        of other trials, which limits are compared with."""
         whole = np.ones(len(frame), dtype=bool)
         censored, truncated = (
             (self._seconds(frame, name, pair[0], 0.0), self._seconds(frame, name, pair[1], np.inf))
@@ -103,7 +103,10 @@ class Missing:
             )
         )
         deadline = self._seconds(frame, "deadline", self.deadline, np.inf)
-        return Observation(len(codes), deadline, self._position(codes, responses), censored, truncated, whole, whole)
+        seen = Observation(n_choices, deadline, withheld, censored, truncated, whole, whole)
+        self._check_unit(rt, seen)
+        self._check_limits(seen)
+        return seen
 
     def _check_unit(self, rt: Array, seen: Observation) -> None:
         """Refuse limits in milliseconds beside times in seconds, and marks for no limit."""
@@ -118,15 +121,29 @@ class Missing:
                     "milliseconds by 1000, and leave a column empty where there is no limit, instead of 999.",
                 )
 
-    def _check(self, names: tuple[str, str], rt: Array, answered: Any, seen: Observation) -> None:
-        """Refuse rows that contradict what was said, or that nothing was said of."""
-        (low, high), (first, last) = seen.censored, seen.truncated
-        for name, (start, end) in {"censored": (low, high), "truncated": (first, last)}.items():
+    def _check_limits(self, seen: Observation) -> None:
+        """Refuse limits that contradict each other."""
+        for name, (start, end) in {"censored": seen.censored, "truncated": seen.truncated}.items():
             _refuse(
                 start >= end,
                 f"{name}={getattr(self, name)!r} must be the shortest and the longest time; {{rows}} have them the "
                 "other way round, or equal.",
             )
+        first, last = seen.truncated
+        _refuse(
+            np.isfinite(last) & (last < seen.deadline) & np.isfinite(seen.deadline),
+            f"truncated={self.truncated!r} ends before the deadline in {{rows}}: trials between the two were removed, "
+            "and later ones were not; end both at the same time.",
+        )
+        _refuse(
+            first >= seen.deadline,
+            f"truncated={self.truncated!r} begins after the deadline in {{rows}}, so that no response of these trials "
+            "would be left: correct one of the two.",
+        )
+
+    def _check(self, names: tuple[str, str], rt: Array, answered: Any, seen: Observation) -> None:
+        """Refuse rows that contradict what was said, or that nothing was said of."""
+        (low, high), (first, last) = seen.censored, seen.truncated
         finite, neither = np.isfinite(rt), np.isnan(rt) & ~answered
         if seen.withheld is None:
             if isinstance(self.deadline, str):
@@ -158,16 +175,6 @@ class Missing:
             finite & ((rt < first) | (rt > last)),
             f"truncated={self.truncated!r} says that trials with times outside were removed; {{rows}} have one: remove "
             "them, or say censored= where only their side is to be known.",
-        )
-        _refuse(
-            np.isfinite(last) & (last < seen.deadline) & np.isfinite(seen.deadline),
-            f"truncated={self.truncated!r} ends before the deadline in {{rows}}: trials between the two were removed, "
-            "and later ones were not; end both at the same time.",
-        )
-        _refuse(
-            first >= seen.deadline,
-            f"truncated={self.truncated!r} begins after the deadline in {{rows}}, so that no response of these trials "
-            "would be left: correct one of the two.",
         )
         _refuse(
             (np.isneginf(rt) & (low <= first)) | (np.isposinf(rt) & (high >= np.minimum(last, seen.deadline))),
