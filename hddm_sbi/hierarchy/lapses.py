@@ -90,7 +90,7 @@ def choose_lapses(
         asked = {"a formula for lapse": formula or None, "lapse_mean=": mean, "lapse_choices=": choices}
         said = next((name for name, value in asked.items() if value is not None), None)
         if said is not None:
-            raise InputError(f"{said}: {_no_lapses(outcomes)}, and no {said.partition('=')[0]}.")
+            raise InputError(f"{said}: {_no_lapses(outcomes)}; leave it out.")
         default = Lapses(0.0, default.seconds)
     probability: float | TorchDistribution | None
     if isinstance(formula, str):
