@@ -61,7 +61,7 @@ def test_a_time_without_a_response_is_a_point(table):
 def test_a_withheld_response_is_none_before_the_deadline(table):
     go = without(table, table.response == -1, "rt")
     low, high, _ = known(checked(go, withheld=-1))
-    assert (low, high) == ([[0.0, INF]] * 2, [[INF, INF]] * 2)
+    assert (low, high) == ([[0.0, 1.0]] * 2, [[INF, 0.0]] * 2)
     low, high, _ = known(checked(go, withheld=-1, deadline=2.0))
     assert (low, high) == ([[0.0, 2.0]] * 2, [[INF, INF]] * 2)
     # Not responding may as well be written as nothing at all, or by its name.
