@@ -29,8 +29,8 @@ _VERBS = {
     "summary": "Print the population's coefficients of a fit.",
     "train": "Train a likelihood and check it.",
 }
-#: what may stand behind the name of an argument in a message: a list, a text, a number or a word.
-_VALUE = r"\[[^]]*\]|'[^']*'|[\w./-]*\w|\.\.\."
+#: what may stand behind the name of an argument in a message: a list, a pair, a text, a number or a word.
+_VALUE = r"\[[^]]*\]|\([^)]*\)|'[^']*'|[\w./-]*\w|\.\.\."
 
 
 class _Verbs(click.Group):
@@ -95,14 +95,17 @@ def _termination_interrupts() -> Iterator[None]:
 def _in_flags(verb: click.Command | None, message: str) -> str:
     """A message with the flags of a verb for the arguments of Python: `--upper right` for `upper='right'`."""
     for option in (o for o in (verb.params if verb else ()) if isinstance(o, click.Option)):
-        message = re.sub(rf"\b{option.name}=({_VALUE})?", partial(_as_flag, option.opts[-1]), message)
+        argument = rf"\b{option.name}(?:=({_VALUE})?|\[('\w+')\])"
+        message = re.sub(argument, partial(_as_flag, option.opts[-1]), message)
     return message
 
 
 def _as_flag(flag: str, argument: re.Match[str]) -> str:
-    value = argument[1] or ""
-    if value.startswith("["):
-        value = ",".join(part.strip(" '") for part in value[1:-1].split(","))
+    value = argument[1] or argument[2] or ""
+    if value.startswith(("[", "(")):
+        parts = (part.strip(" '") for part in value[1:-1].split(","))
+        # On the command line nothing stands where there is no limit.
+        value = ",".join("" if part == "None" else part for part in parts)
     return flag if value in ("", "True") else f"{flag} {value}"
 
 

@@ -34,7 +34,7 @@ from hddm_sbi.data.design import (
 from hddm_sbi.data.formula import columns_used
 from hddm_sbi.data.formulae_parts import Environment, Model
 from hddm_sbi.data.functions import LEVELS, NAMESPACE
-from hddm_sbi.data.monotonic import MonotonicTerm
+from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
 from hddm_sbi.data.smooths import SMOOTH_TERMS
 from hddm_sbi.data.special_terms import MONOTONIC, OFFSET, called_by
 from hddm_sbi.data.syntax import Formula, is_intercept
@@ -168,10 +168,13 @@ def _check_tagged(designs: Mapping[str, Design]) -> None:
 
 
 def _check_lengths(formulas: Mapping[str, Formula | float], data: pd.DataFrame) -> None:
-    """Refuse a factor with nearly as many levels as there are trials: most likely it is not meant as one."""
+    """Refuse a factor with nearly as many levels as there are trials: most likely it is not meant as one. mo() of
+    numbers counts its steps itself."""
     for formula in (f for f in formulas.values() if isinstance(f, Formula)):
+        counted = monotonic_columns(formula.rhs)
         for column, scope in formula.scope.items():
-            n = data[column].nunique() if is_categorical(data[column]) or scope == LEVELS else 0
+            factor = is_categorical(data[column]) or (scope == LEVELS and column not in counted)
+            n = data[column].nunique() if factor else 0
             if n > max(_FEW_LEVELS, len(data) / 2):
                 raise InputError(
                     f"formula '{formula}': column {column!r} is a factor with {n} levels in {len(data)} trials; "
@@ -260,6 +263,11 @@ def _by(formula: Formula, column: str, factor: tuple[str, ...], once: pd.DataFra
             f"formula '{formula}': {name} {levels[level]!r} has {column!r} {parts[usual]!r}, and another in "
             f"{name_rows(others.tolist())} (0 = first); by= needs a column with one value for every {name}, as a group "
             "of subjects is."
+        )
+    if len(levels) == len(parts) and not rows.new:
+        raise InputError(
+            f"formula '{formula}': by={column} has another level for every {':'.join(factor)}, and a standard "
+            "deviation needs several of them: name the column of the groups that they belong to, or leave by= out."
         )
     return By(in_files(column), parts, part[first])
 

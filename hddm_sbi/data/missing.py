@@ -36,13 +36,16 @@ class Missing:
             pair = getattr(self, name)
             if pair is not None and not (isinstance(pair, tuple | list) and len(pair) == 2):
                 raise InputError(
-                    f"{name} must be (shortest, longest) time, each in seconds or a column of them, with None for no "
-                    f"limit, such as (None, 2.0); got {pair!r}."
+                    f"{name} must be the shortest and the longest time, each in seconds or a column of them, and None "
+                    f"where there is no limit, such as {name}=(None, 2.0); got {pair!r}."
                 )
         for name, limit in self._limits():
             number = isinstance(limit, int | float | np.number) and not isinstance(limit, bool)
             if limit is not None and not isinstance(limit, str) and not (number and 0 < float(limit) < np.inf):
-                raise InputError(f"{name} must be a positive number of seconds, or a column of them; got {limit!r}.")
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} must be a positive number of seconds, or a column of them; got "
+                    f"{limit!r}."
+                )
 
     @property
     def columns(self) -> list[str]:
@@ -72,7 +75,7 @@ class Missing:
         """
         if not self.facts and np.isfinite(rt).all() and np.isfinite(choice).all():
             return np.stack([rt, choice], -1), None
-        seen, answered = self.unobserved(frame, codes, responses), np.isfinite(choice)
+        seen, answered = self.unobserved(frame, len(codes), self._position(codes, responses), rt), np.isfinite(choice)
         if seen.withheld is not None:
             held = choice == seen.withheld
             _refuse(
@@ -81,7 +84,6 @@ class Missing:
                 f"{names[0]!r} has one in {{rows}}: leave it missing there, or leave out withheld=.",
             )
             choice, answered = np.where(held, np.nan, choice), answered & ~held
-        self._check_unit(rt, seen)
         self._check(names, rt, answered, seen)
         early, late = rt < seen.censored[0], rt > seen.censored[1]
         rt = np.where(early, -np.inf, np.where(late, np.inf, rt))
@@ -89,8 +91,9 @@ class Missing:
         omitted = ~timed & ~answered
         return np.stack([rt, choice], -1), replace(seen, timed=timed | omitted, answered=answered | omitted)
 
-    def unobserved(self, frame: pd.DataFrame, codes: tuple[int, ...], responses: tuple[Any, ...]) -> Observation:
-        """How trials will be seen of which there are no outcomes yet; arguments as in `observe`."""
+    def unobserved(self, frame: pd.DataFrame, n_choices: int, withheld: int | None, rt: Array) -> Observation:
+        """How trials will be seen of which there are no outcomes yet. withheld: position of the response; rt: seconds
+        of other trials, which limits are compared with."""
         whole = np.ones(len(frame), dtype=bool)
         censored, truncated = (
             (self._seconds(frame, name, pair[0], 0.0), self._seconds(frame, name, pair[1], np.inf))
@@ -100,25 +103,47 @@ class Missing:
             )
         )
         deadline = self._seconds(frame, "deadline", self.deadline, np.inf)
-        return Observation(len(codes), deadline, self._position(codes, responses), censored, truncated, whole, whole)
+        seen = Observation(n_choices, deadline, withheld, censored, truncated, whole, whole)
+        self._check_unit(rt, seen)
+        self._check_limits(seen)
+        return seen
 
     def _check_unit(self, rt: Array, seen: Observation) -> None:
-        """Refuse limits in milliseconds beside times in seconds."""
+        """Refuse limits in milliseconds beside times in seconds, and marks for no limit."""
         longest = rt[np.isfinite(rt)].max(initial=0.0)
         for name, limits in (("deadline", seen.deadline), ("censored", seen.censored), ("truncated", seen.truncated)):
-            known = np.asarray(limits)[np.isfinite(limits)]
-            median = float(np.median(known[known > 0.0])) if (known > 0.0).any() else 0.0
-            if median > max(_MINUTE, _FAR * longest) and longest > 0.0:
-                raise InputError(
-                    f"{name}={getattr(self, name)!r} must be in seconds, as times are: its median is {median:g}, and "
-                    f"the longest response takes {longest:.3g}; divide milliseconds by 1000."
+            for limit in np.atleast_2d(limits):
+                far = np.isfinite(limit) & (limit > max(_MINUTE, _FAR * longest)) & (longest > 0.0)
+                _refuse(
+                    far,
+                    f"{name}={getattr(self, name)!r} must be in seconds, as times are: it is "
+                    f"{limit[far].max(initial=0):g} in {{rows}}, and the longest response takes {longest:.3g}; divide "
+                    "milliseconds by 1000, and leave a column empty where there is no limit, instead of 999.",
                 )
+
+    def _check_limits(self, seen: Observation) -> None:
+        """Refuse limits that contradict each other."""
+        for name, (start, end) in {"censored": seen.censored, "truncated": seen.truncated}.items():
+            _refuse(
+                start >= end,
+                f"{name}={getattr(self, name)!r} must be the shortest and the longest time; {{rows}} have them the "
+                "other way round, or equal.",
+            )
+        first, last = seen.truncated
+        _refuse(
+            np.isfinite(last) & (last < seen.deadline) & np.isfinite(seen.deadline),
+            f"truncated={self.truncated!r} ends before the deadline in {{rows}}: trials between the two were removed, "
+            "and later ones were not; end both at the same time.",
+        )
+        _refuse(
+            first >= seen.deadline,
+            f"truncated={self.truncated!r} begins after the deadline in {{rows}}, so that no response of these trials "
+            "would be left: correct one of the two.",
+        )
 
     def _check(self, names: tuple[str, str], rt: Array, answered: Any, seen: Observation) -> None:
         """Refuse rows that contradict what was said, or that nothing was said of."""
         (low, high), (first, last) = seen.censored, seen.truncated
-        for name, (start, end) in {"censored": (low, high), "truncated": (first, last)}.items():
-            _refuse(start >= end, f"{name}={getattr(self, name)!r} must be (shortest, longest); it is not in {{rows}}.")
         finite, neither = np.isfinite(rt), np.isnan(rt) & ~answered
         if seen.withheld is None:
             if isinstance(self.deadline, str):
@@ -137,21 +162,19 @@ class Missing:
             f"deadline={self.deadline!r} is shorter than the response time in {{rows}}: give the deadline of each "
             "trial as a column, or leave rt and response missing where the response came too late.",
         )
-        for name, wrong in (("-inf", np.isneginf(rt) & (low <= 0)), ("inf", np.isposinf(rt) & np.isinf(high))):
+        for name, wrong, limits in (
+            ("-inf", np.isneginf(rt) & (low <= 0), "(0.2, None)"),
+            ("inf", np.isposinf(rt) & np.isinf(high), "(None, 2.0)"),
+        ):
             _refuse(
                 wrong,
-                f"column {names[0]!r} is {name} in {{rows}}: say beyond which time it is not known, "
-                "censored=(shortest, longest), with None for no limit.",
+                f"column {names[0]!r} is {name} in {{rows}}: say beyond which time it is not known, for instance "
+                f"censored={limits}.",
             )
         _refuse(
             finite & ((rt < first) | (rt > last)),
             f"truncated={self.truncated!r} says that trials with times outside were removed; {{rows}} have one: remove "
             "them, or say censored= where only their side is to be known.",
-        )
-        _refuse(
-            np.isfinite(last) & (last < seen.deadline) & np.isfinite(seen.deadline),
-            f"truncated={self.truncated!r} ends before the deadline in {{rows}}: trials between the two were removed, "
-            "and later ones were not; end both at the same time.",
         )
         _refuse(
             (np.isneginf(rt) & (low <= first)) | (np.isposinf(rt) & (high >= np.minimum(last, seen.deadline))),
@@ -167,9 +190,7 @@ class Missing:
             if is_hashable(self.withheld) and self.withheld in known:
                 return known.index(self.withheld)
         named = [*responses] or [*codes]
-        raise InputError(
-            f"withheld must be one of the responses, {', '.join(map(repr, named))}; got {self.withheld!r}."
-        )
+        raise InputError(f"withheld={self.withheld!r} must be one of the responses, {', '.join(map(repr, named))}.")
 
     def _seconds(self, frame: pd.DataFrame, name: str, limit: Limit | None, otherwise: float) -> Array:
         """A limit of every trial; none where a column has no number."""

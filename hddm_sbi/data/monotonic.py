@@ -37,11 +37,6 @@ class MonotonicTerm(Term):
                 f"formula '{text}': {column!r} has one level, {str(cells[column].iloc[0])!r}, so mo() has no step; "
                 "leave it out, or is a level missing from the data?"
             )
-        if len(steps) > _STEPS:
-            raise InputError(
-                f"formula '{text}': mo({column}) would have {len(steps)} steps, and has {_STEPS} at most; write "
-                f"s({column}), or make classes of it, with pandas.cut."
-            )
         return cls(name, None, np.tile(codes, copies)[:, np.newaxis].astype(np.float64), steps)
 
 
@@ -70,6 +65,7 @@ def _steps(text: str, column: pd.Series[Any], coded_by: pd.Series[Any]) -> tuple
     name = str(column.name)
     if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
         levels = ordered_levels(coded_by).categories
+        _check_number(text, name, len(levels) - 1)
         return np.asarray(levels.get_indexer(pd.Index(column.astype(object))), dtype=np.int64), labels(levels)[1:]
     if is_categorical(column):
         raise InputError(
@@ -84,12 +80,22 @@ def _steps(text: str, column: pd.Series[Any], coded_by: pd.Series[Any]) -> tuple
             f"formula '{text}': mo() needs whole numbers or an ordered factor, and {name!r} has {wrong[0]:g}; write "
             f"s({name}), or {name} for a straight line."
         )
-    whole, known = numbers.astype(np.int64), coded_by.to_numpy(dtype=np.int64)
+    known = coded_by.to_numpy(dtype=np.float64)
+    _check_number(text, name, known.max() - known.min())
     low, high = int(known.min()), int(known.max())
-    outside = whole[(whole < low) | (whole > high)]
+    outside = numbers[(numbers < low) | (numbers > high)]
     if outside.size:
         raise InputError(
-            f"formula '{text}': {name!r} has {outside[0]}, and mo() knows the steps of the table that was fitted, from "
-            f"{low} to {high}."
+            f"formula '{text}': {name!r} has {outside[0]:.0f}, and mo() knows the steps of the table that was fitted, "
+            f"from {low} to {high}."
         )
-    return whole - low, tuple(range(low + 1, high + 1))
+    return numbers.astype(np.int64) - low, tuple(range(low + 1, high + 1))
+
+
+def _check_number(text: str, name: str, steps: float) -> None:
+    """Refuse more steps than a table can tell of."""
+    if steps > _STEPS:
+        raise InputError(
+            f"formula '{text}': mo({name}) would have {steps:.0f} steps, and has {_STEPS} at most; write s({name}), or "
+            "make classes of it, with pandas.cut."
+        )

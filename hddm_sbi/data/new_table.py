@@ -25,9 +25,9 @@ def check_new_table(data: pd.DataFrame, fitted: Trials, groups: tuple[str, ...],
     frame = check_columns(data, [*fitted.predictors, *missing.columns])
     for name in (name for name in fitted.predictors if name not in groups):
         frame = frame.assign(**{name: _coded(frame[name], fitted.frame[name])})
-    observation = None
-    if fitted.observation is not None:
-        observation = missing.unobserved(frame, tuple(range(fitted.observation.n_choices)), fitted.responses)
+    seen, observation = fitted.observation, None
+    if seen is not None:
+        observation = missing.unobserved(frame, seen.n_choices, seen.withheld, fitted.rt)
     outcomes = np.full((len(frame), fitted.values.shape[1]), np.nan)
     cells = find_cells(frame, list(fitted.predictors))
     return Trials(outcomes, frame, fitted.outcomes, fitted.predictors, cells, fitted.responses, observation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,7 @@ def response_names(
 def _named(values: pd.Series[Any], codes: tuple[int, ...], choices: Sequence[object]) -> tuple[Any, ...]:
     """The names in `choices`, if they are as many different ones as the model has choices."""
     try:
-        names = () if isinstance(choices, str | bytes | Mapping) else tuple(choices)
+        names = () if isinstance(choices, str | bytes | Mapping | Set) else tuple(choices)
     except TypeError:
         names = ()
     if len(names) != len(codes) or not all(map(_is_value, names)) or len(set(names)) < len(names):

@@ -90,13 +90,18 @@ def choose_lapses(
         asked = {"a formula for lapse": formula or None, "lapse_mean=": mean, "lapse_choices=": choices}
         said = next((name for name, value in asked.items() if value is not None), None)
         if said is not None:
-            raise InputError(f"{said}: {_no_lapses(outcomes)}, and no {said.partition('=')[0]}.")
+            raise InputError(f"{said}: {_no_lapses(outcomes)}; leave it out.")
         default = Lapses(0.0, default.seconds)
     probability: float | TorchDistribution | None
     if isinstance(formula, str):
         probability = None
     else:
         probability = default.probability if given is None else _checked(given, outcomes)
+    for name, law in {"lapse_mean": mean, "lapse_choices": choices}.items():
+        if probability == 0.0 and law is not None:
+            raise InputError(
+                f"{name}={law!r} says how trials lapse, and none does with lapse=0: leave it out, or say how many do."
+            )
     split = None if choices is None else _split(choices, responses)
     if mean is None:
         return Lapses(probability, _seconds(seconds, default.seconds), split=split)

@@ -125,8 +125,9 @@ class TableDesign:
 
     @property
     def courses(self) -> list[Course]:
-        """Every sequence on the table."""
-        return [course(name, each, self.trials, self.simulator.choices) for name, each in self.sequences.items()]
+        """Every sequence on the table; the choices of its rule are responses, or the categories of the last outcome."""
+        choices = self.simulator.choices or self.simulator.outcomes[-1].categories
+        return [course(name, each, self.trials, choices) for name, each in self.sequences.items()]
 
     def designs(self, coding: Coding | None = None) -> dict[str, Design]:
         """Of every formula, on the cells; coding: of the table that was fitted, where this one is new."""

@@ -59,14 +59,16 @@ class Observation:
         """
         rt, choice = values.T
         first, last = self._limits()
-        early, late, missing = np.isneginf(rt), np.isposinf(rt), np.isnan(rt)
-        low = np.where(late, np.maximum(self.censored[1], first), np.where(missing | early, first, rt))
-        high = np.where(early, np.minimum(self.censored[0], last), np.where(missing | late, last, rt))
+        early, over, missing = np.isneginf(rt), np.isposinf(rt), np.isnan(rt)
+        low = np.where(over, np.maximum(self.censored[1], first), np.where(missing | early, first, rt))
+        high = np.where(early, np.minimum(self.censored[0], last), np.where(missing | over, last, rt))
         given = np.arange(self.n_choices) == choice[:, None]
         possible = given | np.isnan(choice)[:, None]
         neither = missing & np.isnan(choice)
         lows, highs = np.where(possible, low[:, None], 1.0), np.where(possible, high[:, None], 0.0)
-        lows[neither], highs[neither] = self.deadline[neither, None], np.inf
+        # Without a deadline no response is late, and only the withheld one is left.
+        late = np.isfinite(self.deadline)[neither, None]
+        lows[neither], highs[neither] = np.where(late, self.deadline[neither, None], 1.0), np.where(late, np.inf, 0.0)
         if self.withheld is not None:
             lows[:, self.withheld], highs[:, self.withheld] = np.where(neither, [[0.0], [np.inf]], [[1.0], [0.0]])
         return lows, highs

@@ -49,6 +49,22 @@ def correlated():
     return table(), {"formulas": formulas, "priors": {**PRIORS, "sigma": dist.HalfNormal(0.3)}}
 
 
+def mixed():
+    """All that may be missing in one table, its limits by row; effects that share a tag; exponential lapses."""
+    trials, row = table(), np.arange(N)
+    limits = {"late": trials["limit"].mask(row % 3 == 0), "least": 0.38 + 0.04 * (row % 2), "most": 1.2 + row % 4}
+    trials = trials.assign(**limits)
+    omitted = trials["rt"] > trials["late"]
+    untimed, unanswered = ~omitted & (row % 7 == 0), ~omitted & (row % 7 == 1)
+    seen = trials.assign(
+        rt=trials["rt"].mask(omitted | untimed), response=trials["response"].mask(omitted | unanswered)
+    )
+    said = {"deadline": "late", "truncated": ("least", None), "censored": (None, "most"), "lapse_mean": 1.0}
+    formulas = ["v ~ 1 + (1|p|subject)", "a ~ 1 + (1|p|subject)", "lapse ~ 1", *HELD]
+    priors = {**PRIORS, "sigma": dist.HalfNormal(0.3), "lapse_Intercept": dist.Normal(-2.5, 0.7)}
+    return seen[trials["rt"] > trials["least"]], {**said, "formulas": formulas, "priors": priors, "lapse": None}
+
+
 def learning():
     """What is paid for each choice is known; eight people of 25 trials each."""
     rng = np.random.default_rng(2)
@@ -71,7 +87,7 @@ def lapsing():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, correlated, learning, lapsing])
+@pytest.mark.parametrize("case", [omissions, go_no_go, truncated, censored, mixed, correlated, learning, lapsing])
 def test_posteriors_have_the_ranks_that_they_should_have(case):
     """SBC of 100 tables; the verdict's own false-alarm rate."""
     trials, said = case()

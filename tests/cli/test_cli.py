@@ -212,6 +212,32 @@ def test_lapses_by_formula_and_their_law(trials, tmp_path: Path):
     assert len(pd.read_csv(tmp_path / "p.csv")) == 5 * len(trials)
 
 
+@pytest.mark.parametrize(
+    ("empty", "arguments", "facts"),
+    [
+        ("late", ["--deadline", "limit"], {"deadline": "limit"}),
+        ("no", ["--withheld", "-1", "--deadline", "1.1"], {"deadline": 1.1, "withheld": -1}),
+        ("", ["--censored", ",1.1", "--truncated", "0.2,9"], {"censored": [None, 1.1], "truncated": [0.2, 9.0]}),
+    ],
+)
+def test_tables_in_which_something_is_missing(tmp_path: Path, empty, arguments, facts):
+    """From the file to the predictions: the same gaps are read, kept, and predicted."""
+    trials = hs.simulate("ddm", {"v": 0.8, "a": 0.9, "z": 0.5, "t0": 0.3}, 60, seed=1).assign(limit=1.1)
+    gone = ((trials["rt"] > 1.1) & (empty != "")) | ((trials["response"] == -1) & (empty == "no"))
+    trials.assign(rt=trials["rt"].mask(gone), response=trials["response"].mask(gone)).to_csv(tmp_path / "t.csv")
+    held = ["-f", "z = 0.5", "-f", "a = 0.9", "-f", "t0 = 0.3", "-o", tmp_path / "fit.nc"]
+    result = run("fit", tmp_path / "t.csv", "v ~ 1", *arguments, *held, *QUICK)
+    assert result.exit_code == 0, result.output
+    model = hs.load_model(tmp_path / "fit.nc")
+    assert model.facts["missing"] == facts
+    predicted = run("predict", tmp_path / "fit.nc", "-o", tmp_path / "p.csv", "--draws", "5")
+    assert predicted.exit_code == 0, predicted.output
+    rt = pd.read_csv(tmp_path / "p.csv")["rt"]
+    assert (rt.isna().mean() > 0.0) == bool(empty)
+    assert np.isposinf(rt).any() == (not empty)
+    assert rt[np.isfinite(rt)].max() <= 1.1
+
+
 def test_a_sequence_on_the_command_line(trials, tmp_path: Path):
     counted = trials.assign(trial=trials.groupby("subject").cumcount(), paid=(trials["response"] == 1).astype(float))
     counted.to_csv(tmp_path / "t.csv", index=False)
@@ -247,6 +273,13 @@ def test_a_sequence_on_the_command_line(trials, tmp_path: Path):
         (["--lapse-choices", "1=0.7,-1=0.2"], "probabilities that sum to 1; they sum to 0.9."),
         (["--lapse", "0.1", "-f", "lapse ~ 1"], "--lapse 0.1 and the formula 'lapse ~ 1' both say the probability"),
         (["--lapse", "estimated", "--lapse-seconds", "range", "--upper", "x"], "--upper 'x' does not occur"),
+        (["--withheld", "none"], "--withheld 'none' must be one of the responses, -1, 1."),
+        (["--deadline", "nan"], "--deadline nan must be a positive number of seconds, or a column of them"),
+        (["--censored", "9,"], "no trial has both"),
+        (["--censored", ",-2"], "--censored ,-2.0 must be a positive number of seconds"),
+        (["--truncated", "3,0.2"], "--truncated 3.0,0.2 must be the shortest and the longest time; rows 0, 1, 2"),
+        (["--truncated", ",0.4"], "--truncated ,0.4 says that trials with times outside were removed"),
+        (["--sequence", "dq = delta_rule(rt, response, by=subject, order=rt)"], "--sequence 'dq' stands in no formula"),
         (["--priors", "hdm"], "Its sets: hddm; leave out --priors for its default priors."),
     ],
 )

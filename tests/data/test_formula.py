@@ -492,6 +492,7 @@ def test_syntax_errors_show_where(formula, reason, position):
         ("(0 + x|p|subject)", "x|subject is the only effect of the tag 'p'"),
         ("(1|subject|day)", "1|day is the only effect of the tag 'subject'"),
         ("(1|gr(subject, by=sid))", "the data have no column 'sid'; did you mean 'side'?"),
+        ("(1|gr(subject, by=subject))", "by=subject has another level for every subject, and a standard deviation"),
         ("(1|gr(subject, by=one))", "by=one has one level, 'same', so there is nothing by which standard deviations"),
         ("const", "column 'const' is a linear combination of 'Intercept', so their coefficients cannot be told apart"),
         ("x + side + x2", "column 'x2' is a linear combination of 'Intercept', 'x', so"),

@@ -61,7 +61,7 @@ def test_a_time_without_a_response_is_a_point(table):
 def test_a_withheld_response_is_none_before_the_deadline(table):
     go = without(table, table.response == -1, "rt")
     low, high, _ = known(checked(go, withheld=-1))
-    assert (low, high) == ([[0.0, INF]] * 2, [[INF, INF]] * 2)
+    assert (low, high) == ([[0.0, 1.0]] * 2, [[INF, 0.0]] * 2)
     low, high, _ = known(checked(go, withheld=-1, deadline=2.0))
     assert (low, high) == ([[0.0, 2.0]] * 2, [[INF, INF]] * 2)
     # Not responding may as well be written as nothing at all, or by its name.
@@ -134,7 +134,17 @@ _NOTHING = {**_NO_TIME, "response": [1, -1, np.nan, 1, -1, 1]}
     [
         (_NOTHING, {}, r"both missing in row 2 .*deadline=.*withheld="),
         (_NOTHING, {"deadline": "gap"}, r"both missing in row 2 .*and so is the deadline, column 'gap': say there"),
-        (_NOTHING, {"deadline": 1500}, r"deadline=1500 must be in seconds.*median is 1500, .*takes 1.3; divide"),
+        (_NOTHING, {"deadline": 1500}, r"deadline=1500 must be in seconds.*is 1500 in rows 0.*takes 1.3; divide"),
+        (
+            {**_NOTHING, "limit": [2.0, 2, 999, 2, 2, 2]},
+            {"deadline": "limit"},
+            r"deadline='limit' must be in seconds.*is 999 in row 2 .*leave a column empty where there is no limit",
+        ),
+        (
+            {**_NO_TIME, "least": [0.4, 0.4, 2.5, 0.4, 0.4, 0.4]},
+            {"deadline": 2.0, "truncated": ("least", None)},
+            r"begins after the deadline in row 2 .*no response of these trials would be left",
+        ),
         ({"limit": 1500.0}, {"deadline": "limit"}, r"deadline='limit' must be in seconds.*divide milliseconds by 1000"),
         ({}, {"censored": (200, 3000)}, r"censored=\(200, 3000\) must be in seconds.*divide milliseconds by 1000"),
         ({}, {"truncated": (None, 3000)}, r"truncated=\(None, 3000\) must be in seconds.*divide milliseconds"),
@@ -142,19 +152,23 @@ _NOTHING = {**_NO_TIME, "response": [1, -1, np.nan, 1, -1, 1]}
         ({}, {"deadline": "limits"}, r"no column 'limits'; did you mean 'limit'"),
         ({}, {"deadline": "cue"}, r"deadline='cue' must be a column of seconds"),
         ({"limit": [2.0, 0.0, 2, 2, 2, 2]}, {"deadline": "limit"}, r"deadline='limit' must be positive.*row 1"),
-        ({}, {"deadline": 0}, r"deadline must be a positive number of seconds, or a column of them; got 0"),
-        ({}, {"deadline": True}, r"deadline must be a positive number.*got True"),
-        ({}, {"deadline": INF}, r"deadline must be a positive number.*got inf"),
-        ({}, {"deadline": [1.0]}, r"deadline must be a positive number.*got \[1.0\]"),
+        ({}, {"deadline": 0}, r"deadline=0 must be a positive number of seconds, or a column of them; got 0"),
+        ({}, {"deadline": True}, r"deadline=True must be a positive number"),
+        ({}, {"deadline": INF}, r"deadline=inf must be a positive number"),
+        ({}, {"deadline": [1.0]}, r"deadline=\[1.0\] must be a positive number"),
         ({}, {"withheld": -1}, r"withheld=-1 .*takes no time; column 'rt' has one in rows 1, 4"),
-        ({}, {"withheld": 0}, r"withheld must be one of the responses, -1, 1; got 0"),
-        ({}, {"withheld": [1]}, r"withheld must be one of the responses, -1, 1; got \[1\]"),
-        ({"rt": [0.5, 0.7, INF, 1.1, 1.3, 0.6]}, {}, r"column 'rt' is inf in row 2.*censored=\(shortest, longest\)"),
-        ({"rt": [0.5, 0.7, -INF, 1, 1, 0.6]}, {"censored": (None, 2)}, r"column 'rt' is -inf in row 2.*censored="),
-        ({}, {"censored": 2.0}, r"censored must be \(shortest, longest\) time.*got 2.0"),
-        ({}, {"censored": (1.0, 0.5)}, r"censored=\(1.0, 0.5\) must be \(shortest, longest\); it is not in rows 0, 1"),
-        ({}, {"truncated": (1.2, 0.55)}, r"truncated=\(1.2, 0.55\) must be \(shortest, longest\); it is not in rows 0"),
-        ({}, {"truncated": (2.0,)}, r"truncated must be \(shortest, longest\).*got \(2.0,\)"),
+        ({}, {"withheld": 0}, r"withheld=0 must be one of the responses, -1, 1\."),
+        ({}, {"withheld": [1]}, r"withheld=\[1\] must be one of the responses, -1, 1\."),
+        ({"rt": [0.5, 0.7, INF, 1.1, 1.3, 0.6]}, {}, r"column 'rt' is inf in row 2.*censored=\(None, 2.0\)\."),
+        (
+            {"rt": [0.5, 0.7, -INF, 1, 1, 0.6]},
+            {"censored": (None, 2)},
+            r"column 'rt' is -inf in row 2.*censored=\(0.2, None\)\.",
+        ),
+        ({}, {"censored": 2.0}, r"censored must be the shortest and the longest time.*got 2.0"),
+        ({}, {"censored": (1.0, 0.5)}, r"censored=\(1.0, 0.5\) must be the shortest and the longest time; rows 0, 1"),
+        ({}, {"truncated": (1.2, 0.55)}, r"truncated=\(1.2, 0.55\) must be the shortest and the longest time; rows 0"),
+        ({}, {"truncated": (2.0,)}, r"truncated must be the shortest and the longest time.*got \(2.0,\)"),
         ({}, {"truncated": (0.55, 1.2)}, r"times outside were removed; rows 0, 4 .*remove them, or say censored="),
         ({}, {"truncated": (None, 1.5), "deadline": 2.0}, r"ends before the deadline in rows 0, 1, 2, 3, 4 and 1 more"),
         (

@@ -81,6 +81,22 @@ def test_a_column_that_is_not_there(model):
         model.on_table(pd.DataFrame({"condition": ["easy"], "subject": ["new"]}))
 
 
+@pytest.mark.parametrize(
+    "coding", [{"withheld": -1}, {"withheld": "no", "upper": "go"}, {"withheld": -1, "upper": "go"}]
+)
+def test_the_withheld_response_is_the_same_in_a_new_table(coding):
+    """By its name, or by its code."""
+    names = {1: "go", -1: "no"} if "upper" in coding else {1: 1, -1: -1}
+    table = pd.DataFrame({"rt": [0.5, np.nan, 0.7], "response": [names[1], names[-1], names[1]], "limit": 2.0})
+    model = hs.HierarchicalModel("v ~ 1", table, likelihood="exact", deadline="limit", **coding)
+    assert model.trials.observation.withheld == 0
+    new = model.on_table(pd.DataFrame({"limit": [1.0, 3.0]}))
+    assert new.trials.observation.withheld == 0
+    np.testing.assert_array_equal(new.trials.observation.seen(np.array([[0.6, 0], [0.6, 1]])), [[np.nan] * 2, [0.6, 1]])
+    with pytest.raises(hs.InputError, match=r"deadline='limit' must be in seconds.*is 1500 in row 1"):
+        model.on_table(pd.DataFrame({"limit": [1.0, 1500.0]}))
+
+
 def test_a_new_table_has_no_outcomes_and_its_own_groups(model):
     new = model.on_table(pd.DataFrame({"condition": "easy", "subject": ["Ada", "s01"], "load": [0, 1.0]}))
     assert np.isnan(new.trials.values).all()

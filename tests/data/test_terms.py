@@ -110,6 +110,8 @@ def test_splines_of_formulae_are_columns_in_common_and_group_terms(data, call, g
         ("mo(correct)", "mo() needs levels in an order, and 'correct' has none (bool)"),
         ("mo(nearly)", "mo() needs whole numbers or an ordered factor, and 'nearly' has 0.5; write s(nearly), or"),
         ("mo(many)", "mo(many) would have 500 steps, and has 100 at most; write s(many), or make classes"),
+        ("mo(x)", "mo() needs whole numbers or an ordered factor, and 'x' has "),
+        ("mo(stamp)", "mo(stamp) would have 1000000000000 steps, and has 100 at most"),
         ("mo(const)", "'const' has one level, '2.0', so mo() has no step"),
         ("mo(log(load))", "mo() takes one column of the table as it is, mo(x)"),
         ("mo(load, 3)", "mo() takes one column of the table as it is, mo(x)"),
@@ -131,7 +133,7 @@ def test_splines_of_formulae_are_columns_in_common_and_group_terms(data, call, g
     ],
 )  # fmt: skip
 def test_what_is_refused(data, formula, expected):
-    table = data.assign(nearly=0.5, many=data["load"] % 2 * 500)
+    table = data.assign(nearly=0.5, many=data["load"] % 2 * 500, stamp=data["load"] % 2 * 10**12)
     with pytest.raises(InputError) as caught:
         design(formula, table)
     assert expected in str(caught.value)

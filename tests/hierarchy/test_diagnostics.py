@@ -18,10 +18,10 @@ def posterior(n=1_000, seed=1, **changed):
     return xr.Dataset({name: (("chain", "draw"), x) for name, x in draws.items()})
 
 
-def messages(dataset, diverging=0):
+def messages(dataset, diverging=0, accepted=0.8):
     flags = np.zeros((4, dataset.sizes["draw"]), dtype=bool)
     flags.reshape(-1)[:diverging] = True
-    return list(convergence_problems(dataset, {"diverging": flags}))
+    return list(convergence_problems(dataset, {"diverging": flags}, accepted))
 
 
 def test_a_good_posterior_is_silent():
@@ -36,7 +36,7 @@ def test_chains_that_disagree_are_named():
 def test_chains_in_a_lower_mode_are_told_from_chains_that_are_too_short():
     apart = np.random.default_rng(2).normal(size=(4, 1_000)) + np.array([[0.0], [0.0], [0.0], [5.0]])
     lp = np.random.default_rng(3).normal(size=(4, 1_000)) - np.array([[0.0], [0.0], [0.0], [17.0]])
-    (message,) = [m for m in convergence_problems(posterior(a_Intercept=apart), {"lp": lp}) if "Rhat" in m]
+    (message,) = [m for m in convergence_problems(posterior(a_Intercept=apart), {"lp": lp}, 0.8) if "Rhat" in m]
     assert "the log posterior of chain 3 (by 17." in message
     assert "run more" not in message
 
@@ -55,8 +55,13 @@ def test_too_few_draws_are_named():
     assert any("effective sample size of" in m and "(below 400)" in m for m in found)
 
 
-def test_divergences_are_counted():
-    assert any(m.startswith("3 of 4000 draws diverged") for m in messages(posterior(), diverging=3))
+@pytest.mark.parametrize(
+    ("accepted", "remedy"),
+    [(0.8, "fit with target_accept=0.95, tighten"), (0.99, "fit with target_accept=0.999, "), (0.999, "tighten")],
+)
+def test_divergences_are_counted_and_smaller_steps_named(accepted, remedy):
+    (message,) = messages(posterior(), 3, accepted)
+    assert message.startswith(f"3 of 4000 draws diverged at target_accept={accepted:g}: {remedy}")
 
 
 @pytest.mark.parametrize(("value", "edge"), [(0.3001, "lower edge (0.3)"), (2.499, "upper edge (2.5)")])

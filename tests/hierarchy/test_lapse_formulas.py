@@ -311,6 +311,8 @@ def test_standard_deviations_of_lapses_by_group():
         ("laps ~ 1", {}, "unknown parameter 'laps' in a formula; did you mean 'lapse'.* z, t0, lapse"),
         ("v ~ 1", {"lapse_mean": 2.0, "lapse_seconds": 5.0}, "lapse_mean=2.0 makes lapses exponential in time"),
         ("v ~ 1", {"lapse_mean": 2.0, "lapse_seconds": "range"}, "lapse_seconds='range' uniform; leave out one"),
+        ("v ~ 1", {"lapse_mean": 2.0, "lapse": 0}, "lapse_mean=2.0 says how trials lapse, and none does with lapse=0"),
+        ("lapse = 0", {"lapse_choices": [0.2, 0.8]}, "lapse_choices=.* says how trials lapse, and none does"),
         ("v ~ 1", {"lapse_mean": 0}, "lapse_mean must be a positive number of seconds"),
         ("v ~ 1", {"lapse_mean": "long"}, "lapse_mean must be a positive number of seconds.* got 'long'"),
         ("v ~ 1", {"lapse_mean": float("inf")}, "lapse_mean must be a positive number of seconds"),

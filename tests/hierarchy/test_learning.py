@@ -131,6 +131,67 @@ def test_gradients_by_differences(case):
         assert gradient @ along == pytest.approx((up - down) / (2 * step), rel=1e-5, abs=1e-4)
 
 
+@hs.declare(parameters={"b": (-9.0, 9.0)}, outcomes={"pick": ("left", "right")}, vectorised=True)
+def softmax(b, rng):
+    return np.where(rng.random(len(b)) < 1 / (1 + np.exp(-b)), "right", "left")
+
+
+class Softmax(hs.Likelihood):
+    kind = "exact"
+
+    def log_prob_rows(self, values, theta):
+        return torch.nn.functional.logsigmoid((2 * values[:, 0] - 1) * theta[:, 0])
+
+
+def picked():
+    """The same choices, without their times."""
+    rows = table()
+    return rows.assign(pick=np.where(rows["response"] == 1, "right", "left")).drop(columns=["rt", "response"])
+
+
+def test_choices_without_times_are_learned_from():
+    """A softmax of two options: the density as by hand (1e-9), and predictions that run forward."""
+    rows = picked()
+    model = hs.HierarchicalModel(
+        ["b ~ 0 + dq", "alpha = 0.3"],
+        rows,
+        likelihood=Softmax(softmax, {"b": (-9.0, 9.0)}),
+        sequences={"dq": hs.delta_rule("feedback", "pick", "subject")},
+    )
+    q = values_by_hand(table(), np.full(SUBJECTS, 0.3))
+    sign = np.where(rows["pick"] == "right", 1.0, -1.0)
+    prior, density = model.uncentred.coefficient_priors()["b_dq"], model.density
+    assert density.path == "compiled"
+    for slope in (0.5, 2.0):
+        by_hand = -np.log1p(np.exp(-sign * slope * (q[:, 1] - q[:, 0]))).sum()
+        expected = by_hand + float(prior.log_prob(torch.tensor(slope).double()))
+        assert density(density.unconstrain({"b_dq": torch.tensor([slope]).double()})[0])[0] == pytest.approx(expected)
+    predicted = hs.prior_predictive(model, 3)["prior_predictive"]["pick"].to_numpy()
+    assert predicted.shape == (1, 3, len(rows))
+    assert set(predicted.ravel()) == {"left", "right"}
+
+
+def test_a_rule_that_reads_choices_needs_some():
+    @hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
+    def cookies(rate, rng):
+        return rng.poisson(rate)
+
+    class Poisson(hs.Likelihood):
+        def log_prob_rows(self, values, theta):
+            return torch.distributions.Poisson(theta[:, 0]).log_prob(values[:, 0])
+
+    rows = picked().assign(chips=3)
+    with pytest.raises(
+        hs.InputError, match="its rule reads choices, 'pick', and the outcomes of the model, chips, are"
+    ):
+        hs.HierarchicalModel(
+            "rate ~ dq",
+            rows,
+            likelihood=Poisson(cookies, {"rate": (0.5, 20.0)}),
+            sequences={"dq": hs.delta_rule("feedback", "pick", "subject")},
+        )
+
+
 def test_races_take_the_value_of_each_choice():
     rows = table(choices=3)
     model = hs.HierarchicalModel(

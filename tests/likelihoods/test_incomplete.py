@@ -131,6 +131,21 @@ def test_gradient_agrees_with_differences(likelihood, said):
     torch.testing.assert_close(gradient[1], (up - down) / 2e-6, rtol=1e-5, atol=1e-5)
 
 
+def test_a_withheld_response_without_a_deadline_is_a_choice(likelihood):
+    """Its probability to 1e-6 of `choice_probabilities`, a lapse of it included; the gradient is finite."""
+    simulator, n = likelihood.simulator, 3
+    theta = torch.tensor(random_thetas(simulator, n, 2, margin=0.3), requires_grad=True)
+    seen = observation(likelihood, n, deadline=np.full(n, np.inf), withheld=0)
+    trials = grouped(likelihood, np.full((n, 2), np.nan), seen, np.arange(n))
+    found = likelihood.log_prob_by_trial(trials, theta, LAPSE)
+    by_name = dict(zip(simulator.names, theta.detach().numpy().T, strict=True))
+    chosen = np.asarray(likelihood.choice_probabilities(by_name))[:, 0]
+    share = 1 / len(simulator.choices)
+    np.testing.assert_allclose(found.exp().detach(), 0.95 * chosen + 0.05 * share, rtol=1e-6)
+    total = likelihood.log_prob_by_cell(trials, theta, LAPSE).sum()
+    assert torch.isfinite(torch.autograd.grad(total, theta)[0]).all()
+
+
 def test_a_mask_of_nothing_changes_no_bit(likelihood):
     theta = random_thetas(likelihood.simulator, 4, 5, margin=0.3)
     cell = np.repeat(np.arange(4), 10)

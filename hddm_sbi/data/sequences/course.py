@@ -118,13 +118,18 @@ class Course:
         return found
 
 
-def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[int, ...]) -> Course:
+def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[Any, ...]) -> Course:
     """A sequence on a table. codes: of the model's choices.
 
     Raises InputError for a table without their order, or with two trials at one place in it; and for columns that are
     not numbers, or not responses.
     """
     frame = trials.frame
+    if sequence.choices and not codes:
+        raise InputError(
+            f"sequence {name!r}: its rule reads choices, {', '.join(map(repr, sequence.choices.values()))}, and the "
+            f"outcomes of the model, {', '.join(trials.outcomes)}, are none; take a rule that reads numbers alone."
+        )
     order = _order(name, sequence, frame)
     group = find_cells(frame, sequence.by).of_trial
     trial = np.lexsort((order, group)).astype(np.int64)
@@ -201,7 +206,7 @@ def _numbers(name: str, sequence: Sequence, key: str, column: str, trials: Trial
     return numbers[:, np.newaxis]
 
 
-def _choice(name: str, column: str, trials: Trials, codes: tuple[int, ...]) -> tuple[Array, bool]:
+def _choice(name: str, column: str, trials: Trials, codes: tuple[Any, ...]) -> tuple[Array, bool]:
     """Positions of the choices in a column, nan where missing; and whether they are those that the model explains.
 
     A column of the same choices in every trial that has both is taken for them.

@@ -21,6 +21,8 @@ MIN_ESS = 400
 #: draws this near an edge of the box (fraction of its width on the link's scale), in this share of draws, are reported.
 _NEAR_EDGE = 0.02
 _SHARE_AT_EDGE = 0.05
+#: acceptances of ever smaller steps, one of which is named where draws diverged.
+_ACCEPTANCES = (0.95, 0.99, 0.999)
 
 #: what the sampler says of every draw, by name.
 Stats = Mapping[Any, Any]
@@ -38,8 +40,9 @@ class ConvergenceWarning(UserWarning):
     """
 
 
-def convergence_problems(posterior: xr.Dataset, stats: Stats) -> Iterator[str]:
-    """Rhat above 1.01, effective sample sizes below 400, and divergent transitions, naming the worst."""
+def convergence_problems(posterior: xr.Dataset, stats: Stats, accepted: float) -> Iterator[str]:
+    """Rhat above 1.01, effective sample sizes below 400, and divergent transitions, naming the worst. accepted: what
+    the step size was tuned for."""
     if posterior.sizes["chain"] > 1:
         name, rhat = inference_data.worst_rhat(posterior)
         if rhat > MAX_RHAT:
@@ -49,8 +52,9 @@ def convergence_problems(posterior: xr.Dataset, stats: Stats) -> Iterator[str]:
         yield f"the effective sample size of {name} is {ess:.0f} (below {MIN_ESS}): take more draws"
     diverging = int(np.sum(stats.get("diverging", 0)))
     if diverging:
+        higher = next((f"fit with target_accept={share:g}, " for share in _ACCEPTANCES if share > accepted), "")
         yield (
-            f"{diverging} of {np.size(stats['diverging'])} draws diverged: raise target_accept= (0.95, 0.99, 0.999), "
+            f"{diverging} of {np.size(stats['diverging'])} draws diverged at target_accept={accepted:g}: {higher}"
             "tighten the priors of group standard deviations, or force centered=True or False"
         )
 

@@ -25,6 +25,7 @@ from hddm_sbi.hierarchy.fits.diagnostics import (
     quick_look,
 )
 from hddm_sbi.hierarchy.fits.record import FitRecord
+from hddm_sbi.hierarchy.pilot.centring import acceptance
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
 from hddm_sbi.inference import inference_data
 from hddm_sbi.types import Array, Index
@@ -123,7 +124,7 @@ class PosteriorWriter:
         elif record.quick:
             yield quick_look(known[self.hierarchy.population_names], stats)
         else:
-            yield from convergence_problems(known, stats)
+            yield from convergence_problems(known, stats, record.target_accept or acceptance(self.hierarchy))
         total = chains * draws
         some = inference_data.evenly_spaced(total, min(_EDGE_DRAWS, total))
         theta, lapse = self.theta(known, some), self.lapse(known, some)
