@@ -17,6 +17,8 @@ from hddm_sbi.inference import TARGET_ACCEPT
 Centring = Literal["auto"] | bool | Mapping[str, bool]
 #: acceptance that the step size is tuned for where correlations may be singular.
 _CAREFUL = 0.99
+#: by how many nats a standard deviation of 0 must be less likely where effects are centred (decision 069).
+_NOT_ZERO = 6.0
 
 
 def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]:
@@ -67,14 +69,18 @@ def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
     """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
 
     A term is centred where the trials of a typical (median) group determine its effects better than the population
-    does. With d the variance of an effect given its trials alone, the group's other effects being uncertain by their
-    populations, that is d < sd², or V = 1 / (1 / d + 1 / sd²) < sd² / 2.
+    does, and those of all groups say that the population's sd is not 0: near 0 centred effects are in a funnel. With d
+    the variance of an effect given its trials alone, the group's other effects being uncertain by their populations,
+    the first is d < sd², or r = 1 + sd² / d = sd² / V > 2, V being the variance given both. Means of n groups, of
+    variance d + sd², have (n - 1) (r - 1 - log r) / 2 nats more likelihood than at a sd of 0.
     """
     choice = {}
     for term in hierarchy.groups:
         found = pilot.effects[term.factor]
         variance = np.diagonal(found.covariance, axis1=1, axis2=2)
-        determined = (np.median(variance / found.sds**2, axis=0) < 0.5)[found.of(term)]
+        ratio = 1.0 / np.median(variance / found.sds**2, axis=0)
+        nats = 0.5 * (len(term.levels) - 1) * (ratio - 1.0 - np.log(ratio))
+        determined = ((ratio > 2.0) & (nats > _NOT_ZERO))[found.of(term)]
         choice[term.name] = bool(term.population.centred_only or determined.all())
     return choice
 
