@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hddm_sbi as hs
-from hddm_sbi.hierarchy import model
+from hddm_sbi.hierarchy import model, table_design
 from hddm_sbi.hierarchy.fits import fit_folder, fitting, posterior
 from hddm_sbi.inference import chain_files, inference_data
 
@@ -25,7 +25,7 @@ TRIALS = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=
 TUNE, DRAWS = 50, 50
 #: moment -> the object and name of the function that is called then, and how many calls come before.
 MOMENTS = {
-    "reading the table": (model, "check_table", 0),
+    "reading the table": (table_design, "check_table", 0),
     "pilot": (model, "pilot_fit", 0),
     "making the folder": (fit_folder, "_lock", 0),
     "writing the recipe": (os, "fsync", 0),
