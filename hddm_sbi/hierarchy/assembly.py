@@ -42,7 +42,11 @@ def assemble(table: TableDesign, likelihood: Likelihood, priors: PriorChoice, la
 
 def grouped(table: TableDesign, likelihood: Likelihood, values: Array, lapse_seconds: float | None) -> CellTrials:
     """Outcomes (n, k) of the table's design, cell by cell, with what is known where they are not complete; those of
-    trials that are not seen left out."""
+    trials that are not seen left out.
+
+    Raises InputError for outcomes of which the likelihood knows nothing, or warns of them.
+    """
+    likelihood.check_outcomes(values)
     cell, observation = table.cell, table.trials.observation
     if table.seen is not None:
         values, cell = values[table.seen], cell[table.seen]

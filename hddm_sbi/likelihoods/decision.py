@@ -74,7 +74,6 @@ class DecisionLikelihood(Likelihood):
         observation
             How the trials were seen; None where each was seen whole.
         """
-        self.check_outcomes(values)
         n_choices, whole = len(self.simulator.choices), np.asarray(np.isfinite(values).all(1))
         incomplete = np.flatnonzero(~whole)
         if incomplete.size and observation is None:

@@ -153,7 +153,9 @@ class LikelihoodDistribution(RowDistribution):
     def log_prob_sum(self, value: Tensor) -> Tensor:
         """Sum of `log_prob`, (): the outcomes are sorted once, and each row of theta is evaluated once."""
         shape, row = self._of_outcomes(value)
-        trials = self.likelihood.group_by_cell(self._positions(value, shape).numpy(), row, len(self._rows))
+        values = self._positions(value, shape).numpy()
+        self.likelihood.check_outcomes(values)
+        trials = self.likelihood.group_by_cell(values, row, len(self._rows))
         trials = trials if self._lapses is None else trials.with_lapses(self._lapses)
         return self.likelihood.log_prob_by_cell(trials, *self._of_rows(self._rows)).sum()
 

@@ -142,7 +142,6 @@ class Likelihood(ABC):
         observation
             How trials of rt and response were seen; None for other outcomes, which are complete.
         """
-        self.check_outcomes(values)
         order = np.argsort(cell, kind="stable")
         return CellTrials(np.ascontiguousarray(values[order]), cell[order], order, n_cells)
 

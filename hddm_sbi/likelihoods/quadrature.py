@@ -127,20 +127,24 @@ def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 def _bulk(likelihood: Likelihood, choices: list[Tensor], theta: Tensor, end: Tensor) -> _Bulk:
     """Where the density of any of these choices (n,) lies up to an end (n,), by two looks: it may be narrow as 1e-4."""
     low, high = torch.full_like(end, Y_RANGE[0]), end.clamp(max=Y_RANGE[1])
-    early = low
-    late = later = high
+    early, late, later = low, high, high
     for n in _LOOKS:
-        y = low.unsqueeze(-1) + (high - low).unsqueeze(-1) * torch.linspace(0.0, 1.0, n, dtype=theta.dtype)
+        step = (high - low) / (n - 1)
+        y = low.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(n, dtype=theta.dtype)
         log_p = torch.stack([_log_density(likelihood, y, choice, theta) for choice in choices]).amax(0)
-        below = log_p.amax(-1, keepdim=True) - log_p
-        some, much = below < _NOTHING, below < _LITTLE
-        first, early_ = (which.int().argmax(-1) for which in (some, much))
-        last, late_ = (n - 1 - which.flip(-1).int().argmax(-1) for which in (some, much))
-        at = torch.arange(len(theta))
+        most = log_p.amax(-1, keepdim=True)
+        # Where no node sees a density, it may be anywhere.
+        below = torch.where(most > -torch.inf, most - log_p, 0.0)
+        (first, last), (early, late) = (_ends(y, below < nats) for nats in (_NOTHING, _LITTLE))
         # One node further: the density may begin anywhere before the first node that sees it.
-        ends = ((first, -1), (early_, -1), (late_, 0), (late_, 1), (last, 1))
-        low, early, late, later, high = (y[at, (i + by).clamp(0, n - 1)] for i, by in ends)
+        early, later = torch.maximum(early - step, low), torch.minimum(late + step, high)
+        low, high = torch.maximum(first - step, low), torch.minimum(last + step, high)
     return _Bulk(low, early, late, later, high)
+
+
+def _ends(y: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the largest y of some columns of every row, (n,) each."""
+    return -torch.where(which, -y, -torch.inf).amax(-1), torch.where(which, y, -torch.inf).amax(-1)
 
 
 def _log_density(likelihood: Likelihood, y: Tensor, choice: Tensor, theta: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import hddm_sbi as hs
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods.factored.encoding import Encoding
 from hddm_sbi.likelihoods.factored.laws import Categories, Counts, Mixture
-from hddm_sbi.likelihoods.factored.likelihood import FactoredLikelihood
+from hddm_sbi.likelihoods.factored.likelihood import factored_likelihood
 from hddm_sbi.likelihoods.factored.network import FactoredNetwork
 
 #: false alarms of a test of samples.
@@ -181,7 +181,7 @@ def untrained(shape, simulator=everything, seed=1):
     with torch.no_grad():
         for factor in network.factors:
             factor.straight.weight.normal_(0.0, 0.1)
-    return FactoredLikelihood(simulator, network, encoding, simulator.box, None), values, theta
+    return factored_likelihood(simulator, network, encoding, simulator.box, None), values, theta
 
 
 SHAPES = [
@@ -214,15 +214,39 @@ def test_every_chain_is_compiled(shape):
     np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
 
 
+def test_omissions_of_a_simulator_of_ones_own_are_compiled():
+    """The integral of the learned density after a deadline, its nodes where that density lies; lapses as well."""
+
+    @hs.declare({"m": (-1.0, 1.0), "t0": (0.1, 0.4)}, {"rt": "positive", "response": (-1, 1)}, vectorised=True)
+    def race(m, t0, rng):
+        first, second = (np.exp(sign * m - 0.7 + 0.4 * rng.normal(size=len(m))) for sign in (-1.0, 1.0))
+        return t0 + np.minimum(first, second), np.where(first < second, 1, -1)
+
+    likelihood, values, _ = untrained(SHAPES[0], race)
+    late = values[:60, 0] > 0.8
+    table = pd.DataFrame(race.labels(values[:60])).mask(np.stack([late, late], -1))
+    table = table.assign(group=np.repeat(list("abc"), 20))
+    model = hs.HierarchicalModel("m ~ 1 + (1|group)", table, likelihood=likelihood, deadline=0.8)
+    assert model.trials.observation is not None
+    compiled, eager = (flatten(model.pyro_model, model.start, path) for path in ("compiled", "eager"))
+    assert compiled.path == "compiled"
+    at = np.random.default_rng(1).normal(scale=0.3, size=compiled.size)
+    (value, gradient), (expected, slope) = compiled(at), eager(at)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
+
+
 def test_outcomes_beyond_the_simulations_are_warned_of():
     likelihood, values, _ = untrained(SHAPES[0])
     values = values[:20].copy()
     values[[3, 7], 0] = 1e3
     with pytest.warns(hs.TableWarning, match=r"'x' is 1000 in rows 3, 7 \(0 = first\), beyond all that was simulated"):
-        likelihood.group_by_cell(values, np.zeros(20, dtype=np.int64), 1)
+        likelihood.check_outcomes(values)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        likelihood.group_by_cell(values[:3], np.zeros(3, dtype=np.int64), 1)
+        likelihood.check_outcomes(values[:3])
+        # A time that is known to be late is no time.
+        likelihood.check_outcomes(np.where(values > 100.0, np.inf, values))
 
 
 def test_heavy_tails_do_not_blow_up_the_scale():

@@ -146,7 +146,8 @@ class Encoding:
                 )
         continuous = [(k, o) for k, o in enumerate(self.simulator.outcomes) if not o.discrete]
         for (k, outcome), (low, high) in zip(continuous, self.reach, strict=True):
-            beyond = np.flatnonzero((values[:, k] < low) | (values[:, k] > high))
+            known = np.isfinite(values[:, k])
+            beyond = np.flatnonzero(known & ((values[:, k] < low) | (values[:, k] > high)))
             if beyond.size:
                 warnings.warn(
                     f"{outcome.name!r} is {values[beyond[0], k]:.4g} in {name_rows(beyond.tolist())} (0 = first), "
