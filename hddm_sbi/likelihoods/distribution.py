@@ -33,6 +33,9 @@ class RowLikelihood(Protocol):
     def log_prob_by_cell(self, trials: Any, theta: Tensor, lapse: Tensor) -> Tensor:
         """Sum over the trials of every cell."""
 
+    def check_outcomes(self, values: Array) -> None:
+        """Outcomes that it knows."""
+
     def group_by_cell(self, values: Array, cell: Index, n_cells: int) -> Any:
         """Arranged trials."""
 
