@@ -28,6 +28,8 @@ _JITTER_TRIES = 12
 #: up to so many parameters, a low-rank mass matrix learns from tuning what whitening leaves: how common coefficients go
 #: with the effects of all groups at once. Beyond, it costs as much time as it saves (decision 003).
 _LOW_RANK_SIZE = 500
+#: what nutpie raises for the trace of a chain that failed, and of one that has not begun.
+_NOTHING_THERE = (RuntimeError, ValueError)
 #: seconds between looks at how far the chains are.
 _LOOK = 0.1
 #: ArviZ's name -> nutpie's name of what is reported about every draw.
@@ -134,10 +136,10 @@ class Chain:
         """End the chain where it is, and close its files."""
         self._stopped.set()
         if self.trace is None and self._collected is not None:
-            with suppress(RuntimeError):
+            with suppress(*_NOTHING_THERE):
                 self.trace = self._collected.result()
         if self.trace is None and self._sampler is not None:
-            with warnings.catch_warnings(), suppress(RuntimeError):
+            with warnings.catch_warnings(), suppress(*_NOTHING_THERE):
                 # ArviZ warns about a chain that is still tuning, and so has no draws.
                 warnings.simplefilter("ignore")
                 self.trace = self._sampler.abort()
