@@ -87,7 +87,9 @@ def posterior_predictive(
     data
         None for the table that was fitted; or a new one with every predictor, and the columns of limits such as
         `deadline`, as `model.on_table` takes it: other combinations of conditions, other values of covariates, other
-        subjects. Subjects that were fitted have their own effects; a new one is drawn from the population in every
+        subjects; with outcomes or without. Outcomes are coded as in the fitted table: responses have the names that
+        `upper`, `choices` or `correct` ("correct" and "error") gave them, and what is missing is explained by the
+        model's `deadline` and the like. Subjects that were fitted have their own effects; a new one is drawn from the population in every
         draw, with its standard deviations and correlations, and is the same in all its trials.
     draws
         About how many posterior draws to use: as many from every chain, evenly spaced. Memory is draws x trials.
@@ -98,13 +100,15 @@ def posterior_predictive(
     -------
     arviz.InferenceData
         The posterior with the group `posterior_predictive`, which `az.plot_ppc` reads; for a new table, the groups
-        posterior, posterior_predictive and constant_data (the predictors of that table). Lapses are included. Outcomes
+        posterior, posterior_predictive, constant_data (the predictors and limits of that table) and, where it has
+        outcomes, observed_data, beside which `az.plot_ppc` shows the predicted ones. Lapses are included. Outcomes
         that would not have been observed, for instance after a deadline, are missing.
 
     Raises
     ------
     InputError
-        The posterior is of another model, or the new table lacks a column or has levels that were not fitted.
+        The posterior is of another model; or the new table lacks a column, or has levels that were not fitted or
+        outcomes that the fitted table gives no meaning.
 
     Examples
     --------
@@ -124,6 +128,12 @@ def posterior_predictive(
     >>> new = pd.DataFrame({"condition": "easy", "subject": ["s01"] * 10 + ["new"] * 10})
     >>> hs.posterior_predictive(model, posterior, new)["posterior_predictive"]["response"].shape
     (2, 50, 20)
+
+    A session that was not fitted, with its outcomes:
+
+    >>> session = hs.simulate_experiment(n_subjects=3, n_trials=10, seed=2).trials
+    >>> sorted(hs.posterior_predictive(model, posterior, session).groups())
+    ['constant_data', 'observed_data', 'posterior', 'posterior_predictive']
     """
     fit = Fit.of(model, posterior)
     chains, length = fit.known.sizes["chain"], fit.known.sizes["draw"]
@@ -139,10 +149,9 @@ def posterior_predictive(
     coords: dict[str, Any] = {writer.trial: np.arange(len(table.trials)), "chain": fit.known["chain"].to_numpy()}
     coords["draw"] = fit.known["draw"].to_numpy()[each]
     outcomes = _outcomes(table, tables.reshape(chains, len(each), *tables.shape[1:]))
-    found = {"posterior_predictive": outcomes}
-    if data is not None:
-        found["constant_data"] = writer.columns(table.trials.predictors)
-    groups = {name: inference_data.table_group(name, group, writer.trial, coords) for name, group in found.items()}
+    found = {"posterior_predictive": outcomes, **({} if data is None else writer.data())}
+    present = {name: group for name, group in found.items() if group}
+    groups = {name: inference_data.table_group(name, group, writer.trial, coords) for name, group in present.items()}
     return inference_data.with_groups(posterior, groups, kept=None if data is None else ["posterior"])
 
 

@@ -137,7 +137,7 @@ def _outside_coding(values: pd.Series[Any], codes: tuple[int, ...], responses: t
             "models says how many each has), declare a simulator of your own, or recode the column."
         )
     if responses:
-        return f"column {values.name!r} must be one of {listed(list(responses))}, as choices= says; {where}"
+        return f"column {values.name!r} must be one of {listed(list(responses))}, as the model was told; {where}"
     if codes != (-1, 1):
         said = f" Name the responses in the order of the model's choices: {_example(occurring, codes)}."
         expected = f"column {values.name!r} must be one of {', '.join(map(str, codes))}; {where}"

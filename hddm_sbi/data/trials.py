@@ -57,6 +57,11 @@ class Trials:
     observation: Observation | None = None
 
     @property
+    def has_outcomes(self) -> bool:
+        """Whether the table has them; a new one, for predictions, need not."""
+        return set(self.outcomes) <= set(self.frame)
+
+    @property
     def levels(self) -> dict[str, tuple[Label, ...]]:
         """Levels, in order, of every predictor that is categorical."""
         columns = {name: self.frame[name] for name in self.predictors if is_categorical(self.frame[name])}
@@ -146,12 +151,10 @@ def check_table(
     open_to = [column for column in (*names, *missing.columns, *may_lack) if column not in whole]
     frame = check_columns(data, used, open_to)
     responses: tuple[Any, ...] = ()
-    observation = None
     if decided:
         responses = response_names(frame[response], simulator.choices, upper, choices, correct)
-        choice = positions(frame[response], simulator.choices, responses)
-        seen = _seconds(frame[rt], rt), choice, simulator.choices, responses
-        values, observation = missing.observe(frame, (rt, response), *seen)
+    values, observation = outcomes_in(frame, simulator, names, responses, missing)
+    if decided:
         if not np.isfinite(values).all(1).any():
             raise InputError(f"no trial has both {rt!r} and {response!r}; a model needs some.")
     else:
@@ -162,8 +165,18 @@ def check_table(
                     f"{name}={value!r} is for models of rt and response; {simulator.name!r} has the outcomes "
                     f"{', '.join(names)}: leave it out."
                 )
-        values = np.stack([_numbers(frame[outcome.name], outcome) for outcome in outcomes], -1)
     return Trials(values, frame, names, tuple(predictors), find_cells(frame, predictors), responses, observation)
+
+
+def outcomes_in(
+    frame: pd.DataFrame, simulator: Simulator, names: tuple[str, ...], responses: tuple[Any, ...], missing: Missing
+) -> tuple[Array, Observation | None]:
+    """Outcomes (n, k) in columns of these names, and how they were seen, as `Trials` has both."""
+    if not simulator.is_decision_model:
+        return np.stack([_numbers(frame[outcome.name], outcome) for outcome in simulator.outcomes], -1), None
+    rt, response = names
+    choice = positions(frame[response], simulator.choices, responses)
+    return missing.observe(frame, (rt, response), _seconds(frame[rt], rt), choice, simulator.choices, responses)
 
 
 def _recoded(
@@ -246,5 +259,5 @@ def _check_unit(seconds: Array, column: str) -> None:
         f"{found} They stay in the table, as slow trials or lapses; leave out those that are no decisions, "
         f"data[data[{column!r}] <= {limit:.3g}].",
         TableWarning,
-        stacklevel=5,
+        stacklevel=6,
     )

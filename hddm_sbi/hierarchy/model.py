@@ -550,14 +550,14 @@ class HierarchicalModel:
         Parameters
         ----------
         data
-            Every predictor, and the columns of limits such as `deadline`; no outcomes. Groups may be new; levels of
-            other factors must be among those of the table that was fitted. Functions of a column, such as `scale(x)`,
-            are those of the fitted table.
+            Every predictor, and the columns of limits such as `deadline`. Groups may be new; levels of other factors
+            must be among those of the table that was fitted. Functions of a column, such as `scale(x)`, are those of
+            the fitted table. Outcomes, where it has them, are checked as there, responses by the same names.
 
         Returns
         -------
         HierarchicalModel
-            Its outcomes are nan: it predicts, and is not to be fitted.
+            It predicts, and is not to be fitted. Outcomes that the table does not have are nan.
 
         Raises
         ------

@@ -183,13 +183,14 @@ class TableDesign:
         return None
 
     def of_new(self, data: pd.DataFrame) -> TableDesign:
-        """The same of a new table without outcomes."""
+        """The same of a new table, with or without outcomes."""
         if self.sequences:
             raise InputError(
                 f"{', '.join(self.sequences)} would be computed along the trials of the new table, which have no "
                 "outcomes; predict the table that was fitted."
             )
-        return replace(self, trials=check_new_table(data, self.trials, self.grouping_columns, self.missing), seen=None)
+        trials = check_new_table(data, self.simulator, self.trials, self.grouping_columns, self.missing)
+        return replace(self, trials=trials, seen=None)
 
     @property
     def _parsed(self) -> list[Formula]:

@@ -118,6 +118,74 @@ def test_a_new_table_has_its_own_groups(asked):
     assert predicted["posterior_predictive"]["rt"].shape == (2, 5, 2)
 
 
+def named(trials):
+    """Responses by name, and omissions after a limit of 1.5 s."""
+    late = trials["rt"] > 1.5
+    trials = trials.assign(response=np.where(trials["response"] > 0, "yes", "no"), limit=np.where(late, 1.5, np.nan))
+    return trials.assign(rt=trials["rt"].mask(late), response=trials["response"].mask(late))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # ArviZ 0.23 on matplotlib 3.11
+def test_outcomes_of_a_new_table_stand_beside_the_predicted_ones():
+    """Also where the new table lacks a response that the fitted one has."""
+    fitted, new = (named(hs.simulate_experiment(n_subjects=4, n_trials=20, seed=seed).trials) for seed in (1, 2))
+    new = new[(new["response"] != "no") | (new["subject"] == "s00")].iloc[::-1]
+    missing = new["rt"].isna().to_numpy()
+    assert 0 < missing.sum() < len(new)
+    model = model_of(trials=fitted, upper="yes", deadline="limit")
+    posterior, _ = as_posterior(model, draws=10)
+    for table in (new, new[new["response"] == "yes"]):
+        predicted = hs.posterior_predictive(model, posterior, table, draws=10)
+        seen = predicted["observed_data"]
+        np.testing.assert_array_equal(seen["rt"], table["rt"])
+        np.testing.assert_array_equal(seen["response"], table["response"].map({"yes": 1.0, "no": -1.0}))
+        assert seen["rt"].dims == ("trial",)
+        assert seen["trial"].equals(predicted["posterior_predictive"]["trial"])
+        assert set(predicted["constant_data"]) == {"condition", "subject", "response", "limit"}
+    axes = np.ravel(az.plot_ppc(predicted, kind="cumulative", var_names=["rt"]))
+    lines = {line.get_label(): line.get_xdata() for line in axes[0].get_lines()}
+    assert lines["Observed"].max() == table["rt"].max()
+
+
+def test_what_is_missing_by_chance_is_missing_from_predictions(asked):
+    model, posterior, _ = asked
+    rows = experiment().iloc[:30].copy()
+    rows.loc[rows.index[:10], "response"] = np.nan
+    predicted = hs.posterior_predictive(model, posterior, rows, draws=4)
+    for group in ("posterior_predictive", "observed_data"):
+        missing = np.isnan(predicted[group]["response"].to_numpy().astype(float))
+        assert missing[..., :10].all(), group
+        assert not missing[..., 10:].any(), group
+    no_outcomes = rows.assign(rt=np.nan, response=None)
+    assert "observed_data" not in hs.posterior_predictive(model, posterior, no_outcomes, draws=4).groups()
+
+
+def test_outcomes_of_a_new_table_are_checked():
+    trials = experiment()
+    trials["stimulus"] = np.where(np.arange(len(trials)) % 2, 1, -1)
+    model = model_of(trials=trials, correct="stimulus")
+    posterior, _ = as_posterior(model, draws=4)
+    with pytest.raises(hs.InputError, match="'response' must be one of 'error', 'correct', as the model was told; got"):
+        hs.posterior_predictive(model, posterior, trials)
+    coded = trials.assign(response=np.where(trials["response"] == trials["stimulus"], "correct", "error"))
+    seen = hs.posterior_predictive(model, posterior, coded, draws=2)["observed_data"]
+    assert seen["response"].values.tolist() == (trials["response"] * trials["stimulus"]).tolist()
+    with pytest.raises(hs.InputError, match="column 'rt' must be in seconds, and its median is"):
+        hs.posterior_predictive(model, posterior, coded.assign(rt=1000 * coded["rt"]))
+    coded.loc[3, "rt"] = np.nan
+    coded.loc[3, "response"] = None
+    with pytest.raises(hs.InputError, match=r"both missing in row 3 .* deadline="):
+        hs.posterior_predictive(model, posterior, coded)
+
+
+def test_rows_of_comparisons_have_no_outcomes():
+    """Times of the fitted table would lie beyond another limit."""
+    trials = with_deadline().assign(limit=20.0 + np.arange(150) % 7)
+    model = model_of(["v ~ limit", "z = 0.5"], None, trials=trials, deadline="limit")
+    posterior, _ = as_posterior(model, draws=10)
+    assert len(hs.comparisons(model, posterior, {"limit": (0.1, 0.2)})) > 0
+
+
 def test_a_deadline_holds_in_a_new_table():
     """Share of omissions against P(rt > .9 s) by the closed form, at v = 1, a = 1, t0 = .3: 5 standard errors."""
     model = model_of(
@@ -147,6 +215,11 @@ def test_other_outcomes_are_predicted_too():
     posterior, _ = as_posterior(model, draws=10)
     new = hs.posterior_predictive(model, posterior, pd.DataFrame({"location": ["A", "Mars"]}), draws=4)
     assert new["posterior_predictive"]["chips"].shape == (2, 2, 2)
+    table = pd.DataFrame({"location": ["A", "Mars"], "chips": [7, 12]})
+    seen = hs.posterior_predictive(model, posterior, table, draws=4)["observed_data"]["chips"]
+    assert seen.values.tolist() == [7, 12]
+    with pytest.raises(hs.InputError, match="column 'chips' must be a whole number, 0 or more; got 1.5 in row 1"):
+        hs.posterior_predictive(model, posterior, table.assign(chips=[7, 1.5]))
 
 
 def test_conditions_of_a_conflict_model_in_a_new_table():

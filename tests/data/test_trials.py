@@ -238,7 +238,7 @@ def test_choices_name_the_responses_in_their_order(response, simulator, choices,
         (
             WAYS,
             {"choices": ["left", "mid", "rigth"]},
-            "must be one of 'left', 'mid', 'rigth', as choices= says; got 'ri",
+            "must be one of 'left', 'mid', 'rigth', as the model was told; got 'ri",
         ),
         (WAYS, {"choices": ["left", "mid"]}, "choices must name the 3 responses of the model in their order, for inst"),
         (WAYS, {"choices": ["left", "mid", "mid"]}, "choices must name the 3 responses"),

@@ -288,7 +288,7 @@ SUBJECTS = {"formulas": "v ~ 1 + (1|subject)", "likelihood": "exact"}
         ({"lapse_seconds": 0}, "positive"),
         ({"lapse_seconds": "ten"}, "positive"),
         ({"upper": "left"}, "upper='left' does not occur"),
-        ({"choices": ["left", "right"]}, "must be one of 'left', 'right', as choices= says"),
+        ({"choices": ["left", "right"]}, "must be one of 'left', 'right', as the model was told"),
         ({"centered": "always"}, "centered must be 'auto', True, False, or a dict"),
         ({"centered": {"v_1|subj": True}}, r"did you mean 'v_1\|subject'\? The group terms are"),
         ({"centered": {"v_1|subject": "yes"}}, "must be True or False; got 'yes'"),

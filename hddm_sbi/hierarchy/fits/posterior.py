@@ -58,9 +58,13 @@ class PosteriorWriter:
         return written
 
     def data(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """The table: outcomes as the simulator labels them; and predictors, with responses that are coded otherwise."""
+        """The table: outcomes as the simulator labels them, where it has any; and its other columns, with responses that
+        are coded otherwise."""
         # Copies: who edits a posterior does not edit the model.
-        frame, outcomes = self.trials.frame, self.hierarchy.likelihood.simulator.labels(self.trials.values.copy())
+        frame = self.trials.frame
+        if not self.trials.has_outcomes:
+            return {"observed_data": {}, "constant_data": self.columns([*map(str, frame)])}
+        outcomes = self.hierarchy.likelihood.simulator.labels(self.trials.values.copy())
         told = dict(zip(self.trials.outcomes, outcomes.values(), strict=True))
         alike = [name for name, labels in told.items() if _cells(frame[name]) == _cells(pd.Series(labels))]
         others = [name for name in map(str, frame) if name not in (*self.trials.predictors, *alike)]
