@@ -199,11 +199,10 @@ def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) 
     other, positions = fit.model.reference, fit.spaced(_number(fit, draws))
     if other is None:
         return float("inf")
-    first, last = (fit.parameters(some) for some in (positions[:_TIMED], positions[-_TIMED:]))
     # The first run may compile, and an equation that is solved once is kept.
-    _log_ratio(fit.model.uncentred, other.uncentred, *first)
+    _log_ratios(fit, other.uncentred, positions[:_TIMED])
     began = time.perf_counter()
-    _log_ratio(fit.model.uncentred, other.uncentred, *last)
+    _log_ratios(fit, other.uncentred, positions[-_TIMED:])
     return (time.perf_counter() - began) / _TIMED * len(positions)
 
 
@@ -269,7 +268,8 @@ def _compared(fit: Fit, draws: int | None, references: _References, approximatio
     if references.parts:
         few = fit.spaced(_FEWEST)
         x = _quantities(fit, few).to_numpy()
-        by_part = [_first_order(x, _log_ratios(fit, other, few)).mean(0) for other in references.parts]
+        # The fit's own likelihood, which is the same for all, leaves their differences as they are.
+        by_part = [_first_order(x, _log_likelihoods(fit, other, few)).mean(0) for other in references.parts]
         apart = np.std(by_part, axis=0, ddof=1) / len(by_part) ** 0.5 / shifts["sd"]
         # A few parts know it badly; in posterior sds, the noise of simulations is about the same of all quantities.
         shifts["error"] = np.hypot(shifts["error"], np.maximum(apart, np.sqrt((apart**2).mean())))
@@ -278,15 +278,13 @@ def _compared(fit: Fit, draws: int | None, references: _References, approximatio
 
 def _log_ratios(fit: Fit, other: Hierarchy, positions: Index) -> Array:
     """Log likelihood of the whole table by another likelihood, minus that by its own, at draws, (n,)."""
+    return _log_likelihoods(fit, other, positions) - _log_likelihoods(fit, fit.model.uncentred, positions)
+
+
+def _log_likelihoods(fit: Fit, of: Hierarchy, positions: Index) -> Array:
+    """Log likelihood of the whole table at draws, (n,); nan where an equation cannot be solved."""
     blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
-    return np.concatenate([_log_ratio(fit.model.uncentred, other, *fit.parameters(block)) for block in blocks])
-
-
-def _log_ratio(own: Hierarchy, other: Hierarchy, on_cells: Array, lapse: Array) -> Array:
-    """Log likelihood of the whole table by another likelihood, minus that by its own, at numbers on the design's cells
-    and shares of lapses, (n,); nan where an equation cannot be solved."""
-    by_other, by_own = (table_log_likelihood(each, on_cells, lapse) for each in (other, own))
-    return by_other - by_own
+    return np.concatenate([table_log_likelihood(of, *fit.parameters(block)) for block in blocks])
 
 
 def _quantities(fit: Fit, positions: Index) -> pd.DataFrame:

@@ -331,8 +331,9 @@ class DecisionLikelihood(Likelihood):
 
     def _by_choice(self, law: Callable[[Tensor, Tensor], Tensor], rt: Tensor, theta: Tensor) -> Tensor:
         """A law of outcomes (n, 2) and theta (n, p), for every choice with these times: (n_choices, n)."""
-        choices = range(len(self.simulator.choices))
-        return torch.stack([law(outcome_rows(rt, torch.full_like(rt, c)), theta) for c in choices])
+        n_choices = len(self.simulator.choices)
+        choice = torch.arange(n_choices, dtype=rt.dtype).repeat_interleave(len(rt))
+        return law(outcome_rows(rt.repeat(n_choices), choice), theta.repeat(n_choices, 1)).reshape(n_choices, -1)
 
     def _outcomes(self, rt: ArrayLike, response: ArrayLike) -> Tensor:
         """rt (n,) seconds and response codes (n,) as outcomes (n, 2)."""
