@@ -200,9 +200,9 @@ def seconds(model: HierarchicalModel, posterior: Any, draws: int | None = None) 
     if other is None:
         return float("inf")
     # The first run may compile, and an equation that is solved once is kept.
-    _log_ratios(fit, other.uncentred, positions[:_TIMED])
+    _log_ratios(fit, [other.uncentred], positions[:_TIMED])
     began = time.perf_counter()
-    _log_ratios(fit, other.uncentred, positions[-_TIMED:])
+    _log_ratios(fit, [other.uncentred], positions[-_TIMED:])
     return (time.perf_counter() - began) / _TIMED * len(positions)
 
 
@@ -239,12 +239,12 @@ class _References:
 
 def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: int) -> _References:
     if n_simulations is not None:
-        whole_number("n_simulations", n_simulations, _FEWEST_SIMULATIONS)
+        whole_number("the number of simulations", n_simulations, _FEWEST_SIMULATIONS)
     if fit.model.reference is not None:
         if n_simulations is not None:
             raise InputError(
-                f"n_simulations={n_simulations} is for likelihoods that only their simulator can judge; this one is "
-                f"compared with {_BY[_kind(fit.model)]}: leave it out."
+                f"new simulations, here {n_simulations}, are for likelihoods that only their simulator can judge; this "
+                f"one is compared with {_BY[_kind(fit.model)]}: leave out their number."
             )
         return _References([fit.model.reference.uncentred])
     draws = fit.model.theta(fit.known, fit.spaced(_NEAR))
@@ -255,7 +255,7 @@ def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: i
 def _compared(fit: Fit, draws: int | None, references: _References, approximation: str) -> _Finding:
     """The fit's likelihood beside the reference, at draws."""
     positions = fit.spaced(_number(fit, draws))
-    log_ratio = np.mean([_log_ratios(fit, other, positions) for other in references.mean_of], axis=0)
+    log_ratio = _log_ratios(fit, references.mean_of, positions)
     solved = ~np.isnan(log_ratio)
     if solved.sum() < _SOLVED:
         raise InputError(
@@ -269,22 +269,24 @@ def _compared(fit: Fit, draws: int | None, references: _References, approximatio
         few = fit.spaced(_FEWEST)
         x = _quantities(fit, few).to_numpy()
         # The fit's own likelihood, which is the same for all, leaves their differences as they are.
-        by_part = [_first_order(x, _log_likelihoods(fit, other, few)).mean(0) for other in references.parts]
+        by_part = [_first_order(x, log_p).mean(0) for log_p in _log_likelihoods(fit, references.parts, few)]
         apart = np.std(by_part, axis=0, ddof=1) / len(by_part) ** 0.5 / shifts["sd"]
         # A few parts know it badly; in posterior sds, the noise of simulations is about the same of all quantities.
         shifts["error"] = np.hypot(shifts["error"], np.maximum(apart, np.sqrt((apart**2).mean())))
     return _Finding(_kind(fit.model), positions, weights, shifts, int((~solved).sum()), approximation)
 
 
-def _log_ratios(fit: Fit, other: Hierarchy, positions: Index) -> Array:
-    """Log likelihood of the whole table by another likelihood, minus that by its own, at draws, (n,)."""
-    return _log_likelihoods(fit, other, positions) - _log_likelihoods(fit, fit.model.uncentred, positions)
+def _log_ratios(fit: Fit, others: Sequence[Hierarchy], positions: Index) -> Array:
+    """Log likelihood of the whole table, the mean by others minus that by its own, at draws, (n,)."""
+    own, *by_others = _log_likelihoods(fit, [fit.model.uncentred, *others], positions)
+    return np.asarray(np.mean(by_others, axis=0) - own)
 
 
-def _log_likelihoods(fit: Fit, of: Hierarchy, positions: Index) -> Array:
-    """Log likelihood of the whole table at draws, (n,); nan where an equation cannot be solved."""
+def _log_likelihoods(fit: Fit, of: Sequence[Hierarchy], positions: Index) -> Array:
+    """Log likelihood of the whole table by each of these at draws, (m, n); nan where an equation cannot be solved."""
     blocks = np.array_split(positions, -(-len(positions) // _BLOCK))
-    return np.concatenate([table_log_likelihood(of, *fit.parameters(block)) for block in blocks])
+    drawn = (fit.parameters(block) for block in blocks)
+    return np.concatenate([[table_log_likelihood(each, *numbers) for each in of] for numbers in drawn], -1)
 
 
 def _quantities(fit: Fit, positions: Index) -> pd.DataFrame:
@@ -414,7 +416,7 @@ class _Finding:
         if self._open:
             more = f"Compare more draws, draws={4 * len(self.weights.w)}."
             if self.kind == "simulated":
-                more = "Simulate more, n_simulations=."
+                more = "Simulate more: n_simulations=, or --simulations."
             return f"Not known yet: it seems that {lies} ({self._basis}). {more}"
         others = f", and no other mean by more than {self.weights.spread:.3f}"
         return (

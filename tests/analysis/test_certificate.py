@@ -228,9 +228,9 @@ def some():
 
 
 def given(monkeypatch, log_ratio):
-    """Certificates from these log ratios, in blocks."""
+    """Certificates from these log ratios."""
     left = list(log_ratio)
-    monkeypatch.setattr(module, "_log_ratio", lambda own, other, at, lapse: np.array([left.pop(0) for _ in at]))
+    monkeypatch.setattr(module, "_log_ratios", lambda fit, others, at: np.array([left.pop(0) for _ in at]))
 
 
 def test_draws_at_which_an_equation_cannot_be_solved_are_left_out(some, monkeypatch):
@@ -333,7 +333,7 @@ def test_what_cannot_be_certified(some):
     for seed in (-1, "a", None):
         with pytest.raises(hs.InputError, match="seed must be a whole number of at least 0"):
             hs.certify(model, posterior, seed=seed)
-    with pytest.raises(hs.InputError, match=r"n_simulations=5000 is for .*; this one is compared with the closed form"):
+    with pytest.raises(hs.InputError, match="here 5000, are for .*; this one is compared with the closed form"):
         hs.certify(model, posterior, n_simulations=5_000)
     few = posterior["posterior"].isel(draw=slice(40))
     with pytest.raises(hs.InputError, match="needs at least 100 draws; the posterior has 80"):

@@ -166,6 +166,7 @@ def test_few_draws_and_improper_priors(trials):
         dist.Normal(0.0, np.inf),
         dist.Uniform(-np.inf, np.inf),
         dist.Normal(0.0, 1.0).mask(False),
+        dist.Normal(0.0, -1.0, validate_args=False),
     ):
         with pytest.raises(hs.InputError, match="the prior of 'v_Intercept' must have an integral"):
             hs.HierarchicalModel(

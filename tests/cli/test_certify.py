@@ -71,7 +71,7 @@ def test_what_has_no_certificate_is_fitted_in_silence_and_refused_where_asked(fo
 
 def test_what_fails_unasked_is_no_failure_of_the_fit(folder, monkeypatch):
     monkeypatch.setattr(certificate, "seconds", lambda *_: 0.0)
-    monkeypatch.setattr(certificate, "_log_ratio", lambda own, other, on_cells, lapse: np.full(len(on_cells), np.nan))
+    monkeypatch.setattr(certificate, "_log_ratios", lambda fit, others, at: np.full(len(at), np.nan))
     unasked = fit(folder)
     assert unasked.exit_code == 0
     assert "Not certified: the equation of 'ddm' could be solved at 0 of 100 draws" in unasked.output
@@ -93,7 +93,7 @@ def test_a_file_is_certified_and_corrected(folder):
 def test_a_posterior_that_weights_cannot_correct_is_not_written(folder, monkeypatch):
     assert fit(folder, "--no-certify").exit_code == 0
     ratios = 30.0 * np.random.default_rng(1).standard_normal(1_000)
-    monkeypatch.setattr(certificate, "_log_ratio", lambda own, other, on_cells, lapse: ratios[: len(on_cells)])
+    monkeypatch.setattr(certificate, "_log_ratios", lambda fit, others, at: ratios[: len(at)])
     result = run("certify", folder / "fit.nc", "-o", folder / "none.nc")
     assert result.exit_code == 2
     assert "too far from the closed form" in result.output
@@ -107,8 +107,9 @@ def test_a_posterior_that_weights_cannot_correct_is_not_written(folder, monkeypa
 
 @pytest.mark.parametrize(("arguments", "mention"), [
     (["--draws", "20"], "at least 100; got 20"),
+    (["-n", "2000"], "here 2000, are for likelihoods that only their simulator can judge"),
     (["-o", "nowhere/corrected.nc"], "does not exist; create it first"),
-    (["--simulations", "20"], "n_simulations must be a whole number of at least 1000; got 20"),
+    (["--simulations", "20"], "the number of simulations must be a whole number of at least 1000; got 20"),
 ])  # fmt: skip
 def test_bad_arguments_are_refused(folder, arguments, mention):
     assert fit(folder, "--no-certify").exit_code == 0

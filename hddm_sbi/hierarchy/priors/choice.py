@@ -197,8 +197,12 @@ def _one_density(name: str, prior: Any, levels: int) -> TorchDistribution:
 
 def _is_proper(prior: TorchDistribution) -> bool:
     """Whether a density has an integral: with an infinite scale it is no number at any of its draws."""
-    with torch.random.fork_rng(devices=[]):
-        drawn = prior.sample((_TRIED,))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            drawn = prior.sample((_TRIED,))
+    except RuntimeError:
+        # A negative scale, where the prior was told not to check it.
+        return False
     if not torch.isfinite(drawn).any(0).all():
         return False
     return bool(torch.isfinite(prior.log_prob(drawn)).any(0).all())
