@@ -89,8 +89,8 @@ def posterior_predictive(
         `deadline`, as `model.on_table` takes it: other combinations of conditions, other values of covariates, other
         subjects; with outcomes or without. Outcomes are coded as in the fitted table: responses have the names that
         `upper`, `choices` or `correct` ("correct" and "error") gave them, and what is missing is explained by the
-        model's `deadline` and the like. Subjects that were fitted have their own effects; a new one is drawn from the population in every
-        draw, with its standard deviations and correlations, and is the same in all its trials.
+        model's `deadline` and the like. Subjects that were fitted have their own effects; a new one is drawn from the
+        population in every draw, with its standard deviations and correlations, and is the same in all its trials.
     draws
         About how many posterior draws to use: as many from every chain, evenly spaced. Memory is draws x trials.
     seed

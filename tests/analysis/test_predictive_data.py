@@ -218,7 +218,7 @@ def test_other_outcomes_are_predicted_too():
     table = pd.DataFrame({"location": ["A", "Mars"], "chips": [7, 12]})
     seen = hs.posterior_predictive(model, posterior, table, draws=4)["observed_data"]["chips"]
     assert seen.values.tolist() == [7, 12]
-    with pytest.raises(hs.InputError, match="column 'chips' must be a whole number, 0 or more; got 1.5 in row 1"):
+    with pytest.raises(hs.InputError, match=r"column 'chips' must be a whole number, 0 or more; got 1\.5 in row 1"):
         hs.posterior_predictive(model, posterior, table.assign(chips=[7, 1.5]))
 
 

@@ -58,8 +58,8 @@ class PosteriorWriter:
         return written
 
     def data(self) -> dict[str, dict[str, NDArray[Any]]]:
-        """The table: outcomes as the simulator labels them, where it has any; and its other columns, with responses that
-        are coded otherwise."""
+        """The table: outcomes as the simulator labels them, where it has any; and its other columns, with responses
+        that are coded otherwise."""
         # Copies: who edits a posterior does not edit the model.
         frame = self.trials.frame
         if not self.trials.has_outcomes:
