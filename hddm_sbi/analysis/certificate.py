@@ -243,8 +243,8 @@ def _references(fit: Fit, n_simulations: int | None, n_jobs: int | None, seed: i
     if fit.model.reference is not None:
         if n_simulations is not None:
             raise InputError(
-                f"new simulations, here {n_simulations}, are for likelihoods that only their simulator can judge; this "
-                f"one is compared with {_BY[_kind(fit.model)]}: leave out their number."
+                f"n_simulations={n_simulations} is for likelihoods that only their simulator can judge; this one is "
+                f"compared with {_BY[_kind(fit.model)]}: leave it out."
             )
         return _References([fit.model.reference.uncentred])
     draws = fit.model.theta(fit.known, fit.spaced(_NEAR))

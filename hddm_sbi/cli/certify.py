@@ -22,10 +22,12 @@ _SHARE, _DRAWS = 0.1, 100
 @click.argument("fit", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=None, help="Writes the corrected posterior.")
 @click.option("--draws", type=int, default=None, help="Draws that are compared. [default: 1000; 100 by an equation]")
-@click.option("-n", "--simulations", type=int, default=None, help="Where there is no closed form and no equation.")
+@click.option(
+    "-n", "--simulations", "n_simulations", type=int, default=None, help="Where there is no closed form or equation."
+)
 @click.option("--likelihood", type=click.Path(path_type=Path), default=None, help="Its file, where it was moved.")
 def certify(
-    fit: Path, output: Path | None, draws: int | None, simulations: int | None, likelihood: Path | None
+    fit: Path, output: Path | None, draws: int | None, n_simulations: int | None, likelihood: Path | None
 ) -> None:
     """Say whether the learned likelihood of a fit moved its posterior. FIT: the file of `hddm-sbi fit`.
 
@@ -41,7 +43,7 @@ def certify(
 
     with warnings_shown(FitFileWarning):
         model, posterior = load_fit(fit, likelihood=likelihood)
-    certificate = certificate_of(model, posterior, draws, n_simulations=simulations)
+    certificate = certificate_of(model, posterior, draws, n_simulations=n_simulations)
     click.echo(f"{certificate.shifts.round(3).to_string()}\n{certificate.verdict}")
     if output is None:
         return

@@ -333,7 +333,7 @@ def test_what_cannot_be_certified(some):
     for seed in (-1, "a", None):
         with pytest.raises(hs.InputError, match="seed must be a whole number of at least 0"):
             hs.certify(model, posterior, seed=seed)
-    with pytest.raises(hs.InputError, match=r"here 5000, are for .*; this one is compared with the closed form"):
+    with pytest.raises(hs.InputError, match=r"n_simulations=5000 is for .*; this one is compared with the closed form"):
         hs.certify(model, posterior, n_simulations=5_000)
     few = posterior["posterior"].isel(draw=slice(40))
     with pytest.raises(hs.InputError, match="needs at least 100 draws; the posterior has 80"):

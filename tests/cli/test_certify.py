@@ -107,7 +107,7 @@ def test_a_posterior_that_weights_cannot_correct_is_not_written(folder, monkeypa
 
 @pytest.mark.parametrize(("arguments", "mention"), [
     (["--draws", "20"], "at least 100; got 20"),
-    (["-n", "2000"], "here 2000, are for likelihoods that only their simulator can judge"),
+    (["-n", "2000"], "Error: --simulations 2000 is for likelihoods that only their simulator can judge"),
     (["-o", "nowhere/corrected.nc"], "does not exist; create it first"),
     (["--simulations", "20"], "the number of simulations must be a whole number of at least 1000; got 20"),
 ])  # fmt: skip
