@@ -90,8 +90,8 @@ def numbers_of(
         raise InputError(f"level={level!r} must be one of {', '.join(map(repr, known))}.")
     table, at = model, cells.cell
     if values:
-        rows = model.trials.frame.iloc[model.trials.cells.first[at]].drop(columns=[*model.trials.outcomes])
-        table = model.on_table(rows.assign(**values))
+        frame = model.trials.frame.iloc[model.trials.cells.first[at]].drop(columns=[*model.trials.outcomes])
+        table = model.on_table(frame.assign(**values))
         at = table.cell
     rows = _Rows(fit, table, at, cells, request)
     levels = ("typical", "average") if level == POPULATION else ("",)
