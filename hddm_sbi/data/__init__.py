@@ -24,7 +24,6 @@ from hddm_sbi.data.formula import columns_used, parse_formulas
 from hddm_sbi.data.functions import LEVELS, TABLE
 from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
-from hddm_sbi.data.new_table import check_new_table
 from hddm_sbi.data.recoding import CONGRUENCY
 from hddm_sbi.data.responses import ACCURACY
 from hddm_sbi.data.sequences.course import Course, check_names, check_used, course, payoffs
@@ -33,7 +32,7 @@ from hddm_sbi.data.sequences.sequence import Sequence
 from hddm_sbi.data.smooths import SmoothTerm
 from hddm_sbi.data.syntax import Formula
 from hddm_sbi.data.table_cells import DesignCells, check_by, design_cells, records
-from hddm_sbi.data.trials import Trials, check_table
+from hddm_sbi.data.trials import Trials, check_new_table, check_table
 
 __all__ = [
     "ACCURACY",

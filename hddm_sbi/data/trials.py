@@ -15,6 +15,7 @@ from hddm_sbi.data.accumulators import Accumulators
 from hddm_sbi.data.columns import OMISSION, at_rows, check_columns, is_hashable
 from hddm_sbi.data.design import Cells, Label, find_cells, is_categorical, labels, ordered_levels
 from hddm_sbi.data.missing import Missing
+from hddm_sbi.data.new_table import coded_as_fitted
 from hddm_sbi.data.recoding import CONGRUENCY, by_accuracy, by_congruency
 from hddm_sbi.data.responses import asked_for, positions, response_names
 from hddm_sbi.errors import InputError, TableWarning
@@ -153,7 +154,7 @@ def check_table(
     responses: tuple[Any, ...] = ()
     if decided:
         responses = response_names(frame[response], simulator.choices, upper, choices, correct)
-    values, observation = outcomes_in(frame, simulator, names, responses, missing)
+    values, observation = _outcomes_in(frame, simulator, names, responses, missing)
     if decided:
         if not np.isfinite(values).all(1).any():
             raise InputError(f"no trial has both {rt!r} and {response!r}; a model needs some.")
@@ -168,7 +169,33 @@ def check_table(
     return Trials(values, frame, names, tuple(predictors), find_cells(frame, predictors), responses, observation)
 
 
-def outcomes_in(
+def check_new_table(
+    data: pd.DataFrame, simulator: Simulator, fitted: Trials, groups: tuple[str, ...], missing: Missing
+) -> Trials:
+    """Trials of a new table; its outcomes are all nan, and none of its columns, where it has not all or they are empty.
+
+    fitted: of the model. groups: the predictors that are only grouping factors, which may have new levels; those of any
+    other factor must be among the fitted ones. missing: why an rt or response may be, as it was fitted.
+    Raises InputError for a column that is not there, and for a value that the fitted table gives no meaning.
+    """
+    used, may_lack = [*fitted.predictors, *missing.columns], set(missing.columns) - set(fitted.predictors)
+    frame = check_columns(data, used, [*may_lack])
+    told = set(fitted.outcomes) <= set(data.columns) and data[[*fitted.outcomes]].notna().to_numpy().any()
+    if told:
+        may_lack |= set(fitted.outcomes) if simulator.is_decision_model else set()
+        frame = check_columns(data, [*used, *fitted.outcomes], [*may_lack])
+    for name in (name for name in fitted.predictors if name not in groups):
+        frame = frame.assign(**{name: coded_as_fitted(frame[name], fitted.frame[name])})
+    outcomes, seen, observation = np.full((len(frame), fitted.values.shape[1]), np.nan), fitted.observation, None
+    if told:
+        outcomes, observation = _outcomes_in(frame, simulator, fitted.outcomes, fitted.responses, missing)
+    elif seen is not None:
+        observation = missing.unobserved(frame, seen.n_choices, seen.withheld, fitted.rt)
+    cells = find_cells(frame, list(fitted.predictors))
+    return Trials(outcomes, frame, fitted.outcomes, fitted.predictors, cells, fitted.responses, observation)
+
+
+def _outcomes_in(
     frame: pd.DataFrame, simulator: Simulator, names: tuple[str, ...], responses: tuple[Any, ...], missing: Missing
 ) -> tuple[Array, Observation | None]:
     """Outcomes (n, k) in columns of these names, and how they were seen, as `Trials` has both."""
