@@ -20,8 +20,6 @@ SUBJECTS = (20, 60)
 FACTORS = (1.02, 1.05)
 #: of a model without a closed form.
 WEIBULL = {"v": 1.5, "a": 1.3, "z": 0.5, "t0": 0.3, "alpha": 2.0, "beta": 1.5}
-
-
 #: of one person, 400 trials.
 DDM = {"v": 1.2, "a": 1.0, "z": 0.5, "t0": 0.3}
 #: tables by which stated errors are judged, and simulations that judge each.
@@ -31,14 +29,14 @@ LEAKY = {"a": 1.0, "z": 0.3, "t0": 0.2, "g": 0.5, "b": 0.5}
 
 
 class Planted(hs.DecisionLikelihood):
-    """A likelihood of the ddm with drifts multiplied, by default of its closed form."""
+    """Another likelihood with one parameter multiplied: normalised as that is, and wrong in a known way."""
 
     kind = "planted"
 
-    def __init__(self, factor: float, inner: hs.DecisionLikelihood | None = None) -> None:
+    def __init__(self, parameter="v", factor=1.0, inner=None):
         self.inner = hs.load_likelihood("ddm", kind="exact") if inner is None else inner
         super().__init__(self.inner.simulator, self.inner.box)
-        self.factors = torch.tensor([factor, 1.0, 1.0, 1.0]).double()
+        self.factors = torch.tensor([factor if name == parameter else 1.0 for name in self.simulator.names]).double()
 
     def group_by_cell(self, *arguments, **options):
         return self.inner.group_by_cell(*arguments, **options)
@@ -54,6 +52,9 @@ class Planted(hs.DecisionLikelihood):
 
     def complete_by_cell(self, trials, theta, lapse):
         return self.inner.complete_by_cell(trials, theta * self.factors, lapse)
+
+    def events_by_cell(self, events, theta, lapse, lapses):
+        return self.inner.events_by_cell(events, theta * self.factors, lapse, lapses)
 
 
 def certified(name, model, posterior, **options):
@@ -94,7 +95,7 @@ def planted() -> None:
     for name, (formulas, trials) in tables.items():
         exact = hs.HierarchicalModel(formulas, trials, likelihood="exact").fit(**FIT)["posterior"]
         for factor in FACTORS:
-            model = hs.HierarchicalModel(formulas, trials, likelihood=Planted(factor))
+            model = hs.HierarchicalModel(formulas, trials, likelihood=Planted(factor=factor))
             found = certified(f"drifts times {factor}, {name}", model, model.fit(**FIT), draws=4_000)
             row = found.shifts.loc["v_Intercept"]
             true = (float(exact["v_Intercept"].mean()) - row["mean"]) / row["sd"]
@@ -132,7 +133,7 @@ def errors() -> None:
 
 def _errors(factor: float, seed: int) -> pd.DataFrame:
     """Shifts of one table by the closed form and by simulations, from one chain; true ones from the other three."""
-    learned = Planted(factor, hs.load_likelihood("ddm"))
+    learned = Planted(factor=factor, inner=hs.load_likelihood("ddm"))
     trials = hs.simulate("ddm", DDM, 200, seed=seed)
     model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], trials, likelihood=learned)
     posterior = model.fit(draws=1_000, tune=500, chains=4, seed=seed, progress=False)["posterior"]

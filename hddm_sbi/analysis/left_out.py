@@ -167,9 +167,9 @@ def _parts(fits: Mapping[str, Any], leave_out: str) -> tuple[Sequence[Hashable],
     if leave_out == TRIAL:
         n = next(iter(_log_likelihood(next(iter(fits.values()))).values())).shape[-1]
         return range(n), np.arange(n)
-    columns = (column_of(posterior, str(leave_out)) for posterior in fits.values())
+    columns = (column_of(posterior, leave_out) for posterior in fits.values() if isinstance(leave_out, str))
     column = next((column for column in columns if column is not None), None)
-    if column is None or not isinstance(leave_out, str):
+    if column is None:
         tables = [table for table in map(table_of, fits.values()) if table is not None]
         known = [TRIAL, *dict.fromkeys(str(name) for table in tables for name in table)]
         raise InputError(

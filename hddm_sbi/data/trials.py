@@ -172,18 +172,19 @@ def check_table(
 def check_new_table(
     data: pd.DataFrame, simulator: Simulator, fitted: Trials, groups: tuple[str, ...], missing: Missing
 ) -> Trials:
-    """Trials of a new table; its outcomes are all nan, and none of its columns, where it has not all or they are empty.
+    """Trials of a new table, with its outcomes where it has all of them and any value; else these are nan.
 
     fitted: of the model. groups: the predictors that are only grouping factors, which may have new levels; those of any
     other factor must be among the fitted ones. missing: why an rt or response may be, as it was fitted.
     Raises InputError for a column that is not there, and for a value that the fitted table gives no meaning.
     """
+    told = isinstance(data, pd.DataFrame) and set(fitted.outcomes) <= set(data.columns)
+    told = told and bool(data[[*fitted.outcomes]].notna().to_numpy().any())
     used, may_lack = [*fitted.predictors, *missing.columns], set(missing.columns) - set(fitted.predictors)
-    frame = check_columns(data, used, [*may_lack])
-    told = set(fitted.outcomes) <= set(data.columns) and data[[*fitted.outcomes]].notna().to_numpy().any()
     if told:
+        used += fitted.outcomes
         may_lack |= set(fitted.outcomes) if simulator.is_decision_model else set()
-        frame = check_columns(data, [*used, *fitted.outcomes], [*may_lack])
+    frame = check_columns(data, used, [*may_lack])
     for name in (name for name in fitted.predictors if name not in groups):
         frame = frame.assign(**{name: coded_as_fitted(frame[name], fitted.frame[name])})
     outcomes, seen, observation = np.full((len(frame), fitted.values.shape[1]), np.nan), fitted.observation, None

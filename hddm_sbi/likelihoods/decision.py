@@ -301,12 +301,12 @@ class DecisionLikelihood(Likelihood):
         with torch.no_grad():
             target = probabilities * self.cdf_rows(values, rows)
 
-            def beyond(log_decision: Array, of: Index) -> Array:
+            def excess(log_decision: Array, of: Index) -> Array:
                 i = torch.from_numpy(of)
                 rt = shift[i] + torch.exp(torch.from_numpy(log_decision))
                 return (self.cdf_rows(outcome_rows(rt, choice[i]), rows[i]) - target[i]).numpy()
 
-            found = find_root(beyond, quadrature.Y_RANGE, args=(np.arange(len(target)),))
+            found = find_root(excess, quadrature.Y_RANGE, args=(np.arange(len(target)),))
         # Where rounding is larger than what is left, no time is late enough.
         return shift + torch.exp(torch.from_numpy(np.where(found.success, found.x, quadrature.Y_RANGE[1])))
 

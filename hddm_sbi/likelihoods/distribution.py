@@ -34,7 +34,7 @@ class RowLikelihood(Protocol):
         """Sum over the trials of every cell."""
 
     def check_outcomes(self, values: Array) -> None:
-        """Outcomes that it knows."""
+        """Refuse outcomes that it knows nothing of, or warn."""
 
     def group_by_cell(self, values: Array, cell: Index, n_cells: int) -> Any:
         """Arranged trials."""

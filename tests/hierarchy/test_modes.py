@@ -117,10 +117,10 @@ def test_modes_of_like_weight_are_named_with_their_trials_and_heights():
 
 def test_chains_move_between_modes_of_like_weight():
     """Oftener than without steps of the coordinates, and to the same law: share of the second mode and mean of log t0
-    within 5 standard errors of 16 000 draws of either.
+    within 5 standard errors of 32 000 draws of either.
 
-    Five seeds of 8 000 draws move 1.6 to 2.5 times as often, 2.0 in the mean: the ratio of 16 000 is below 1.3 in 1 of
-    100 000, and above it in 1 of 100 where steps do nothing.
+    Five seeds of 8 000 draws move 1.6 to 2.5 times as often, 2.0 in the mean, so the logarithm of the ratio of 32 000
+    has a sd of .1: below 1.4 in 3 of 10 000, and above it as seldom where steps do nothing.
     """
     model = model_of(with_trials_at_the_edge())
     (mode,), density, coordinates = model.pilot.second_modes, model.density, model.whitening
@@ -128,11 +128,11 @@ def test_chains_move_between_modes_of_like_weight():
     assert coordinates.steps.at.tolist() == [int(t0)]
     drawn = {}
     for name, steps in (("with", coordinates.steps), ("without", Steps())):
-        x = hs.sample(density, draws=4_000, seed=1, whitening=replace(coordinates, steps=steps)).x[:, :, int(t0)]
+        x = hs.sample(density, draws=8_000, seed=1, whitening=replace(coordinates, steps=steps)).x[:, :, int(t0)]
         second = (np.abs(x - mode.second) < np.abs(x - mode.first)).astype(float)
         drawn[name] = [(y.mean(), y.std() / inference_data.effective_draws(y) ** 0.5) for y in (x, second)]
         drawn[name].append(np.abs(np.diff(second, axis=1)).mean())
     *laws, moves = zip(*drawn.values(), strict=True)
     for (one, error), (other, its_error) in laws:
         assert abs(one - other) < 5 * np.hypot(error, its_error)
-    assert moves[0] > 1.3 * moves[1]
+    assert moves[0] > 1.4 * moves[1]
