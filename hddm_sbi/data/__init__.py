@@ -25,7 +25,7 @@ from hddm_sbi.data.functions import LEVELS, TABLE
 from hddm_sbi.data.missing import Limit, Limits, Missing
 from hddm_sbi.data.monotonic import MonotonicTerm, monotonic_columns
 from hddm_sbi.data.recoding import CONGRUENCY
-from hddm_sbi.data.responses import ACCURACY
+from hddm_sbi.data.responses import ACCURACY, occurring_in
 from hddm_sbi.data.sequences.course import Course, check_names, check_used, course, payoffs
 from hddm_sbi.data.sequences.rules import from_record
 from hddm_sbi.data.sequences.sequence import Sequence
@@ -73,6 +73,7 @@ __all__ = [
     "in_files",
     "labels",
     "monotonic_columns",
+    "occurring_in",
     "ordered_levels",
     "parse_formulas",
     "payoffs",

@@ -92,7 +92,7 @@ def response_names(
         )
     if upper not in occurring:
         raise InputError(f"upper={upper!r} does not occur in column {values.name!r}; it holds {listed(occurring)}.")
-    (upper,) = _as_in(values, (upper,))
+    (upper,) = _as_in(occurring, (upper,))
     return next((value for value in occurring if value != upper), f"not {upper}"), upper
 
 
@@ -102,19 +102,19 @@ def _named(values: pd.Series[Any], codes: tuple[int, ...], choices: Sequence[obj
         names = () if isinstance(choices, str | bytes | Mapping | Set) else tuple(choices)
     except TypeError:
         names = ()
+    occurring = occurring_in(values)
     if len(names) != len(codes) or not all(map(_is_value, names)) or len(set(names)) < len(names):
         raise InputError(
             f"choices must name the {len(codes)} responses of the model in their order, for instance "
-            f"{_example(occurring_in(values), codes)}; got {choices!r}."
+            f"{_example(occurring, codes)}; got {choices!r}."
         )
-    return _as_in(values, names)
+    return _as_in(occurring, names)
 
 
-def _as_in(values: pd.Series[Any], names: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Names of responses as the column writes them, 1.0 for 1, so that the file of a fit has them as the table does."""
-    own = {value: value for value in occurring_in(values)}
-    # pandas writes those that do not occur like the others, if all are numbers.
-    return tuple(pd.Series([own.get(name, name) for name in names]).tolist())
+def _as_in(occurring: list[Any], names: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Names of responses as the values of the column are written, 1 for True or 1.0 beside 0.0 and 1.0."""
+    own = {value: value for value in occurring}
+    return tuple(own.get(name, _whole(name)) for name in names)
 
 
 def _is_value(value: object) -> bool:
@@ -152,8 +152,13 @@ def _outside_coding(values: pd.Series[Any], codes: tuple[int, ...], responses: t
 
 
 def occurring_in(values: pd.Series[Any]) -> list[Any]:
-    """Values that occur, as plain Python objects, sorted."""
-    return sort_values(values.dropna().unique().tolist())
+    """Values that occur, as plain Python objects, sorted, whole numbers as integers."""
+    return sort_values(list(map(_whole, values.dropna().unique().tolist())))
+
+
+def _whole(value: Any) -> Any:
+    """1 for 1.0: a missing response makes a column of whole numbers one of floats, and files of fits have names."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def listed(values: list[Any]) -> str:

@@ -156,7 +156,7 @@ def test_a_table_partly_in_milliseconds_is_refused():
         (table(rt=[True, True, True, True]), ["must be numbers, in seconds; got bool"]),
         (table(rt=pd.to_timedelta([1, 2, 3, 4], "s")), ["must be numbers, in seconds; got timedelta64"]),
         (table(response=[1, 0, 1, 0]), ["+1 (upper bound) or -1 (lower bound)", "got 0 in rows 1, 3", "upper=1."]),
-        (table(response=[1.0, 0.0, 1.0, 0.0]), ["got 0.0 in rows 1, 3 (0 = first)", "upper=1.0."]),
+        (table(response=[1.0, 0.0, 1.0, 0.0]), ["got 0.0 in rows 1, 3 (0 = first)", "upper=1."]),
         (table(response=[True, False, True, True]), ["got True in rows 0, 1, 2, 3", "upper=True."]),
         (table(response=["left", "right", "left", "left"]), ["upper='left' or upper='right'"]),
         (table(response=["correct", "error", "correct", "correct"]), ["is the upper bound: upper='correct'."]),

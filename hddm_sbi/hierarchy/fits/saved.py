@@ -14,7 +14,7 @@ import xarray as xr
 from pyro.distributions import TorchDistribution
 
 from hddm_sbi.data import Sequence as TrialSequence
-from hddm_sbi.data import from_record, in_files, monotonic_columns, ordered_levels
+from hddm_sbi.data import from_record, in_files, monotonic_columns, occurring_in, ordered_levels
 from hddm_sbi.errors import FitFileWarning, InputError, TableWarning
 from hddm_sbi.hierarchy.fits.belonging import differences
 from hddm_sbi.hierarchy.fits.posterior import LIKELIHOOD, check_seals, seals, table_of
@@ -262,8 +262,7 @@ def _responses(posterior: Any, record: FitRecord) -> list[Any] | None:
     """The names of the responses, as the table has them; None where it has the model's codes."""
     if not record.responses:
         return None
-    occurring = _table(posterior, record)[record.outcome_columns[1]].dropna().unique().tolist()
-    known = {str(value): value for value in occurring}
+    known = {str(value): value for value in occurring_in(_table(posterior, record)[record.outcome_columns[1]])}
     return [known.get(str(name), name) for name in record.responses]
 
 
