@@ -32,7 +32,7 @@ from hddm_sbi.hierarchy.fits.matching import matched
 from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, opened
 from hddm_sbi.hierarchy.fits.record import Sampling
 from hddm_sbi.hierarchy.lapses import Lapse, LapseChoices, LapseSeconds, choose_lapses
-from hddm_sbi.hierarchy.pilot.centring import Centring, centre_wiggles, choose_centring, forced_centring
+from hddm_sbi.hierarchy.pilot.centring import Centring, as_sampled, forced_centring
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit, pilot_fit
 from hddm_sbi.hierarchy.pilot.pooled import pooled_fit
 from hddm_sbi.hierarchy.pilot.start import start_values
@@ -133,8 +133,8 @@ class HierarchicalModel:
         formulas like a column, `v ~ 0 + dq + (0 + dq|subject)`, and the rule's own parameters have formulas, priors and
         group effects as the model's have, `alpha ~ 1 + (1|subject)`.
     centered
-        "auto" chooses per group term by how much data its groups have; True, False, or a dict by term name
-        (`v_1|subject`) forces it. The posterior is the same, the speed is not.
+        "auto" chooses per group term, centred, partly or not, by how much the trials of each group say; True, False, or
+        a dict by term name (`v_1|subject`) forces it. The posterior is the same, the speed is not.
     rt
         Name of the column of response times, for a decision model. Times are in seconds. For a table in milliseconds,
         give `data.assign(rt=data["rt"] / 1000)`.
@@ -393,9 +393,7 @@ class HierarchicalModel:
     @cached_property
     def hierarchy(self) -> Hierarchy:
         """The Pyro model as it is sampled, group terms centred where the caller or the pilot fit says so."""
-        terms = {term.name for term in self._uncentred.groups}
-        chosen = choose_centring(self._uncentred, self.pilot) if terms - set(self._forced) else {}
-        return centre_wiggles(self._uncentred.with_centring({**chosen, **self._forced}), self.pilot)
+        return as_sampled(self._uncentred, self.pilot, self._forced)
 
     @property
     def pyro_model(self) -> Hierarchy:
@@ -774,7 +772,8 @@ class HierarchicalModel:
         if not SAMPLERS[method].centring:
             hierarchy = self._uncentred
             density = flatten(hierarchy, start_values(hierarchy, self.pilot))
-        return Fitting(hierarchy, self.trials, density, self.whitening, self.pilot.second_modes, self.facts)
+        facts = {**self.facts, "centred": self._forced}
+        return Fitting(hierarchy, self.trials, density, self.whitening, self.pilot.second_modes, facts)
 
     def _kept_in(self, folder: str | Path | None, settings: Sampling) -> AbstractContextManager[FitFolder | None]:
         """The folder of a fit, locked; None for none."""

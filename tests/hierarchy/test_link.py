@@ -35,11 +35,13 @@ def test_inside_the_box_the_link_means_what_it_says(link, low, high):
 
 
 @pytest.mark.parametrize("formula", ["v ~ condition + (condition|subject)", "v ~ 0 + condition + (1|subject)"])
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centred", [True, False, "auto"])
 def test_recorded_potential_is_that_of_pyro(formula, centred):
     """Density and gradient at five random points, 1e-9 relative."""
     data = simulate_experiment(4, 15).trials
     model = hs.HierarchicalModel(formula, data, likelihood="exact", centered=centred)
+    partly = [g.own_trials is not None for g in model.hierarchy.groups]
+    assert partly == [centred == "auto" and "(1|" in formula]
     eager = flatten(model.hierarchy, model.start, path="eager")
     assert (model.density.path, eager.path) == ("compiled", "eager")
     rng = np.random.default_rng(3)

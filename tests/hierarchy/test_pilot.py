@@ -2,15 +2,18 @@
 
 import warnings
 
+import arviz as az
 import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
+from torch.distributions import Normal
 
 import hddm_sbi as hs
 from benchmarks.convergence import LBA, simulated
 from hddm_sbi.analysis.experiment import FORMULAS, simulate_experiment
 from hddm_sbi.hierarchy.pilot.pooled import LAPSE
+from hddm_sbi.hierarchy.terms.own_trials import OwnTrials
 from hddm_sbi.inference import inference_data
 from hddm_sbi.inference.coordinates import unwhitened
 
@@ -62,12 +65,45 @@ def test_a_term_is_centred_where_trials_say_more_than_the_population(sd, n_trial
     assert term.centred is centred
 
 
+@pytest.mark.parametrize("sd", [1e-3, 0.1, 1.0, 30.0])
+def test_offsets_do_not_depend_on_the_sd(sd):
+    """Levels of which normal observations tell: given the population, offsets of partly centred effects are N(0, 1)."""
+    level, variance = torch.tensor([[-1.0], [0.2], [3.0]]).double(), torch.tensor([[0.01], [1.0], [400.0]]).double()
+    mean, sd = torch.tensor([0.4]).double(), torch.tensor([[sd]]).double()
+    location, scale = OwnTrials(level, variance).offset_prior(mean, sd)
+
+    def log_density(y):
+        u = sd * (y - location) / scale
+        return Normal(location, scale).log_prob(y) + Normal(mean + u, variance.sqrt()).log_prob(level)
+
+    at = torch.linspace(-4.0, 4.0, 9).double()
+    height = log_density(at) - log_density(torch.zeros(1).double())
+    torch.testing.assert_close(height, (-0.5 * at**2).expand_as(height), rtol=1e-9, atol=1e-9)
+
+
+def test_partly_centred_effects_move_with_their_sd():
+    """10 subjects whose trials tell half of a drift: the sd reaches down to 0, where neither form is good.
+
+    Effective draws of the sd: 2 799 partly centred, 670 non-centred, 406 centred with 14 divergences. An estimate from
+    4 000 draws is off by some 10 %, so twice is beyond any error of it.
+    """
+    data, effective = table({"v": 0.3, "a": 0.0}, 40, n_subjects=10), {}
+    for centered in ("auto", False):
+        model = hs.HierarchicalModel("v ~ 1 + (1|subject)", data, likelihood="exact", centered=centered)
+        (term,) = model.hierarchy.groups
+        assert (term.own_trials is not None, term.centred) == (centered == "auto", False)
+        posterior = model.fit(seed=1, progress=False)
+        effective[centered] = az.ess(posterior["posterior"]["v_1|subject_sigma"].to_numpy())
+        assert not posterior["sample_stats"]["diverging"].any()
+    assert effective["auto"] > 2.0 * effective[False]
+
+
 def dense(coordinates):
     shape = (coordinates.size, coordinates.size)
     return csr_array((coordinates.entries, coordinates.columns, coordinates.row_starts), shape=shape).toarray()
 
 
-@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("centered", [True, False, "auto"])
 def test_coordinates_are_one_map_there_and_back(centered):
     """A linear map, but for the logarithms of positive numbers: threshold and onset."""
     model = model_of(table(SDS, 20, n_subjects=5), centered=centered)

@@ -1,5 +1,7 @@
 """From a posterior back to what was sampled, however effects are centred; the prior of every model is normalised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyro
@@ -14,6 +16,7 @@ from hddm_sbi.hierarchy.fits.posterior import variables
 from hddm_sbi.hierarchy.from_prior import prior_draws
 from hddm_sbi.hierarchy.priors.natural import bounds
 from hddm_sbi.hierarchy.sites import sampled_sites
+from hddm_sbi.hierarchy.terms.own_trials import OwnTrials
 from hddm_sbi.inference import bridge, flatten
 
 #: the prior of a positive number away from 0.
@@ -65,6 +68,21 @@ def centrings(hierarchy):
         yield hierarchy.with_centring(
             {g.name: centred(i) or g.population.centred_only for i, g in enumerate(hierarchy.groups)}
         )
+    if any(may_be_partly_centred(g) for g in hierarchy.groups):
+        predictors = (replace(p, groups=tuple(map(partly_centred, p.groups))) for p in hierarchy.predictors)
+        yield replace(hierarchy, predictors=tuple(predictors))
+
+
+def may_be_partly_centred(group):
+    return group.correlation is None and not group.population.centred_only
+
+
+def partly_centred(group):
+    """As if the trials of every group told its levels, with variances from much to little beside those of the prior."""
+    shape = len(group.levels), group.matrix.shape[1]
+    level = torch.linspace(-1.0, 1.0, shape[0] * shape[1], dtype=torch.float64).reshape(shape)
+    told = OwnTrials(level, 10.0**level)
+    return replace(group, own_trials=told) if may_be_partly_centred(group) else group
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -109,7 +109,6 @@ class Fitting:
             record = FitRecord(
                 **self.facts,
                 **asdict(settings),
-                centred={term.name: term.centred for term in self.hierarchy.groups},
                 density=self.density.path,
                 stopped=drawn.stopped,
                 interrupted=drawn.stopped not in ("", OUT_OF_TIME),

@@ -106,10 +106,10 @@ class FitRecord:
     the outcomes in the table; columns: of all that is used of it. responses: the names of the choices there, where they
     are not the model's codes. stimulus: name of the column of right responses, where a formula has `match`, or "".
     missing: why an rt or response may be. sequences: rule and arguments of each, by covariate. levels: of every column
-    that is not a number, in order. box: of the likelihood, by parameter. centred: by group term. draws, tune, chains,
-    seed, method, quick, ess, minutes, target_accept: as `fit` takes them, 0 for none. density: how it ran. stopped: why
-    sampling ended early, or ""; interrupted: whether by a person, or a failure. versions: of the libraries in use.
-    format: of this record.
+    that is not a number, in order. box: of the likelihood, by parameter. centred: by group term, where the caller
+    forced it. draws, tune, chains, seed, method, quick, ess, minutes, target_accept: as `fit` takes them, 0 for none.
+    density: how it ran. stopped: why sampling ended early, or ""; interrupted: whether by a person, or a failure.
+    versions: of the libraries in use. format: of this record.
     """
 
     model: str

@@ -7,10 +7,13 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import torch
 
 from hddm_sbi.errors import InputError, did_you_mean
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
+from hddm_sbi.hierarchy.terms.own_trials import OwnTrials
 from hddm_sbi.hierarchy.terms.smooth import Wiggles
 from hddm_sbi.inference import TARGET_ACCEPT
 
@@ -19,6 +22,8 @@ Centring = Literal["auto"] | bool | Mapping[str, bool]
 _CAREFUL = 0.99
 #: by how many nats a standard deviation of 0 must be less likely where effects are centred (decision 069).
 _NOT_ZERO = 6.0
+#: a share of next to nothing.
+_NO_SHARE = 1e-9
 
 
 def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]:
@@ -47,7 +52,39 @@ def forced_centring(centered: Centring, hierarchy: Hierarchy) -> dict[str, bool]
     return dict(centered)
 
 
-def centre_wiggles(hierarchy: Hierarchy, pilot: PilotFit) -> Hierarchy:
+def as_sampled(hierarchy: Hierarchy, pilot: PilotFit, forced: Mapping[str, bool]) -> Hierarchy:
+    """The same model, its group terms and wiggles of smooths centred, partly or not. The posterior does not change.
+
+    forced: what the caller decided, by group term.
+    """
+    centred = {**_choose_centring(hierarchy, pilot), **forced}
+    hierarchy = _centre_wiggles(hierarchy.with_centring(centred), pilot)
+
+    def changed(term: GroupEffects) -> GroupEffects:
+        alone = not term.centred and term.correlation is None and term.name not in forced
+        return replace(term, own_trials=_own_trials(term, pilot)) if alone else term
+
+    predictors = (replace(p, groups=tuple(map(changed, p.groups))) for p in hierarchy.predictors)
+    return replace(hierarchy, predictors=tuple(predictors))
+
+
+def _own_trials(term: GroupEffects, pilot: PilotFit) -> OwnTrials:
+    """What the trials of every group say of its effects, the group's other effects being uncertain.
+
+    With w = 1 - V / sd², V the variance given trials and population: the effect that the pilot fit found is w of what
+    trials say.
+    """
+    found = pilot.effects[term.factor]
+    at = found.of(term)
+    variance = np.diagonal(found.covariance, axis1=1, axis2=2)[:, at]
+    prior = np.broadcast_to(found.sds[..., at] ** 2, variance.shape)
+    share = np.clip(1.0 - variance / prior, _NO_SHARE, 1.0 - _NO_SHARE)
+    mean = [0.0 if s is None else float(pilot.coefficients[s[0].name].reshape(-1)[s[1]]) for s in term.mean_of]
+    level, d = mean + found.values[:, at] / share, prior * (1.0 - share) / share
+    return OwnTrials(torch.from_numpy(level), torch.from_numpy(d))
+
+
+def _centre_wiggles(hierarchy: Hierarchy, pilot: PilotFit) -> Hierarchy:
     """The same model, those wiggles of smooths sampled as themselves that trials determine better than their sd does.
 
     The posterior does not change.
@@ -65,7 +102,7 @@ def centre_wiggles(hierarchy: Hierarchy, pilot: PilotFit) -> Hierarchy:
     return replace(hierarchy, predictors=tuple(predictors))
 
 
-def choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
+def _choose_centring(hierarchy: Hierarchy, pilot: PilotFit) -> dict[str, bool]:
     """Centred (True) or not for every group term, by how much its groups' own trials say about their effects.
 
     A term is centred where the trials of a typical (median) group determine its effects better than the population

@@ -49,10 +49,11 @@ def _group_start(effects: GroupEffects, u: Tensor, sigma: Tensor, coefficients: 
     values = {f"{name}_sigma": part for name, part in effects.split(of_parts).items()}
     if effects.correlation is not None:
         values[effects.correlation.site] = effects.correlation.start
-    if not effects.centred:
-        return {**values, effects.site: u / sigma}
-    mean = effects.mean({**coefficients, **values})
-    return {**values, effects.site: effects.population.start(mean + u, mean)}
+    known = {**coefficients, **values}
+    site = effects.site_of(u, known)
+    if effects.centred:
+        site = effects.population.start(site, effects.mean(known))
+    return {**values, effects.site: site}
 
 
 def _no_later(

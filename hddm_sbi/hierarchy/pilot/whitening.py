@@ -13,7 +13,6 @@ from torch.distributions import constraints
 from hddm_sbi.hierarchy.pilot.crossings import steps_across
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
 from hddm_sbi.inference import Bends, FlatDensity, Whitening
 from hddm_sbi.types import Array, Index
 
@@ -40,7 +39,7 @@ def whitening(hierarchy: Hierarchy, pilot: PilotFit, start: Mapping[str, Tensor]
     for factor, found in pilot.effects.items():
         terms = [g for p in hierarchy.predictors for g in p.groups if g.factor == factor]
         at = np.concatenate([positions[g.site] for g in terms], axis=1)
-        slope = np.concatenate([_slope(g, start).numpy() for g in terms], axis=1)
+        slope = np.concatenate([g.slope(start).numpy() for g in terms], axis=1)
         blocks.append(_block(found.covariance, at, slope))
         sites[factor] = at, slope
     rows, columns, entries = (np.concatenate(part) for part in zip(*blocks, strict=True))
@@ -94,9 +93,3 @@ def _of_coefficients(
     at = [positions[c.site].reshape(-1) for c in common]
     slope = [c.slope(start).reshape(-1).numpy() for c in common]
     return np.concatenate([np.empty(0, np.int64), *at])[np.newaxis], np.concatenate([np.empty(0), *slope])[np.newaxis]
-
-
-def _slope(effects: GroupEffects, start: Mapping[str, Tensor]) -> Tensor:
-    """Slope of every effect in its unconstrained site, where sampling starts, (levels, k)."""
-    site = start[effects.site]
-    return effects.population.slope(site) if effects.centred else effects.sigma_of_levels(start).expand_as(site)

@@ -14,6 +14,7 @@ from torch import Tensor
 from hddm_sbi.data import By, Term
 from hddm_sbi.hierarchy.terms.coefficients import Coefficients, Values
 from hddm_sbi.hierarchy.terms.correlation import Correlation, Scores
+from hddm_sbi.hierarchy.terms.own_trials import OwnTrials
 from hddm_sbi.hierarchy.terms.population import Population
 from hddm_sbi.types import Label
 
@@ -25,6 +26,7 @@ class GroupEffects:
     non-centred: u = sigma * offset with offset ~ N(0, 1), best where groups have few trials.
     centred: level ~ N(mean, sigma), u = level - mean, best where they have many. `mean` is the common coefficient of
     the same column (0 where there is none). population: the law of levels, for u uncorrelated; see `Population`.
+    own_trials: partly centred offsets, for u uncorrelated and not centred; see `OwnTrials`.
 
     mean_of: for each column the common coefficients and position that are its mean, or None. by: parts of the groups,
     each with a sigma and an R of its own. correlation: R, of these effects or of others as well, which have the same
@@ -45,6 +47,7 @@ class GroupEffects:
     first: int
     population: Population
     centred: bool
+    own_trials: OwnTrials | None = None
 
     @property
     def effect_names(self) -> tuple[str, ...]:
@@ -88,12 +91,9 @@ class GroupEffects:
         return prior.expand(shape).to_event(len(shape)) if shape else prior
 
     def _distribution(self, values: Values, scores: Scores) -> TorchDistribution:
-        sigma = self.sigma(values)
         if not self.centred:
-            # Offsets of all groups have the same law, also where their standard deviations differ.
-            alike = torch.ones(sigma.shape[-1:], dtype=sigma.dtype)
-            return self.population.distribution(torch.zeros_like(alike), alike).to_event(1)
-        mean = self.mean(values)
+            return self.population.distribution(*self._offset_prior(values)).to_event(1)
+        sigma, mean = self.sigma(values), self.mean(values)
         if self.correlation is None:
             return self.population.distribution(mean, self._of_levels(sigma)).to_event(1)
         before, scale_tril = self._from_before(values, scores), self._scale_tril(values)
@@ -101,6 +101,15 @@ class GroupEffects:
         if self.matrix.shape[1] == 1:
             return dist.Normal(mean, scale_tril[..., 0]).to_event(1)
         return dist.MultivariateNormal(mean, scale_tril=scale_tril)
+
+    def _offset_prior(self, values: Values) -> tuple[Tensor, Tensor]:
+        """Location and scale of the offsets."""
+        sigma = self.sigma_of_levels(values)
+        if self.own_trials is None:
+            # Offsets of all groups have the same law, also where their standard deviations differ.
+            alike = torch.ones(sigma.shape[-1:], dtype=sigma.dtype)
+            return torch.zeros_like(alike), alike
+        return self.own_trials.offset_prior(self.mean(values), sigma)
 
     def standardise(self, values: Values, scores: Scores) -> None:
         """Add z of these effects to those of the terms before them, where these effects or later terms need it."""
@@ -117,11 +126,27 @@ class GroupEffects:
         u = self.reported_deviations(posterior)
         if self.correlation is not None:
             self._add(self._score(u, posterior, scores), scores)
-        if self.centred:
-            return u + self.mean(posterior).unsqueeze(-2)
-        if self.correlation is None:
-            return u / self.sigma_of_levels(posterior)
+        if self.correlation is None or self.centred:
+            return self.site_of(u, posterior)
         return scores[self.correlation.name][..., self._begin :]
+
+    def site_of(self, u: Tensor, values: Values) -> Tensor:
+        """Levels or offsets, (..., n_levels, k), that have these deviations; uncorrelated, if they are offsets."""
+        if self.centred:
+            return u + self.mean(values).unsqueeze(-2)
+        multiple = u / self.sigma_of_levels(values)
+        if self.own_trials is None:
+            return multiple
+        location, scale = self._offset_prior(values)
+        return location + multiple * scale
+
+    def slope(self, values: Values) -> Tensor:
+        """Derivative of deviations by the unconstrained numbers that are sampled, (n_levels, k)."""
+        site = values[self.site]
+        if self.centred:
+            return self.population.slope(site)
+        sigma = self.sigma_of_levels(values)
+        return (sigma if self.own_trials is None else sigma / self._offset_prior(values)[1]).expand_as(site)
 
     def _score(self, u: Tensor, values: Values, scores: Scores) -> Tensor:
         """z of deviations u of these effects, (..., n_levels, k)."""
@@ -139,8 +164,15 @@ class GroupEffects:
         if self.centred:
             return values[self.site] - self.mean(values).unsqueeze(-2)
         if self.correlation is None:
-            return values[self.site] * self.sigma_of_levels(values)
+            return self._of_offset(values[self.site], values)
         return self._times(self._rows(values), scores[self.correlation.name][..., : self._end])
+
+    def _of_offset(self, offset: Tensor, values: Values) -> Tensor:
+        """u of offsets that are uncorrelated."""
+        if self.own_trials is not None:
+            location, scale = self._offset_prior(values)
+            offset = (offset - location) / scale
+        return offset * self.sigma_of_levels(values)
 
     def reported_deviations(self, posterior: Values) -> Tensor:
         """u again, (..., n_levels, k), from the deviations that the posterior reports under `effect_names`."""
