@@ -1,8 +1,8 @@
 """Run every benchmark in turn.
 
 `python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale`, `.published`,
-`.draws`, `.lapses`, `.correlations`, `.conflict`, `.incomplete`, `.missing`, `.races`, `.learning`,
-`.language`, `.evidence`, `.certificate`, `.blackbox`, `.whole_way`, `.validation` and `.house` run alone.
+`.draws`, `.lapses`, `.centring`, `.correlations`, `.conflict`, `.incomplete`, `.missing`, `.races`,
+`.learning`, `.language`, `.evidence`, `.certificate`, `.blackbox`, `.whole_way`, `.validation` and `.house` run alone.
 """
 
 import platform
