@@ -3,8 +3,6 @@
 import gc
 import pickle
 import re
-import subprocess
-import sys
 import threading
 import warnings
 
@@ -452,38 +450,6 @@ def test_threads_get_the_same_bits():
     for thread in threads:
         thread.join()
     assert all(found[k] == expected * 50 for k in range(3))
-
-
-SCRIPT = """
-import hddm_sbi as hs
-from numba.core import event
-class Compilations(event.Listener):
-    names = []
-    def on_start(self, e): self.names.append(e.data["dispatcher"].py_func.__qualname__)
-    def on_end(self, e): pass
-event.register("numba:compile", Compilations())
-data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=20, seed=1)
-density = hs.HierarchicalModel("v ~ 1", data, likelihood="exact").density
-print(density.path, density(density.start + 0.3)[1].tobytes().hex())
-print(*Compilations.names)
-import sys
-print(*{"torch._dynamo", "sympy"} & set(sys.modules))
-"""
-
-
-def test_another_process_compiles_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    first, second = (
-        subprocess.run([sys.executable, "-c", SCRIPT], check=True, capture_output=True, text=True).stdout.split("\n")
-        for _ in range(2)
-    )
-    assert first[0] == second[0]
-    assert first[0].startswith("compiled")
-    names = first[1].split()
-    assert "run" in names
-    assert any(name.startswith("enter_") for name in names)
-    assert not second[1]
-    assert not first[2], "torch's own compiler takes longer to import than all of ours to run"
 
 
 def test_a_second_formula_compiles_nothing():

@@ -1,6 +1,7 @@
 """The cache of compiled kernels: stale, damaged, unwritable, full; each in processes of its own, each right."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -52,13 +53,14 @@ kernel.stats = added.stats
 RUN = """
 import importlib.util, sys, pathlib
 import hddm_sbi.numerics
-for name in ("inner", "outer"):
-    spec = importlib.util.spec_from_file_location(f"hddm_sbi.{name}", pathlib.Path(sys.argv[1]) / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"hddm_sbi.{name}"] = module
-    spec.loader.exec_module(module)
-kernel = sys.modules["hddm_sbi.outer"].kernel
-print(kernel(2.0), sum(kernel.stats.cache_hits.values()))
+for folder in sys.argv[1:]:
+    for name in ("inner", "outer"):
+        spec = importlib.util.spec_from_file_location(f"hddm_sbi.{name}", pathlib.Path(folder) / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[f"hddm_sbi.{name}"] = module
+        spec.loader.exec_module(module)
+    kernel = sys.modules["hddm_sbi.outer"].kernel
+    print(kernel(2.0), sum(kernel.stats.cache_hits.values()))
 """
 
 
@@ -67,18 +69,24 @@ def write(folder, factor=3.0, more="", shift=0.0):
     (folder / "outer.py").write_text(OUTER.format(shift=shift))
 
 
-def run(folder, **environment):
-    """Value of the kernel, whether it came from the cache, and what the process said."""
+def run_each(*folders, **environment):
+    """In one process: value of every folder's kernel, and whether it came from the cache; what the process said."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(folder)],
+        [sys.executable, "-c", RUN, *map(str, folders)],
         env={**os.environ, "NUMBA_CACHE_DIR": "", **environment},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    value, hits = done.stdout.split()
-    return float(value), int(hits) > 0, done.stderr
+    lines = (line.split() for line in done.stdout.splitlines())
+    return [(float(value), int(hits) > 0) for value, hits in lines], done.stderr
+
+
+def run(folder, **environment):
+    """Value of the kernel, whether it came from the cache, and what the process said."""
+    (known,), said = run_each(folder, **environment)
+    return *known, said
 
 
 @pytest.fixture
@@ -108,20 +116,34 @@ def test_a_kernel_of_a_record_that_was_renamed_is_compiled_again(package):
         assert run(package)[:2] == (2.0 + value, True)
 
 
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
-@pytest.mark.parametrize("damage", ["empty", "cut", "bit", "text", "gone"])
-def test_damaged_files_are_made_again(package, kind, damage):
+def test_damaged_files_are_made_again(package, tmp_path_factory):
     run(package)
-    (path,) = (package / "__pycache__").glob(f"outer.*.{kind}")
-    content = path.read_bytes()
-    middle = len(content) // 2
-    flipped = content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
-    if damage == "gone":
-        path.unlink()
-    else:
-        path.write_bytes({"empty": b"", "cut": content[:middle], "bit": flipped, "text": b"hello"}[damage])
-    assert run(package)[:2] == (6.0, False)
-    assert run(package)[:2] == (6.0, True)
+    damaged = {}
+    for kind in ("nbi", "nbc"):
+        (path,) = (package / "__pycache__").glob(f"outer.*.{kind}")
+        content = path.read_bytes()
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 16]) + content[middle + 1 :]
+        for damage, left in {
+            "empty": b"",
+            "cut": content[:middle],
+            "bit": flipped,
+            "text": b"hello",
+            "gone": None,
+        }.items():
+            folder = damaged[kind, damage] = tmp_path_factory.mktemp("damaged") / "package"
+            shutil.copytree(package, folder)
+            victim = folder / "__pycache__" / path.name
+            if left is None:
+                victim.unlink()
+            else:
+                victim.write_bytes(left)
+    whole = tmp_path_factory.mktemp("whole") / "package"
+    shutil.copytree(package, whole)
+    assert run(whole)[:2] == (6.0, True)
+    for from_cache in (False, True):
+        known, _ = run_each(*damaged.values())
+        assert dict(zip(damaged, known, strict=True)) == dict.fromkeys(damaged, (6.0, from_cache))
 
 
 def test_without_a_folder_that_can_be_written_it_works_and_says_so_once(package, tmp_path):
