@@ -3,7 +3,7 @@
 KIND is a signal (SIGKILL, SIGTERM, SIGINT) that arrives at the moment, or "full": from then on nothing can be written.
 Prints a line of JSON for each: how the first process ended and what it said, how the same call ended afterwards, and
 whether its draws are those of a fit that nothing ended. Forked before anything is sampled, because threads do not
-survive a fork.
+survive a fork; and after all is imported that a fit imports, which would take most of its time.
 """
 
 import errno
@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import hddm_sbi as hs
@@ -112,6 +113,8 @@ def forked(folder: Path, prepare: Callable[[], None]) -> dict[str, str]:
 def main() -> None:
     folder = Path(sys.argv[1])
     # Every process has what is imported and compiled here.
+    for name in ("nutpie", "h5netcdf"):
+        import_module(name)
     _ = known().density
     whole = forked(folder / "whole", lambda: None)["result"]
     for number, asked in enumerate(sys.argv[2:]):

@@ -11,6 +11,7 @@ TUTORIALS = sorted((Path(__file__).resolve().parent.parent / "tutorials").glob("
 SMALL = {"TUTORIAL_DRAWS": "40", "TUTORIAL_TRIALS": "10", "TUTORIAL_SIMULATIONS": "2000"}
 
 
+@pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("path", TUTORIALS, ids=[path.stem for path in TUTORIALS])
 def test_tutorial_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     plt.switch_backend("agg")

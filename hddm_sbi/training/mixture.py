@@ -26,6 +26,8 @@ Callback = Callable[[MixtureNetwork], bool]
 
 #: steps between two calls of the callback, and between two written states.
 _CALLBACK_STEPS, _STATE_STEPS = 500, 2_000
+#: the least and the largest number of steps of a user's model.
+_FEWEST_STEPS, _MOST_STEPS = 1_000, 4_000
 
 
 def train_network(
@@ -57,7 +59,7 @@ def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
         n_trials=n_trials,
         # With so few trials per theta every one can have a bin of its own.
         bins=int(np.clip(n_trials, 8, 64)),
-        steps=int(np.clip(request.n_simulations // 100, 1_000, 4_000)),
+        steps=int(np.clip(request.n_simulations // 100, _FEWEST_STEPS, _MOST_STEPS)),
         seed=request.seed,
         shard=2_500,
     )

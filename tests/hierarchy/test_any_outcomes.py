@@ -315,6 +315,7 @@ def run(*arguments: object):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_train_and_fit_on_the_command_line(tmp_path: Path):
     """As typed, in a folder of its own; the file that is fitted needs no code."""
     (tmp_path / "my_model.py").write_text(MINE)

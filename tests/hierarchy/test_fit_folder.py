@@ -74,13 +74,45 @@ def draws(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(script, tmp_path_factory):
+def model():
+    trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=1)
+    return hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+
+
+def fit(model, folder, **options):
+    return model.fit(**{"tune": 100, "chains": 2, "seed": 7, "progress": False, "folder": folder, **options})
+
+
+def counted(model):
+    """A copy of a model, and a list with an entry for every evaluation of its density."""
+    other, calls = copy(model), []
+    compiled = model.density.evaluate
+
+    def evaluate(x):
+        calls.append(1)
+        return compiled(x)
+
+    other.__dict__["density"] = dataclasses.replace(model.density, evaluate=evaluate)
+    return other, calls
+
+
+def finished(model, folder):
+    """The fit of the script, or the rest of it, in this process: how many evaluations it took."""
+    watched, calls = counted(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.ConvergenceWarning)
+        posterior = fit(watched, folder, draws=100)["posterior"]
+    assert (posterior.attrs["stopped"], posterior.sizes["draw"]) == ("", 100)
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    return len(calls)
+
+
+@pytest.fixture(scope="module")
+def whole(model, tmp_path_factory):
     """An uninterrupted run: its groups, and its evaluations."""
     folder = tmp_path_factory.mktemp("whole") / "fit"
-    code, said, errors = finish(start(script, folder))
-    assert (code, said[2:]) == (0, ["stopped", "no", "100"]), errors
-    assert sorted(path.name for path in folder.iterdir()) == FILES
-    return draws(folder), int(said[1])
+    evaluations = finished(model, folder)
+    return draws(folder), evaluations
 
 
 def wait_for(folder, steps):
@@ -113,17 +145,18 @@ def test_a_killed_fit_goes_on_and_ends_with_the_same_bytes(script, whole, model,
     else:
         with pytest.raises(hs.InputError, match="they are still tuning"):
             model.kept_draws(tmp_path / "fit")
-    code, said, errors = finish(start(script, tmp_path / "fit"))
-    assert (code, said[2:]) == (0, ["stopped", "no", "100"]), errors
     # of the evaluations on file none is made again; a process that is killed loses the last few.
-    assert int(said[1]) < (0.9 if steps < 100 else 0.6) * evaluations
+    assert finished(model, tmp_path / "fit") < (0.9 if steps < 100 else 0.6) * evaluations
     again = draws(tmp_path / "fit")
     assert all(again[name].equals(group) for name, group in groups.items())
-    assert sorted(path.name for path in (tmp_path / "fit").iterdir()) == FILES
 
 
-def test_an_interrupted_fit_keeps_its_draws_and_goes_on(script, whole, tmp_path):
+def test_an_interrupted_fit_keeps_its_draws_and_goes_on(script, whole, model, tmp_path):
+    """Meanwhile the folder is no other process's."""
     process = start(script, tmp_path / "fit", slow=0.002)
+    wait_for(tmp_path / "fit", 10)
+    with pytest.raises(hs.InputError, match="another process is fitting in"):
+        fit(model, tmp_path / "fit")
     wait_for(tmp_path / "fit", 130)
     process.send_signal(signal.SIGINT)
     code, said, errors = finish(process)
@@ -132,7 +165,7 @@ def test_an_interrupted_fit_keeps_its_draws_and_goes_on(script, whole, tmp_path)
     n = so_far.sizes["draw"]
     assert 0 < n < 100
     assert so_far.equals(whole[0]["posterior"].isel(draw=slice(n)))
-    assert finish(start(script, tmp_path / "fit"))[1][3] == "no"
+    finished(model, tmp_path / "fit")
     assert draws(tmp_path / "fit")["posterior"].equals(whole[0]["posterior"])
 
 
@@ -143,16 +176,6 @@ def test_a_limit_on_the_size_of_files_loses_no_draws(script, tmp_path):
     assert "is incomplete: its chains could not be kept ([Errno 27] File too large)" in errors
     assert "All draws are returned" in errors
     assert not (tmp_path / "fit" / "posterior.nc").exists()
-
-
-@pytest.fixture(scope="module")
-def model():
-    trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=1)
-    return hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
-
-
-def fit(model, folder, **options):
-    return model.fit(**{"tune": 100, "chains": 2, "seed": 7, "progress": False, "folder": folder, **options})
 
 
 @pytest.mark.filterwarnings("ignore::hddm_sbi.hierarchy.fits.diagnostics.ConvergenceWarning")
@@ -188,15 +211,6 @@ def test_the_folder_of_another_fit_is_refused(model, tmp_path):
         fit(model, 3)
 
 
-def test_two_processes_do_not_share_a_folder(script, model, tmp_path):
-    process = start(script, tmp_path / "fit", slow=0.002)
-    wait_for(tmp_path / "fit", 10)
-    with pytest.raises(hs.InputError, match="another process is fitting in"):
-        fit(model, tmp_path / "fit")
-    process.kill()
-    finish(process)
-
-
 #: in the default suite; every signal at every moment in `make validate`.
 SOME = ["SIGKILL:writing the recipe", "SIGTERM:first step", "SIGINT:sampling", "SIGKILL:writing", "full:warm-up"]
 EVERY = [f"{kind}:{moment}" for moment in MOMENTS for kind in ("SIGKILL", "SIGTERM", "SIGINT", "full")]
@@ -221,19 +235,6 @@ def test_a_fit_that_ends_at_any_moment_goes_on_and_ends_with_the_same_draws(tmp_
             assert first["result"] == again["result"] or first["said"].startswith("InputError: the folder"), ending
             told = "cannot be written" in first["said"] or "is incomplete" in first["said"]
             assert told or "posterior.nc" in ending["before"], ending
-
-
-def counted(model):
-    """A copy of a model, and a list with an entry for every evaluation of its density."""
-    other, calls = copy(model), []
-    compiled = model.density.evaluate
-
-    def evaluate(x):
-        calls.append(1)
-        return compiled(x)
-
-    other.__dict__["density"] = dataclasses.replace(model.density, evaluate=evaluate)
-    return other, calls
 
 
 def evaluations(folder):

@@ -197,7 +197,7 @@ def test_models_are_compared_by_their_log_likelihoods(fitted):
 @pytest.fixture(scope="module")
 def learned():
     """A likelihood of one's own, trained for a moment."""
-    return hs.train_likelihood(cookies, n_simulations=2_000, seed=1, progress=False)
+    return hs.train_likelihood(cookies, n_simulations=2_000, seed=1, shape=hs.EstimatorShape(), progress=False)
 
 
 def test_a_likelihood_of_ones_own_comes_from_its_path_or_beside_the_file_or_from_inside(learned, tmp_path):

@@ -272,6 +272,7 @@ def test_outcomes_on_a_device_are_not_fetched_from_it():
 
 @pytest.mark.parametrize("kind", ["category", "counts"])
 @pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.usefixtures("few_steps")
 def test_small_networks_are_read_again(kind, depth, tmp_path):
     """The smallest number of weights that a card may promise is not more than there are."""
     outcomes = {"category": {"side": ("l", "r")}, "counts": {"n": "count"}}[kind]

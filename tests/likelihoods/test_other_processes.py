@@ -71,8 +71,9 @@ def test_a_closed_form_of_the_user(own_closed_form):
 
 
 @pytest.mark.filterwarnings("ignore::hddm_sbi.TrainingWarning")
+@pytest.mark.usefixtures("few_steps")
 def test_a_likelihood_of_an_sbi_estimator():
-    likelihood = hs.train_likelihood(cookies, n_simulations=2_000, seed=1, progress=False)
+    likelihood = hs.train_likelihood(cookies, n_simulations=2_000, seed=1, shape=hs.EstimatorShape(), progress=False)
     same_elsewhere(likelihood, np.array([[3.0], [9.0]]), torch.tensor([[3.0], [8.0]]).double())
 
 

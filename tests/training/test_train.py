@@ -158,6 +158,7 @@ def test_what_is_saved_comes_back(name, request, tmp_path):
     assert here.simulator.can_simulate
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_same_seed_same_likelihood():
     one, two, other = (trained(cookies, 1_000, seed=seed) for seed in (1, 1, 2))
     chips = {"chips": [3, 9]}
@@ -166,6 +167,7 @@ def test_same_seed_same_likelihood():
     assert one.card.validation == two.card.validation
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_training_leaves_no_trace(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     validate, state = torch.distributions.Distribution._validate_args, torch.get_rng_state()
@@ -213,6 +215,7 @@ def test_the_check_fails_what_is_no_density():
     assert "Total mass is 1.010000, which is not 1" in found.verdict
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_biased_likelihood_is_warned_about(monkeypatch):
 
     monkeypatch.setattr(factored, "check", lambda *_: checked(Poisson(1.1)))
@@ -258,6 +261,8 @@ def test_symmetries_lead_to_the_reduced_mixture(tmp_path):
 # ---- bad input
 
 
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.filterwarnings("ignore:Not good yet")
 def test_failures_are_warned_about():
     @hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
     def burnt(rate, rng):
@@ -307,8 +312,10 @@ def test_what_cannot_be_trained_is_refused(simulator, options, mention):
         hs.train_likelihood(simulator, **{"n_simulations": 1_000, **QUIET, **options})
 
 
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.filterwarnings("ignore:Not good yet")
 def test_few_simulations_are_warned_about_with_the_score():
-    with pytest.warns(TrainingWarning, match=r"1000 simulations are few for 1 parameters \(held-out log score -2"):
+    with pytest.warns(TrainingWarning, match=r"1000 simulations are few for 1 parameters \(held-out log score -\d\.\d"):
         hs.train_likelihood(plain, BOX, 1_000, outcomes=KIND, **QUIET)
 
 
@@ -320,6 +327,7 @@ def test_a_spent_budget_is_warned_about():
     assert likelihood.card.recipe["cut_short"]
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_a_prior_may_be_a_distribution():
     likelihood = trained(plain, 3_000, prior={"rate": dist.Gamma(20.0, 2.0)}, outcomes=KIND)
     low, high = stats.gamma.ppf([1e-3, 1 - 1e-3], 20, scale=0.5)
@@ -405,6 +413,7 @@ def test_a_likelihood_of_another_model_is_refused(learned_cookies, learned_coin,
         hs.load_likelihood("ddm", simulator=coin)
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_simulations_in_a_folder_are_made_once(tmp_path, monkeypatch):
     """Training that is interrupted in its fit goes on to the same likelihood without the simulator."""
     whole = trained(cookies, 2_000)
