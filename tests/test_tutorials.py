@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 TUTORIALS = sorted((Path(__file__).resolve().parent.parent / "tutorials").glob("*.py"))
-SMALL = {"TUTORIAL_DRAWS": "40", "TUTORIAL_TRIALS": "10", "TUTORIAL_SIMULATIONS": "2000"}
+SMALL = {"TUTORIAL_DRAWS": "25", "TUTORIAL_TRIALS": "10", "TUTORIAL_SIMULATIONS": "2000"}
 
 
 @pytest.mark.usefixtures("few_steps")

@@ -154,7 +154,7 @@ def fit(model, chips_given, n_rates):
     """Posterior draws, name -> (draws, ...)."""
     start = {"rate": torch.full((n_rates,), 8.0), **(START if model is hierarchical else {})}
     density = hs.flatten(lambda: model(chips_given), start)
-    run = hs.sample(density, draws=DRAWS, tune=max(DRAWS // 3, 100), chains=4, seed=1)
+    run = hs.sample(density, draws=DRAWS, tune=max(DRAWS // 3, 25), chains=4, seed=1)
     return {name: value.flatten(0, 1).numpy() for name, value in density.constrain(run.x).items()}
 
 
@@ -255,7 +255,7 @@ PRIORS = {
 by_formula = {}
 for name, formula in FORMULAS.items():
     model = hs.HierarchicalModel(formula, table, likelihood=likelihood, priors=PRIORS[name])
-    fitted = model.fit(draws=DRAWS, tune=max(DRAWS // 3, 100), chains=4, seed=1, progress=False)
+    fitted = model.fit(draws=DRAWS, tune=max(DRAWS // 3, 25), chains=4, seed=1, progress=False)
     by_formula[name] = model.theta(fitted)[:, :, 0]
     analytic = posterior[name, "poisson_chips"]["rate"]
     shift = (by_formula[name].mean(0) - analytic.mean(0)) / analytic.std(0)

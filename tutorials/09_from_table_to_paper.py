@@ -22,7 +22,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # ArviZ announces its next version
     import arviz as az
 
-DRAWS = max(250, int(os.environ.get("TUTORIAL_DRAWS", "1000")))
+DRAWS = max(100, int(os.environ.get("TUTORIAL_DRAWS", "1000")))
 TRIALS = int(os.environ.get("TUTORIAL_TRIALS", "50"))
 
 # %% [markdown]

@@ -71,7 +71,8 @@ def train_mixture(request: TrainingRequest) -> tuple[MixtureLikelihood, str]:
         network = copy.deepcopy(network).cpu()
         with torch.no_grad():
             mixture = network.mixture(theta.float())
-            log_p = network.log_prob(values[:, 0].float(), values[:, 1].long(), theta.float(), mixture)
+            rows = torch.arange(len(theta))
+            log_p = network.log_prob(values[:, 0].float(), values[:, 1].long(), theta.float(), mixture, rows)
         validation.append(-float(log_p.mean()))
         return time.monotonic() > deadline
 

@@ -28,7 +28,7 @@ from hddm_sbi.numerics import (
     total_of,
     upper_tail,
 )
-from hddm_sbi.types import Array
+from hddm_sbi.types import Array, Index
 
 _BLOCK = 128
 
@@ -370,6 +370,24 @@ def mixture_points(mixtures: Array, z: Array, share: Array, g: Array) -> float:
             for i in range(some):
                 total += weight[i] * logp[i]
     return total
+
+
+@nb.njit(cache=True, nogil=True, error_model="numpy")
+def log_densities(log_weight: Array, mean: Array, log_sd: Array, of: Index, z: Array, log_p: Array) -> None:
+    """Write to log_p (n,) the log density of z (n,) by the mixtures (m, k) at the places `of` (n,)."""
+    per_sd, height, q = np.exp(-log_sd), log_weight - log_sd - LOG_2PI_HALF, np.empty(mean.shape[1])
+    for i in range(len(z)):
+        own, largest = of[i], -np.inf
+        for k in range(len(q)):
+            e = (z[i] - mean[own, k]) * per_sd[own, k]
+            q[k] = height[own, k] - 0.5 * e * e
+            largest = max(largest, q[k])
+        # All are -inf, or some are nan, which the sum shows.
+        largest = largest if largest > -np.inf else 0.0
+        total = 0.0
+        for k in range(len(q)):
+            total += np.exp(q[k] - largest)
+        log_p[i] = largest + np.log(total)
 
 
 # Over 50 lines: each step needs most of the arrays, and a function of its own would have to be handed, and Numba to

@@ -93,15 +93,15 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
     @override
     def log_prob_at(self, values: Tensor, theta: Tensor, row: Tensor) -> Tensor:
         """The network runs once per row of theta, or once per distinct row where no gradient is asked for."""
-        return self.network.log_prob(values[:, 0], values[:, 1].long(), theta[row], self._mixtures(theta, row))
+        return self.network.log_prob(values[:, 0], values[:, 1].long(), theta[row], *self._mixtures(theta, row))
 
     @override
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """In closed form, but for the probability of one choice in a race."""
         if self.network.reduction.racing:
             return super().cdf_rows(values, theta)
-        mixture = self._mixtures(theta, torch.arange(len(theta)))
-        return self.network.cdf(values[:, 0], values[:, 1].long(), theta, mixture)
+        mixture, row = self._mixtures(theta, torch.arange(len(theta)))
+        return self.network.cdf(values[:, 0], values[:, 1].long(), theta, mixture.take(row))
 
     @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
@@ -124,12 +124,12 @@ class MixtureLikelihood(LearnedLikelihood, DecisionLikelihood):
         rt, choice = self.network.sample(theta.detach(), mixture.take(inverse), generator)
         return outcome_rows(rt, choice).numpy()
 
-    def _mixtures(self, theta: Tensor, row: Tensor) -> Mixture:
-        """Those of `theta[row]`; of its distinct rows alone where no gradient is asked for."""
+    def _mixtures(self, theta: Tensor, row: Tensor) -> tuple[Mixture, Tensor]:
+        """Mixtures of theta, of its distinct rows alone where no gradient is asked for; and which `theta[row]` have."""
         if theta.requires_grad:
-            return self.network.mixture(theta).take(row)
+            return self.network.mixture(theta), row
         several, inverse = self._distinct_mixtures(theta)
-        return several.take(inverse[row])
+        return several, inverse[row]
 
     def _distinct_mixtures(self, theta: Tensor) -> tuple[Mixture, Tensor]:
         """Mixtures of the distinct rows of theta, and which of them each row has."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hddm_sbi.errors import InputError
 from hddm_sbi.likelihoods.card import check_sizes
 from hddm_sbi.likelihoods.mixture.delayed_kernel import NARROW, SHORTEST
+from hddm_sbi.likelihoods.mixture.kernel import log_densities
 from hddm_sbi.likelihoods.mixture.operator import LOG_SDS
 from hddm_sbi.likelihoods.mixture.reduction import Reduction
 
@@ -76,6 +77,19 @@ class Mixture(NamedTuple):
         """log p(choice, z), z (...,) -> (...,)."""
         e = (z.unsqueeze(-1) - self.mean) * torch.exp(-self.log_sd)
         return torch.logsumexp(self.log_weight - self.log_sd - 0.5 * e * e, -1) - _LOG_2PI_HALF
+
+    def log_prob_at(self, z: Tensor, row: Tensor, choice: Tensor) -> Tensor:
+        """log p(choice, z), z (n,), by the mixture of this row and choice, (n,) each.
+
+        In double precision and without gradients by a kernel, which copies no mixture.
+        """
+        if z.dtype != torch.float64 or z.requires_grad or self.mean.requires_grad:
+            return self.take(row, choice).log_prob(z)
+        log_p = torch.empty_like(z)
+        parts = (part.flatten(0, 1) for part in self)
+        arrays = (*parts, row * self.mean.shape[1] + choice, z)
+        log_densities(*(x.contiguous().numpy() for x in arrays), log_p.numpy())
+        return log_p
 
     def log_survival(self, z: Tensor) -> Tensor:
         """log P(choice, Z > z), z (...,) -> (...,)."""
@@ -147,12 +161,15 @@ class MixtureNetwork(nn.Module):
         mixture: Mixture = self(self.reduction.views(theta))
         return mixture
 
-    def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture) -> Tensor:
-        """log p(rt, choice) per row: rt, choice (n,), theta (n, p), mixture of those rows (n, n_choices, k) -> (n,)."""
+    def log_prob(self, rt: Tensor, choice: Tensor, theta: Tensor, mixture: Mixture, row: Tensor) -> Tensor:
+        """log p(rt, choice) per outcome: rt, choice (n,), theta (n, p), mixture (m, n_choices, k), row (n,) -> (n,).
+
+        row: which of the mixtures is that of theta.
+        """
         y, log_slope, inside = self._log_time(rt, theta)
         rows = torch.arange(len(rt))
-        chosen = mixture.take(rows, choice)
         if self.reduction.delayed:
+            chosen = mixture.take(row, choice)
             delay = self.reduction.delay(theta).clamp(min=SHORTEST)
             before, _, began = self._log_time(rt - delay, theta)
             before = torch.where(began, before[rows, choice], _NEVER)
@@ -162,9 +179,9 @@ class MixtureNetwork(nn.Module):
             log_p = chosen.log_between(before, y[rows, choice], width) - torch.log(delay)
             return torch.where(inside, log_p, -torch.inf)
         z, log_stretch = self.reduction.times.coordinate(y)
-        log_p = chosen.log_prob(z[rows, choice]) + log_stretch[rows, choice] + log_slope
+        log_p = mixture.log_prob_at(z[rows, choice], row, choice) + log_stretch[rows, choice] + log_slope
         if self.reduction.racing:
-            survival = mixture.log_survival(z)
+            survival = mixture.take(row).log_survival(z)
             log_p = log_p + survival.sum(-1) - survival[rows, choice]
         return torch.where(inside, log_p, -torch.inf)
 
