@@ -154,7 +154,7 @@ def fit(model, chips_given, n_rates):
     """Posterior draws, name -> (draws, ...)."""
     start = {"rate": torch.full((n_rates,), 8.0), **(START if model is hierarchical else {})}
     density = hs.flatten(lambda: model(chips_given), start)
-    run = hs.sample(density, draws=DRAWS, tune=max(DRAWS // 3, 25), chains=4, seed=1)
+    run = hs.sample(density, draws=DRAWS, tune=max(DRAWS // 3, 25), chains=2, seed=1)
     return {name: value.flatten(0, 1).numpy() for name, value in density.constrain(run.x).items()}
 
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from moments import digest
 
 import hddm_sbi as hs
+from hddm_sbi.cli import main
 from hddm_sbi.inference import inference_data
 
 TESTS = Path(__file__).parent.parent
@@ -47,6 +49,13 @@ def command(folder, ending="SIGKILL never", **environment):
     return done.returncode, done.stderr
 
 
+def commanded_here(folder, monkeypatch):
+    """The same fit, to its end, in the process of the tests."""
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(main, FIT)
+    assert done.exit_code == 0, done.output
+
+
 @pytest.fixture(scope="module")
 def trials():
     condition = ["easy", "hard"] * 60
@@ -59,7 +68,9 @@ def trials():
     [(SOME, None), pytest.param(EVERY, "cache", marks=pytest.mark.slow)],
     ids=["some", "every, with kernels to compile"],
 )
-def test_a_command_that_is_ended_again_and_again_ends_with_the_same_bytes(trials, tmp_path, endings, cache):
+def test_a_command_that_is_ended_again_and_again_ends_with_the_same_bytes(
+    trials, tmp_path, monkeypatch, endings, cache
+):
     for name in ("whole", "ended"):
         (tmp_path / name).mkdir()
         trials.to_csv(tmp_path / name / "t.csv", index=False)
@@ -76,10 +87,9 @@ def test_a_command_that_is_ended_again_and_again_ends_with_the_same_bytes(trials
             assert (
                 "fit.nc." not in moment or "Interrupted: the 4000 draws of 2 chains made so far are in fit.nc" in said
             )
-    code, said = command(tmp_path / "ended", **environment)
-    assert code == 0, said
-    assert command(tmp_path / "whole")[0] == 0
     whole, ended = tmp_path / "whole", tmp_path / "ended"
+    for folder in (ended, whole):
+        commanded_here(folder, monkeypatch)
     assert digest(inference_data.read(ended / "fit.nc")) == digest(inference_data.read(whole / "fit.nc"))
     # Beside fit.nc a process that is killed while it writes leaves its part of a file; the folder clears away its own.
     kept = sorted(path.name for path in (whole / "kept").iterdir())

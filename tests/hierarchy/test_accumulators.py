@@ -285,7 +285,7 @@ def test_every_race_of_three_choices_with_stimuli_that_are_fewer(simulator):
     (predictor,) = made._uncentred.predictors
     assert (predictor.parameters, predictor.common[2].levels) == (members, (1, 2))
     at = {"Intercept": 0.5, "match": 0.3, "choice": [0.1, -0.1]}
-    found = made.hierarchy.theta({f"{stem}_{name}": torch.tensor(x, dtype=torch.float64) for name, x in at.items()})
+    found = made._uncentred.theta({f"{stem}_{name}": torch.tensor(x, dtype=torch.float64) for name, x in at.items()})
     columns = [known.names.index(name) for name in members]
     expected = 0.3 * np.eye(3)[table["S"]] + np.array([0.5, 0.6, 0.4])
     eta = to_link(found[torch.as_tensor(made.cell)][:, columns], predictor.link)
