@@ -62,7 +62,7 @@ def test_a_bias_comes_back_in_stimulus_coding_and_its_mirror():
     mirrored = ["v ~ 1", "z ~ 0 + side"], {"correct": "S"}
     for formulas, coding in (by_stimulus, mirrored):
         model = hs.HierarchicalModel(formulas, table, likelihood="exact", lapse=0.0, **coding)
-        posterior = model.fit(draws=1000, tune=500, chains=2, seed=1, progress=False)["posterior"]
+        posterior = model.fit(draws=500, tune=300, chains=2, seed=1, progress=False)["posterior"]
         drift = posterior["v_side" if coding == by_stimulus[1] else "v_Intercept"]
         bias = posterior["z_Intercept" if coding == by_stimulus[1] else "z_side"]
         for draws, truth in ((drift, 0.9), (bias, np.log(0.57 / 0.43))):

@@ -240,7 +240,7 @@ def test_a_smooth_of_a_line_has_fewer_wiggles_than_one_of_a_curve(data):
         model = model_of(table, {"v": "s(x)", "a": "1", "z": 0.5, "t0": 0.3})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", hs.ConvergenceWarning)  # an sd that may be 0 has fewer effective draws
-            posterior = model.fit(draws=1000, tune=1000, chains=2, seed=1, progress=False)["posterior"]
+            posterior = model.fit(draws=400, tune=400, chains=2, seed=1, progress=False)["posterior"]
         (wiggles,) = (c for c in model.hierarchy.predictors[0].common if isinstance(c, Wiggles))
         assert any(wiggles.centred) == (name == "curve")
         found[name] = float(posterior["v_s(x)_sigma"].median())

@@ -25,8 +25,11 @@ def survival_of_ddm(t, v, a, z, t0):
     """P(T > t) from the eigenfunctions of both bounds, A = 2a: the terms of Navarro & Fuss (2009), integrated."""
     area, total = (2 * a) ** 2, mpmath.mpf(0)
     for sign, w in ((1, z), (-1, 1 - z)):
-        for k in range(1, 200):
+        rest, k = mpmath.mpf(1), 0
+        while rest > mpmath.eps:
+            k += 1
             rate = v**2 / 2 + (k * mpmath.pi) ** 2 / (2 * area)
+            rest = mpmath.exp(-(k**2 - 1) * mpmath.pi**2 / (2 * area) * (t - t0))
             term = k * mpmath.sin(k * mpmath.pi * w) * mpmath.exp(-rate * (t - t0)) / rate
             total += mpmath.pi / area * mpmath.exp(-sign * v * 2 * a * w) * term
     return total
