@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -35,6 +35,10 @@ from hddm_sbi.types import Array
 _NODES, _PANELS, _PARTS = 192, 4, 15
 #: nodes of a look for where they belong, and the most looks.
 _LOOK, _LOOKS = 32, 15
+#: arguments: Numba compiles a function again for every whole number that is written where it is called.
+_NO_ONE: Any = np.int64(-1)
+_BOTH: Any = np.int64(2)
+_LOOKED_AT: Any = np.int64(_LOOK)
 #: nats below the largest density of log time under which nothing counts.
 _LITTLE = 30.0
 #: y before and after which nothing is looked for.
@@ -130,7 +134,7 @@ def _bulk(
         for i in range(_LOOK):
             y[i] = low + (high - low) * i / (_LOOK - 1)
             race.block.d[i], rise[i] = _time_at(y[i], race.clock[0])
-        _run(race, winner, _LOOK, tail)
+        _run(race, winner, _LOOKED_AT, tail)
         best, early, late = 0, 0, _LOOK - 1
         for i in range(_LOOK):
             log_g[i] += rise[i]
@@ -189,7 +193,7 @@ def _left(race: _Race, begin: float, end: float, tail: int, weight: Array) -> tu
         t = begin if i == 0 else end
         weight[i] = 1.0 if 0.0 < t < math.inf and closing * t < 1.0 else 0.0
         block.d[i] = t if weight[i] > 0.0 else 0.5 / closing if closing > 0.0 else 1.0
-    _run(race, -1, 2, tail)
+    _run(race, _NO_ONE, _BOTH, tail)
     if not end > 0.0 or (begin > 0.0 and weight[0] == 0.0):
         weight[:2] = 0.0
         return NEVER, True
@@ -229,11 +233,11 @@ def racing_events(
             if late > 0:
                 for i in range(late):
                     block.d[i] = numbers[first + FIELDS * i] - t0
-                _run(race, -1, late, law.tail)
+                _run(race, _NO_ONE, late, law.tail)
                 value, by_lapse = weigh(lapses.share[c], numbers, first, block.logp, block.weight, late)
                 to.total[c] += value
                 to.lapse[c] += by_lapse
-                _back(race, -1, late, c, row, g, by_y, to.cells)
+                _back(race, _NO_ONE, late, c, row, g, by_y, to.cells)
                 first += FIELDS * (late - 1)
                 continue
             exact = _shared_range(numbers, first, run, n_choices)
@@ -243,7 +247,7 @@ def racing_events(
                 before, after = block.weight[0], block.weight[1]
                 add_event(lapses, numbers, first, c, whole, weight, to)
                 block.weight[0], block.weight[1] = before * weight[0], after * weight[0]
-                _back(race, -1, 2, c, row, g, by_y, to.cells)
+                _back(race, _NO_ONE, _BOTH, c, row, g, by_y, to.cells)
                 continue
             most, total = NEVER, 0.0
             for j in range(n_choices):
