@@ -87,8 +87,8 @@ class Mixture(NamedTuple):
             return self.take(row, choice).log_prob(z)
         log_p = torch.empty_like(z)
         parts = (part.flatten(0, 1) for part in self)
-        arrays = (*parts, row * self.mean.shape[1] + choice, z)
-        log_densities(*(x.contiguous().numpy() for x in arrays), log_p.numpy())
+        arrays = (*parts, row * self.mean.shape[1] + choice, z, log_p)
+        log_densities(*(x.contiguous().numpy() for x in arrays))
         return log_p
 
     def log_survival(self, z: Tensor) -> Tensor:
