@@ -1,6 +1,7 @@
 """Where the published data lie, for tests marked `real_data`; and Ctrl-C, for those that are interrupted."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ def published() -> Path:
 
 
 @pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks make 40 steps in their training instead of 500 to 4 000: for what is true of poor ones too."""
-    for name in ("factored._FEWEST_STEPS", "factored._MOST_STEPS", "mixture._FEWEST_STEPS", "mixture._MOST_STEPS"):
-        monkeypatch.setattr(f"hddm_sbi.training.{name}", 40)
+def few_steps() -> Iterator[None]:
+    """As `factory.few_steps`, whose import takes seconds."""
+    import factory
+
+    with factory.few_steps():
+        yield
 
 
 # A shell's background job is started with Ctrl-C ignored, and so would be all that the tests start.

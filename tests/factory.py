@@ -1,9 +1,13 @@
 """The cookie factory: five locations, a Poisson black box, and the likelihood it secretly has."""
 
 import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 
 import hddm_sbi as hs
@@ -45,3 +49,13 @@ class Poisson(Likelihood):
 
     def n_values(self, column):
         return 80
+
+
+@contextmanager
+def few_steps() -> Iterator[None]:
+    """Training makes 40 steps instead of 500 to 4 000, and warns of nothing: for what is true of poor networks too."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.TrainingWarning)
+        for name in ("factored._FEWEST_STEPS", "factored._MOST_STEPS", "mixture._FEWEST_STEPS", "mixture._MOST_STEPS"):
+            patch.setattr(f"hddm_sbi.training.{name}", 40)
+        yield

@@ -14,7 +14,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from click.testing import CliRunner
-from factory import RATES, Poisson, bake, cookies
+from factory import RATES, Poisson, bake, cookies, few_steps
 from matplotlib import pyplot as plt
 
 import hddm_sbi as hs
@@ -108,7 +108,8 @@ def parcels(drift_rate, w, rng):
 
 @pytest.fixture(scope="module")
 def learned_parcels():
-    return hs.train_likelihood(parcels, n_simulations=4_000, seed=1, progress=False, shape=SMALL)
+    with few_steps():
+        return hs.train_likelihood(parcels, n_simulations=4_000, seed=1, progress=False, shape=SMALL)
 
 
 def parcel_table(n: int = 40) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyro.distributions as dist
 import pytest
-from factory import Poisson, bake, cookies
+from factory import Poisson, bake, cookies, few_steps
 from test_record import fit
 
 import hddm_sbi as hs
@@ -197,7 +197,8 @@ def test_models_are_compared_by_their_log_likelihoods(fitted):
 @pytest.fixture(scope="module")
 def learned():
     """A likelihood of one's own, trained for a moment."""
-    return hs.train_likelihood(cookies, n_simulations=2_000, seed=1, shape=hs.EstimatorShape(), progress=False)
+    with few_steps():
+        return hs.train_likelihood(cookies, n_simulations=2_000, seed=1, shape=hs.EstimatorShape(), progress=False)
 
 
 def test_a_likelihood_of_ones_own_comes_from_its_path_or_beside_the_file_or_from_inside(learned, tmp_path):

@@ -138,7 +138,6 @@ def test_numbers_that_do_not_occur_are_named_like_the_others():
 
 
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.filterwarnings("ignore:Not good yet")
 def test_a_simulator_of_ones_own_is_declared_and_a_file_named(tmp_path):
     """What a learned likelihood of one's own needs is its file; what a simulator does is no part of a record."""
     likelihood = hs.train_likelihood(cookies, n_simulations=2_000, seed=1, shape=hs.EstimatorShape(), progress=False)

@@ -262,7 +262,6 @@ def test_symmetries_lead_to_the_reduced_mixture(tmp_path):
 
 
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.filterwarnings("ignore:Not good yet")
 def test_failures_are_warned_about():
     @hs.declare(parameters={"rate": (0.5, 20.0)}, outcomes={"chips": "count"}, vectorised=True)
     def burnt(rate, rng):
@@ -313,7 +312,6 @@ def test_what_cannot_be_trained_is_refused(simulator, options, mention):
 
 
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.filterwarnings("ignore:Not good yet")
 def test_few_simulations_are_warned_about_with_the_score():
     with pytest.warns(TrainingWarning, match=r"1000 simulations are few for 1 parameters \(held-out log score -\d\.\d"):
         hs.train_likelihood(plain, BOX, 1_000, outcomes=KIND, **QUIET)
