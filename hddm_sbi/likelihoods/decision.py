@@ -94,37 +94,38 @@ class DecisionLikelihood(Likelihood):
     @override
     def events_by_cell(self, events: Events, theta: Tensor, lapse: Tensor, lapses: LapseLaw) -> Tensor:
         (low, high), cell = (torch.from_numpy(end) for end in events.ranges), torch.from_numpy(events.cell)
-        log_p = self.log_mass_rows(low, high, theta[cell])
+        log_p = self.log_mass_at(low, high, theta, cell)
         mixed = with_lapses(log_p, lapse[cell], torch.from_numpy(lapses.mass(events.ranges)))
         weight = torch.from_numpy(events.weight)
         weighted = torch.where(weight == 0.0, 0.0, weight * mixed)
         return torch.zeros(len(theta), dtype=theta.dtype).index_add(0, cell, weighted)
 
-    def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
-        """Log probability of `Ranges` of time by response, low and high (n, n_choices), at theta (n, p): (n,).
-
-        Of the density where low = high.
+    def log_mass_at(self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """Log probability of `Ranges` of time by response, low and high (n, n_choices), each at `theta[row]`: theta
+        (r, p), row (n,) int64 -> (n,). Of the density where low = high.
         """
-        by_choice = torch.stack([self._log_mass_of(c, low[:, c], high[:, c], theta) for c in range(low.shape[1])], 1)
+        at, choice = torch.nonzero((low <= high) & (low < torch.inf), as_tuple=True)
+        each = self._log_mass_of(choice, low[at, choice], high[at, choice], theta, row[at])
+        by_choice = torch.full_like(low, -torch.inf).index_put((at, choice), each)
         possible = (by_choice > -torch.inf).any(1)
         # The untaken branch must stay finite, or its gradient would be nan.
         return torch.where(possible, torch.logsumexp(torch.where(possible[:, None], by_choice, 0.0), 1), -torch.inf)
 
-    def _log_mass_of(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
-        """Log probability of one response with a time in a range, or its log density where low = high: (n,)."""
+    def _log_mass_of(self, choice: Tensor, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        """Log probability of a response with a time in a range, or its log density where low = high: (n,)."""
         at, within = (torch.nonzero(rows)[:, 0] for rows in (low == high, low < high))
         log_p = torch.full_like(low, -torch.inf)
         if len(at):
-            values = outcome_rows(low[at], torch.full_like(low[at], choice))
-            log_p = log_p.index_put((at,), self.log_prob_rows(values, theta[at]))
+            density = self.log_prob_at(outcome_rows(low[at], choice[at]), theta, row[at])
+            log_p = log_p.index_put((at,), density)
         if len(within):
-            mass = self._log_mass_within(choice, low[within], high[within], theta[within])
+            mass = self._log_mass_within(choice[within], low[within], high[within], theta, row[within])
             log_p = log_p.index_put((within,), mass)
         return log_p
 
-    def _log_mass_within(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+    def _log_mass_within(self, choice: Tensor, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
         """The same where low < high."""
-        return quadrature.log_mass(self, [choice], low, high, theta)
+        return quadrature.log_mass(self, [choice], low, high, theta[row])
 
     def log_prob(self, rt: ArrayLike, response: ArrayLike, theta: ByName) -> Tensor:
         """Log density of every trial.
@@ -312,21 +313,15 @@ class DecisionLikelihood(Likelihood):
 
     def cdf_rows(self, values: Tensor, theta: Tensor) -> Tensor:
         """P(response, RT <= rt) per row of values (n, 2), as in `log_prob_rows`; rt may be inf."""
-        cdf = torch.zeros_like(values[:, 0])
-        for c in range(len(self.simulator.choices)):
-            rows = torch.nonzero(values[:, 1] == c)[:, 0]
-            if len(rows):
-                rt = values[rows, 0]
-                mass = quadrature.log_mass(self, [c], torch.zeros_like(rt), rt, theta[rows])
-                cdf = cdf.index_put((rows,), torch.exp(mass))
-        return cdf
+        rt, choice = values[:, 0], values[:, 1].long()
+        return torch.exp(self._log_mass_within(choice, torch.zeros_like(rt), rt, theta, torch.arange(len(rt))))
 
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
         """log P(RT > rt) per row: rt (n,), theta (n, p) -> (n,), accurate to 1e-9 however little survives.
 
         The integral of the density from rt on: 1 - P(RT <= rt) would be rounding there.
         """
-        choices = range(len(self.simulator.choices))
+        choices = [torch.full_like(rt, c) for c in range(len(self.simulator.choices))]
         return quadrature.log_mass(self, choices, rt, torch.full_like(rt, torch.inf), theta)
 
     def _by_choice(self, law: Callable[[Tensor, Tensor], Tensor], rt: Tensor, theta: Tensor) -> Tensor:

@@ -83,17 +83,17 @@ class NumericalLikelihood(DecisionLikelihood):
         return self._rows(_MASS, self._when_all_are_made, values[:, 0], values[:, 1], theta)
 
     @override
-    def log_mass_rows(self, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+    def log_mass_at(self, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
         """What survives, where no time is known but that it is late."""
         alike = (low == low[:, :1]).all(1) & (high == torch.inf).all(1)
         late, others = (torch.nonzero(rows)[:, 0] for rows in (alike, ~alike))
         log_p = torch.zeros_like(low[:, 0])
-        log_p = log_p.index_put((late,), self.log_survival_rows(low[late, 0], theta[late]))
-        return log_p.index_put((others,), super().log_mass_rows(low[others], high[others], theta[others]))
+        log_p = log_p.index_put((late,), self.log_survival_rows(low[late, 0], theta[row[late]]))
+        return log_p.index_put((others,), super().log_mass_at(low[others], high[others], theta, row[others]))
 
     @override
-    def _log_mass_within(self, choice: int, low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
-        before, until = (self.cdf_rows(outcome_rows(end, torch.full_like(end, choice)), theta) for end in (low, high))
+    def _log_mass_within(self, choice: Tensor, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
+        before, until = (self.cdf_rows(outcome_rows(end, choice), theta[row]) for end in (low, high))
         mass = until - before
         # The untaken branch must stay finite, or its gradient would be nan.
         return torch.where(mass > 0.0, torch.log(torch.where(mass > 0.0, mass, 1.0)), -torch.inf)

@@ -63,22 +63,21 @@ def _legendre(n: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(nodes), torch.from_numpy(weights)
 
 
-def log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
-    """log P(one of these choices, low < RT <= high) per row: low, high (n,) seconds, theta (n, p) -> (n,).
+def log_mass(likelihood: Likelihood, choices: Sequence[Tensor], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+    """log P(one of these choices, low < RT <= high) per row: choices, low, high (n,), seconds, theta (n, p) -> (n,).
 
     By Gauss-Legendre; high may be inf.
     """
-    parts = zip(low.split(_ROWS), high.split(_ROWS), theta.split(_ROWS), strict=True)
-    return torch.cat([_log_mass(likelihood, choices, *part) for part in parts])
+    columns = (column.split(_ROWS) for column in (low, high, theta, *choices))
+    return torch.cat([_log_mass(likelihood, *part) for part in zip(*columns, strict=True)])
 
 
-def _log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high: Tensor, theta: Tensor) -> Tensor:
+def _log_mass(likelihood: Likelihood, low: Tensor, high: Tensor, theta: Tensor, *each: Tensor) -> Tensor:
     shift = shift_of(likelihood.simulator, theta.detach())
     first, last = (low - shift).clamp(min=0.0), torch.minimum(high - shift, _longest(likelihood, theta))
     inside = first < last
     # The untaken branch must stay finite, or its gradient would be nan.
     end = torch.log(torch.where(inside, last, 1.0))
-    each = [torch.full_like(low, c) for c in choices]
     bulk = _bulk(likelihood, each, theta, end)
     start = torch.maximum(torch.log(torch.where(inside, first, 0.5)), bulk.low)
     y, weights = _nodes(start, bulk)
@@ -93,7 +92,7 @@ def _log_mass(likelihood: Likelihood, choices: Sequence[int], low: Tensor, high:
 
 
 def _moved(
-    likelihood: Likelihood, choices: list[Tensor], mass: Tensor, first: Tensor, last: Tensor, theta: Tensor
+    likelihood: Likelihood, choices: Sequence[Tensor], mass: Tensor, first: Tensor, last: Tensor, theta: Tensor
 ) -> Tensor:
     """0, with the derivative by the shift of log masses of decision times after first and up to last; all (n,)."""
     if not theta.requires_grad:
@@ -124,7 +123,7 @@ def _far_nodes(start: Tensor, way: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def _bulk(likelihood: Likelihood, choices: list[Tensor], theta: Tensor, end: Tensor) -> _Bulk:
+def _bulk(likelihood: Likelihood, choices: Sequence[Tensor], theta: Tensor, end: Tensor) -> _Bulk:
     """Where the density of any of these choices (n,) lies up to an end (n,), by two looks: it may be narrow as 1e-4."""
     low, high = torch.full_like(end, Y_RANGE[0]), end.clamp(max=Y_RANGE[1])
     early, late, later = low, high, high

@@ -7,6 +7,8 @@ from .operators import plus as plus
 from .operators import pointer_to as pointer_to
 from .recurrence import apply_rule as apply_rule
 from .recurrence import recur as recur
+from .student import student_intervals as student_intervals
+from .student import student_tails as student_tails
 from .vecmath import FAST as FAST
 from .vecmath import LOG_2PI_HALF as LOG_2PI_HALF
 from .vecmath import NEVER as NEVER

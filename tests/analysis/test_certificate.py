@@ -401,5 +401,6 @@ def test_the_ratio_is_that_of_two_densities():
     assert float(before.std()) > 0.05
     assert float(after.std()) < 0.017
     middle = torch.tensor([[1.2, 1.0, 0.5, 0.3]]).double()
-    mass = quadrature.log_mass(learned, [0, 1], torch.zeros(1).double(), torch.full((1,), torch.inf).double(), middle)
+    start, choices = torch.zeros(1).double(), [torch.zeros(1).double(), torch.ones(1).double()]
+    mass = quadrature.log_mass(learned, choices, start, torch.full_like(start, torch.inf), middle)
     assert float(mass[0].exp()) == pytest.approx(1.0, abs=1e-6)

@@ -308,11 +308,10 @@ class ByDistributionFunction(DecisionLikelihood):
     def log_prob_rows(self, values, theta):
         return self.likelihood.log_prob_rows(values, theta)
 
-    def _log_mass_of(self, choice, low, high, theta):
-        column = torch.full_like(low, choice)
-        after, before = (self.likelihood.cdf_rows(outcome_rows(t, column), theta) for t in (high, low))
+    def _log_mass_of(self, choice, low, high, theta, row):
+        after, before = (self.likelihood.cdf_rows(outcome_rows(t, choice), theta[row]) for t in (high, low))
         likely = (low < high) & (after - before > 1e-6)
-        others = super()._log_mass_of(choice, torch.where(likely, 1.0, low), torch.where(likely, 0.0, high), theta)
+        others = super()._log_mass_of(choice, torch.where(likely, 1.0, low), torch.where(likely, 0.0, high), theta, row)
         return torch.where(likely, torch.log(torch.where(likely, after - before, 1.0)), others)
 
 

@@ -98,7 +98,7 @@ def test_cells_are_sums_by_hand(likelihood, per_cell, incomplete):
         p[finite] = likelihood.log_prob_rows(torch.tensor(values[finite]), theta[cell[finite]]).exp().numpy()
         low, high = (torch.from_numpy(end[~finite]) for end in seen.ranges(values))
         if incomplete:
-            p[~finite] = likelihood.log_mass_rows(low, high, theta[cell[~finite]]).exp().numpy()
+            p[~finite] = likelihood.log_mass_at(low, high, theta, torch.from_numpy(cell[~finite])).exp().numpy()
     for law in laws(len(likelihood.simulator.choices)):
         u = np.zeros(len(values))
         u[finite] = law.density(values[finite, 0], values[finite, 1].astype(int))

@@ -123,6 +123,14 @@ class Encoding:
             log_stretch - sum(map(math.log, self.spread)),
         )
 
+    def encode_time(self, rt: Tensor, theta: Tensor) -> Tensor:
+        """Response times (n,) of a decision model, which may be 0 or inf, at theta (n, p): (n,), -inf up to the shift."""
+        x = rt - shift_of(self.simulator, theta)
+        known = (x > 0.0) & (x < torch.inf)
+        # The untaken branch must stay finite, or its gradient would be nan.
+        y = (torch.log(torch.where(known, x, 1.0)) - self.location[0]) / self.spread[0]
+        return torch.where(known, y, torch.where(x > 0.0, torch.inf, -torch.inf))
+
     def decode(self, x: Tensor, theta: Tensor) -> Tensor:
         """What the network draws (n, k) -> outcomes (n, k)."""
         y = iter([x[:, i] * s + m for i, (m, s) in enumerate(zip(self.location, self.spread, strict=True))])

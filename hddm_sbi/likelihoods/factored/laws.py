@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hddm_sbi.numerics import student_intervals, student_tails
+
 #: no component is narrower than exp(-_NARROW), in the units of encoded outcomes.
 _NARROW = 8.0
 #: the heaviest tails have so many degrees of freedom, and at first there are e^1.5 more.
@@ -171,6 +173,16 @@ class Mixture(Law):
         log_t = scale - half * torch.log1p(square / degrees)
         return torch.logsumexp(log_weight + log_t + log_per_sd.sum(-1), -1)
 
+    def log_mass(self, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Log probability that a single outcome lies in (low, high], which may be infinite: numbers (n, width), low and
+        high (n, 1) -> (n,). Without a gradient by the degrees of freedom, which no numbers here depend on."""
+        log_weight, degrees, mean, log_per_sd, _ = self._parts(numbers)
+        ends = [_standardised(x, mean.squeeze(-1), log_per_sd.squeeze(-1)) for x in (low, high)]
+        parts = log_weight + student_intervals(*ends, student_tails(degrees[0]))[0]
+        some = (parts > -torch.inf).any(-1, keepdim=True)
+        # The untaken branch must stay finite, or its gradient would be nan.
+        return torch.where(some, torch.logsumexp(torch.where(some, parts, 0.0), -1, keepdim=True), -torch.inf)[:, 0]
+
     def sample(self, numbers: Tensor) -> Tensor:
         """numbers (n, width) -> x (n, d)."""
         log_weight, *parts = self._parts(numbers)
@@ -189,6 +201,12 @@ class Mixture(Law):
 def _bounded(log_per_sd: Tensor) -> Tensor:
     """Itself near 0, and never above the largest."""
     return _NARROW * torch.tanh(log_per_sd / _NARROW)
+
+
+def _standardised(x: Tensor, mean: Tensor, log_per_sd: Tensor) -> Tensor:
+    """(x - mean) / sd; an infinite x is as far from every mean."""
+    known = torch.isfinite(x)
+    return torch.where(known, (torch.where(known, x, 0.0) - mean) * torch.exp(log_per_sd), x)
 
 
 def _normal_cdf(z: Tensor) -> Tensor:

@@ -136,16 +136,18 @@ class FactoredNetwork(nn.Module):
         A perceptron runs once for the outcomes that share its inputs. row: None where every outcome has a row of its
         own, in order; then all operands may lie on a GPU.
         """
-        total: Tensor | float = 0.0
-        for factor in self.factors:
-            inputs, same = self._inputs(factor, continuous, discrete, rows, row)
-            numbers = factor(inputs)
-            x = discrete[:, factor.discrete :][:, :1]
-            if isinstance(factor.law, Mixture):
-                x = continuous[:, factor.continuous : factor.continuous + factor.law.outcomes]
-            total = total + factor.law.log_prob(_each(numbers, same), x)
-        assert isinstance(total, Tensor)
-        return total
+        laws = self._laws(continuous, discrete, rows, row)
+        return torch.stack([law.log_prob(numbers, x) for law, numbers, x in laws]).sum(0)
+
+    def log_mass(self, low: Tensor, high: Tensor, discrete: Tensor, rows: Tensor, row: Index) -> Tensor:
+        """Log probability of discrete outcomes (n, d) together with the only continuous one in (low, high], (n, 1) each;
+        rows and row as in `log_prob`."""
+        laws = self._laws(low, discrete, rows, row)
+        parts = [
+            law.log_mass(numbers, low, high) if isinstance(law, Mixture) else law.log_prob(numbers, x)
+            for law, numbers, x in laws
+        ]
+        return torch.stack(parts).sum(0)
 
     def log_table(self, rows: Tensor) -> Tensor:
         """Log probability of every value of a single discrete outcome: (r, width) -> (r, size)."""
@@ -165,12 +167,23 @@ class FactoredNetwork(nn.Module):
                 discrete = torch.cat([discrete, x], -1)
         return continuous, discrete
 
+    def _laws(
+        self, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index | None
+    ) -> Iterator[tuple[Law, Tensor, Tensor]]:
+        """Of every factor the law, and for each outcome its numbers and what it is the law of."""
+        for factor in self.factors:
+            inputs, same = self._inputs(factor, continuous, discrete, rows, row)
+            x = discrete[:, factor.discrete :][:, :1]
+            if isinstance(factor.law, Mixture):
+                x = continuous[:, factor.continuous : factor.continuous + factor.law.outcomes]
+            yield factor.law, _each(factor(inputs), same), x
+
     def _inputs(
         self, factor: Factor, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index | None
     ) -> tuple[Tensor, Index | None]:
         """Distinct inputs of a factor, and which of them every outcome has; None for each its own."""
         same = row
-        if factor.discrete and row is not None:
+        if row is not None:
             codes = [discrete[:, k].long().numpy() for k in range(factor.discrete)]
             labels = np.ravel_multi_index((row, *codes), (len(rows), *self.sizes[: factor.discrete]))
             first, same = alike(labels.tobytes())
