@@ -1,4 +1,5 @@
-"""What laws are tested over, and with: the likelihoods of the catalogue, random parameters, one goodness of fit."""
+"""What laws are tested over, and with: the likelihoods of the catalogue, one of a simulator of one's own, random
+parameters, one goodness of fit."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from scipy import stats
 
+import hddm_sbi as hs
 from hddm_sbi.likelihoods.catalogue import load_simulator, names, weights_of
+from hddm_sbi.likelihoods.factored import Encoding, Factored, FactoredNetwork, factored_likelihood
 from hddm_sbi.simulation import Power, Simulator
 from hddm_sbi.simulation.first_passage import Passage, grid
 
@@ -18,6 +22,45 @@ FALSE_ALARM = 5.7e-7
 #: (model, kind) of every likelihood that is there without training or solving anything.
 LIKELIHOODS = [(name, "exact") for name in names() if load_simulator(name).log_density is not None]
 LIKELIHOODS += [(name, "neural") for name in names() if weights_of(name) is not None]
+#: the likelihood of a simulator without symmetries of choices, a chain of networks.
+OWN = ("own", "factored")
+
+
+def load(name: str, kind: str) -> hs.DecisionLikelihood:
+    """A likelihood of `LIKELIHOODS`, or that of `OWN`: any weights, three choices, two of three components next to
+    normal; integrals of heavier tails end too early at exp(30) seconds."""
+    if (name, kind) != OWN:
+        return hs.load_likelihood(name, kind=kind)
+
+    @hs.declare(
+        {"m0": (-1.0, 1.0), "m1": (-1.0, 1.0), "m2": (-1.0, 1.0), "t0": (0.1, 0.4)},
+        {"rt": "positive", "response": (0, 1, 2)},
+        symmetries=hs.Symmetries(shift="t0"),
+        vectorised=True,
+    )
+    def own(theta: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        times = np.exp(theta[:, :3] - 0.7 + 0.4 * rng.normal(size=(len(theta), 3)))
+        return theta[:, 3] + times.min(1), times.argmin(1)
+
+    likelihood, _, _ = untrained(hs.EstimatorShape(hidden=8, components=3), own)
+    with torch.no_grad():
+        *_, of_time = likelihood.network.factors
+        of_time.constant.copy_(torch.log(torch.tensor([12.0, 60.0, 5e3])))
+    return likelihood
+
+
+def untrained(shape: hs.EstimatorShape, simulator: Simulator, seed: int = 1) -> tuple[Factored, np.ndarray, np.ndarray]:
+    """A chain of networks of any weights, and 400 outcomes and thetas."""
+    theta = np.random.default_rng(seed).uniform(*np.array(list(simulator.box.values())).T, (400, len(simulator.names)))
+    values = simulator.simulate_outcomes(theta, seed).values
+    encoding = Encoding.of(simulator, values, theta)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = FactoredNetwork(encoding, shape)
+        with torch.no_grad():
+            for factor in network.factors:
+                factor.straight.weight.normal_(0.0, 0.1)
+    return factored_likelihood(simulator, network, encoding, simulator.box, None), values, theta
 
 
 def random_thetas(simulator: Simulator, n: int, seed: int, margin: float = 0.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Probabilities of intervals under Student's t distribution: relative digits in both tails, at any degrees of freedom."""
+"""Probabilities of intervals under Student's t distribution, accurate in both tails, at any degrees of freedom."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hddm_sbi.numerics.vecmath import FAST, exp_negative, inner, log_positive
 from hddm_sbi.types import Array
 
 # With nu degrees of freedom, a = nu / 2, r² = nu + z² and w = z / r, the upper tail of z >= 0 is
-#   Q(z) = c (nu / r²)^a H(w),   c = Gamma(a + 1/2) / (sqrt(pi) Gamma(a)),
+#   Q(z) = c (nu / r²)^a H(w),   c = 1 / B(1/2, a),
 #   H(w) = int_w^1 (1 - s²)^(a - 1) ds / (1 - w²)^a = F(2a, 1; a + 1; (1 - w) / 2) / (2a),
 # and the density there is Q(z) / (r H(w)). H is smooth from w = 0 to 1, but within 1 / sqrt(a) of 0 where a is large.
-# Hence the coordinate p = (1 + k) w / (w + k), also in [0, 1]: a polynomial in 2p - 1 has H to 2e-13, from half a degree
-# of freedom to 160 000 (1e-14 up to 100).
+# Hence the coordinate p = (1 + k) w / (w + k), also from 0 to 1: a polynomial in 2p - 1 has H to 2e-13, from half a
+# degree of freedom to 160 000 (1e-14 up to 100).
 
 #: degree of the polynomial; k sqrt(a + 1/2), by trial.
 _DEGREE, _WIDTH = 20, 3.0

@@ -5,17 +5,17 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from laws import FALSE_ALARM, LIKELIHOODS, by_name, chi_square_p, edges_of, random_thetas
+from laws import FALSE_ALARM, LIKELIHOODS, OWN, by_name, chi_square_p, edges_of, load, random_thetas
 from scipy import integrate
 
-import hddm_sbi as hs
 from hddm_sbi.errors import InputError
 
+EVERY = [*LIKELIHOODS, OWN]
 
-@pytest.fixture(scope="module", params=LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+
+@pytest.fixture(scope="module", params=EVERY, ids=[" ".join(each) for each in EVERY])
 def likelihood(request):
-    name, kind = request.param
-    return hs.load_likelihood(name, kind=kind)
+    return load(*request.param)
 
 
 def inner_theta(likelihood, n, seed):
@@ -65,11 +65,11 @@ def test_quantile_inverts_the_cdf(likelihood):
         likelihood.quantile([0.0], [likelihood.simulator.choices[0]], {k: v[:1] for k, v in theta.items()})
 
 
-@pytest.mark.parametrize("name", [name for name, kind in LIKELIHOODS if kind == "neural"])
-def test_samples_follow_the_cdf(name):
+@pytest.mark.parametrize(("name", "kind"), [each for each in EVERY if each[1] != "exact"])
+def test_samples_follow_the_cdf(name, kind):
     """100 000 trials of 2 parameter sets against the likelihood they come from. (A closed form has its samples from the
     simulator, which is tested with the laws.)"""
-    likelihood = hs.load_likelihood(name)
+    likelihood = load(name, kind)
     choices = likelihood.simulator.choices
     for seed, row in enumerate(random_thetas(likelihood.simulator, 2, 4, margin=0.1)):
         at = torch.tensor(row)

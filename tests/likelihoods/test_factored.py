@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from laws import untrained
 from scipy import stats
 from scipy.optimize import minimize
 
@@ -15,8 +16,6 @@ import hddm_sbi as hs
 from hddm_sbi.inference.density import flatten
 from hddm_sbi.likelihoods.factored.encoding import Encoding
 from hddm_sbi.likelihoods.factored.laws import Categories, Counts, Mixture
-from hddm_sbi.likelihoods.factored.likelihood import factored_likelihood
-from hddm_sbi.likelihoods.factored.network import FactoredNetwork
 
 #: false alarms of a test of samples.
 FALSE_ALARM = 1e-5
@@ -171,19 +170,6 @@ def everything(mu, w, rng):
     return x, n, np.array(["l", "r"])[side], x**2 + rng.standard_normal(len(mu))
 
 
-def untrained(shape, simulator=everything, seed=1):
-    theta = np.random.default_rng(seed).uniform(*np.array(list(simulator.box.values())).T, (400, len(simulator.names)))
-    values = simulator.simulate_outcomes(theta, seed).values
-    encoding = Encoding.of(simulator, values, theta)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = FactoredNetwork(encoding, shape)
-    with torch.no_grad():
-        for factor in network.factors:
-            factor.straight.weight.normal_(0.0, 0.1)
-    return factored_likelihood(simulator, network, encoding, simulator.box, None), values, theta
-
-
 SHAPES = [
     hs.EstimatorShape(hidden=8, components=2, chained=c, tabulated=t) for c in (False, True) for t in (False, True)
 ]
@@ -192,7 +178,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"chained {shape.chained}, tabulated {shape.tabulated}")
 def test_a_chain_is_the_product_of_its_laws(shape):
     """Row by row, in any order, and with rows that share theta."""
-    likelihood, values, theta = untrained(shape)
+    likelihood, values, theta = untrained(shape, everything)
     x, at = torch.as_tensor(values), torch.as_tensor(theta)
     each = likelihood.log_prob_rows(x, at)
     alone = torch.cat([likelihood.log_prob_rows(x[[k]], at[[k]]) for k in range(0, 400, 40)])
@@ -203,7 +189,7 @@ def test_a_chain_is_the_product_of_its_laws(shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"chained {shape.chained}, tabulated {shape.tabulated}")
 def test_every_chain_is_compiled(shape):
-    likelihood, values, _ = untrained(shape)
+    likelihood, values, _ = untrained(shape, everything)
     table = pd.DataFrame(everything.labels(values[:60])).assign(group=np.repeat(list("abc"), 20))
     model = hs.HierarchicalModel(["mu ~ 1 + (1|group)", "w ~ 1"], table, likelihood=likelihood)
     compiled, eager = (flatten(model.pyro_model, model.start, path) for path in ("compiled", "eager"))
@@ -237,7 +223,7 @@ def test_omissions_of_a_simulator_of_ones_own_are_compiled():
 
 
 def test_outcomes_beyond_the_simulations_are_warned_of():
-    likelihood, values, _ = untrained(SHAPES[0])
+    likelihood, values, _ = untrained(SHAPES[0], everything)
     values = values[:20].copy()
     values[[3, 7], 0] = 1e3
     with pytest.warns(hs.TableWarning, match=r"'x' is 1000 in rows 3, 7 \(0 = first\), beyond all that was simulated"):
@@ -262,7 +248,7 @@ def test_heavy_tails_do_not_blow_up_the_scale():
 def test_outcomes_on_a_device_are_not_fetched_from_it():
     """As a fit on a GPU has them: torch's device without memory refuses operands and results on the CPU."""
     for shape in SHAPES:
-        likelihood, values, _ = untrained(shape)
+        likelihood, values, _ = untrained(shape, everything)
         n, network = len(values), likelihood.network.float().requires_grad_(True).to("meta")
         parts = [torch.zeros(n, width, device="meta") for width in (2, 2, likelihood.encoding.width)]
         loss = network.log_prob(*parts).sum()

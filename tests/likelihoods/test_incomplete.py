@@ -8,7 +8,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from laws import LIKELIHOODS, random_thetas
+from laws import LIKELIHOODS, OWN, load, random_thetas
 
 import hddm_sbi as hs
 from hddm_sbi.errors import InputError
@@ -17,14 +17,15 @@ from hddm_sbi.likelihoods.decision import DecisionLikelihood, outcome_rows
 from hddm_sbi.likelihoods.lapse_law import LapseLaw
 from hddm_sbi.simulation import Observation
 
-NAMES = [("ddm", "exact"), ("lba", "exact"), ("ddm", "neural"), ("race3", "neural"), ("full_ddm", "neural")]
+NAMES = [("ddm", "exact"), ("lba", "exact"), ("ddm", "neural"), ("race3", "neural"), ("full_ddm", "neural"), OWN]
+EVERY = [*LIKELIHOODS, OWN]
 LAPSE, NO_LAPSE = (torch.tensor(x, dtype=torch.float64) for x in (0.05, 0.0))
 DEADLINE, SECONDS = 1.2, 10.0
 
 
 @pytest.fixture(scope="module", params=NAMES, ids=[" ".join(each) for each in NAMES])
 def likelihood(request):
-    return hs.load_likelihood(request.param[0], kind=request.param[1])
+    return load(*request.param)
 
 
 def observation(likelihood, n, **said):
@@ -222,7 +223,7 @@ def events_of_every_kind(likelihood, seed, n_thetas=3):
     return torch.tensor(np.array(theta)), Events(np.arange(len(theta)), ranges, weight)
 
 
-@pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+@pytest.mark.parametrize(("name", "kind"), EVERY, ids=[" ".join(each) for each in EVERY])
 @pytest.mark.parametrize("lapse", [0.0, 0.05])
 def test_kernels_agree_with_quadrature(name, kind, lapse):
     """All of the box: log P to 1e-8, its gradients to 1e-6; impossible events have P 0 and gradient 0, never nan.
@@ -231,7 +232,7 @@ def test_kernels_agree_with_quadrature(name, kind, lapse):
     Under a delay, whose density is no smooth function where its end passes the non-decision time, the distribution
     function in closed form takes the place of quadrature.
     """
-    likelihood = hs.load_likelihood(name, kind=kind)
+    likelihood = load(name, kind)
     theta, events = events_of_every_kind(likelihood, seed=4)
     split = np.arange(1.0, 1.0 + len(likelihood.simulator.choices))
     lapses, results = LapseLaw(tuple(split / split.sum()), 0.0, mean=1.3), []
@@ -253,12 +254,12 @@ def test_kernels_agree_with_quadrature(name, kind, lapse):
     torch.testing.assert_close(gradient, slope, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+@pytest.mark.parametrize(("name", "kind"), EVERY, ids=[" ".join(each) for each in EVERY])
 def test_omissions_side_by_side_are_those_one_by_one(name, kind):
     """300 omissions of a cell at times of their own, from before the non-decision time to where nothing survives, with
     other events between them: the sum of log P, and its gradients, are those of a cell for each. Two thetas; where
     there is a delay, one of them has next to none."""
-    likelihood = hs.load_likelihood(name, kind=kind)
+    likelihood = load(name, kind)
     simulator, n = likelihood.simulator, 300
     n_choices, rng = len(simulator.choices), np.random.default_rng(5)
     theta = random_thetas(simulator, 2, 6, margin=0.2)
@@ -291,13 +292,12 @@ def test_omissions_side_by_side_are_those_one_by_one(name, kind):
 def reference(likelihood):
     """`events_by_cell` of a likelihood by another way than its kernel."""
     delay = likelihood.simulator.symmetries.delay
-    if likelihood.kind == "exact" or delay is None:
-        return lambda *given: DecisionLikelihood.events_by_cell(likelihood, *given)
-    return lambda *given: DecisionLikelihood.events_by_cell(ByDistributionFunction(likelihood), *given)
+    way = ByDensity if likelihood.kind == "exact" or delay is None else ByDistributionFunction
+    return way(likelihood).events_by_cell
 
 
-class ByDistributionFunction(DecisionLikelihood):
-    """A likelihood whose masses are differences of its distribution function, where these are not rounding."""
+class ByDensity(DecisionLikelihood):
+    """A likelihood that says its density alone: masses are integrals."""
 
     kind = "numerical"
 
@@ -307,6 +307,13 @@ class ByDistributionFunction(DecisionLikelihood):
 
     def log_prob_rows(self, values, theta):
         return self.likelihood.log_prob_rows(values, theta)
+
+    def log_prob_at(self, values, theta, row):
+        return self.likelihood.log_prob_at(values, theta, row)
+
+
+class ByDistributionFunction(ByDensity):
+    """One whose masses are differences of its distribution function, where these are not rounding."""
 
     def _log_mass_of(self, choice, low, high, theta, row):
         after, before = (self.likelihood.cdf_rows(outcome_rows(t, choice), theta[row]) for t in (high, low))
@@ -388,7 +395,7 @@ def test_what_was_removed_divides():
 def test_an_event_that_counts_for_nothing_is_not_looked_at():
     """Of weight 0, it is 0 even where it is impossible."""
     for name, kind in NAMES:
-        likelihood = hs.load_likelihood(name, kind=kind)
+        likelihood = load(name, kind)
         n_choices = len(likelihood.simulator.choices)
         ranges = Ranges(np.zeros((1, n_choices)), np.full((1, n_choices), 1e-3))
         row = torch.tensor(random_thetas(likelihood.simulator, 1, 3, margin=0.4))

@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from laws import LIKELIHOODS, by_name, random_thetas
+from laws import LIKELIHOODS, OWN, by_name, load, random_thetas
 from scipy import integrate, optimize
 
 import hddm_sbi as hs
@@ -17,6 +17,7 @@ THETA = {"v": 1.0, "a": 1.1, "z": 0.4, "t0": 0.3}
 #: closed forms and learned likelihoods with an end, a heavy tail, a race, a delay, a drift that varies.
 FAR = [(name, "exact") for name in ("ddm_sdv", "angle", "lba", "rdm", "lnr")]
 FAR += [(name, "neural") for name in ("ddm", "angle", "lba", "levy", "weibull", "full_ddm")]
+FAR += [OWN]
 #: closed forms with a power law: more survive at any time.
 HEAVY = ("lba",)
 
@@ -120,7 +121,7 @@ def test_survival_of_a_drift_that_differs_in_many_digits(name, survival, most, s
 @pytest.mark.parametrize(("name", "kind"), FAR)
 def test_survival_is_the_integral_of_the_density(name, kind):
     """Against scipy's adaptive quadrature over log decision time, where 0.1 to 1e-100 survive; closed forms 1e-310."""
-    likelihood = hs.load_likelihood(name, kind=kind)
+    likelihood = load(name, kind)
     row = torch.tensor(random_thetas(likelihood.simulator, 1, 7, margin=0.3))
     shift = float(by_name(likelihood.simulator, row.numpy())[likelihood.simulator.symmetries.shift][0])
     closing = likelihood.simulator.clock.closing
@@ -158,10 +159,10 @@ def test_survival_is_the_integral_of_the_density(name, kind):
         assert found == pytest.approx(unit + math.log(whole), abs=1e-6)
 
 
-@pytest.mark.parametrize(("name", "kind"), LIKELIHOODS, ids=[" ".join(each) for each in LIKELIHOODS])
+@pytest.mark.parametrize(("name", "kind"), [*LIKELIHOODS, OWN], ids=[" ".join(each) for each in [*LIKELIHOODS, OWN]])
 def test_gradient_of_log_survival_far_out(name, kind):
     """Central differences by every parameter; a closed form in place of the quadrature agrees with it."""
-    likelihood = hs.load_likelihood(name, kind=kind)
+    likelihood = load(name, kind)
     theta = torch.tensor(random_thetas(likelihood.simulator, 2, 8, margin=0.3))
     rt, at = torch.tensor([3.0, 9.0]).double(), theta.clone().requires_grad_()
     value = likelihood.log_survival_rows(rt, at)

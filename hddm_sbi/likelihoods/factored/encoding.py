@@ -124,7 +124,7 @@ class Encoding:
         )
 
     def encode_time(self, rt: Tensor, theta: Tensor) -> Tensor:
-        """Response times (n,) of a decision model, which may be 0 or inf, at theta (n, p): (n,), -inf up to the shift."""
+        """Response times (n,) of a decision model, which may be inf, at theta (n, p): (n,), -inf up to the shift."""
         x = rt - shift_of(self.simulator, theta)
         known = (x > 0.0) & (x < torch.inf)
         # The untaken branch must stay finite, or its gradient would be nan.

@@ -136,8 +136,8 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
     @override
     def _log_mass_within(self, choice: Tensor, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
         """By the distribution functions of mixtures; the network runs once per row of theta and choice."""
-        ends = [self.encoding.encode_time(rt, theta[row]).unsqueeze(-1) for rt in (low, high)]
-        return self.network.log_mass(*ends, choice.unsqueeze(-1), self.encoding.condition(theta), row.numpy())
+        after, until = (self.encoding.encode_time(rt, theta[row]).unsqueeze(-1) for rt in (low, high))
+        return self.network.log_mass(after, until, choice.unsqueeze(-1), self.encoding.condition(theta), row.numpy())
 
     @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:

@@ -140,8 +140,8 @@ class FactoredNetwork(nn.Module):
         return torch.stack([law.log_prob(numbers, x) for law, numbers, x in laws]).sum(0)
 
     def log_mass(self, low: Tensor, high: Tensor, discrete: Tensor, rows: Tensor, row: Index) -> Tensor:
-        """Log probability of discrete outcomes (n, d) together with the only continuous one in (low, high], (n, 1) each;
-        rows and row as in `log_prob`."""
+        """Log probability of discrete outcomes (n, d), with the only continuous one in (low, high], (n, 1) each; rows
+        and row as in `log_prob`."""
         laws = self._laws(low, discrete, rows, row)
         parts = [
             law.log_mass(numbers, low, high) if isinstance(law, Mixture) else law.log_prob(numbers, x)
