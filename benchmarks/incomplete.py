@@ -3,14 +3,22 @@
 8 000 trials of 40 subjects in two conditions, 15 % of which passed a deadline. Responses alone and omissions alone are
 compiled and timed in turn, and divided by their number: where trials share cells and a deadline, where each has a theta
 of its own, where each has a deadline of its own, and where each has both. Every model that comes with the package, by
-its closed form and by the learned likelihood; `python -m benchmarks.incomplete ddm angle` for some.
+its closed form and by the learned likelihood, and a race of one's own, learned from few simulations: as a chain of
+networks with one and eight components, of two and four choices, and by its symmetries;
+`python -m benchmarks.incomplete ddm angle own` for some.
+
+`python -m benchmarks.incomplete fit`: a hierarchical fit of such a race with 15 % omissions, by the distribution
+functions of the mixtures, and by quadrature of the same density.
 """
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 
+import arviz as az
 import numpy as np
+import pandas as pd
 import torch
 
 import hddm_sbi as hs
@@ -22,6 +30,10 @@ from hddm_sbi.simulation import Observation
 
 N_CELLS, N_TRIALS, OMITTED = 80, 100, 0.15
 LAPSE = 0.05
+#: simulations from which a race of one's own is learned: its cost does not depend on how well.
+N_SIMULATIONS = 4_000
+#: people of the fit, trials of each of them in a condition.
+PEOPLE, TRIALS = 8, 60
 
 
 def thetas(simulator: hs.Simulator, n: int, seed: int) -> np.ndarray:
@@ -74,23 +86,88 @@ def ratio(likelihood: hs.Likelihood, own_theta: bool, own_deadline: bool, seed: 
     return complete / len(responded) * 1e9, incomplete / len(omitted) * 1e9
 
 
-def likelihoods(asked: list[str]) -> Iterator[tuple[str, hs.Likelihood]]:
+def own(n_choices: int, components: int, per_choice: tuple[str, ...] = ()) -> hs.DecisionLikelihood:
+    """Of a race between log-normal times, of which the package knows no more than the onset, and the symmetries."""
+    drifts = {f"m{c}": (-1.5, 1.0) for c in range(n_choices)}
+    symmetries = hs.Symmetries(shift="t0", per_choice=per_choice)
+    outcomes = {"rt": "positive", "response": tuple(range(n_choices))}
+
+    @hs.declare(drifts | {"t0": (0.1, 0.5)}, outcomes, vectorised=True, symmetries=symmetries)
+    def race(theta: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        times = np.exp(theta[:, :-1] + 0.5 * rng.normal(size=(len(theta), n_choices)))
+        return theta[:, -1] + times.min(1), times.argmin(1)
+
+    shape = None if per_choice else hs.EstimatorShape(components=components)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", hs.TrainingWarning)
+        return hs.train_likelihood(race, n_simulations=N_SIMULATIONS, budget=5.0, shape=shape, progress=False)
+
+
+def likelihoods(asked: list[str]) -> Iterator[tuple[str, hs.DecisionLikelihood]]:
     """Those of the models asked for, or of all."""
-    for name in asked or names():
+    for name in asked or [*names(), "own"]:
+        if name == "own":
+            yield from ((f"own {c} choices {k}", own(c, k)) for c, k in ((2, 1), (2, 8), (4, 8)))
+            yield "own mixture", own(2, 8, per_choice=("m",))
+            continue
         if load_simulator(name).log_density is not None:
             yield f"{name} exact", hs.load_likelihood(name, kind="exact")
         if weights_of(name) is not None:
             yield f"{name} neural", hs.load_likelihood(name)
 
 
+class ByDensity(hs.DecisionLikelihood):
+    """A learned likelihood that says its density alone: incomplete trials are integrals."""
+
+    kind = "neural"
+
+    def __init__(self, learned: hs.DecisionLikelihood) -> None:
+        super().__init__(learned.simulator, learned.box)
+        self.learned = learned
+
+    def log_prob_rows(self, values: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+        return self.learned.log_prob_rows(values, theta)
+
+    def log_prob_at(self, values: torch.Tensor, theta: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+        return self.learned.log_prob_at(values, theta, row)
+
+    def sample_rows(self, theta: torch.Tensor, seed: int) -> np.ndarray:
+        return self.learned.sample_rows(theta, seed)
+
+
+def fit() -> None:
+    """Seconds and estimates of both ways."""
+    learned, rng = own(2, 8), np.random.default_rng(1)
+    table = pd.DataFrame(
+        {"subject": np.repeat(np.arange(PEOPLE), 2 * TRIALS), "condition": np.tile(["easy", "hard"], PEOPLE * TRIALS)}
+    )
+    m0 = 0.3 * rng.normal(size=PEOPLE)[table["subject"]] - np.where(table["condition"] == "easy", 0.5, 0.0)
+    theta = torch.from_numpy(np.column_stack([m0, np.full(len(table), 0.2), np.full(len(table), 0.3)]))
+    table[["rt", "response"]] = learned.sample_rows(theta, 1)
+    deadline = float(table["rt"].quantile(1 - OMITTED))
+    late = table["rt"] > deadline
+    table[["rt", "response"]] = table[["rt", "response"]].mask(late)
+    print(f"{len(table)} trials of {PEOPLE} people, {late.mean():.0%} after a deadline of {deadline:.2f} s")
+    for name, likelihood in (("by distribution functions", learned), ("by quadrature", ByDensity(learned))):
+        model = hs.HierarchicalModel("m0 ~ condition + (1|subject)", table, likelihood=likelihood, deadline=deadline)
+        began = time.process_time()
+        posterior = model.fit(draws=500, tune=500, chains=2, seed=1, progress=False)
+        seconds = time.process_time() - began
+        steps = int(posterior.sample_stats["n_steps"].sum())
+        print(f"{name}: {seconds:.1f} processor seconds, {steps} steps")
+        print(az.summary(posterior, var_names=["~|subject"], filter_vars="like", kind="stats", round_to=4))
+
+
 def main(asked: list[str]) -> None:
+    if asked == ["fit"]:
+        return fit()
     designs = {"cells": (False, False), "own theta": (True, False), "own deadline": (False, True), "both": (True, True)}
     print("ns of an omission / of a response, and their ratio")
     print(f"{'':16}" + "".join(f"{design:>22}" for design in designs))
     for name, likelihood in likelihoods(asked):
         cells = []
-        for own in designs.values():
-            response, omission = ratio(likelihood, *own)
+        for design in designs.values():
+            response, omission = ratio(likelihood, *design)
             cells.append(f"{omission:6.0f} /{response:6.0f} {omission / response:6.1f}")
         print(f"{name:16}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
 

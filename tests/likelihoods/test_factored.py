@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from laws import untrained
+from laws import OWN, load, untrained
 from scipy import stats
 from scipy.optimize import minimize
 
@@ -200,8 +200,57 @@ def test_every_chain_is_compiled(shape):
     np.testing.assert_allclose(gradient, slope, rtol=1e-9, atol=1e-9)
 
 
+def test_intervals_of_a_mixture_are_those_of_scipy():
+    """Of Student t distributions: between two ends, below one, above one, all; and gradients by differences."""
+    law, numbers = LAWS["one outcome"], numbers_of(LAWS["one outcome"], seed=6)
+    ends = torch.tensor(
+        [[-0.5, 1.0], [-math.inf, 0.3], [2.0, math.inf], [-math.inf, math.inf], [40.0, math.inf]]
+    ).double()
+    low, high = ends[:, :1], ends[:, 1:]
+
+    def mass(at):
+        return law.log_mass(at.expand(len(ends), -1), low, high)
+
+    log_weight, degrees, mean, log_per_sd, _ = (part[0].numpy() for part in law._parts(numbers))
+    t = stats.t(degrees, mean[:, 0], np.exp(-log_per_sd[:, 0]))
+    above = t.sf(low.numpy()) - t.sf(high.numpy())
+    np.testing.assert_allclose(mass(numbers).exp(), above @ np.exp(log_weight), rtol=1e-9)
+    at = numbers.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(mass(at).sum(), at)
+    for j in range(numbers.shape[1] - law.n_constant):
+        step = torch.zeros_like(numbers).index_fill(1, torch.tensor(j), 1e-6)
+        slope = (mass(numbers + step) - mass(numbers - step)).sum() / 2e-6
+        assert gradient[0, j].item() == pytest.approx(float(slope), rel=1e-6, abs=1e-7)
+
+
+def heavy_tailed():
+    """The likelihood of one's own with half a degree of freedom in one component."""
+    likelihood = load(*OWN)
+    with torch.no_grad():
+        *_, of_time = likelihood.network.factors
+        of_time.constant.copy_(torch.tensor([-8.0, 1.0, 5.0]))
+    return likelihood
+
+
+def test_all_that_may_happen_has_probability_one_under_heavy_tails():
+    """Responses before times from next to the onset to 1e6 s, and what is later: 1 to 1e-12; and each of them rises or
+    falls with time, between 0 and 1."""
+    likelihood = heavy_tailed()
+    theta = dict(zip(likelihood.simulator.names, [0.2, -0.3, 0.4, 0.25], strict=True))
+    rt = np.concatenate([[0.0, 0.25], 0.25 + np.geomspace(1e-6, 1e6, 60), [np.inf]])
+    cdf = np.stack([likelihood.cdf(rt, np.full(len(rt), c), theta).numpy() for c in range(3)])
+    survival = likelihood.survival(rt, theta).numpy()
+    np.testing.assert_allclose(cdf.sum(0) + survival, 1.0, rtol=0, atol=1e-12)
+    assert (np.diff(cdf, axis=1) >= 0.0).all()
+    assert (np.diff(survival) <= 0.0).all()
+    assert cdf.min() == 0.0
+    assert survival[-1] == 0.0
+    assert survival[-2] > 1e-3
+    assert len(likelihood.cdf([], [], theta)) == len(likelihood.survival([], theta)) == 0
+
+
 def test_omissions_of_a_simulator_of_ones_own_are_compiled():
-    """The integral of the learned density after a deadline, its nodes where that density lies; lapses as well."""
+    """The mixture's distribution function after a deadline; lapses as well."""
 
     @hs.declare({"m": (-1.0, 1.0), "t0": (0.1, 0.4)}, {"rt": "positive", "response": (-1, 1)}, vectorised=True)
     def race(m, t0, rng):

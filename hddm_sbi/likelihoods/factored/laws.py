@@ -176,6 +176,8 @@ class Mixture(Law):
     def log_mass(self, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Log probability that a single outcome lies in (low, high], which may be infinite: numbers (n, width), low and
         high (n, 1) -> (n,). Without a gradient by the degrees of freedom, which no numbers here depend on."""
+        if not len(numbers):
+            return numbers.sum(-1)
         log_weight, degrees, mean, log_per_sd, _ = self._parts(numbers)
         ends = [_standardised(x, mean.squeeze(-1), log_per_sd.squeeze(-1)) for x in (low, high)]
         parts = log_weight + student_intervals(*ends, student_tails(degrees[0]))[0]

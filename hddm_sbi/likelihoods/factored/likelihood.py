@@ -137,7 +137,9 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
     def _log_mass_within(self, choice: Tensor, low: Tensor, high: Tensor, theta: Tensor, row: Tensor) -> Tensor:
         """By the distribution functions of mixtures; the network runs once per row of theta and choice."""
         after, until = (self.encoding.encode_time(rt, theta[row]).unsqueeze(-1) for rt in (low, high))
-        return self.network.log_mass(after, until, choice.unsqueeze(-1), self.encoding.condition(theta), row.numpy())
+        rows, of_theta = _distinct(theta)
+        inputs, which = self.encoding.condition(rows), of_theta[row.numpy()]
+        return self.network.log_mass(after, until, choice.unsqueeze(-1), inputs, which)
 
     @override
     def log_survival_rows(self, rt: Tensor, theta: Tensor) -> Tensor:
