@@ -3,8 +3,8 @@
 To write a likelihood of your own, derive from `DecisionLikelihood` (rt and response, `decision.py`) or `Likelihood` and
 write `log_prob_rows`; the rest follows: sums by cell, lapses, distribution functions, the Pyro distribution. A
 likelihood that is not the law of its simulator writes `sample_rows` as well. Faster or closed forms may replace what
-follows: `log_prob_at` (many trials of few thetas), `complete_by_cell`, `events_by_cell`, `cdf_rows`,
-`log_survival_rows`.
+follows: `log_prob_at` (many trials of few thetas), `log_mass_at` (ranges of time), `complete_by_cell`,
+`events_by_cell`, `cdf_rows`, `log_survival_rows`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -137,17 +138,17 @@ class FactoredNetwork(nn.Module):
         own, in order; then all operands may lie on a GPU.
         """
         laws = self._laws(continuous, discrete, rows, row)
-        return torch.stack([law.log_prob(numbers, x) for law, numbers, x in laws]).sum(0)
+        return reduce(torch.add, (law.log_prob(numbers, x) for law, numbers, x in laws))
 
     def log_mass(self, low: Tensor, high: Tensor, discrete: Tensor, rows: Tensor, row: Index) -> Tensor:
         """Log probability of discrete outcomes (n, d), with the only continuous one in (low, high], (n, 1) each; rows
         and row as in `log_prob`."""
         laws = self._laws(low, discrete, rows, row)
-        parts = [
+        parts = (
             law.log_mass(numbers, low, high) if isinstance(law, Mixture) else law.log_prob(numbers, x)
             for law, numbers, x in laws
-        ]
-        return torch.stack(parts).sum(0)
+        )
+        return reduce(torch.add, parts)
 
     def log_table(self, rows: Tensor) -> Tensor:
         """Log probability of every value of a single discrete outcome: (r, width) -> (r, size)."""
