@@ -60,7 +60,7 @@ def untrained(shape: hs.EstimatorShape, simulator: Simulator, seed: int = 1) -> 
         with torch.no_grad():
             for factor in network.factors:
                 factor.straight.weight.normal_(0.0, 0.1)
-    return factored_likelihood(simulator, network, encoding, simulator.box, None), values, theta
+    return factored_likelihood(network, encoding, simulator.box, None), values, theta
 
 
 def random_thetas(simulator: Simulator, n: int, seed: int, margin: float = 0.0) -> np.ndarray:

@@ -136,4 +136,4 @@ def _factored(card: Card, state: dict[str, Tensor], simulator: Simulator) -> Fac
     _check_sizes(shape.weights_at_least(encoding), state)
     network = FactoredNetwork(encoding, shape, some_failed=bool(card.recipe["failed"]))
     network.load_state_dict(state)
-    return factored_likelihood(simulator, network, encoding, card.box, card)
+    return factored_likelihood(network, encoding, card.box, card)

@@ -75,9 +75,9 @@ def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tu
         network.success = fit_success(encoding, everywhere, simulated.failed, shape, request.seed)
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
     card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
-    likelihood = factored_likelihood(simulator, network, encoding, simulator.box, card)
+    likelihood = factored_likelihood(network, encoding, simulator.box, card)
     halves = [fit_best(request, rows.at(slice(k, None, 2)), unseen, [shape], deadline) for k in (0, 1)]
-    each = [factored_likelihood(simulator, half, encoding, simulator.box, card) for _, half, _, _ in halves]
+    each = [factored_likelihood(half, encoding, simulator.box, card) for _, half, _, _ in halves]
     safe = None if any(late for *_, late in halves) else safe_outcomes(likelihood, each, request.seed)
     scores = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed, safe)
     likelihood.card = replace(card, scores=scores)
@@ -207,7 +207,7 @@ def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int
     assert card is not None
     recipe, simulations = {**card.recipe, "further": len(theta)}, card.simulations + len(theta)
     card = replace(card, recipe=recipe, simulations=simulations, sha256="", scores=None, validation=())
-    return factored_likelihood(likelihood.simulator, descent.average, likelihood.encoding, likelihood.box, card)
+    return factored_likelihood(descent.average, likelihood.encoding, likelihood.box, card)
 
 
 def fit_success(

@@ -16,7 +16,6 @@ from hddm_sbi.likelihoods.decision import DecisionLikelihood
 from hddm_sbi.likelihoods.factored.encoding import Encoding
 from hddm_sbi.likelihoods.factored.network import FactoredNetwork
 from hddm_sbi.likelihoods.learned import LearnedLikelihood
-from hddm_sbi.likelihoods.likelihood import Simulator
 from hddm_sbi.types import Array, Index
 
 #: a simulator works where so many simulations succeed; and a posterior lies there but for this share of its draws.
@@ -37,14 +36,9 @@ class _Factored(LearnedLikelihood):
     network: FactoredNetwork
 
     def __init__(
-        self,
-        simulator: Simulator,
-        network: FactoredNetwork,
-        encoding: Encoding,
-        box: Mapping[str, tuple[float, float]],
-        card: Card,
+        self, network: FactoredNetwork, encoding: Encoding, box: Mapping[str, tuple[float, float]], card: Card
     ) -> None:
-        super().__init__(simulator, network, box, card)
+        super().__init__(encoding.simulator, network, box, card)
         self.encoding = encoding
 
     @override
@@ -149,15 +143,11 @@ class FactoredDecisionLikelihood(_Factored, DecisionLikelihood):
 
 
 def factored_likelihood(
-    simulator: Simulator,
-    network: FactoredNetwork,
-    encoding: Encoding,
-    box: Mapping[str, tuple[float, float]],
-    card: Card,
+    network: FactoredNetwork, encoding: Encoding, box: Mapping[str, tuple[float, float]], card: Card
 ) -> FactoredLikelihood | FactoredDecisionLikelihood:
     """The likelihood by a network, of the kind that the simulator's outcomes ask for."""
-    kind = FactoredDecisionLikelihood if simulator.is_decision_model else FactoredLikelihood
-    return kind(simulator, network, encoding, box, card)
+    kind = FactoredDecisionLikelihood if encoding.simulator.is_decision_model else FactoredLikelihood
+    return kind(network, encoding, box, card)
 
 
 Factored = FactoredLikelihood | FactoredDecisionLikelihood
