@@ -66,7 +66,7 @@ def test_the_verdict_names_the_number(learned):
 
 def test_a_planted_error_is_found_and_corrected(learned, table):
     """5 % in the rate of 125 cookies: 1.5 posterior sds. The exact posterior is within three stated errors."""
-    planted = Planted(learned.simulator, learned.network, learned.encoding, learned.box, learned.card)
+    planted = Planted(learned.network, learned.encoding, learned.box, learned.card)
     model, posterior = fitted(planted, table)
     certificate = hs.certify(model, posterior, seed=1)
     assert certificate.reference == "simulated"
@@ -88,7 +88,7 @@ def test_an_honest_network_passes(learned, table):
 
 @pytest.mark.slow
 def test_refinement_ends_near_the_exact_posterior(learned, table):
-    planted = Planted(learned.simulator, learned.network, learned.encoding, learned.box, learned.card)
+    planted = Planted(learned.network, learned.encoding, learned.box, learned.card)
     model, posterior = fitted(planted, table)
     found = hs.refine_likelihood(planted, model, posterior, 200_000, rounds=3, fit=FIT, progress=False)
     (mean, sd), (exact, _) = moments(found.posterior), moments(fitted(Poisson(), table)[1])
@@ -141,7 +141,7 @@ def test_what_cannot_go_on_is_refused(learned, table, tmp_path):
         with pytest.raises(InputError, match=r"is not here, as files hold no code: load it together"):
             ask()
     _, found = fitted(learned, table)
-    other = Planted(learned.simulator, learned.network, learned.encoding, learned.box, learned.card)
+    other = Planted(learned.network, learned.encoding, learned.box, learned.card)
     with pytest.raises(InputError, match="the model has another likelihood"):
         hs.refine_likelihood(other, hs.HierarchicalModel("rate ~ 1", table, likelihood=Poisson()), found)
     with pytest.raises(InputError, match="column 'chips' of the table that was fitted differs"):
