@@ -28,9 +28,7 @@ def run_forward(
     """
     values = torch.from_numpy(on_cells)
     rng = np.random.default_rng([*seed, 3])
-    walks = [
-        _Walk(course, payoffs(course, model.trials.frame, model.trials.values[:, -1], rng)) for course in along.courses
-    ]
+    walks = [_Walk(course, payoffs(course, model.trials.frame, rng)) for course in along.courses]
     own = [on_cells[:, [along.column(p.name) for p in c.sequence.parameters.values()]] for c in along.courses]
     states = [rule.begins(p[along.design[w.first]]) for rule, w, p in zip(along.rules, walks, own, strict=True)]
     found = np.full_like(model.trials.values, np.nan)

@@ -78,8 +78,9 @@ def numbers_of(
     by = check_by(by, [name for name in model.design_columns if name not in (values or {})], model.grouping_columns)
     if model.sequences:
         raise InputError(
-            f"parameters of cells are not defined where they move along trials, by {', '.join(model.sequences)}; "
-            "hs.posterior_predictive simulates the table, and what is learned along it."
+            f"parameters of cells are not defined where they move along trials, by {', '.join(model.sequences)}, which "
+            "depends on the choices and outcomes before: hs.posterior_predictive(model, posterior, data=) simulates a "
+            "table, also a new one, and what is learned along it, and means of its trials answer for any cell."
         )
     if level == POPULATION:
         cells = design_cells(model.trials, model.design_columns, by)

@@ -91,6 +91,10 @@ def posterior_predictive(
         `upper`, `choices` or `correct` ("correct" and "error") gave them, and what is missing is explained by the
         model's `deadline` and the like. Subjects that were fitted have their own effects; a new one is drawn from the
         population in every draw, with its standard deviations and correlations, and is the same in all its trials.
+        With `sequences`, trials are simulated in their order, and what is learned follows from simulated choices. These
+        bring what the columns or the function `paid` of the rule say of the new table; else what they were seen to
+        bring there, where it has outcomes and feedback; else what they brought in the fitted table, in trials with the
+        same levels of the rule's `by`, of which only groups may be new.
     draws
         About how many posterior draws to use: as many from every chain, evenly spaced. Memory is draws x trials.
     seed
@@ -108,7 +112,7 @@ def posterior_predictive(
     ------
     InputError
         The posterior is of another model; or the new table lacks a column, or has levels that were not fitted or
-        outcomes that the fitted table gives no meaning.
+        outcomes that the fitted table gives no meaning; or nothing says what choices bring there.
 
     Examples
     --------

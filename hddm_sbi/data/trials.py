@@ -170,21 +170,36 @@ def check_table(
 
 
 def check_new_table(
-    data: pd.DataFrame, simulator: Simulator, fitted: Trials, groups: tuple[str, ...], missing: Missing
+    data: pd.DataFrame,
+    simulator: Simulator,
+    fitted: Trials,
+    groups: tuple[str, ...],
+    missing: Missing,
+    beside: Sequence[str] = (),
+    may_lack: Sequence[str] = (),
+    brought: Sequence[str] = (),
 ) -> Trials:
     """Trials of a new table, with its outcomes where it has all of them and any value; else these are nan.
 
     fitted: of the model. groups: the predictors that are only grouping factors, which may have new levels; those of any
-    other factor must be among the fitted ones. missing: why an rt or response may be, as it was fitted.
+    other factor must be among the fitted ones. missing: why an rt or response may be, as it was fitted. beside,
+    may_lack: columns of sequences, as in `check_table`. brought: those that follow from outcomes, and are there where
+    these are.
     Raises InputError for a column that is not there, and for a value that the fitted table gives no meaning.
     """
     told = isinstance(data, pd.DataFrame) and set(fitted.outcomes) <= set(data.columns)
     told = told and bool(data[[*fitted.outcomes]].notna().to_numpy().any())
-    used, may_lack = [*fitted.predictors, *missing.columns], set(missing.columns) - set(fitted.predictors)
+    used, whole = [*fitted.predictors, *missing.columns, *beside, *may_lack], {*fitted.predictors, *beside}
     if told:
-        used += fitted.outcomes
-        may_lack |= set(fitted.outcomes) if simulator.is_decision_model else set()
-    frame = check_columns(data, used, [*may_lack])
+        used += [*fitted.outcomes, *brought]
+        whole |= set() if simulator.is_decision_model else {*fitted.outcomes}
+    frame = check_columns(data, used, [name for name in used if name not in whole])
+    for name in () if told else (name for name in brought if name in data and data[name].notna().any()):
+        raise InputError(
+            f"column {name!r} is what choices brought, and the table does not have these, "
+            f"{' and '.join(map(repr, fitted.outcomes))}: give them too; or leave {name!r} out, and choices bring what "
+            "they did in the table that was fitted."
+        )
     for name in (name for name in fitted.predictors if name not in groups):
         frame = frame.assign(**{name: coded_as_fitted(frame[name], fitted.frame[name])})
     outcomes, seen, observation = np.full((len(frame), fitted.values.shape[1]), np.nan), fitted.observation, None

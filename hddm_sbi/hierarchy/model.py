@@ -19,7 +19,7 @@ import xarray as xr
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from hddm_sbi.data import Coding, Formula, Limit, Limits, Missing, Trials, labels
+from hddm_sbi.data import Formula, Limit, Limits, Missing, Trials, labels
 from hddm_sbi.data import Sequence as TrialSequence
 from hddm_sbi.errors import InputError, whole_number
 from hddm_sbi.hierarchy.along_trials import AlongTrials
@@ -550,7 +550,9 @@ class HierarchicalModel:
         data
             Every predictor, and the columns of limits such as `deadline`. Groups may be new; levels of other factors
             must be among those of the table that was fitted. Functions of a column, such as `scale(x)`, are those of
-            the fitted table. Outcomes, where it has them, are checked as there, responses by the same names.
+            the fitted table. Outcomes, where it has them, are checked as there, responses by the same names. With
+            `sequences` also the columns of `by` and `order`, and those that a rule reads and that do not follow from
+            responses.
 
         Returns
         -------
@@ -574,9 +576,11 @@ class HierarchicalModel:
         """
         other, table = self._bare(), self._table.of_new(data)
         other._table = table
-        designs = table.designs(Coding(self.trials.frame, self._table.accumulators))
-        fixed = table.fixed(self.likelihood.box)
-        other._uncentred = on_designs(self._uncentred, designs, fixed, len(table.trials.cells))
+        fixed, along = table.fixed(self.likelihood.box), self._uncentred.parameter_map
+        if isinstance(along, AlongTrials):
+            along = replace(along, design=table.trials.cells.of_trial, courses=tuple(table.courses))
+        on_rows = on_designs(self._uncentred, table.designs(), fixed, table.n_rows)
+        other._uncentred = replace(on_rows, parameter_map=along)
         return other
 
     def with_lapses_of(self, posterior: Any) -> HierarchicalModel:

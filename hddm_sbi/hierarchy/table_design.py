@@ -47,7 +47,8 @@ class TableDesign:
     formulas: of every parameter, or of the stem of those of all accumulators; a number where one is held. share: what
     the formulas say of lapses, None for nothing. sequences: rules of covariates along trials, by name. stimulus: of a
     race, the column of right responses, where formulas need it. missing: why an rt or a response may be. seen: the
-    trials, by their positions in ascending order, that the likelihood is of; None for all.
+    trials, by their positions in ascending order, that the likelihood is of; None for all. fitted: of a new table the
+    same of the one that was fitted, by which this one is coded.
     """
 
     simulator: Simulator
@@ -58,6 +59,7 @@ class TableDesign:
     stimulus: str | None
     missing: Missing
     seen: Index | None = None
+    fitted: TableDesign | None = None
 
     @classmethod
     def of(
@@ -127,10 +129,14 @@ class TableDesign:
     def courses(self) -> list[Course]:
         """Every sequence on the table; the choices of its rule are responses, or the categories of the last outcome."""
         choices = self.simulator.choices or self.simulator.outcomes[-1].categories
-        return [course(name, each, self.trials, choices) for name, each in self.sequences.items()]
+        if self.fitted is None:
+            return [course(name, each, self.trials, choices) for name, each in self.sequences.items()]
+        return [known.of_new(self.trials, choices, self.grouping_columns) for known in self.fitted.courses]
 
-    def designs(self, coding: Coding | None = None) -> dict[str, Design]:
-        """Of every formula, on the cells; coding: of the table that was fitted, where this one is new."""
+    def designs(self) -> dict[str, Design]:
+        """Of every formula, on the cells."""
+        fitted = self.fitted
+        coding = None if fitted is None else Coding(fitted.trials.frame, fitted.accumulators)
         return build_designs(self.formulas, self.trials.frame, self.trials.cells, self.accumulators, coding)
 
     def box(self, of_likelihood: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
@@ -184,13 +190,19 @@ class TableDesign:
 
     def of_new(self, data: pd.DataFrame) -> TableDesign:
         """The same of a new table, with or without outcomes."""
-        if self.sequences:
-            raise InputError(
-                f"{', '.join(self.sequences)} would be computed along the trials of the new table, which have no "
-                "outcomes; predict the table that was fitted."
-            )
-        trials = check_new_table(data, self.simulator, self.trials, self.grouping_columns, self.missing)
-        return replace(self, trials=trials, seen=None)
+        check_names(self.sequences, (), getattr(data, "columns", ()))
+        sequences = self.sequences.values()
+        trials = check_new_table(
+            data,
+            self.simulator,
+            self.trials,
+            self.grouping_columns,
+            self.missing,
+            beside=[column for each in sequences for column in each.complete_columns],
+            may_lack=[column for each in self.courses for column in each.given],
+            brought=[column for each in sequences for column in each.brought],
+        )
+        return replace(self, trials=trials, seen=None, fitted=self.fitted or self)
 
     @property
     def _parsed(self) -> list[Formula]:

@@ -92,7 +92,7 @@ def test_payoffs_are_those_that_were_seen():
     rows["feedback"] = 1.0 * (rows["response"] == 1) + 10.0 * rows["subject"] + (rows["trial"] % 4 == 0)
     found = bound(hs.delta_rule("feedback", "response", "subject"), rows)
     rng = np.random.default_rng(3)
-    drawn = np.stack([payoffs(found, rows, (rows["response"] == 1).to_numpy(float), rng) for _ in range(40)])
+    drawn = np.stack([payoffs(found, rows, rng) for _ in range(40)])
     for subject in (0, 1):
         for choice, code in enumerate((-1, 1)):
             seen = rows.loc[(rows["subject"] == subject) & (rows["response"] == code), "feedback"]
@@ -105,13 +105,12 @@ def test_payoffs_of_a_choice_that_somebody_never_made_are_those_of_others():
     rows = table()
     rows.loc[rows["subject"] == 0, "response"] = 1
     rows["feedback"] = np.where(rows["response"] == 1, 1.0, 5.0)
-    choice = (rows["response"] == 1).to_numpy(float)
     found = bound(hs.delta_rule("feedback", "response", "subject"), rows)
-    np.testing.assert_array_equal(payoffs(found, rows, choice, np.random.default_rng(1)), [[5.0, 1.0]] * len(rows))
+    np.testing.assert_array_equal(payoffs(found, rows, np.random.default_rng(1)), [[5.0, 1.0]] * len(rows))
     rows["response"] = 1
     found = bound(hs.delta_rule("feedback", "response", "subject"), rows)
     with pytest.raises(hs.InputError, match=r"choice 0 .* was never made"):
-        payoffs(found, rows, np.ones(len(rows)), np.random.default_rng(1))
+        payoffs(found, rows, np.random.default_rng(1))
 
 
 def test_payoffs_of_columns_and_of_functions():
@@ -119,11 +118,11 @@ def test_payoffs_of_columns_and_of_functions():
     by = ("feedback", "left", "right")
     rule = hs.delta_rule("feedback", "response", "subject", paid=("left", "right"))
     found = bound(rule, rows, may_lack=by)
-    np.testing.assert_array_equal(payoffs(found, rows, np.zeros(40), np.random.default_rng(1)), [[2.0, 3.0]] * 40)
+    np.testing.assert_array_equal(payoffs(found, rows, np.random.default_rng(1)), [[2.0, 3.0]] * 40)
     rule = hs.delta_rule("feedback", "response", "subject", paid=lambda t, rng: np.zeros((len(t), 3)))
     with pytest.raises(hs.InputError, match=r"must return \(40, 2\) numbers"):
-        payoffs(bound(rule, rows), rows, np.zeros(40), np.random.default_rng(1))
-    assert payoffs(bound(hs.sticky_choice("response", "subject"), rows), rows, np.zeros(40), None) is None
+        payoffs(bound(rule, rows), rows, np.random.default_rng(1))
+    assert payoffs(bound(hs.sticky_choice("response", "subject"), rows), rows, None) is None
 
 
 @pytest.mark.parametrize("start", [(0.25, 0.75), [0.25, 0.75], np.array([0.25, 0.75])])

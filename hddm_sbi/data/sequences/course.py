@@ -26,6 +26,19 @@ _RT, _CHOICE, _PAYOFF = "rt", "choice", "payoff"
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What choices were seen to bring.
+
+    frame: of some trials, the columns whose levels have sequences of their own. choice: (n,) positions, nan where
+    missing. payoff: (n,), nan where nothing is known.
+    """
+
+    frame: pd.DataFrame
+    choice: Array
+    payoff: Array
+
+
+@dataclass(frozen=True)
 class Course:
     """A sequence's way through a table.
 
@@ -33,7 +46,7 @@ class Course:
     sequences, and the end. rows: (n_trials, columns) what the rule reads of every trial, in the order of the table: its
     columns, then 1 and 0 for every choice; nan where something is missing. of_outcomes: which of the columns follow
     from what the model explains, and from what there. aliases: columns of the table that have the model's responses
-    beside its own, and how they write each choice.
+    beside its own, and how they write each choice. seen: where a payoff follows from choices, what they brought.
     """
 
     name: str
@@ -44,11 +57,21 @@ class Course:
     rows: Array
     of_outcomes: tuple[tuple[slice, str], ...]
     aliases: Mapping[str, tuple[Any, ...]]
+    seen: Seen | None
 
     @property
     def known(self) -> Index:
         """1 where nothing is missing that the rule reads, else 0, in the order of the table."""
         return np.asarray(np.isfinite(self.rows).all(1), dtype=np.int64)
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Columns that the rule reads, or that pay, and that do not follow from outcomes: a new table has them too."""
+        own, known = self.sequence, {columns.start for columns, _ in self.of_outcomes}
+        read = [column for at, column in enumerate(own.columns.values()) if at not in known]
+        places = range(len(own.columns), self.rows.shape[1], max(1, self.n_choices))
+        read += [column for at, column in zip(places, own.choices.values(), strict=True) if at not in known]
+        return (*read, *(() if callable(own.paid) else own.paid or ()))
 
     @property
     def begins(self) -> dict[str, tuple[Start, ...]]:
@@ -117,19 +140,69 @@ class Course:
             found[column] = pd.Series(told).infer_objects().to_numpy()
         return found
 
+    def of_new(self, trials: Trials, codes: tuple[Any, ...], groups: Collection[str]) -> Course:
+        """The same sequence on a new table. codes: of the model's choices. groups: columns that may have new levels.
 
-def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[Any, ...]) -> Course:
-    """A sequence on a table. codes: of the model's choices.
+        Raises InputError as `course` does, and where nothing says what choices bring.
+        """
+        made = course(self.name, self.sequence, trials, codes, self)
+        told, seen = trials.has_outcomes or self.sequence.paid is not None, self.seen
+        known = {} if seen is None or told else {name: seen.frame[name] for name in self.sequence.by}
+        for column, levels in ((name, levels) for name, levels in known.items() if name not in groups):
+            unknown = np.flatnonzero(~trials.frame[column].isin(levels))
+            if unknown.size:
+                raise InputError(
+                    f"sequence {self.name!r}: column {column!r} holds {trials.frame[column].tolist()[unknown[0]]!r} in "
+                    f"{at_rows(unknown)}, and the table that was fitted does not say what choices bring there: say it "
+                    "by paid=, columns of what each choice pays, in the model of the fitted table made again."
+                )
+        return made
+
+
+def course(
+    name: str, sequence: Sequence, trials: Trials, codes: tuple[Any, ...], fitted: Course | None = None
+) -> Course:
+    """A sequence on a table. codes: of the model's choices. fitted: of a new table the sequence on the one that was
+    fitted, which says which columns have the model's responses, and what choices bring where there are no outcomes.
 
     Raises InputError for a table without their order, or with two trials at one place in it; and for columns that are
     not numbers, or not responses.
     """
-    frame = trials.frame
     if sequence.choices and not codes:
         raise InputError(
             f"sequence {name!r}: its rule reads choices, {', '.join(map(repr, sequence.choices.values()))}, and the "
             f"outcomes of the model, {', '.join(trials.outcomes)}, are none; take a rule that reads numbers alone."
         )
+    trial, starts = _runs(name, sequence, trials.frame)
+    read, outcomes = [_numbers(name, sequence, key, column, trials) for key, column in sequence.columns.items()], []
+    for at, (key, column) in enumerate(sequence.columns.items()):
+        if key == sequence.payoff or column == trials.outcomes[0]:
+            outcomes.append((slice(at, at + 1), _PAYOFF if key == sequence.payoff else _RT))
+    aliases: dict[str, tuple[Any, ...]] = {}
+    for column in sequence.choices.values():
+        at, choice, own = sum(part.shape[1] for part in read), *_choice(name, column, trials, codes, fitted)
+        missing = np.isnan(choice)
+        one_hot = np.eye(len(codes))[np.where(missing, 0, choice).astype(np.int64)]
+        one_hot[missing] = np.nan
+        read.append(one_hot)
+        if own:
+            outcomes.append((slice(at, at + len(codes)), _CHOICE))
+        if own and column != trials.outcomes[-1]:
+            names = range(len(codes))
+            aliases[column] = (
+                tuple(_written(trials.frame[column], choice, k, trials.responses or codes) for k in names)
+                if fitted is None
+                else fitted.aliases[column]
+            )
+    for column in () if callable(sequence.paid) else sequence.paid or ():
+        _numbers(name, sequence, "paid", column, trials)
+    rows = np.concatenate([np.empty((len(trials), 0)), *read], 1)
+    seen = _seen(sequence, trials, rows) if fitted is None or trials.has_outcomes else fitted.seen
+    return Course(name, sequence, len(codes), trial, starts, rows, tuple(outcomes), aliases, seen)
+
+
+def _runs(name: str, sequence: Sequence, frame: pd.DataFrame) -> tuple[Index, Index]:
+    """Trials, one sequence after the other, each in its order; and where the sequences start, and the end."""
     order = _order(name, sequence, frame)
     group = find_cells(frame, sequence.by).of_trial
     trial = np.lexsort((order, group)).astype(np.int64)
@@ -142,26 +215,15 @@ def course(name: str, sequence: Sequence, trials: Trials, codes: tuple[Any, ...]
             f"{at_rows(two)}, so there is no telling which of these trials came first; number the trials of each "
             "sequence, or name in by= what tells the sequences apart."
         )
-    starts = np.flatnonzero(np.diff(group[trial], prepend=-1, append=-1)).astype(np.int64)
-    read, outcomes = [_numbers(name, sequence, key, column, trials) for key, column in sequence.columns.items()], []
-    for at, (key, column) in enumerate(sequence.columns.items()):
-        if key == sequence.payoff or column == trials.outcomes[0]:
-            outcomes.append((slice(at, at + 1), _PAYOFF if key == sequence.payoff else _RT))
-    aliases: dict[str, tuple[Any, ...]] = {}
-    for column in sequence.choices.values():
-        at, choice, own = sum(part.shape[1] for part in read), *_choice(name, column, trials, codes)
-        missing = np.isnan(choice)
-        one_hot = np.eye(len(codes))[np.where(missing, 0, choice).astype(np.int64)]
-        one_hot[missing] = np.nan
-        read.append(one_hot)
-        if own:
-            outcomes.append((slice(at, at + len(codes)), _CHOICE))
-        if own and column != trials.outcomes[-1]:
-            aliases[column] = tuple(
-                _written(frame[column], choice, k, trials.responses or codes) for k in range(len(codes))
-            )
-    rows = np.concatenate([np.empty((len(frame), 0)), *read], 1)
-    return Course(name, sequence, len(codes), trial, starts, rows, tuple(outcomes), aliases)
+    return trial, np.flatnonzero(np.diff(group[trial], prepend=-1, append=-1)).astype(np.int64)
+
+
+def _seen(sequence: Sequence, trials: Trials, rows: Array) -> Seen | None:
+    """What choices were seen to bring in a table; None where nothing follows from them. rows: as `Course` has them."""
+    if not sequence.payoff:
+        return None
+    payoff = rows[:, list(sequence.columns).index(sequence.payoff)]
+    return Seen(trials.frame[list(sequence.by)], trials.values[:, -1], payoff)
 
 
 def _written(column: pd.Series[Any], choice: Array, k: int, names: tuple[Any, ...]) -> Any:
@@ -181,9 +243,11 @@ def _order(name: str, sequence: Sequence, frame: pd.DataFrame) -> Array:
 
 
 def _numbers(name: str, sequence: Sequence, key: str, column: str, trials: Trials) -> Array:
-    """A column of numbers, (n, 1), nan where missing."""
+    """A column of numbers, (n, 1), nan where missing, as all payoffs of a new table without outcomes."""
     if column == trials.outcomes[0]:
         return np.where(np.isfinite(trials.values[:, :1]), trials.values[:, :1], np.nan)
+    if key == sequence.payoff and column not in trials.frame:
+        return np.full((len(trials), 1), np.nan)
     values = trials.frame[column]
     if not pd.api.types.is_numeric_dtype(values.dtype):
         found = values.dropna()
@@ -206,13 +270,15 @@ def _numbers(name: str, sequence: Sequence, key: str, column: str, trials: Trial
     return numbers[:, np.newaxis]
 
 
-def _choice(name: str, column: str, trials: Trials, codes: tuple[Any, ...]) -> tuple[Array, bool]:
+def _choice(
+    name: str, column: str, trials: Trials, codes: tuple[Any, ...], fitted: Course | None
+) -> tuple[Array, bool]:
     """Positions of the choices in a column, nan where missing; and whether they are those that the model explains.
 
-    A column of the same choices in every trial that has both is taken for them.
+    A column of the same choices in every trial that has both is taken for them, in the table that was fitted.
     """
     response = trials.values[:, -1]
-    if column == trials.outcomes[-1]:
+    if column == trials.outcomes[-1] or (fitted is not None and column in fitted.aliases):
         return response, True
     values, numbered = trials.frame[column], tuple(range(len(codes)))
     occurring = set(values.dropna().unique().tolist())
@@ -225,17 +291,17 @@ def _choice(name: str, column: str, trials: Trials, codes: tuple[Any, ...]) -> t
             f"their positions {listed(list(numbered))}; it holds {listed(sorted(occurring, key=str))}."
         ) from None
     both = ~np.isnan(choice) & ~np.isnan(response)
-    return choice, bool(both.any() and (choice[both] == response[both]).all())
+    return choice, fitted is None and bool(both.any() and (choice[both] == response[both]).all())
 
 
-def payoffs(course: Course, frame: pd.DataFrame, choice: Array, rng: np.random.Generator) -> Array | None:
+def payoffs(course: Course, frame: pd.DataFrame, rng: np.random.Generator) -> Array | None:
     """What every choice would bring in every trial, (n_trials, n_choices); None where nothing follows from choices.
 
-    choice: (n,) observed positions. Where the sequence does not say, it is what that choice was seen to bring, drawn at
-    random from trials with the same levels of `by`, or of fewer of these where it was never made there.
+    Where the sequence does not say, it is what that choice was seen to bring, drawn at random from trials with the same
+    levels of `by`, or of fewer of these where it was never made there.
     """
-    own, n = course.sequence, len(frame)
-    if not any(what == _PAYOFF for _, what in course.of_outcomes):
+    own, n, seen = course.sequence, len(frame), course.seen
+    if seen is None:
         return None
     if callable(own.paid):
         found = np.asarray(own.paid(frame, rng), dtype=np.float64)
@@ -247,12 +313,11 @@ def payoffs(course: Course, frame: pd.DataFrame, choice: Array, rng: np.random.G
         return found
     if own.paid is not None:
         return frame[list(own.paid)].to_numpy(dtype=np.float64, na_value=np.nan)
-    at = list(own.columns).index(own.payoff)
-    seen, drawn = course.rows[:, at], np.full((n, course.n_choices), np.nan)
+    drawn, both = np.full((n, course.n_choices), np.nan), pd.concat([frame[list(own.by)], seen.frame])
     for level in range(len(own.by) + 1):
-        group = find_cells(frame, own.by[level:]).of_trial
+        group = find_cells(both.reset_index(drop=True), own.by[level:]).of_trial
         for k in range(course.n_choices):
-            _draw(drawn[:, k], group, np.where(choice == k, seen, np.nan), rng)
+            _draw(drawn[:, k], group, np.where(seen.choice == k, seen.payoff, np.nan), rng)
     if np.isnan(drawn).any():
         never = int(np.flatnonzero(np.isnan(drawn).any(0))[0])
         raise InputError(
@@ -263,13 +328,13 @@ def payoffs(course: Course, frame: pd.DataFrame, choice: Array, rng: np.random.G
 
 
 def _draw(drawn: Array, group: Index, seen: Array, rng: np.random.Generator) -> None:
-    """Fill in what is nan by numbers seen in trials of the same group."""
+    """Fill in what is nan by numbers seen in trials of the same group. group: of the trials, then of those seen."""
+    n, own, group = int(group.max()) + 1, group[: len(drawn)], group[len(drawn) :]
     there = np.flatnonzero(~np.isnan(seen))
     there = there[np.argsort(group[there], kind="stable")]
-    n = int(group.max()) + 1
     first, count = np.searchsorted(group[there], np.arange(n)), np.bincount(group[there], minlength=n)
-    empty = np.flatnonzero(np.isnan(drawn) & (count[group] > 0))
-    chosen = first[group[empty]] + (rng.random(len(empty)) * count[group[empty]]).astype(np.int64)
+    empty = np.flatnonzero(np.isnan(drawn) & (count[own] > 0))
+    chosen = first[own[empty]] + (rng.random(len(empty)) * count[own[empty]]).astype(np.int64)
     drawn[empty] = seen[there[chosen]]
 
 
@@ -300,7 +365,8 @@ def check_names(sequences: object, parameters: Collection[str], columns: Collect
             )
         if name in columns:
             raise InputError(
-                f"sequences[{name!r}]: {name!r} is a column of the table; give the covariate another name."
+                f"sequences[{name!r}]: {name!r} is a column of the table; give the covariate another name, or leave "
+                "the column out."
             )
         named = [(name, "a covariate"), *((p.name, f"a parameter of {name!r}") for p in each.parameters.values())]
         for own, what in named:

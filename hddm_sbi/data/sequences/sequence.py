@@ -89,6 +89,11 @@ class Sequence:
         return {name: at if isinstance(at, tuple) else (at,) * n for name, at in self.start.items()}
 
     @property
+    def brought(self) -> tuple[str, ...]:
+        """The column of what choices brought, where predictions draw from it what they bring; else none."""
+        return (self.columns[self.payoff],) if self.payoff and self.paid is None else ()
+
+    @property
     def record(self) -> dict[str, Any]:
         """The rule and what it was made from, as plain data; of one of the user's own all but its function."""
         if self.settings is not None:
