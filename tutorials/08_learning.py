@@ -79,6 +79,26 @@ print(pd.DataFrame({"true": rate, "estimate": estimate.mean(("chain", "draw"))})
 axes = hs.plots.plot_predictive(model, posterior, by="subject")
 
 # %% [markdown]
+# A new table needs no outcomes: its rows say who does which trials in which order. Here twenty new people, drawn from
+# the population, do a task that was never run, in which the options change places halfway. `paid=` says so.
+
+
+# %%
+def reversed_halfway(table, rng):
+    """What the two options pay in every trial."""
+    late = table["trial"].to_numpy()[:, np.newaxis] >= TRIALS // 2
+    return (rng.random((len(table), 2)) < np.where(late, [0.7, 0.3], [0.3, 0.7])).astype(float)
+
+
+reversal = hs.delta_rule("feedback", "response", "subject", paid=reversed_halfway)
+task = hs.HierarchicalModel(formulas, trials, likelihood="exact", sequences={"dq": reversal})
+new = pd.DataFrame({"subject": np.repeat(np.arange(100, 120), TRIALS), "trial": np.tile(np.arange(TRIALS), 20)})
+predicted = hs.posterior_predictive(task, posterior, new, draws=20)["posterior_predictive"]
+upper = pd.Series((predicted["response"] == 1).mean(("chain", "draw")).to_numpy())
+quarter = pd.cut(new["trial"], 4, labels=["first", "second", "third", "last"])
+print(upper.groupby(quarter, observed=True).mean().round(2).to_string())
+
+# %% [markdown]
 # ## Other rules
 # Sequences are not only about values. `hs.dual_rate_rule` has rates for gains and for losses, `hs.forgetting_rule`
 # lets values of other choices fade, `hs.kalman_rule` learns fast what it does not know yet. `hs.sticky_choice` is for

@@ -33,7 +33,9 @@ from hddm_sbi.types import Array
 #: share of the simulations that are held out, for the choice of a network and its check, and their smallest number.
 _HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
 #: rows of a batch, of simulations and of conditions whose outcomes are counted; their largest share of all rows.
-_BATCH, _COUNTED_BATCH, _SHARE = 500, 64, 0.1
+_BATCH, _COUNTED_BATCH, _SHARE = 500, 16, 0.1
+#: a number that is as near to a straight line, as a mean square, counts as one.
+_STRAIGHT = 1e-5
 #: simulations for a step, the least and the largest number of steps; the step size; looks at the clock.
 _PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
 _STEP_SIZE, _LOOKS = 3e-2, 10
@@ -89,14 +91,15 @@ class Rows:
     """Simulations as networks are fitted to them.
 
     condition (n, width). continuous (n, c), discrete (n, d): encoded outcomes; a single discrete outcome is counted
-    where neighbouring rows have the same condition, and discrete (n, size) are the shares of its values.
+    where neighbouring rows have the same condition, and discrete (n, size) are the shares of its values in so many
+    repeats.
     """
 
     encoding: Encoding
     condition: Tensor
     continuous: Tensor
     discrete: Tensor
-    counted: bool
+    repeats: int | None = None
 
     @classmethod
     def of(cls, encoding: Encoding, values: Array, theta: Array) -> "Rows":
@@ -112,7 +115,7 @@ class Rows:
         condition = encoding.condition(at).float()
         if countable(simulator):
             return _counted(encoding, condition, encoded)
-        return cls(encoding, condition, encoded.continuous.float(), encoded.discrete.float(), counted=False)
+        return cls(encoding, condition, encoded.continuous.float(), encoded.discrete.float())
 
     def __len__(self) -> int:
         return len(self.condition)
@@ -128,11 +131,31 @@ class Rows:
         moved = {name: getattr(self, name).to(device) for name in ("condition", "continuous", "discrete")}
         return replace(self, **moved)
 
+    @property
+    def counted(self) -> bool:
+        """Whether outcomes are counted."""
+        return self.repeats is not None
+
+    @property
+    def n_simulations(self) -> int:
+        """How many simulations the rows are of."""
+        return len(self) * (self.repeats or 1)
+
     def log_score(self, network: FactoredNetwork) -> Tensor:
         """Log density of every row, (n,)."""
         if self.counted:
             return (self.discrete * network.log_table(self.condition)).sum(-1)
         return network.log_prob(self.continuous, self.discrete, self.condition)
+
+    def loss(self, network: FactoredNetwork, n: int) -> Tensor:
+        """Minus the mean log posterior density of the weights by n simulations of which these are some.
+
+        The k weights w that bend a number away from a straight line have the prior |w|^-k, flat in the logarithm of
+        their size (automatic relevance determination, MacKay 1995), with their size measured by how far they bend it.
+        """
+        bends = network.bends(self.continuous, self.discrete, self.condition)
+        k = next(network.factors).bent.in_features
+        return k / (2 * n) * torch.log(bends + _STRAIGHT).sum() - self.log_score(network).mean()
 
 
 def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) -> Rows:
@@ -142,7 +165,8 @@ def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) ->
     places = row * size + encoded.discrete[:, 0].long()
     counts = torch.bincount(places, minlength=len(rows) * size).reshape(len(rows), size).float()
     # A condition that lost simulations weighs less, as it does without counting.
-    return Rows(encoding, rows, rows[:, :0], counts / counts.sum(-1).max(), counted=True)
+    repeats = counts.sum(-1).max()
+    return Rows(encoding, rows, rows[:, :0], counts / repeats, int(repeats))
 
 
 def fit_best(
@@ -236,7 +260,7 @@ def _fit(
     """The mean of late weights, and minus the log score of the validation rows along the fit."""
     descent, losses = Descent(network, steps, _STEP_SIZE), []
     for number, rows in enumerate(_batches(len(training), training.counted, steps, seed)):
-        descent.step(number, -training.at(rows).log_score(network).mean())
+        descent.step(number, training.at(rows).loss(network, training.n_simulations))
         if (number + 1) % (steps // _LOOKS) == 0:
             with torch.no_grad():
                 losses.append(-float(validation.log_score(descent.average).mean()))

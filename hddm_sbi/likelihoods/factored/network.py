@@ -98,6 +98,10 @@ class Factor(nn.Module):
         numbers = self.bent(self.hidden(inputs)) + self.straight(inputs)
         return torch.cat([numbers, self.constant.expand(len(inputs), -1)], -1)
 
+    def bends(self, inputs: Tensor) -> Tensor:
+        """How far each number is from a straight line in the inputs (n, inputs), as a mean square."""
+        return (self.bent(self.hidden(inputs)) - self.bent.bias).square().mean(0)
+
 
 class FactoredNetwork(nn.Module):
     """log p(outcomes | parameters) of encoded outcomes: discrete ones first, then continuous ones.
@@ -149,6 +153,12 @@ class FactoredNetwork(nn.Module):
             for law, numbers, x in laws
         )
         return reduce(torch.add, parts)
+
+    def bends(self, continuous: Tensor, discrete: Tensor, rows: Tensor) -> Tensor:
+        """How far the numbers of all laws are from straight lines in their inputs, as mean squares; as in `log_prob`,
+        with a row for every outcome."""
+        inputs = [self._inputs(factor, continuous, discrete, rows, None)[0] for factor in self.factors]
+        return torch.cat([factor.bends(x) for factor, x in zip(self.factors, inputs, strict=True)])
 
     def log_table(self, rows: Tensor) -> Tensor:
         """Log probability of every value of a single discrete outcome: (r, width) -> (r, size)."""
