@@ -34,8 +34,8 @@ from hddm_sbi.types import Array
 _HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
 #: rows of a batch, of simulations and of conditions whose outcomes are counted; their largest share of all rows.
 _BATCH, _COUNTED_BATCH, _SHARE = 500, 16, 0.1
-#: a number that is as near to a straight line, as a mean square, counts as one.
-_STRAIGHT = 1e-5
+#: bends below this share of those that noise makes are alike.
+_STRAIGHT = 0.1
 #: simulations for a step, the least and the largest number of steps; the step size; looks at the clock.
 _PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
 _STEP_SIZE, _LOOKS = 3e-2, 10
@@ -151,11 +151,12 @@ class Rows:
         """Minus the mean log posterior density of the weights by n simulations of which these are some.
 
         The k weights w that bend a number away from a straight line have the prior |w|^-k, flat in the logarithm of
-        their size (automatic relevance determination, MacKay 1995), with their size measured by how far they bend it.
+        their size (automatic relevance determination, MacKay 1995), where size is how far they bend it, as a mean
+        square. Noise bends it by about k / n.
         """
         bends = network.bends(self.continuous, self.discrete, self.condition)
-        k = next(network.factors).bent.in_features
-        return k / (2 * n) * torch.log(bends + _STRAIGHT).sum() - self.log_score(network).mean()
+        noise = next(network.factors).bent.in_features / n
+        return 0.5 * noise * torch.log(bends + _STRAIGHT * noise).sum() - self.log_score(network).mean()
 
 
 def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) -> Rows:

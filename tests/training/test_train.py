@@ -99,6 +99,30 @@ def test_mixed_outcomes_are_learned(learned_parcel):
     assert drawn.equals(learned_parcel.sample({"mu": 1.0, "sd": 1.0}, n_trials=400, seed=1))
 
 
+@hs.declare(parameters={"mu": (-2, 2), "wave": (-3, 3)}, outcomes={"x": "real"}, vectorised=True)
+def bell(mu, wave, rng):
+    return mu + np.sin(wave) + rng.standard_normal(len(mu))
+
+
+def test_numbers_bend_where_simulations_say_so():
+    """Of a normal law whose mean has a sine and whose width is the same everywhere: the sine is there, and of the noise
+    that would bend the width, .03 as a mean square without a prior, next to nothing."""
+    learned = trained(bell, shape=EstimatorShape(components=1))
+    theta = torch.as_tensor(propose(bell, None, 2_000, seed=3))
+    (factor,) = learned.network.factors
+    with torch.no_grad():
+        inputs = learned.encoding.condition(theta)
+        bends, numbers = factor.bends(inputs), factor(inputs)
+        straight = factor.straight(inputs) + factor.bent.bias
+    torch.testing.assert_close(bends, (numbers[:, :3] - straight).square().mean(0), rtol=1e-9, atol=1e-15)
+    _weight, mean, width = bends.tolist()
+    assert mean > 0.02
+    assert width < 4e-5
+    location = numbers[:, 1] * learned.encoding.spread[0] + learned.encoding.location[0]
+    error = location - theta[:, 0] - torch.sin(theta[:, 1])
+    assert float(error.square().mean()) < 0.01
+
+
 def test_a_shift_is_exact(learned_coin):
     theta = {"p": 0.5, "m": -0.5, "t0": 0.3}
     later = learned_coin.log_prob([0.9, 1.1], [1, -1], {**theta, "t0": 0.4})
