@@ -19,12 +19,12 @@ from scipy import stats
 import hddm_sbi as hs
 from hddm_sbi import EstimatorShape
 from hddm_sbi.errors import InputError, TrainingWarning
-from hddm_sbi.likelihoods import checkpoint
+from hddm_sbi.likelihoods import Encoding, checkpoint
 from hddm_sbi.likelihoods.mixture import MixtureLikelihood
 from hddm_sbi.simulation import as_json
 from hddm_sbi.training import factored, mixture
 from hddm_sbi.training.held_out import check
-from hddm_sbi.training.proposal import propose
+from hddm_sbi.training.proposal import design_parameters, propose
 
 SMALL = EstimatorShape(hidden=16, depth=1, components=4)
 QUIET = {"progress": False, "shape": SMALL, "seed": 1}
@@ -97,6 +97,14 @@ def test_mixed_outcomes_are_learned(learned_parcel):
     assert drawn.columns.tolist() == ["x", "size", "side"]
     assert set(drawn["side"]) == {"l", "r"}
     assert drawn.equals(learned_parcel.sample({"mu": 1.0, "sd": 1.0}, n_trials=400, seed=1))
+
+
+def test_counted_outcomes_are_as_many_as_were_simulated():
+    theta = design_parameters(cookies, None, 5_000, seed=1)
+    values = cookies.simulate_outcomes(theta, seed=2).values
+    rows = factored.Rows.of(Encoding.of(cookies, values, theta), values, theta)
+    assert (len(rows), rows.n_simulations) == (1_000, 5_000)
+    np.testing.assert_allclose(rows.discrete.sum(-1), 1.0, rtol=1e-6)
 
 
 @hs.declare(parameters={"mu": (-2, 2), "wave": (-3, 3)}, outcomes={"x": "real"}, vectorised=True)
