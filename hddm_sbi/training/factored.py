@@ -196,23 +196,17 @@ def fit_best(
             fits.append((shape, network.cpu(), tuple(losses)))
             if time.monotonic() > deadline:
                 break
-    return *fits[_best(tried, torch.stack(scores))], time.monotonic() > deadline
+    return *fits[_best(torch.stack(scores))], time.monotonic() > deadline
 
 
-def _best(tried: Sequence[EstimatorShape], scores: Tensor) -> int:
-    """Which network to take: scores (m, n) of the first m that were tried, on the same rows.
+def _best(scores: Tensor) -> int:
+    """Which network to take: scores (m, n) of m networks on the same rows, those that cost less in a fit first.
 
-    The best mean decides; but a chain, which costs more in a fit, and a table, which is rougher, have to be better than
-    the best of the others by a standard error.
+    The first whose mean is within a standard error of the best one's: what cannot be told from noise is not paid for.
     """
-    plain = [k for k, shape in enumerate(tried[: len(scores)]) if not (shape.chained or shape.tabulated)]
-    means = scores.mean(1)
-    best = max(range(len(scores)), key=lambda k: float(means[k]))
-    if not plain or best in plain:
-        return best
-    simple = max(plain, key=lambda k: float(means[k]))
-    ahead = scores[best] - scores[simple]
-    return best if float(ahead.mean()) > float(ahead.std()) / len(ahead) ** 0.5 else simple
+    behind = scores[scores.mean(1).argmax()] - scores
+    within = behind.mean(1) <= behind.std(1) / scores.shape[1] ** 0.5
+    return int(within.int().argmax())
 
 
 def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int) -> Factored:
