@@ -43,9 +43,9 @@ def train_likelihood(
 
     Decision models that declare symmetries get the reduced mixture network of the shipped models. For everything else a
     few networks are fitted, and the one with the best log score on simulations that it has not seen is taken, or a
-    simpler one that is as good to a standard error: of
-    categories their probabilities; of counts a mixture or a table; of continuous outcomes a mixture, of all of them
-    together or of one after the other. Simulations that fail or return nan are counted, left out, and warned about.
+    simpler one that is as good within a standard error: of categories their probabilities; of counts a mixture or a
+    table; of continuous outcomes a mixture, of all of them together or of one after the other. Simulations that fail or
+    return nan are counted, left out, and warned about.
 
     Parameters
     ----------
