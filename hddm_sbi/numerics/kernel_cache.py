@@ -39,7 +39,7 @@ class SourceLocator:
     """Numba's folder for the cache of a function of ours, and a stamp of all that the function is compiled from."""
 
     def __init__(self, function: FunctionType, file: str, folder: str) -> None:
-        self._py_file, self._lineno = file, function.__code__.co_firstlineno
+        self._py_file, self._part = file, _part_of(function)
         self._folder, self._stamp = folder, f"{_PACKAGE} {digest(function)}"
 
     def get_cache_path(self) -> str:
@@ -56,7 +56,7 @@ class SourceLocator:
 
     def get_disambiguator(self) -> str:
         """A part of the files' names."""
-        return str(self._lineno)
+        return self._part
 
     @classmethod
     def from_function(cls, function: FunctionType, file: str) -> SourceLocator | None:
@@ -71,14 +71,23 @@ class SourceLocator:
 
 
 class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]
-    """Files of a cache that end in their sha256. One that is cut, empty or changed counts as none and is made again."""
+    """Files of a cache that end in their sha256. One that is cut, empty or changed counts as none and is made again.
+
+    Numba numbers the files of a function's machine code, and an index says which is whose. Two processes may give one
+    number twice, so each file says itself what it is of.
+    """
 
     @override
     def save(self, key: Any, data: Any) -> None:
         try:
-            super().save(key, data)
+            super().save(key, (self._source_stamp, key, data))
         except OSError as failure:
             _say(f"a compiled kernel could not be kept in {self._cache_path} ({failure})")
+
+    @override
+    def load(self, key: Any) -> Any:
+        found = super().load(key)
+        return found[2] if found is not None and found[:2] == (self._source_stamp, key) else None
 
     @override
     def _load_index(self) -> Any:
@@ -102,6 +111,14 @@ class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]
         yield content
         with super()._open_for_write(filepath) as file:
             file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+
+def _part_of(function: FunctionType) -> str:
+    """Names apart what has one name and place, but other values around it: functions that a function makes."""
+    line, around = str(function.__code__.co_firstlineno), hashlib.sha256()
+    for cell in function.__closure__ or ():
+        _add(cell.cell_contents, around.update, set())
+    return f"{line}-{around.hexdigest()[:8]}" if function.__closure__ else line
 
 
 def digest(function: FunctionType) -> str:

@@ -50,6 +50,28 @@ def kernel(x):
 
 kernel.stats = added.stats
 """
+#: two kernels of one name and place.
+MADE = """
+import numba as nb
+
+def made(factor):
+    @nb.njit(cache=True)
+    def times(x):
+        return factor * x
+    return times
+
+twice, thrice = made(2.0), made(3.0)
+
+def kernel(x):
+    return 10.0 * twice(x) + thrice(x)
+
+class Stats:
+    @property
+    def cache_hits(self):
+        return {"both": min(sum(f.stats.cache_hits.values()) for f in (twice, thrice))}
+
+kernel.stats = Stats()
+"""
 RUN = """
 import importlib.util, sys, pathlib
 import hddm_sbi.numerics
@@ -93,6 +115,23 @@ def run(folder, **environment):
 def package(tmp_path):
     write(tmp_path)
     return tmp_path
+
+
+def test_kernels_of_one_name_and_place_are_kept_beside_each_other(package):
+    """Each other process threw away what the last one had compiled, where it called the other of them."""
+    (package / "outer.py").write_text(MADE)
+    assert run(package)[:2] == (46.0, False)
+    assert run(package)[:2] == (46.0, True)
+
+
+def test_machine_code_of_another_kernel_is_not_run(package):
+    """Two processes gave one number to two files, and what was read was what the other one had written."""
+    (package / "outer.py").write_text(MADE)
+    run(package)
+    one, other = (package / "__pycache__").glob("outer.*.nbc")
+    shutil.copy(one, other)
+    assert run(package)[:2] == (46.0, False)
+    assert run(package)[:2] == (46.0, True)
 
 
 def test_a_kernel_is_compiled_again_when_anything_in_it_changes(package):
