@@ -2,6 +2,9 @@
 
 Numba watches the one file that a kernel stands in, reads whatever lies in its cache, and refuses to compile where it
 cannot write. Importing this module puts a locator of ours before Numba's, for functions of this package alone.
+
+Machine code calls by module, name, types of arguments, and a number that Numba counts anew in every process. Two caches
+may have one number, so functions that a function makes must not have one name, or one of them is run for both.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class SourceLocator:
     """Numba's folder for the cache of a function of ours, and a stamp of all that the function is compiled from."""
 
     def __init__(self, function: FunctionType, file: str, folder: str) -> None:
-        self._py_file, self._part = file, _part_of(function)
+        self._py_file, self._lineno = file, function.__code__.co_firstlineno
         self._folder, self._stamp = folder, f"{_PACKAGE} {digest(function)}"
 
     def get_cache_path(self) -> str:
@@ -56,7 +59,7 @@ class SourceLocator:
 
     def get_disambiguator(self) -> str:
         """A part of the files' names."""
-        return self._part
+        return str(self._lineno)
 
     @classmethod
     def from_function(cls, function: FunctionType, file: str) -> SourceLocator | None:
@@ -113,14 +116,6 @@ class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]
             file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
 
 
-def _part_of(function: FunctionType) -> str:
-    """Names apart what has one name and place, but other values around it: functions that a function makes."""
-    line, around = str(function.__code__.co_firstlineno), hashlib.sha256()
-    for cell in function.__closure__ or ():
-        _add(cell.cell_contents, around.update, set())
-    return f"{line}-{around.hexdigest()[:8]}" if function.__closure__ else line
-
-
 def digest(function: FunctionType) -> str:
     """Hash of a function and of all that becomes part of its machine code: what it calls, the constants it reads."""
     hashed = hashlib.sha256()
@@ -136,6 +131,7 @@ def _add(value: Any, update: Callable[[bytes], object], seen: set[int]) -> None:
     if isinstance(value, FunctionType) and value.__module__.startswith(_PACKAGE):
         if id(value) not in seen:
             seen.add(id(value))
+            update(value.__qualname__.encode())
             _add_code(value.__code__, value.__globals__, update, seen)
             for cell in value.__closure__ or ():
                 _add(cell.cell_contents, update, seen)

@@ -84,7 +84,6 @@ def race_density(won: Callable[..., None], lost: Callable[..., None], n_own: int
     log S. To be called from a cached Numba function in the model's file.
     """
 
-    @nb.njit(nogil=True, error_model="numpy")
     def log_density(theta: Array, choice: int, rt: Array, logp: Array, grad: Array) -> None:
         n, t0, first, last = theta.shape[0] // n_own, theta[-1], 0, rt.shape[0]
         while first < last and not rt[first] > t0:
@@ -115,4 +114,6 @@ def race_density(won: Callable[..., None], lost: Callable[..., None], n_own: int
                 for k in range(grad.shape[0]):
                     grad[k, i] = 0.0
 
-    return log_density
+    log_density.__qualname__ += f"_{won.__module__}_{won.__name__}"
+    density: Callable[..., None] = nb.njit(nogil=True, error_model="numpy")(log_density)
+    return density

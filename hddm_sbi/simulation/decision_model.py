@@ -155,14 +155,20 @@ class DecisionModel(Simulator):
 _number, _generator = types.float64, NumPyRandomGeneratorType("NumPyRandomGeneratorType")
 
 
-def _loop(kernel: types.Type) -> Callable[..., Any]:
-    """Compiles a loop over trials (kernel, theta, rng, rt, choice).
+def _loop(kernel: types.Type, *sizes: int) -> Callable[..., Any]:
+    """Compiles a loop over trials (kernel, theta, rng, rt, choice), named by its sizes.
 
     The model's own function is an argument of a declared type, so that the loop's machine code is cached and serves
     every model with p parameters.
     """
     signature = types.void(kernel, _number[:, ::1], _generator, _number[::1], types.int64[::1])
-    return nb.njit(signature, cache=True, nogil=True)
+
+    def compiled(run: Callable[..., None]) -> Callable[..., None]:
+        run.__qualname__ += "".join(f"_{size}" for size in sizes)
+        loop: Callable[..., None] = nb.njit(signature, cache=True, nogil=True)(run)
+        return loop
+
+    return compiled
 
 
 @cache
@@ -172,7 +178,7 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
     trial_type = types.FunctionType(types.Tuple((_number, types.int64))(*exchanged, *[_number] * shared, _generator))
     if n:
 
-        @_loop(trial_type)
+        @_loop(trial_type, n, shared)
         def run_exchanged(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
             for i in range(theta.shape[0]):
                 own, others = to_fixed_tuple(theta[i, :n], n), to_fixed_tuple(theta[i, n:], shared)  # type: ignore
@@ -180,7 +186,7 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
 
         return run_exchanged
 
-    @_loop(trial_type)
+    @_loop(trial_type, n, shared)
     def run(trial, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = trial(*to_fixed_tuple(theta[i], shared), rng)  # type: ignore[call-arg]
@@ -192,7 +198,7 @@ def _trials(n: int, shared: int) -> Callable[..., None]:
 def _races(n: int, own: int, shared: int) -> Callable[..., None]:
     """Loop over trials of n accumulators: the first finishing time, and whose it is, per row of theta."""
 
-    @_loop(types.FunctionType(_number(*[_number] * (own + shared), _generator)))
+    @_loop(types.FunctionType(_number(*[_number] * (own + shared), _generator)), n, own, shared)
     def run(accumulator, theta, rng, rt, choice):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         for i in range(theta.shape[0]):
             rt[i], choice[i] = np.inf, 0

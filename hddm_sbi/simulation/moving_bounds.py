@@ -48,10 +48,11 @@ def crossing_time(d0: float, d1: float, h: float, rng: Any) -> float:
 def crossing_of(curves: Curves) -> FirstCrossing:
     """First passage of a Brownian motion out of the strip between two curves, as a Numba function.
 
-    curves: Numba function `curves(t, *shape) -> (lower, upper)`, continuous in t >= 0. The result is to be called from
-    Numba as `first_crossing(shape, x, bend, horizon, rng) -> (time, side, place)`, with x between the curves at t = 0.
-    shape: tuple of floats. bend: time in which the curves first bend, so that no step passes over it unseen. horizon:
-    latest time. side: 1 upper, 0 lower, or -1 where the motion is still inside at the horizon, at that place.
+    curves: Numba function `curves(t, *shape) -> (lower, upper)`, continuous in t >= 0, which the result is named by. It
+    is to be called from Numba as `first_crossing(shape, x, bend, horizon, rng) -> (time, side, place)`, with x between
+    the curves at t = 0. shape: tuple of floats. bend: time in which the curves first bend, so that no step passes over
+    it unseen. horizon: latest time. side: 1 upper, 0 lower, or -1 where the motion is still inside at the horizon, at
+    that place.
 
     The line that stands for a curve lies two thirds of the way from its chord to its middle, so that its error has mean
     zero over every step, and the lengths of the steps are drawn at random, so that no time is always at the same place
@@ -60,7 +61,6 @@ def crossing_of(curves: Curves) -> FirstCrossing:
     where the path went.
     """
 
-    @nb.njit(nogil=True)
     def first_crossing(shape, x, bend, horizon, rng):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
         lower_0, upper_0 = lower, upper = curves(0.0, *shape)
         early = _EARLY * min(upper - x, x - lower) ** 2
@@ -95,4 +95,6 @@ def crossing_of(curves: Curves) -> FirstCrossing:
             if t >= horizon:
                 return t, -1, x
 
-    return first_crossing
+    first_crossing.__qualname__ += f"_{curves.__module__}_{curves.__name__}"
+    crossing: FirstCrossing = nb.njit(nogil=True)(first_crossing)
+    return crossing
