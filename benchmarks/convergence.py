@@ -207,7 +207,8 @@ def fits(
         stats = posterior["sample_stats"]
         lp = stats["lp"].to_numpy().mean(axis=1)
         row = {"data set": name, "likelihood": likelihood, "seed": seed, **found, "lp apart": lp.max() - lp.min()}
-        row |= {"diverging": int(stats["diverging"].to_numpy().sum()), "CPU s": time.process_time() - began}
+        row |= {"diverging": int(stats["diverging"].to_numpy().sum()), "draws": stats["lp"].shape[1]}
+        row |= {"CPU s": time.process_time() - began}
         rows.append(row)
         if say:
             print(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
@@ -227,6 +228,9 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
             "worst, all": grouped["all"].max(),
             "least ESS": grouped["ess"].min(),
             "lp apart": grouped["lp apart"].max(),
+            "diverging": grouped["diverging"].sum(),
+            "most draws": grouped["draws"].max(),
+            "draws": grouped["draws"].mean(),
             "CPU s per fit": grouped["CPU s"].mean(),
         }
     )

@@ -8,6 +8,7 @@ from .density import flatten as flatten
 from .evidence import Evidence as Evidence
 from .evidence import bridge as bridge
 from .evidence import bridged as bridged
+from .sampling import FIRST_LOOK as FIRST_LOOK
 from .sampling import OUT_OF_TIME as OUT_OF_TIME
 from .sampling import SAMPLERS as SAMPLERS
 from .sampling import TARGET_ACCEPT as TARGET_ACCEPT

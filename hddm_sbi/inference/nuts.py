@@ -6,9 +6,11 @@ import ctypes
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,8 @@ _JITTER_TRIES = 12
 _LOW_RANK_SIZE = 500
 #: what nutpie raises for the trace of a chain that failed, and of one that has not begun.
 _NOTHING_THERE = (RuntimeError, ValueError)
-#: seconds between looks at how far the chains are.
-_LOOK = 0.1
+#: seconds between looks at how far the chains are, and at whether one is to stop.
+_LOOK, _POLL = 0.1, 0.05
 #: ArviZ's name -> nutpie's name of what is reported about every draw.
 _STATS = {
     "diverging": "diverging",
@@ -63,14 +65,47 @@ def starting_point(density: FlatDensity, rng: np.random.Generator, whitening: Wh
     raise not_finite(density.model, start)
 
 
+class Gate:
+    """How many draws the chains of a run may take: one that has them waits for the others, and leaves them the cores.
+
+    One condition serves those who wait here: chains, for more draws to be allowed, and who watches them, for news.
+    """
+
+    def __init__(self) -> None:
+        self._limit, self._news = inf, threading.Condition()
+
+    def allow(self, draws: float) -> None:
+        """Let every chain go on to so many draws."""
+        with self._news:
+            self._limit = draws
+            self._news.notify_all()
+
+    def tell(self) -> None:
+        """There is news of a chain."""
+        with self._news:
+            self._news.notify_all()
+
+    def arrive(self, draws: int) -> None:
+        """Wait, in the thread of a chain, until it may take more draws than these."""
+        if draws >= self._limit:
+            with self._news:
+                self._news.notify_all()
+                self._news.wait_for(lambda: draws < self._limit)
+
+    def watch(self, there: Callable[[], bool], seconds: float) -> bool:
+        """Wait until the chains are there, at most so long; whether they are."""
+        with self._news:
+            return self._news.wait_for(there, seconds)
+
+
 class Chain:
     """One chain of nutpie, in whitened coordinates, in a thread of its own.
 
     draws: (steps, n), unconstrained, of which the first `n_done` are there. trace: what nutpie says of them, once the
-    chain has ended. failure: what the density raised. files: of the chain, where it is kept.
+    chain has ended. failure: what the density raised. files: of the chain, where it is kept. gate: of the run.
     """
 
-    def __init__(self, density: FlatDensity, whitening: Whitening, settings: Settings, number: int) -> None:
+    def __init__(self, density: FlatDensity, whitening: Whitening, settings: Settings, gate: Gate, number: int) -> None:
         self.draws, self.n_done = np.empty((settings.tune + settings.draws, density.size)), 0
         self.failure: Exception | None = None
         self.trace: Any = None
@@ -80,7 +115,7 @@ class Chain:
         evaluate, folder = whitened(density.evaluate, whitening), settings.folder
         self.files = None if folder is None else ChainFiles(folder / f"chain-{number}", density.size, evaluate)
         self._density, self._whitening = evaluate if self.files is None else self.files.evaluate, whitening
-        self._flat, self._settings = density, settings
+        self._flat, self._settings, self._gate = density, settings, gate
         self._thread_state: int | None = None
         self._sampler: Any = None
 
@@ -112,6 +147,7 @@ class Chain:
         )
         collector = ThreadPoolExecutor(1)
         self._collected = collector.submit(self._collect)
+        self._collected.add_done_callback(lambda _: self._gate.tell())
         collector.shutdown(wait=False)
 
     def _collect(self) -> Any:
@@ -121,20 +157,22 @@ class Chain:
         """
         while not self._stopped.is_set():
             with suppress(TimeoutError):
-                return self._sampler.wait(timeout=_LOOK)
+                return self._sampler.wait(timeout=_POLL)
         return None
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the end of the chain, at most so long. Raises RuntimeError where it, or its density, failed."""
-        assert self._collected is not None
-        with suppress(TimeoutError):
-            self.trace = self._collected.result(seconds)
+    def check(self) -> None:
+        """Take the trace of a chain that has ended. Raises RuntimeError where it, or its density, failed."""
+        if self._collected is not None and self._collected.done():
+            self.trace = self._collected.result()
         if self.failure is not None:
             raise RuntimeError(f"{type(self.failure).__name__}: {self.failure}") from self.failure
 
     def stop(self) -> None:
-        """End the chain where it is, and close its files."""
+        """Tell the chain to end where it is."""
         self._stopped.set()
+
+    def end(self) -> None:
+        """Wait for the end of a chain that was told to stop, and close its files."""
         if self.trace is None and self._collected is not None:
             with suppress(*_NOTHING_THERE):
                 self.trace = self._collected.result()
@@ -160,7 +198,7 @@ class Chain:
         return min(int(self.trace.sample_stats.sizes["draw"]), max(self.n_kept, 0))
 
     def _evaluate(self, y: Array) -> tuple[float, Array]:
-        if self._thread_state is None:
+        if self._thread_state is None and not self._stopped.is_set():
             # nutpie's threads are not Python's: without this, Python makes and frees a thread state for every gradient,
             # and a fit takes 1.1 to 1.5 times as long (decision 015).
             self._thread_state = ctypes.pythonapi.PyGILState_Ensure()
@@ -176,8 +214,10 @@ class Chain:
         if self.files is not None:
             self.files.keep(self.n_done, x)
         self.n_done += 1
-        if self.n_done == len(self.draws) and self._thread_state is not None:
+        self._gate.arrive(self.n_kept)
+        if self._thread_state is not None and (self._stopped.is_set() or self.n_done == len(self.draws)):
             ctypes.pythonapi.PyGILState_Release(self._thread_state)
+            self._thread_state = None
         return {"number": np.array(float(self.n_done))}
 
 
@@ -185,12 +225,13 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
     """NUTS of nutpie (nuts-rs) on the flat density in whitened coordinates, every chain in a thread."""
     starting_point(density, np.random.default_rng(settings.seed), settings.whitening)
     whitening = settings.whitening or unwhitened(density.size)
-    chains = [Chain(density, whitening, settings, number) for number in range(settings.chains)]
+    gate = Gate()
+    chains = [Chain(density, whitening, settings, gate, number) for number in range(settings.chains)]
     draws, stopped = settings.draws, ""
     try:
         for chain, seed in zip(chains, np.random.SeedSequence(settings.seed).generate_state(len(chains)), strict=True):
             chain.start(int(seed))
-        draws = _watched(chains, settings)
+        draws = _watched(chains, gate, settings)
     except KeyboardInterrupt:
         stopped = INTERRUPTED
     except TimeoutError:
@@ -201,6 +242,9 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
     finally:
         for chain in chains:
             chain.stop()
+        gate.allow(inf)
+        for chain in chains:
+            chain.end()
     lengths = [min(draws, chain.n_traced) for chain in chains]
     kept = [chain.draws[: settings.tune + length] for chain, length in zip(chains, lengths, strict=True)]
     x = _complete_part(kept, settings.tune, stopped)
@@ -215,24 +259,32 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
     return Draws(x, stats, stopped, not_kept=not_kept[0] if not_kept else "")
 
 
-def _watched(chains: Sequence[Chain], settings: Settings) -> int:
+def _watched(chains: Sequence[Chain], gate: Gate, settings: Settings) -> int:
     """Draws of each chain that are enough, or all; meanwhile, how far they are. Raises TimeoutError when time is up."""
     from tqdm import tqdm
 
-    began, points = time.perf_counter(), settings.checkpoints if settings.enough else []
-    total = len(chains) * (settings.tune + settings.draws)
-    with tqdm(total=total, desc="NUTS", unit="draw", disable=not settings.progress) as bar:
-        while any(chain.trace is None for chain in chains):
-            next(chain for chain in chains if chain.trace is None).wait(_LOOK)
-            bar.update(sum(chain.n_done for chain in chains) - bar.n)
-            there = min(chain.n_kept for chain in chains)
-            while settings.enough and points and points[0] <= there:
-                point = points.pop(0)
-                if settings.enough(np.stack([c.draws[settings.tune : settings.tune + point] for c in chains])):
-                    return point
-            if time.perf_counter() - began > settings.seconds:
-                raise TimeoutError
+    began, tune = time.perf_counter(), settings.tune
+    points = settings.checkpoints if settings.enough else [settings.draws]
+    with tqdm(desc="NUTS", unit="draw", disable=not settings.progress) as bar:
+        for point in points:
+            gate.allow(point)
+            bar.total = len(chains) * (tune + point)
+            while not gate.watch(partial(_all_there, chains, point), _LOOK):
+                bar.update(sum(chain.n_done for chain in chains) - bar.n)
+                if time.perf_counter() - began > settings.seconds:
+                    raise TimeoutError
+            bar.update(bar.total - bar.n)
+            x = np.stack([chain.draws[tune : tune + point] for chain in chains])
+            if settings.enough and point < settings.draws and settings.enough(x):
+                return point
     return settings.draws
+
+
+def _all_there(chains: Sequence[Chain], draws: int) -> bool:
+    """Whether each chain has so many draws. Raises RuntimeError where one failed."""
+    for chain in chains:
+        chain.check()
+    return min(chain.n_kept for chain in chains) >= draws
 
 
 def pyro_nuts(density: FlatDensity, settings: Settings) -> Draws:

@@ -24,7 +24,7 @@ TARGET_ACCEPT = 0.8
 #: why sampling may end early, beside a chain that fails.
 INTERRUPTED, OUT_OF_TIME = "interrupted", "out of time"
 #: draws of each chain at the first look whether they suffice.
-_FIRST_CHECK = 100
+FIRST_LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class Settings:
         Keeps every chain as it comes; sampling with the same density and seed goes on from there.
     target_accept : float
         The acceptance that the step size of "nuts" is tuned for: nearer to 1, steps are smaller and fewer diverge.
+    first_look : int
+        Draws of each chain when `enough` is asked first.
 
     Examples
     --------
@@ -72,17 +74,22 @@ class Settings:
     seconds: float = inf
     folder: Path | None = None
     target_accept: float = TARGET_ACCEPT
+    first_look: int = FIRST_LOOK
 
     @property
     def checkpoints(self) -> list[int]:
-        """Numbers of draws at which `enough` is asked: 100, and each a fifth more than the last, up to all of them.
+        """Numbers of draws at which `enough` is asked: each a fifth more than the last, up to all of them.
+
+        At least half as many as at the first look come in between.
 
         >>> Settings(draws=200, tune=1, chains=1, seed=1).checkpoints
         [100, 150, 200]
+        >>> Settings(draws=3000, tune=1, chains=1, seed=1, first_look=1000).checkpoints
+        [1000, 1500, 2000, 2500, 3000]
         """
-        points = [_FIRST_CHECK]
+        points = [self.first_look]
         while points[-1] < self.draws:
-            points.append(points[-1] + max(_FIRST_CHECK // 2, points[-1] // 5))
+            points.append(points[-1] + max(self.first_look // 2, points[-1] // 5, 1))
         return [point for point in points if point < self.draws] + [self.draws]
 
 
@@ -190,6 +197,7 @@ def sample(
     seconds: float = inf,
     folder: Path | None = None,
     target_accept: float = TARGET_ACCEPT,
+    first_look: int = FIRST_LOOK,
 ) -> Draws:
     """Draw from the posterior of a flat density.
 
@@ -223,6 +231,8 @@ def sample(
         "nuts" keeps every chain there as it comes. The same call goes on from there and ends with the same draws.
     target_accept : float
         The acceptance that the step size of "nuts" is tuned for: nearer to 1, steps are smaller and fewer diverge.
+    first_look : int
+        Draws of each chain when `enough` is asked first.
 
     Returns
     -------
@@ -252,6 +262,8 @@ def sample(
         )
     call = resolve_name(sampler.run) if isinstance(sampler.run, str) else sampler.run
     seed = whole_number("seed", seed, least=0)
-    settings = Settings(draws, tune, chains, seed, progress, whitening, enough, seconds, folder, target_accept)
+    settings = Settings(
+        draws, tune, chains, seed, progress, whitening, enough, seconds, folder, target_accept, first_look
+    )
     drawn: Draws = call(density, settings)
     return replace(drawn, seconds=time.perf_counter() - began)

@@ -43,10 +43,8 @@ class ConvergenceWarning(UserWarning):
 def convergence_problems(posterior: xr.Dataset, stats: Stats, accepted: float) -> Iterator[str]:
     """Rhat above 1.01, effective sample sizes below 400, and divergent transitions, naming the worst. accepted: what
     the step size was tuned for."""
-    if posterior.sizes["chain"] > 1:
-        name, rhat = inference_data.worst_rhat(posterior)
-        if rhat > MAX_RHAT:
-            yield f"Rhat of {name} is {rhat:.3f} (above {MAX_RHAT}): {_apart(stats) or 'run more tuning and draws'}"
+    if high := high_rhat(posterior):
+        yield f"{high}: {_apart(stats) or 'run more tuning and draws'}"
     name, ess = inference_data.worst_ess(posterior)
     if ess < MIN_ESS:
         yield f"the effective sample size of {name} is {ess:.0f} (below {MIN_ESS}): take more draws"
@@ -57,6 +55,12 @@ def convergence_problems(posterior: xr.Dataset, stats: Stats, accepted: float) -
             f"{diverging} of {np.size(stats['diverging'])} draws diverged at target_accept={accepted:g}: {higher}"
             "tighten the priors of group standard deviations, or force centered=True or False"
         )
+
+
+def high_rhat(posterior: xr.Dataset) -> str:
+    """The largest Rhat, where it is above 1.01, or ""."""
+    name, rhat = inference_data.worst_rhat(posterior) if posterior.sizes["chain"] > 1 else ("", 1.0)
+    return f"Rhat of {name} is {rhat:.3f} (above {MAX_RHAT})" if rhat > MAX_RHAT else ""
 
 
 def _apart(stats: Stats) -> str:

@@ -46,8 +46,8 @@ class FitFolder:
             self._aside(file, str(reason))
             return None
         record = FitRecord.read(inference_data.dataset(posterior).attrs)
-        ended = not record.stopped and (record.draws, record.ess) == (settings.draws, settings.ess)
-        return posterior if ended else None
+        asked = all(getattr(record, name) == getattr(settings, name) for name in ("draws", "least_draws", "ess"))
+        return posterior if asked and not record.stopped else None
 
     def keep(self, posterior: Any) -> None:
         """Write the posterior. Raises OSError where there is no room."""

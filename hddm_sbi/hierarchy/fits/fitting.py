@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -14,39 +15,37 @@ import xarray as xr
 
 from hddm_sbi.data import Trials
 from hddm_sbi.errors import FitFileWarning
-from hddm_sbi.hierarchy.fits.diagnostics import MAX_RHAT, ConvergenceWarning, second_modes
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning, high_rhat, second_modes
 from hddm_sbi.hierarchy.fits.fit_folder import FitFolder, kept_chains
 from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, variables
 from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling
 from hddm_sbi.hierarchy.pilot.centring import acceptance
 from hddm_sbi.hierarchy.pilot.empirical_bayes import SecondMode
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
-from hddm_sbi.inference import OUT_OF_TIME, Draws, FlatDensity, Whitening, inference_data, sample
+from hddm_sbi.inference import FIRST_LOOK, OUT_OF_TIME, Draws, FlatDensity, Whitening, inference_data, sample
 from hddm_sbi.types import Array
 
 
 @dataclass(frozen=True)
 class Goal:
-    """Effective draws, in the bulk and in the tails, that every population quantity is to have."""
+    """Until when to sample: Rhat of every number is at most 1.01; or, where effective draws in the bulk and in the
+    tails are asked for, every population quantity has so many of them, and such a Rhat."""
 
     ess: int
 
-    def missing(self, population: xr.Dataset) -> str:
-        """What the population's draws lack, in words, or ""."""
-        name, ess = inference_data.worst_ess(population)
-        if ess < self.ess:
-            return f"{name} has {ess:.0f} effective draws (bulk or tail)"
-        name, rhat = inference_data.worst_rhat(population) if population.sizes["chain"] > 1 else ("", 1.0)
-        return f"Rhat of {name} is {rhat:.3f} (above {MAX_RHAT})" if rhat > MAX_RHAT else ""
+    def missing(self, drawn: xr.Dataset) -> str:
+        """What the draws lack, in words, or ""."""
+        name, ess = inference_data.worst_ess(drawn) if self.ess else ("", 0.0)
+        return f"{name} has {ess:.0f} effective draws (bulk or tail)" if ess < self.ess else high_rhat(drawn)
 
     def reached(self, hierarchy: Hierarchy, density: FlatDensity, x: Array) -> bool:
         """Whether unconstrained draws (chains, draws, n) of a model suffice."""
         named = variables(hierarchy, density.constrain(x))
-        population = {
+        drawn = {
             name: (("chain", "draw", *(f"{name}_{axis}" for axis in range(named[name].ndim - 2))), named[name])
-            for name in hierarchy.population_names
+            for name in (hierarchy.population_names if self.ess else named)
         }
-        return not population or not self.missing(xr.Dataset(population))
+        return not drawn or not self.missing(xr.Dataset(drawn))
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Fitting:
         return self._written(Draws(x, stopped="read from the folder of a fit that has not ended"), settings)
 
     def _sample(self, settings: Sampling, seconds: float, folder: FitFolder | None, progress: bool) -> Draws:
-        goal = Goal(settings.ess)
+        open_ended = settings.ess or settings.least_draws
         return sample(
             self.density,
             draws=settings.draws,
@@ -97,11 +96,19 @@ class Fitting:
             method=settings.method,
             progress=progress,
             whitening=self.whitening,
-            enough=(lambda x: goal.reached(self.hierarchy, self.density, x)) if settings.ess else None,
+            enough=partial(self._enough, Goal(settings.ess)) if open_ended else None,
+            first_look=settings.least_draws or FIRST_LOOK,
             seconds=seconds,
             folder=None if folder is None else folder.path,
             target_accept=settings.target_accept or acceptance(self.hierarchy),
         )
+
+    def _enough(self, goal: Goal, x: Array) -> bool:
+        """Whether unconstrained draws suffice. Those that cannot be checked are returned, with a warning that says so."""
+        try:
+            return goal.reached(self.hierarchy, self.density, x)
+        except Exception:
+            return True
 
     def _written(self, drawn: Draws, settings: Sampling) -> Any:
         """The draws with names and all that made them; where that fails, the draws with a warning."""

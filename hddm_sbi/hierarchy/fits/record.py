@@ -16,14 +16,16 @@ from hddm_sbi.likelihoods import versions_of
 
 #: draws, tuning steps and chains of a first look.
 _QUICK = 300, 200, 2
-#: draws of each chain, where neither draws nor ess is given; and the most, where only ess is.
-_DRAWS, _MOST = 1_000, 10_000
+#: draws of each chain, where neither draws nor ess is given: those that are looked at first, and the most of them.
+_LEAST, _MOST = 1_000, 3_000
+#: the most draws of each chain, where only ess is given.
+_MOST_FOR_ESS = 10_000
 #: of the record; a file says the format that it has.
 FORMAT = 3
 #: entries that only some records have, and what they are elsewhere.
 _OPTIONAL: dict[str, Any] = {"stimulus": "", "missing": {}, "sequences": {}, "lapse_mean": 0.0, "lapse_choices": ()}
 #: how a posterior was sampled, of which older records say nothing.
-_LATER = ("target_accept",)
+_LATER = ("target_accept", "least_draws")
 _VERSIONS = ("hddm_sbi", "torch", "pyro-ppl", "nutpie", "numba", "arviz")
 
 
@@ -34,7 +36,10 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a posterior is sampled; arguments as in `HierarchicalModel.fit`, which refuses any other."""
+    """How a posterior is sampled; arguments as in `HierarchicalModel.fit`, which refuses any other.
+
+    least_draws: draws of each chain when Rhat is first looked at, where it decides how many of `draws` are taken; or 0.
+    """
 
     draws: int
     tune: int
@@ -45,6 +50,7 @@ class Sampling:
     ess: int = 0
     minutes: float = 0.0
     target_accept: float = 0.0
+    least_draws: int = 0
 
     @classmethod
     def checked(
@@ -85,12 +91,15 @@ class Sampling:
             raise InputError("quick=True is a first look of fixed length: leave out quick=, or ess=.")
         chance = np.random.SeedSequence().generate_state(1)[0]
         seed = whole_number("seed", chance if seed is None else seed, least=0)
-        if draws is None:
-            draws = _DRAWS if ess is None else _MOST
+        least = 0
         if quick:
             draws, tune, chains = _QUICK
+        elif draws is None and ess is None:
+            least, draws = (_LEAST, _MOST) if find_sampler(method).open_ended else (0, _LEAST)
+        elif draws is None:
+            draws = _MOST_FOR_ESS
         length, most = (int(draws), int(tune), int(chains)), (int(ess or 0), float(minutes or 0.0))
-        return cls(*length, seed, method, bool(quick), *most, float(target_accept or 0.0))
+        return cls(*length, seed, method, bool(quick), *most, float(target_accept or 0.0), least)
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,8 @@ class FitRecord:
     are not the model's codes. stimulus: name of the column of right responses, where a formula has `match`, or "".
     missing: why an rt or response may be. sequences: rule and arguments of each, by covariate. levels: of every column
     that is not a number, in order. box: of the likelihood, by parameter. centred: by group term, where the caller
-    forced it. draws, tune, chains, seed, method, quick, ess, minutes, target_accept: as `fit` takes them, 0 for none.
+    forced it. draws, tune, chains, seed, method, quick, ess, minutes, target_accept: as `fit` takes them, 0 for none;
+    where least_draws says when Rhat was first looked at, `draws` is the most that it could ask for.
     density: how it ran. stopped: why sampling ended early, or ""; interrupted: whether by a person, or a failure.
     versions: of the libraries in use. format: of this record.
     """
@@ -142,6 +152,7 @@ class FitRecord:
     ess: int = 0
     minutes: float = 0.0
     target_accept: float = 0.0
+    least_draws: int = 0
     stimulus: str = ""
     missing: Mapping[str, Any] = field(default_factory=dict)
     sequences: Mapping[str, Any] = field(default_factory=dict)
