@@ -3,6 +3,7 @@
     python -m benchmarks.convergence                              # every data set, 3 seeds each
     python -m benchmarks.convergence fast_edge cavanagh --seeds 10
     python -m benchmarks.convergence --data FOLDER                # of the published tables; default ../shared/data
+    python -m benchmarks.convergence --looks                      # fits of 3 000 draws, looked at on their way; decision 073
     python -m benchmarks.convergence --lapse estimated --lapse-seconds range   # another law of lapses; decision 047
 
 For an older revision: `PYTHONPATH=OTHER_CHECKOUT python benchmarks/convergence.py`. It uses nothing but public names.
@@ -24,6 +25,8 @@ import torch
 import hddm_sbi as hs
 
 MAX_RHAT = 1.01
+#: draws of each chain after which a default fit is looked at; it ends with the last.
+LOOKS = (1_000, 1_500, 2_000, 2_500, 3_000)
 EARLY = 0.01
 BY_SUBJECT = ["a ~ 1 + (1|subj_idx)", "t0 ~ 1 + (1|subj_idx)", "z = 0.5"]
 
@@ -191,15 +194,32 @@ def worst(posterior: Any, population: list[str]) -> dict[str, float | str]:
     }
 
 
-def fits(
-    name: str, likelihood: str, folder: Path, seeds: list[int], say: bool, lapses: dict[str, float | str]
-) -> list[dict[str, Any]]:
-    """A row for every seed."""
-    data_set, rows = DATA_SETS[name], []
+def model_of(name: str, likelihood: str, folder: Path, lapses: dict[str, float | str]) -> hs.HierarchicalModel:
+    """The model of a data set, compiled."""
+    data_set = DATA_SETS[name]
     model = hs.HierarchicalModel(
         list(data_set.formulas), data_set.table(folder), likelihood=likelihood, **data_set.options, **lapses
     )
     _ = model.density
+    return model
+
+
+def looks(name: str, model: hs.HierarchicalModel, seeds: list[int], say: bool) -> pd.Series:
+    """How many fits have passed after so many draws: a Rhat of at most 1.01 of every number at one of the looks."""
+    found = {}
+    for seed in seeds:
+        drawn = model.fit(draws=LOOKS[-1], seed=seed, progress=False)["posterior"]
+        names = model.pyro_model.population_names
+        found[seed] = [float(worst({"posterior": drawn.isel(draw=slice(n))}, names)["all"]) for n in LOOKS]
+        if say:
+            print(f"{name}, seed {seed}: " + ", ".join(f"{rhat:.4f}" for rhat in found[seed]), flush=True)
+    every = pd.DataFrame(found, index=list(LOOKS))
+    return (every <= MAX_RHAT).astype(int).cummax().sum(axis=1)
+
+
+def fits(name: str, likelihood: str, model: hs.HierarchicalModel, seeds: list[int], say: bool) -> list[dict[str, Any]]:
+    """A row for every seed."""
+    rows = []
     for seed in seeds:
         began = time.process_time()
         posterior = model.fit(seed=seed, progress=False)
@@ -250,6 +270,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--likelihood", choices=("exact", "neural"))
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--looks", action="store_true", help="of fits of 3 000 draws, those that would have passed before")
     parser.add_argument("--every-fit", action="store_true", help="a line for every fit as well")
     parser.add_argument("--lapse", type=number_or_word)
     parser.add_argument("--lapse-seconds", type=number_or_word)
@@ -257,12 +279,17 @@ def main() -> None:
     lapses = {name: getattr(given, name) for name in ("lapse", "lapse_seconds") if getattr(given, name) is not None}
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows = []
+    rows, passed, seeds = [], {}, list(range(given.first_seed, given.first_seed + given.seeds))
     for name in given.names or DATA_SETS:
         for likelihood in DATA_SETS[name].likelihoods:
             if given.likelihood in (None, likelihood):
-                rows += fits(name, likelihood, given.data, list(range(1, given.seeds + 1)), given.every_fit, lapses)
-    print(table(rows).to_string(float_format="{:.3f}".format))
+                model = model_of(name, likelihood, given.data, lapses)
+                if given.looks:
+                    passed[name, likelihood] = looks(name, model, seeds, given.every_fit)
+                else:
+                    rows += fits(name, likelihood, model, seeds, given.every_fit)
+    found = pd.DataFrame(passed).T if given.looks else table(rows)
+    print(found.to_string(float_format="{:.3f}".format))
 
 
 if __name__ == "__main__":

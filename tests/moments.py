@@ -23,7 +23,8 @@ from hddm_sbi.hierarchy.fits import fit_folder, fitting, posterior
 from hddm_sbi.inference import chain_files, inference_data
 
 TRIALS = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=1)
-TUNE, DRAWS = 50, 50
+#: looked at once before the end, after 100 draws, which never suffice.
+TUNE, DRAWS, ESS = 50, 150, 100_000
 #: moment -> the object and name of the function that is called then, and how many calls come before.
 MOMENTS = {
     "reading the table": (table_design, "check_table", 0),
@@ -34,6 +35,7 @@ MOMENTS = {
     "first step": (chain_files.ChainFiles, "evaluate", 0),
     "warm-up": (chain_files.ChainFiles, "keep", TUNE),
     "sampling": (chain_files.ChainFiles, "keep", 2 * TUNE + DRAWS),
+    "looking": (fitting.Goal, "reached", 0),
     "naming": (posterior, "variables", 0),
     "before writing": (inference_data, "content", 0),
     "writing": (os, "fsync", 1),
@@ -46,7 +48,7 @@ def known() -> hs.HierarchicalModel:
 
 
 def fit(folder: Path) -> object:
-    return known().fit(draws=DRAWS, tune=TUNE, chains=2, seed=7, folder=folder, progress=False)
+    return known().fit(draws=DRAWS, tune=TUNE, ess=ESS, chains=2, seed=7, folder=folder, progress=False)
 
 
 def digest(fitted: object) -> str:

@@ -24,7 +24,7 @@ _FILE_NAME = re.compile(r"[\w][\w .+-]*")
 
 def fit_models(
     models: Mapping[str, HierarchicalModel],
-    draws: int = 1000,
+    draws: int | None = None,
     tune: int = 1000,
     chains: int = 4,
     seed: int = 1,
@@ -41,7 +41,7 @@ def fit_models(
     models
         Models by names that can be file names.
     draws
-        Number of draws per chain that are kept of each fit.
+        Number of draws per chain that are kept of each fit; by default as many as `model.fit` takes.
     tune
         Number of tuning steps per chain before the draws.
     chains
@@ -104,7 +104,7 @@ def fit_models(
     return fits
 
 
-def _fit(model: HierarchicalModel, draws: int, tune: int, chains: int, seed: int, method: str) -> Any:
+def _fit(model: HierarchicalModel, draws: int | None, tune: int, chains: int, seed: int, method: str) -> Any:
     """One posterior, with the messages of its warnings: the warnings of a worker reach nobody."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)

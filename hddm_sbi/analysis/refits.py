@@ -65,7 +65,7 @@ class Refit:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             posterior = self.model.seeing(others).fit(
-                record.draws,
+                None if record.least_draws else record.draws,
                 record.tune,
                 record.chains,
                 derive_seed(record.seed, int(self.rows[0])),

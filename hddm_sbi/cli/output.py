@@ -59,7 +59,8 @@ def write_table(table: pd.DataFrame, output: Path | None) -> None:
 
 def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
     """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
-    from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
+    from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning, went_on
+    from hddm_sbi.inference import inference_data
     from hddm_sbi.presentation.report import summary
 
     with warnings_shown(ConvergenceWarning, FitFileWarning):
@@ -71,6 +72,8 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
         # To write takes a moment, to sample took longer.
         written, interrupted = _write(posterior, output), True
     click.echo(summary(model, posterior).to_string())
+    if said := went_on(inference_data.dataset(posterior)):
+        click.echo(said)
     if interrupted:
         sizes = posterior["posterior"].sizes
         click.echo(

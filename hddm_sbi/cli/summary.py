@@ -15,8 +15,12 @@ def summary(fit: Path) -> None:
 
     Example: hddm-sbi summary fit.nc
     """
+    from hddm_sbi.hierarchy.fits.diagnostics import went_on
+    from hddm_sbi.inference import inference_data
     from hddm_sbi.presentation.report import summary_of_fit
 
     with warnings_shown(FitFileWarning):
         table = summary_of_fit(fit)
     click.echo(table.to_string())
+    if said := went_on(inference_data.dataset(inference_data.read(fit))):
+        click.echo(said)

@@ -652,7 +652,8 @@ class HierarchicalModel:
         Parameters
         ----------
         draws
-            Number of draws per chain that are kept; by default 1000. With `ess` the most of them, by default 10000.
+            Number of draws per chain that are kept. By default 1000, and while Rhat of any number is above 1.01 more of
+            them, up to 3000. With `ess` the most of them, by default 10000.
         tune
             Number of tuning steps per chain before the draws; they are not kept.
         chains

@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -110,7 +110,8 @@ class Chain:
         self.failure: Exception | None = None
         self.trace: Any = None
         self._stopped = threading.Event()
-        self._collected: Future[Any] | None = None
+        self._collected: Future[Any] = Future()
+        self._collected.set_result(None)
         self._n_sound = len(self.draws)
         evaluate, folder = whitened(density.evaluate, whitening), settings.folder
         self.files = None if folder is None else ChainFiles(folder / f"chain-{number}", density.size, evaluate)
@@ -151,29 +152,32 @@ class Chain:
         collector.shutdown(wait=False)
 
     def _collect(self) -> Any:
-        """The trace of a chain that came to its end; None of one that was stopped.
+        """The trace of a chain that came to its end; None of one that was told to stop, which takes no more draws.
 
         nutpie gives a trace once, and Ctrl-C ends the main thread between any two steps: this is a thread of its own.
         """
         while not self._stopped.is_set():
             with suppress(TimeoutError):
                 return self._sampler.wait(timeout=_POLL)
+        with suppress(*_NOTHING_THERE):
+            self._sampler.pause()
         return None
 
     def check(self) -> None:
         """Take the trace of a chain that has ended. Raises RuntimeError where it, or its density, failed."""
-        if self._collected is not None and self._collected.done():
+        if self._collected.done():
             self.trace = self._collected.result()
         if self.failure is not None:
             raise RuntimeError(f"{type(self.failure).__name__}: {self.failure}") from self.failure
 
-    def stop(self) -> None:
-        """Tell the chain to end where it is."""
+    def stop(self) -> Future[Any]:
+        """Tell the chain to take no more draws. What is returned is done when it does not."""
         self._stopped.set()
+        return self._collected
 
     def end(self) -> None:
-        """Wait for the end of a chain that was told to stop, and close its files."""
-        if self.trace is None and self._collected is not None:
+        """End a chain that was told to stop, and close its files."""
+        if self.trace is None:
             with suppress(*_NOTHING_THERE):
                 self.trace = self._collected.result()
         if self.trace is None and self._sampler is not None:
@@ -240,9 +244,10 @@ def nutpie_nuts(density: FlatDensity, settings: Settings) -> Draws:
         first_line = str(failure).strip().partition("\n")[0]
         stopped = f"a chain failed ({first_line})"
     finally:
-        for chain in chains:
-            chain.stop()
-        gate.allow(inf)
+        try:
+            wait([chain.stop() for chain in chains])
+        finally:
+            gate.allow(inf)
         for chain in chains:
             chain.end()
     lengths = [min(draws, chain.n_traced) for chain in chains]

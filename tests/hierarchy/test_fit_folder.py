@@ -212,7 +212,8 @@ def test_the_folder_of_another_fit_is_refused(model, tmp_path):
 
 
 #: in the default suite; every signal at every moment in `make validate`.
-SOME = ["SIGKILL:writing the recipe", "SIGTERM:first step", "SIGINT:sampling", "SIGKILL:writing", "full:warm-up"]
+SOME = ["SIGKILL:writing the recipe", "SIGTERM:first step", "full:warm-up", "SIGINT:sampling"]
+SOME = [*SOME, "SIGKILL:looking", "SIGKILL:writing"]
 EVERY = [f"{kind}:{moment}" for moment in MOMENTS for kind in ("SIGKILL", "SIGTERM", "SIGINT", "full")]
 
 

@@ -1,6 +1,9 @@
 """Sampling until it is enough, within a time, and on from where a process ended: the same bytes."""
 
+import ctypes
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -53,6 +56,133 @@ def test_the_first_draws_that_suffice_are_those_of_a_longer_run(whole):
 
 def test_what_is_never_enough_ends_with_the_most(whole):
     assert same(sample(schools(), enough=lambda x: False), whole[0])
+
+
+def test_the_first_look_is_where_the_caller_says(whole):
+    asked = []
+    run = sample(schools(), draws=399, first_look=200, enough=lambda x: asked.append(x.shape[1]))
+    assert (asked, run.x.shape[1]) == ([200, 300], 399)
+    assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :399]).tobytes()
+
+
+def in_the_chains(density, act):
+    """The same density, which tells `act` at every evaluation which chain it is of, and how often it was asked.
+
+    Chains are numbered as they come, from 0; starting points are evaluated in threads that come before those.
+    """
+    calls: dict[int, int] = {}
+
+    def evaluate(x):
+        thread = threading.get_ident()
+        calls[thread] = calls.get(thread, 0) + 1
+        if thread != threading.main_thread().ident:
+            act([*(t for t in calls if t != threading.main_thread().ident)].index(thread), calls[thread])
+        return density(x)
+
+    return dataclasses.replace(density, evaluate=evaluate), calls
+
+
+def test_chains_wait_while_they_are_looked_at(whole):
+    """Those that are at the first look take no core from the others, nor from the one who looks."""
+    density, calls = in_the_chains(schools(), lambda chain, n: None)
+    seen = []
+
+    def enough(x):
+        seen.append(sum(calls.values()))
+        time.sleep(0.3)
+        seen.append(sum(calls.values()))
+        return x.shape[1] == 150
+
+    run = sample(density, draws=100_000, enough=enough)
+    assert len(seen) == 4
+    assert seen[0] == seen[1] < seen[2] == seen[3]
+    assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :150]).tobytes()
+    # a draw that each is ahead, and what they do until they hear that they are to end
+    assert sum(calls.values()) < seen[3] + 0.2 * whole[1]
+
+
+@pytest.mark.parametrize("at", ["the look", "the gate"])
+def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
+    """Ctrl-C while all wait to be looked at, and while one waits for the other."""
+    slow = threading.Event()
+
+    def act(chain, n):
+        if at == "the gate" and chain == 0 and n == 1_900:
+            slow.wait(0.5)
+            ctypes.pythonapi.PyErr_SetInterrupt()
+            slow.wait(0.5)
+
+    def enough(x):
+        if at == "the look":
+            raise KeyboardInterrupt
+        return False
+
+    density, _ = in_the_chains(schools(), act)
+    run = sample(density, draws=100_000, enough=enough)
+    n = run.x.shape[1]
+    assert run.stopped == "interrupted"
+    assert n >= 100 if at == "the look" else 1 < n <= 100
+    assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
+
+
+def test_a_chain_that_fails_ends_those_that_wait_for_it(whole):
+    def act(chain, n):
+        if chain == 0 and n == 1_900:
+            raise ArithmeticError("no such place")
+
+    density, _ = in_the_chains(schools(), act)
+    run = sample(density, draws=100_000, enough=lambda x: False)
+    n = run.x.shape[1]
+    assert run.stopped == "a chain failed (ArithmeticError: no such place)"
+    assert 1 < n < 100
+    assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
+
+
+def test_time_is_over_while_chains_wait(whole):
+    """One chain is slower than the budget; what is there of it by then is returned of all."""
+
+    def act(chain, n):
+        if chain == 0 and n > 1_800:
+            time.sleep(0.02)
+
+    density, _ = in_the_chains(schools(), act)
+    run = sample(density, draws=100_000, enough=lambda x: False, seconds=2.0)
+    n = run.x.shape[1]
+    assert run.stopped == "out of time"
+    assert 1 < n < 100
+    assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
+
+
+def test_an_error_in_the_look_ends_the_chains():
+    density, calls = in_the_chains(schools(), lambda chain, n: None)
+    with pytest.raises(ArithmeticError, match="no such number"):
+        sample(density, enough=lambda x: (_ for _ in ()).throw(ArithmeticError("no such number")))
+    before = sum(calls.values())
+    time.sleep(0.2)
+    assert sum(calls.values()) == before
+
+
+def thread_states():
+    """Python's records of threads, which every chain has one of while it runs."""
+    api = ctypes.pythonapi
+    for function in (api.PyInterpreterState_Get, api.PyInterpreterState_ThreadHead, api.PyThreadState_Next):
+        function.restype = ctypes.c_void_p
+    state, n = api.PyInterpreterState_ThreadHead(ctypes.c_void_p(api.PyInterpreterState_Get())), 0
+    while state:
+        state, n = api.PyThreadState_Next(ctypes.c_void_p(state)), n + 1
+    return n
+
+
+def test_chains_that_are_ended_leave_no_thread_behind():
+    """Waits for the threads of Python's own pool, which end a moment after their work."""
+    sample(schools(), draws=10)
+    before = thread_states()
+    for _ in range(5):
+        sample(schools(), draws=100_000, enough=lambda x: True)
+    deadline = time.monotonic() + 5
+    while thread_states() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert thread_states() <= before
 
 
 def test_a_time_that_is_over_ends_with_the_draws_so_far():

@@ -127,6 +127,14 @@ def early_end(reason: str, chains: int, draws: int) -> str:
     return f"sampling ended early, {reason}: the {draws} draws made so far (chains: {chains}) are returned"
 
 
+def went_on(posterior: xr.Dataset) -> str:
+    """That Rhat asked for more draws than a fit takes first, or ""."""
+    least, taken = posterior.attrs.get("least_draws", 0), posterior.sizes["draw"]
+    if not 0 < least < taken:
+        return ""
+    return f"Sampling went on to {taken} draws of each chain, because Rhat was above {MAX_RHAT} after {least}."
+
+
 def edge_problems(name: str, predictor: Predictor, values: Array, cells: Sequence[str]) -> Iterator[str]:
     """Draws of one parameter that press against the box. values: (draws, n_cells); cells: their descriptions."""
     eta = to_link(torch.as_tensor(values), predictor.link).numpy()
