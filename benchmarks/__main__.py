@@ -2,7 +2,8 @@
 
 `python -m benchmarks.priors` prints the tables of docs/priors.md; `.peers`, `.device`, `.scale`, `.published`,
 `.draws`, `.lapses`, `.centring`, `.correlations`, `.conflict`, `.incomplete`, `.missing`, `.races`,
-`.learning`, `.language`, `.evidence`, `.certificate`, `.blackbox`, `.whole_way`, `.validation` and `.house` run alone.
+`.learning`, `.language`, `.evidence`, `.certificate`, `.blackbox`, `.going_on`, `.whole_way`, `.validation` and
+`.house` run alone.
 """
 
 import platform

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+import torch
 from scipy.sparse import coo_array
 from torch import Tensor
 from torch.distributions import constraints
 
 from hddm_sbi.hierarchy.pilot.crossings import steps_across
 from hddm_sbi.hierarchy.pilot.empirical_bayes import PilotFit
+from hddm_sbi.hierarchy.priors.natural import bounds
 from hddm_sbi.hierarchy.pyro_model import Hierarchy
+from hddm_sbi.hierarchy.terms.group_effects import GroupEffects
 from hddm_sbi.inference import Bends, FlatDensity, Whitening
 from hddm_sbi.types import Array, Index
 
@@ -21,7 +24,7 @@ from hddm_sbi.types import Array, Index
 #
 # Where trials hardly tell a positive number from 0 (an onset, a collapse, a range), its logarithm has a long tail to
 # the left, and a curved ridge with the numbers that make up for it. The number itself has neither: it is the coordinate
-# (decision 041).
+# (decision 041). So it is with the sd of a population that may be 0 (decision 072).
 
 #: posterior sd, roughly, of an unconstrained site of which the pilot fit says nothing: the log sd of 12 groups, lapses.
 _ELSEWHERE = 0.2
@@ -61,16 +64,30 @@ def _is_scaled(hierarchy: Hierarchy, variable: str) -> bool:
 
 
 def _bends(hierarchy: Hierarchy, start: Mapping[str, Tensor], positions: Mapping[str, Index]) -> Bends:
-    """Of the levels of parameters with a log link, where sampling starts."""
-    bent = [
-        c.name
+    """Of the levels of parameters with a log link, where sampling starts, and of sds that may be 0."""
+    centres = {
+        c.name: start[c.name]
         for p in hierarchy.predictors
         for c in p.common
         if p.link == "log" and c.prior.support is constraints.real and _of_levels(c.matrix)
-    ]
-    at = [positions[name].reshape(-1) for name in bent]
-    centre = [start[name].reshape(-1).numpy() for name in bent]
+    }
+    for g in hierarchy.groups:
+        centres |= _centres_of_sds(g, start)
+    at = [positions[name].reshape(-1) for name in centres]
+    centre = [centre.reshape(-1).numpy() for centre in centres.values()]
     return Bends(np.concatenate([np.empty(0, np.int64), *at]), np.concatenate([np.empty(0), *centre]))
+
+
+def _centres_of_sds(term: GroupEffects, start: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Centres of the bends of a term's sds by site, none where its effects are not partly centred: where the population
+    says as much of an effect as its group's trials, or where sampling starts, if that is larger."""
+    if term.own_trials is None:
+        return {}
+    told, centres = term.split(term.own_trials.variance.median(dim=0).values.sqrt()), {}
+    for (name, sd), prior in zip(told.items(), term.sigma_priors, strict=True):
+        if bounds(prior) == (0.0, torch.inf):
+            centres[f"{name}_sigma"] = torch.maximum(start[f"{name}_sigma"], sd).log()
+    return centres
 
 
 def _of_levels(matrix: Tensor) -> bool:
