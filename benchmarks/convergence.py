@@ -3,7 +3,7 @@
     python -m benchmarks.convergence                              # every data set, 3 seeds each
     python -m benchmarks.convergence fast_edge cavanagh --seeds 10
     python -m benchmarks.convergence --data FOLDER                # of the published tables; default ../shared/data
-    python -m benchmarks.convergence --looks                      # fits of 3 000 draws, looked at on their way; decision 073
+    python -m benchmarks.convergence --looks           # fits of 3 000 draws, looked at on their way; decision 073
     python -m benchmarks.convergence --lapse estimated --lapse-seconds range   # another law of lapses; decision 047
 
 For an older revision: `PYTHONPATH=OTHER_CHECKOUT python benchmarks/convergence.py`. It uses nothing but public names.
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--likelihood", choices=("exact", "neural"))
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--looks", action="store_true", help="of fits of 3 000 draws, those that would have passed before")
+    parser.add_argument("--looks", action="store_true", help="of fits of 3 000 draws, those that passed before")
     parser.add_argument("--every-fit", action="store_true", help="a line for every fit as well")
     parser.add_argument("--lapse", type=number_or_word)
     parser.add_argument("--lapse-seconds", type=number_or_word)

@@ -1,9 +1,9 @@
 """What a person waits for: import, construct, start, compile, sample; without caches, with them, and six formulas.
 
 `python -m benchmarks.waiting` measures the working tree, `python -m benchmarks.waiting 00a8975` that revision as well,
-and prints ratios. The table is the demo's; the last one has a covariate of every trial, 10 subjects x 250. Every
-measurement is a process of its own. Seconds are those of its processor time, which other jobs on the machine disturb
-less; of sampling, of all threads.
+and prints ratios. The table is the demo's; the last one has a covariate of every trial, 10 subjects x 250, and is all
+that `python -m benchmarks.waiting 00a8975 covariate` takes. Every measurement is a process of its own. Seconds are
+those of its processor time, which other jobs on the machine disturb less; of sampling, of all threads.
 """
 
 import json
@@ -30,11 +30,11 @@ FORMULAS = (
     ("v ~ condition + (1|subject)", "a ~ 1 + (1|subject)", "t0 ~ condition + (1|subject)", "z ~ 1 + (1|subject)"),
 )
 COVARIATE = ("v ~ difficulty + (difficulty|subject)", "a ~ 1 + (1|subject)", "t0 ~ 1 + (1|subject)")
-#: runs with any revision: prints the seconds of each part, of the formulas one after another.
+#: runs with any revision: prints the seconds of each part, of the formulas one after another, with so many draws.
 CHILD = """
 import json, sys, time, warnings
 warnings.simplefilter("ignore")
-table, kind, formulas = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+table, kind, formulas, draws = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
 rows, marks = [], [time.process_time()]
 import pandas
 import hddm_sbi as hs
@@ -48,7 +48,7 @@ for formula in formulas:
     marks.append(time.process_time())
     model.density
     marks.append(time.process_time())
-    model.fit(seed=1, progress=False)
+    model.fit(draws=draws, tune=draws, seed=1, progress=False)
     marks.append(time.process_time())
     rows.append([after - before for before, after in zip(marks, marks[1:])])
     marks = []
@@ -56,15 +56,17 @@ print(json.dumps(rows))
 """
 
 
-def seconds(tree: Path, table: str, kind: str, formulas: tuple[tuple[str, ...], ...], cache: str) -> list[list[float]]:
-    """Seconds of the parts, for each formula in turn; the first comes with the import."""
+def seconds(
+    tree: Path, table: str, kind: str, formulas: tuple[tuple[str, ...], ...], cache: str, draws: int = 1_000
+) -> list[list[float]]:
+    """Seconds of the parts, for each formula in turn; the first comes with the import. draws: and as many to tune."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(tree),
         "NUMBA_CACHE_DIR": cache,
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", CHILD, table, kind, json.dumps(formulas)]
+    command = [sys.executable, "-c", CHILD, table, kind, json.dumps(formulas), str(draws)]
     done = subprocess.run(command, env=environment, cwd=cache, check=True, capture_output=True, text=True)
     rows: list[list[float]] = json.loads(done.stdout.splitlines()[-1])
     return [row if len(row) == len(PARTS) else [0.0, *row] for row in rows]
@@ -103,8 +105,8 @@ def covariate(trees: dict[str, Path], caches: dict[str, dict[str, str]], table: 
     trials.to_csv(table, index=False)
     sampling = {}
     for kind in caches:
-        for _ in range(2):
-            run = {n: seconds(t, table, kind, (COVARIATE,), caches[kind][n])[0] for n, t in trees.items()}
+        for draws in (10, 1_000):
+            run = {n: seconds(t, table, kind, (COVARIATE,), caches[kind][n], draws)[0] for n, t in trees.items()}
         compare(f"{kind}, a covariate per trial", run)
         sampling[kind] = {name: times[-1] for name, times in run.items()}
     for name in trees:
@@ -112,7 +114,7 @@ def covariate(trees: dict[str, Path], caches: dict[str, dict[str, str]], table: 
         print(f"  learned, times the closed form   {name:8s} sample {times:.2f}")
 
 
-def main(revision: str | None) -> None:
+def main(revision: str | None, part: str = "") -> None:
     with tempfile.TemporaryDirectory() as folder:
         trees = {"now": ROOT}
         if revision is not None:
@@ -125,7 +127,8 @@ def main(revision: str | None) -> None:
             for kind in KINDS:
                 for cache in caches[kind].values():
                     Path(cache).mkdir()
-                demo(trees, kind, caches[kind], table)
+                if part != "covariate":
+                    demo(trees, kind, caches[kind], table)
             covariate(trees, caches, table)
         finally:
             if revision is not None:
@@ -133,4 +136,4 @@ def main(revision: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else None)
+    main(*(sys.argv[1:] or [None]))

@@ -104,7 +104,7 @@ class Fitting:
         )
 
     def _enough(self, goal: Goal, x: Array) -> bool:
-        """Whether unconstrained draws suffice. Those that cannot be checked are returned, with a warning that says so."""
+        """Whether unconstrained draws suffice; of those that cannot be checked, a warning says so afterwards."""
         try:
             return goal.reached(self.hierarchy, self.density, x)
         except Exception:
