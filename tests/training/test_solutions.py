@@ -48,11 +48,18 @@ def test_expectations_over_points_are_those_of_the_closed_form(name):
                 assert abs(found.mean() - (weight * wave(y)).sum()) < 5 * error + 1e-5 * weight.sum() + 1e-9
 
 
-@pytest.mark.parametrize("name", ["ddm", "ornstein"])
-def test_the_noise_of_points_falls_faster_than_the_square_of_their_number(name):
-    """Mean log decision time of 400 sets of 64 and of 256 points, whose variances are known to 7 %: 4 times as many would
+@pytest.mark.parametrize(
+    ("name", "theta"),
+    [
+        ("ddm", [1.0, 1.0, 0.5, 0.0]),
+        ("ornstein", [1.0, 1.0, 0.5, 0.0, 0.0]),
+        ("weibull", [1.0, 1.5, 0.5, 0.0, 4.0, 0.6]),  # bounds that fall before most decisions
+        ("race", [0.37, 2.71, 0.12, 0.0, 1.28]),  # most decisions just before the threshold is 0
+    ],
+)
+def test_the_noise_of_points_falls_faster_than_the_square_of_their_number(name, theta):
+    """Mean log reduced time of 400 sets of 64 and of 256 points, whose variances are known to 7 %: 4 times as many would
     have a fourth of it were they not in strata. 256 points tell it as well as a million trials."""
-    theta = [1.0, 1.0, 0.5, 0.0, *([0.0] if name == "ornstein" else [])]
     variance = []
     for bins in (64, 256):
         got = shares_of(name, [theta] * 400, bins)
