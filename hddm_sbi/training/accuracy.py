@@ -206,7 +206,7 @@ def shift_bias_at(
     """(posterior mean of the shift - that under the reference) in posterior sds, for trials simulated at one theta (p,)
     whose other parameters are known: on a grid that is even in the log time to the first trial.
 
-    There the density is highest, and a network may lack it: on an even grid of shifts, the last point alone was .08 sds.
+    There the density is highest, and a network may lack it: on an even grid, the last point alone made .08 sds.
     """
     simulator = reference.simulator
     column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)

@@ -139,8 +139,8 @@ def recipe_for(simulator: Simulator) -> Recipe:
     """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
 
     P weights and N trials leave a KL of P / 2N (decision 011); a model with a closed form, or whose equation can be
-    solved, is spared that, once its densities are seen at enough points (decision 062). With interacting accumulators each trial informs all choices, so fewer trials per theta
-    suffice.
+    solved, is spared that, once its densities are seen at enough points (decision 062). With interacting accumulators
+    each trial informs all choices, so fewer trials per theta suffice.
     """
     n = len(simulator.choices)
     if isinstance(simulator, DecisionModel) and (simulator.log_density or simulator.passage):
