@@ -27,8 +27,9 @@ Loss = Callable[[Array], tuple[float, Array]]
 
 #: share of the box at either end that the default of `Parameter.bias_range` leaves out.
 _MARGIN = 0.15
-#: for the posterior of a shift: points of the grid, and log density at its ends relative to the mode.
-_GRID, _UNLIKELY = 100, 15.0
+#: for the posterior of a shift, over the time from there to the first trial: points of the grid, log density at its end
+#: relative to the mode, and its beginning relative to its end.
+_GRID, _UNLIKELY, _SOONEST = 100, 15.0, 1e-5
 #: the loss per trial where a trial is impossible: a line search steps back from a number, but not from infinity.
 _IMPOSSIBLE = 1e6
 
@@ -203,33 +204,35 @@ def shift_bias_at(
     likelihood: DecisionLikelihood, reference: DecisionLikelihood, theta: Array, n_trials: int, seed: int
 ) -> float:
     """(posterior mean of the shift - that under the reference) in posterior sds, for trials simulated at one theta (p,)
-    whose other parameters are known: on a grid."""
+    whose other parameters are known: on a grid that is even in the log time to the first trial.
+
+    There the density is highest, and a network may lack it: on an even grid, the last point alone made .08 sds.
+    """
     simulator = reference.simulator
     column, n_choices = simulator.names.index(str(simulator.symmetries.shift)), len(simulator.choices)
     rt, choice = simulator.simulate(np.tile(theta, (n_trials, 1)), seed)
 
-    def log_posterior(one: DecisionLikelihood, grid: Array) -> Array:
-        at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n_trials)
-        at[:, column] = grid
-        trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), n_choices)
+    def log_posterior(one: DecisionLikelihood, before: Array) -> Array:
+        at, cell = np.tile(theta, (len(before), 1)), np.repeat(np.arange(len(before)), n_trials)
+        at[:, column] = rt.min() - before
+        trials = SortedTrials.sort(np.tile(rt, len(before)), np.tile(choice, len(before)), cell, len(before), n_choices)
         with torch.no_grad():
             return one.log_prob_by_cell(trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)).numpy()
 
-    earliest = rt.min() - likelihood.box[simulator.names[column]][0]
-    grid = np.sort(rt.min() - np.geomspace(1e-9, earliest, _GRID))
-    log_p = log_posterior(likelihood, grid)
-    likely = grid[log_p > log_p.max() - _UNLIKELY]
-    grid = np.linspace(likely[0], likely[-1], _GRID)
-    (mean, _), (exact, sd) = (_moments(grid, log_posterior(one, grid)) for one in (likelihood, reference))
-    return (mean - exact) / sd
+    before = np.geomspace(1e-9, rt.min() - likelihood.box[simulator.names[column]][0], _GRID)
+    log_p = log_posterior(likelihood, before)
+    longest = before[log_p > log_p.max() - _UNLIKELY][-1]
+    before = np.geomspace(_SOONEST * longest, longest, _GRID)
+    (mean, _), (exact, sd) = (_moments(before, log_posterior(one, before)) for one in (likelihood, reference))
+    return (exact - mean) / sd
 
 
 def _moments(x: Array, log_p: Array) -> tuple[float, float]:
-    """Mean and sd of a density on an even grid."""
-    p = np.exp(log_p - log_p.max())
-    p /= p.sum()
-    mean = float(p @ x)
-    return mean, float(np.sqrt(p @ (x - mean) ** 2))
+    """Mean and sd of a density on positive numbers, by trapezoids in their logarithms."""
+    p = x * np.exp(log_p - log_p.max())
+    p /= np.trapezoid(p, np.log(x))
+    mean = float(np.trapezoid(p * x, np.log(x)))
+    return mean, float(np.sqrt(np.trapezoid(p * (x - mean) ** 2, np.log(x))))
 
 
 def scores(

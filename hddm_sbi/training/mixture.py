@@ -139,13 +139,13 @@ def recipe_for(simulator: Simulator) -> Recipe:
     """The recipe of a new likelihood: the more inputs a network has, the more thetas with fewer trials each.
 
     P weights and N trials leave a KL of P / 2N (decision 011); a model with a closed form, or whose equation can be
-    solved, is spared that. With interacting accumulators each trial informs all choices, so fewer trials per theta
-    suffice.
+    solved, is spared that, once its densities are seen at enough points (decision 062). With interacting accumulators
+    each trial informs all choices, so fewer trials per theta suffice.
     """
     n = len(simulator.choices)
     if isinstance(simulator, DecisionModel) and (simulator.log_density or simulator.passage):
         together = 8 if simulator.passage and simulator.solved_for_all else 1
-        return Recipe(n_thetas=60_000, n_trials=0, steps=30_000, together=together)
+        return Recipe(n_thetas=60_000, n_trials=0, bins=256, steps=30_000, together=together)
     if len(Reduction(simulator).names) <= 2:
         return Recipe()
     if _interacting(simulator):

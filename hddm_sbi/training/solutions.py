@@ -174,18 +174,21 @@ def _known(log_p: Array) -> Array:
 
 def _thickness(density: _Density) -> tuple[Array, Array]:
     """Edges (m + 1,) between which any choice has a density that counts, and how thick the points of every choice lie
-    between them, (n_choices, m), on any scale."""
-    x, rough = density.x, density.log_p
+    between them, (n_choices, m), on any scale: as the density of log reduced time says, in which networks learn."""
+    with np.errstate(all="ignore"):
+        pace = np.gradient(density.log_time(density.x[None])[0], density.x)
+        rough = _known(density.log_p - np.log(pace))
     highest = rough.max(1, keepdims=True)
     depth = rough - highest + _DEPTH
     inside = np.flatnonzero((depth > 0.0).any(0))
     kept = slice(inside[0], inside[-1] + 1)
-    height = np.exp(_POWER * (rough - highest)[:, kept]) + _FLOOR
-    between, edges = 0.5 * (height[:, 1:] + height[:, :-1]), x[kept]
+    x, rough, pace = density.x[kept], rough[:, kept], pace[kept]
+    height = (np.exp(_POWER * (rough - highest)) + _FLOOR) * pace
+    between, edges = 0.5 * (height[:, 1:] + height[:, :-1]), x
     if inside[0] == 0:
         # Before the grid, the density falls like a power of time.
         slope = np.maximum((rough[:, 1] - rough[:, 0]) / (x[1] - x[0]), _LEAST_POWER)
-        first = edges[0] - (np.maximum(depth[:, 0], 0.0) / slope).max()
-        edges = np.concatenate([[first], edges])
-        between = np.concatenate([0.5 * (height[:, :1] + _FLOOR), between], axis=1)
+        first = x[0] - (np.maximum(depth[:, 0], 0.0) / slope).max()
+        edges = np.concatenate([[first], x])
+        between = np.concatenate([0.5 * (height[:, :1] + _FLOOR * pace[0]), between], axis=1)
     return edges, between

@@ -209,23 +209,34 @@ class Wide(MixtureLikelihood):
         return super().log_prob_by_cell(trials, theta + self.by * torch.eye(theta.shape[1]).double()[1], lapse)
 
 
-def test_bias_of_a_shift_at_which_the_density_does_not_vanish():
-    """A threshold that is .02 off, against both posteriors of the same trials on 20 times as many points: .01 sds."""
+class Late(MixtureLikelihood):
+    """A learned likelihood whose density vanishes within a microsecond of its onset."""
+
+    def log_prob_by_cell(self, trials, theta, lapse):
+        factor = -torch.expm1((theta[:, 3] - trials.rt.min()) / 1e-6)
+        return super().log_prob_by_cell(trials, theta, lapse) + torch.log(factor)
+
+
+@pytest.mark.parametrize(("kind", "least", "most"), [(Wide, 0.5, 1.0), (Late, 0.0, 0.001)])
+def test_bias_of_a_shift_at_which_the_density_does_not_vanish(kind, least, most):
+    """Against both posteriors of the same trials by another quadrature, to .001 sds."""
     levy = load_likelihood("levy")
-    wide = Wide(levy.simulator, levy.network, levy.box)
+    learned = kind(levy.simulator, levy.network, levy.box)
     theta, n = np.array([-0.58, 1.11, 0.27, 0.19, 1.85]), 2_000
     rt, choice = levy.simulator.simulate(np.tile(theta, (n, 1)), 2)
-    grid = np.linspace(rt.min() - 0.03, rt.min() - 1e-9, 2_000)
+    grid = rt.min() - 1e-9 - 0.03 * np.linspace(0.0, 1.0, 1_000) ** 3
     at, cell = np.tile(theta, (len(grid), 1)), np.repeat(np.arange(len(grid)), n)
     at[:, 3] = grid
     trials = SortedTrials.sort(np.tile(rt, len(grid)), np.tile(choice, len(grid)), cell, len(grid), 2)
     moments = []
-    for likelihood in (wide, levy):
+    for likelihood in (learned, levy):
         log_p = likelihood.log_prob_by_cell(trials, torch.as_tensor(at), torch.zeros((), dtype=torch.float64)).numpy()
-        p = np.exp(log_p - log_p.max()) / np.exp(log_p - log_p.max()).sum()
-        moments.append((p @ grid, np.sqrt(p @ (grid - p @ grid) ** 2)))
+        p = np.exp(log_p - log_p.max())
+        p /= np.trapezoid(p, grid)
+        mean = np.trapezoid(p * grid, grid)
+        moments.append((mean, np.sqrt(np.trapezoid(p * (grid - mean) ** 2, grid))))
     (mean, _), (true_mean, true_sd) = moments
     expected = (mean - true_mean) / true_sd
-    assert abs(expected) > 0.5
-    assert accuracy.shift_bias_at(wide, levy, theta, n, seed=2) == pytest.approx(expected, abs=0.01)
+    assert least <= abs(expected) <= most
+    assert accuracy.shift_bias_at(learned, levy, theta, n, seed=2) == pytest.approx(expected, abs=1e-3)
     assert accuracy.shift_bias_at(levy, levy, theta, n, seed=2) == 0.0

@@ -48,6 +48,28 @@ def test_expectations_over_points_are_those_of_the_closed_form(name):
                 assert abs(found.mean() - (weight * wave(y)).sum()) < 5 * error + 1e-5 * weight.sum() + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("name", "theta"),
+    [
+        ("ddm", [1.0, 1.0, 0.5, 0.0]),
+        ("ornstein", [1.0, 1.0, 0.5, 0.0, 0.0]),
+        ("weibull", [1.0, 1.5, 0.5, 0.0, 4.0, 0.6]),  # bounds that fall before most decisions
+        ("race", [0.37, 2.71, 0.12, 0.0, 1.28]),  # most decisions just before the threshold is 0
+    ],
+)
+def test_the_noise_of_points_falls_faster_than_the_square_of_their_number(name, theta):
+    """Mean log reduced time of 400 sets of 64 and of 256 points, whose variances are known to 7 %. Without
+    strata, 4 times as many points have a fourth of it. 256 points tell it as well as a million trials."""
+    variance = []
+    for bins in (64, 256):
+        got = shares_of(name, [theta] * 400, bins)
+        share, y = (got[part].double() for part in ("share", "mean"))
+        mean, square = ((share * y**power).sum((1, 2)) for power in (1, 2))
+        variance.append(float(mean.var()))
+    assert variance[0] / variance[1] > 15.0
+    assert float(square.mean() - mean.mean() ** 2) / variance[1] > 1e6
+
+
 @pytest.mark.parametrize("name", ["dmc", "ssp"])
 def test_shares_are_those_of_simulated_trials(name):
     """Choices of 1e5 trials, and mean log decision times of those made 100 times, at 4 thetas: at most 16 numbers
