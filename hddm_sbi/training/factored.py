@@ -23,6 +23,7 @@ from hddm_sbi.likelihoods import (
     factored_likelihood,
     success_of,
 )
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator
 from hddm_sbi.training.descent import Descent
 from hddm_sbi.training.held_out import check
@@ -92,7 +93,9 @@ def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tu
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
     card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
     likelihood = factored_likelihood(network, encoding, simulator.box, card)
-    halves = [fit_best(request, rows.at(slice(k, None, 2)), unseen, [shape], deadline) for k in (0, 1)]
+    # Each half begins elsewhere: what a network owes to its beginning is an error, too.
+    others = [replace(request, seed=derive_seed(request.seed, k)) for k in (0, 1)]
+    halves = [fit_best(each, rows.at(slice(k, None, 2)), unseen, [shape], deadline) for k, each in enumerate(others)]
     each = [factored_likelihood(half.network, encoding, simulator.box, card) for half, _ in halves]
     safe = None if any(late for _, late in halves) else safe_outcomes(likelihood, each, request.seed)
     scores = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed, safe)
