@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from hddm_sbi.likelihoods import (
     factored_likelihood,
     success_of,
 )
+from hddm_sbi.seeds import derive_seed
 from hddm_sbi.simulation import Simulated, Simulator
 from hddm_sbi.training.descent import Descent
 from hddm_sbi.training.held_out import check
@@ -36,13 +38,25 @@ _HELD_OUT, _FEWEST_HELD_OUT = 0.05, 200
 _BATCH, _COUNTED_BATCH, _SHARE = 500, 16, 0.1
 #: bends below this share of those that noise makes are alike.
 _STRAIGHT = 0.1
-#: simulations for a step, the least and the largest number of steps; the step size; looks at the clock.
-_PER_STEP, _FEWEST_STEPS, _MOST_STEPS = 50, 500, 4_000
-_STEP_SIZE, _LOOKS = 3e-2, 10
-#: the step size where a network goes on training.
-_FURTHER_STEP_SIZE = 1e-2
+#: simulations for a step, the least and the largest number of steps; looks at the clock.
+_PER_STEP, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 50, 500, 4_000, 10
+#: simulations that end at the same number by no chance.
+_MANY = 20
 #: numbers of components that are tried, of continuous outcomes and of counts alone.
 _COMPONENTS, _OF_COUNTS = (1, 3, EstimatorShape().components), (1, 4)
+
+
+class Phase(NamedTuple):
+    """How a network is fitted: the step size, batches this times as large, this share of the steps."""
+
+    step_size: float
+    batches: int = 1
+    steps: float = 1.0
+
+
+#: at first, by steps whose noise keeps it from following that of the simulations; then the best one once more with less
+#: noise, of which outcomes that are nearly certain ask (docs/decisions/071); and where it goes on training elsewhere.
+_FIRST, _FINE, _FURTHER = Phase(3e-2), Phase(1e-2, batches=8, steps=0.5), Phase(3e-3)
 
 
 def shapes(simulator: Simulator) -> list[EstimatorShape]:
@@ -70,20 +84,36 @@ def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tu
     n_held_out -= int(held_out.failed.sum())
     encoding = Encoding.of(simulator, values[n_held_out:], theta[n_held_out:])
     rows = Rows.of(encoding, values[n_held_out:], theta[n_held_out:]).to(request.machine.device)
-    unseen = Rows.of(encoding, values[:n_held_out], theta[:n_held_out]).to(request.machine.device)
+    telling = np.flatnonzero(~_at_limits(simulator, values)[:n_held_out])
+    unseen = Rows.of(encoding, values[telling], theta[telling]).to(request.machine.device)
     deadline, tried = time.monotonic() + request.seconds, [shape] if shape else shapes(simulator)
-    shape, network, losses, cut_short = fit_best(request, rows, unseen, tried, deadline)
+    (shape, network, losses, _), cut_short = fit_best(request, rows, unseen, tried, deadline)
     if simulated.failed.any():
         network.success = fit_success(encoding, everywhere, simulated.failed, shape, request.seed)
     recipe = {"failed": int(simulated.failed.sum()), "cut_short": cut_short}
     card = request.card("factored", {**shape.as_dict(), **encoding.as_dict()}, recipe, losses)
     likelihood = factored_likelihood(network, encoding, simulator.box, card)
-    halves = [fit_best(request, rows.at(slice(k, None, 2)), unseen, [shape], deadline) for k in (0, 1)]
-    each = [factored_likelihood(half, encoding, simulator.box, card) for _, half, _, _ in halves]
-    safe = None if any(late for *_, late in halves) else safe_outcomes(likelihood, each, request.seed)
+    # Each half begins elsewhere: what a network owes to its beginning is an error, too.
+    others = [replace(request, seed=derive_seed(request.seed, k)) for k in (0, 1)]
+    halves = [fit_best(each, rows.at(slice(k, None, 2)), unseen, [shape], deadline) for k, each in enumerate(others)]
+    each = [factored_likelihood(half.network, encoding, simulator.box, card) for half, _ in halves]
+    safe = None if any(late for _, late in halves) else safe_outcomes(likelihood, each, request.seed)
     scores = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed, safe)
     likelihood.card = replace(card, scores=scores)
     return likelihood, simulated.statement()
+
+
+def _at_limits(simulator: Simulator, values: Array) -> NDArray[np.bool_]:
+    """Which outcomes (n, k) lie at a limit, the largest or smallest number of a column that many simulations end at.
+
+    A density there is as high as its narrowest component, whatever the network: such outcomes do not judge it.
+    """
+    at_limit = np.zeros(len(values), dtype=bool)
+    for x in values[:, [not outcome.discrete for outcome in simulator.outcomes]].T:
+        for limit in (x.min(), x.max()):
+            there = x == limit
+            at_limit |= there & (there.sum() >= _MANY)
+    return at_limit
 
 
 @dataclass(frozen=True)
@@ -137,6 +167,11 @@ class Rows:
         return self.repeats is not None
 
     @property
+    def batch(self) -> int:
+        """How many rows a step takes at first."""
+        return _COUNTED_BATCH if self.counted else _BATCH
+
+    @property
     def n_simulations(self) -> int:
         """How many simulations the rows are of."""
         return len(self) * (self.repeats or 1)
@@ -154,9 +189,13 @@ class Rows:
         their size (automatic relevance determination, MacKay 1995), where size is how far they bend it, as a mean
         square. Noise bends it by about k / n.
         """
-        bends = network.bends(self.continuous, self.discrete, self.condition)
+        if self.counted:
+            log_table, bends = network.log_table_and_bends(self.condition)
+            score = (self.discrete * log_table).sum(-1)
+        else:
+            score, bends = network.log_prob_and_bends(self.continuous, self.discrete, self.condition)
         noise = next(network.factors).bent.in_features / n
-        return 0.5 * noise * torch.log(bends + _STRAIGHT * noise).sum() - self.log_score(network).mean()
+        return 0.5 * noise * torch.log(bends + _STRAIGHT * noise).sum() - score.mean()
 
 
 def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) -> Rows:
@@ -170,43 +209,61 @@ def _counted(encoding: Encoding, condition: Tensor, encoded: EncodedOutcomes) ->
     return Rows(encoding, rows, rows[:, :0], counts / repeats, int(repeats))
 
 
+class Fitted(NamedTuple):
+    """A network, its shape, minus its log score of validation rows along the fit, and this of every row at the end."""
+
+    shape: EstimatorShape
+    network: FactoredNetwork
+    losses: tuple[float, ...]
+    score: Tensor
+
+
 def fit_best(
     request: TrainingRequest, training: Rows, validation: Rows, tried: Sequence[EstimatorShape], deadline: float
-) -> tuple[EstimatorShape, FactoredNetwork, tuple[float, ...], bool]:
-    """Fit a network of every shape, and choose one by the log scores of the validation rows.
-
-    Returns the shape; the network; minus its log score along the fit; and whether the deadline ended the fit.
-    """
+) -> tuple[Fitted, bool]:
+    """Fit a network of every shape, choose one by the log scores of the validation rows, and fit that more finely,
+    if this is better; and whether the deadline ended the fit."""
     steps = int(np.clip(request.n_simulations // _PER_STEP, _FEWEST_STEPS, _MOST_STEPS))
-    fits, scores = [], []
-    with tqdm(total=steps * len(tried), desc="fit", unit=" steps", disable=not request.machine.progress) as bar:
+    total = round(steps * (len(tried) * _FIRST.steps + _FINE.steps))
+    with tqdm(total=total, desc="fit", unit=" steps", disable=not request.machine.progress) as bar:
 
-        def goes_on(loss: float) -> bool:
-            bar.update(steps // _LOOKS)
+        def goes_on(loss: float, n_steps: int) -> bool:
+            bar.update(n_steps)
             bar.set_postfix(validation=f"{loss:.4f}")
             return time.monotonic() <= deadline
 
+        def fitted(phase: Phase, shape: EstimatorShape, network: FactoredNetwork, before: tuple[float, ...]) -> Fitted:
+            n = round(phase.steps * steps)
+            network, losses = _fit(network, training, validation, phase, n, request.seed, goes_on)
+            with torch.no_grad():
+                return Fitted(shape, network, (*before, *losses), validation.log_score(network))
+
+        fits = []
         for shape in tried:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(request.seed)
                 network = FactoredNetwork(training.encoding, shape).to(request.machine.device)
-            network, losses = _fit(network, training, validation, steps, request.seed, goes_on)
-            with torch.no_grad():
-                scores.append(validation.log_score(network))
-            fits.append((shape, network.cpu(), tuple(losses)))
+            fits.append(fitted(_FIRST, shape, network, ()))
             if time.monotonic() > deadline:
                 break
-    return *fits[_best(torch.stack(scores))], time.monotonic() > deadline
+        best = _best(fits)
+        if time.monotonic() <= deadline:
+            finer = fitted(_FINE, best.shape, copy.deepcopy(best.network), best.losses)
+            # They cost the same in a fit.
+            best = max(best, finer, key=lambda fit: float(fit.score.mean()))
+    return best._replace(network=best.network.cpu()), time.monotonic() > deadline
 
 
-def _best(scores: Tensor) -> int:
-    """Which network to take: scores (m, n) of m networks on the same rows, those that cost less in a fit first.
+def _best(fits: Sequence[Fitted]) -> Fitted:
+    """Which network to take, of those that cost less first.
 
-    The first whose mean is within a standard error of the best one's: what cannot be told from noise is not paid for.
+    The first whose mean score is within a standard error of the best one's: what cannot be told from noise is not paid
+    for.
     """
+    scores = torch.stack([fit.score for fit in fits])
     behind = scores[scores.mean(1).argmax()] - scores
     within = behind.mean(1) <= behind.std(1) / scores.shape[1] ** 0.5
-    return int(within.int().argmax())
+    return fits[int(within.int().argmax())]
 
 
 def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int) -> Factored:
@@ -219,8 +276,8 @@ def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int
     for factor in network.factors:
         factor.requires_grad_(True)
     steps = int(np.clip(len(theta) // _PER_STEP, _FEWEST_STEPS, _MOST_STEPS))
-    descent = Descent(network, steps, _FURTHER_STEP_SIZE)
-    for number, batch in enumerate(_batches(len(rows), rows.counted, steps, seed)):
+    descent = Descent(network, steps, _FURTHER.step_size)
+    for number, batch in enumerate(_batches(len(rows), rows.batch, steps, seed)):
         descent.step(number, -rows.at(batch).log_score(network).mean())
     card = likelihood.card
     assert card is not None
@@ -235,10 +292,10 @@ def fit_success(
     """Where simulations succeed: theta (n, p), failed (n,)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        descent = Descent(success_of(encoding, shape), _FEWEST_STEPS, _STEP_SIZE)
+        descent = Descent(success_of(encoding, shape), _FEWEST_STEPS, _FIRST.step_size)
     condition = encoding.condition(torch.as_tensor(theta)).float()
     position = torch.as_tensor(~failed).long().unsqueeze(-1)
-    for number, rows in enumerate(_batches(len(condition), False, _FEWEST_STEPS, seed)):
+    for number, rows in enumerate(_batches(len(condition), _BATCH, _FEWEST_STEPS, seed)):
         log_p = descent.network(condition[rows]).log_softmax(-1).gather(-1, position[rows])
         descent.step(number, -log_p.mean())
     return descent.average
@@ -248,25 +305,26 @@ def _fit(
     network: FactoredNetwork,
     training: Rows,
     validation: Rows,
+    phase: Phase,
     steps: int,
     seed: int,
-    goes_on: Callable[[float], bool],
+    goes_on: Callable[[float, int], bool],
 ) -> tuple[FactoredNetwork, list[float]]:
     """The mean of late weights, and minus the log score of the validation rows along the fit."""
-    descent, losses = Descent(network, steps, _STEP_SIZE), []
-    for number, rows in enumerate(_batches(len(training), training.counted, steps, seed)):
+    descent, losses, between = Descent(network, steps, phase.step_size), [], max(1, steps // _LOOKS)
+    for number, rows in enumerate(_batches(len(training), phase.batches * training.batch, steps, seed)):
         descent.step(number, training.at(rows).loss(network, training.n_simulations))
-        if (number + 1) % (steps // _LOOKS) == 0:
+        if (number + 1) % between == 0:
             with torch.no_grad():
                 losses.append(-float(validation.log_score(descent.average).mean()))
-            if not goes_on(losses[-1]):
+            if not goes_on(losses[-1], between):
                 break
     return descent.average, losses
 
 
-def _batches(n: int, counted: bool, steps: int, seed: int) -> Iterator[Tensor]:
-    """Rows of every step: each row once before any comes again."""
-    batch = max(1, min(_COUNTED_BATCH if counted else _BATCH, round(_SHARE * n)))
+def _batches(n: int, batch: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Rows of every step, a tenth of all at most: each row once before any comes again."""
+    batch = max(1, min(batch, round(_SHARE * n)))
     rng, order = np.random.default_rng(seed), np.empty(0, dtype=np.int64)
     for _ in range(steps):
         if len(order) < batch:

@@ -14,8 +14,8 @@ from hddm_sbi.types import Array
 SAFE_SHIFT = 0.3
 #: halves do not see an error that they share: shifts are taken for larger by this factor (docs/decisions/063).
 _CAUTION = 1.25
-#: parameter sets, and outcomes drawn at each.
-_SETS, _DRAWS = 64, 500
+#: parameter sets, of which a few may decide the mean square, and outcomes drawn at each.
+_SETS, _DRAWS = 512, 200
 #: numbers of outcomes that are looked at, four to a factor of ten.
 NUMBERS = np.round(10 ** np.arange(1.0, 6.01, 0.25))
 

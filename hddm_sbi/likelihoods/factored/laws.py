@@ -15,6 +15,8 @@ from hddm_sbi.numerics import student_intervals, student_tails
 _NARROW = 8.0
 #: the heaviest tails have so many degrees of freedom, and at first there are e^1.5 more.
 _FEWEST_DEGREES, _LOG_DEGREES = 0.5, 1.5
+#: the largest skewness, at which one tail is e^4 times as long as the other; sds over which a law bends into its tails.
+_SKEWEST, _REACH = 2.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,12 @@ class Counts(DiscreteLaw):
 
 @dataclass(frozen=True)
 class Mixture(Law):
-    """A mixture of Student t distributions of several continuous outcomes, each outcome regressed on those before.
+    """A mixture of skewed Student t distributions of several continuous outcomes, each regressed on those before.
 
-    With e = x - mean, z_i = (e_i + sum_{j < i} o_ij e_j) / s_i and q = |z|², a component is t_nu(q) / prod s. With many
-    degrees of freedom nu it is a normal one.
+    With e = x - mean, u_i = (e_i + sum_{j < i} o_ij e_j) / s_i and q = |z|², a component is t_nu(q) prod (dz_i / du_i)
+    / s_i. Here z_i = r sinh(asinh(u_i / r) + skew_i) - r sinh skew_i (Jones & Pewsey 2009, whose r is 1): about
+    u_i + skew_i u_i² / 2r within r sds, and straight far from it, so that heavy tails stay so. With many degrees of
+    freedom nu and without skewness a component is normal.
     """
 
     outcomes: int
@@ -139,12 +143,14 @@ class Mixture(Law):
         start = torch.zeros(self.components, self._each)
         if self.components > 1:
             start[:, 1 : 1 + self.outcomes] = torch.linspace(-1.5, 1.5, self.components).unsqueeze(-1)
-        return torch.cat([start.reshape(-1), torch.full((self.components,), _LOG_DEGREES)])
+        symmetric = torch.zeros(self.components * self.outcomes)
+        return torch.cat([start.reshape(-1), torch.full((self.components,), _LOG_DEGREES), symmetric])
 
     @property
     def n_constant(self) -> int:
-        """The degrees of freedom of each component: how heavy tails are is hardly told by a few simulations."""
-        return self.components
+        """The degrees of freedom and the skewness of each component: what tails are like is hardly told by a few
+        simulations."""
+        return self.components * (1 + self.outcomes)
 
     @property
     def _each(self) -> int:
@@ -153,33 +159,35 @@ class Mixture(Law):
 
     def _parts(self, numbers: Tensor) -> tuple[Tensor, ...]:
         d, k = self.outcomes, self.components
-        each, log_degrees = numbers[..., :-k].unflatten(-1, (k, self._each)), numbers[..., -k:]
+        flat, log_degrees, skew = numbers.split([k * self._each, k, k * d], -1)
+        each, skew = flat.unflatten(-1, (k, self._each)), skew.unflatten(-1, (k, d)).clamp(-_SKEWEST, _SKEWEST)
         degrees = _FEWEST_DEGREES + torch.exp(log_degrees.clamp(max=12.0))
         mean, width = each[..., 1 : 1 + d], each[..., 1 + d : 1 + 2 * d]
-        return each[..., 0].log_softmax(-1), degrees, mean, _bounded(-width), each[..., 1 + 2 * d :]
+        return each[..., 0].log_softmax(-1), degrees, skew, mean, _bounded(-width), each[..., 1 + 2 * d :]
 
     def log_prob(self, numbers: Tensor, x: Tensor) -> Tensor:
         """numbers (..., width), x (..., d) -> (...)."""
-        log_weight, degrees, mean, log_per_sd, slopes = self._parts(numbers)
+        log_weight, degrees, skew, mean, log_per_sd, slopes = self._parts(numbers)
         e = x.unsqueeze(-2) - mean
-        square = torch.zeros_like(log_weight)
+        square, log_slope = torch.zeros_like(log_weight), log_per_sd.sum(-1)
         for i in range(self.outcomes):
             u = e[..., i]
             for j, slope in enumerate(range(i * (i - 1) // 2, i * (i + 1) // 2)):
                 u = u + slopes[..., slope] * e[..., j]
-            square = square + torch.square(u * torch.exp(log_per_sd[..., i]))
+            z, slope_of_z = _skewed(u * torch.exp(log_per_sd[..., i]), skew[..., i])
+            square, log_slope = square + torch.square(z), log_slope + torch.log(slope_of_z)
         half = 0.5 * (degrees + self.outcomes)
         scale = torch.lgamma(half) - torch.lgamma(0.5 * degrees) - 0.5 * self.outcomes * torch.log(math.pi * degrees)
         log_t = scale - half * torch.log1p(square / degrees)
-        return torch.logsumexp(log_weight + log_t + log_per_sd.sum(-1), -1)
+        return torch.logsumexp(log_weight + log_t + log_slope, -1)
 
     def log_mass(self, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Log probability that a single outcome lies in (low, high], which may be infinite: numbers (n, width), low and
         high (n, 1) -> (n,). Without a gradient by the degrees of freedom, which no numbers here depend on."""
         if not len(numbers):
             return numbers.sum(-1)
-        log_weight, degrees, mean, log_per_sd, _ = self._parts(numbers)
-        ends = [_standardised(x, mean.squeeze(-1), log_per_sd.squeeze(-1)) for x in (low, high)]
+        log_weight, degrees, *parts = self._parts(numbers)
+        ends = [_standardised(x, *(part.squeeze(-1) for part in parts[:3])) for x in (low, high)]
         parts = log_weight + student_intervals(*ends, student_tails(degrees[0]))[0]
         some = (parts > -torch.inf).any(-1, keepdim=True)
         # The untaken branch must stay finite, or its gradient would be nan.
@@ -189,14 +197,14 @@ class Mixture(Law):
         """numbers (n, width) -> x (n, d)."""
         log_weight, *parts = self._parts(numbers)
         chosen = torch.multinomial(log_weight.exp(), 1).squeeze(-1)
-        degrees, mean, log_per_sd, slopes = (part[torch.arange(len(numbers)), chosen] for part in parts)
+        degrees, skew, mean, log_per_sd, slopes = (part[torch.arange(len(numbers)), chosen] for part in parts)
         # A t variate is a normal one over the root of a mean square.
         stretch = torch.sqrt(degrees / torch.distributions.Chi2(degrees).sample())
-        z = torch.randn_like(mean) * stretch.unsqueeze(-1) * torch.exp(-log_per_sd)
+        u = _unskewed(torch.randn_like(mean) * stretch.unsqueeze(-1), skew) * torch.exp(-log_per_sd)
         e: list[Tensor] = []
         for i in range(self.outcomes):
             first = i * (i - 1) // 2
-            e.append(z[:, i] - sum(slopes[:, first + j] * e[j] for j in range(i)))
+            e.append(u[:, i] - sum(slopes[:, first + j] * e[j] for j in range(i)))
         return mean + torch.stack(e, -1)
 
 
@@ -205,10 +213,23 @@ def _bounded(log_per_sd: Tensor) -> Tensor:
     return _NARROW * torch.tanh(log_per_sd / _NARROW)
 
 
-def _standardised(x: Tensor, mean: Tensor, log_per_sd: Tensor) -> Tensor:
-    """(x - mean) / sd; an infinite x is as far from every mean."""
+def _skewed(u: Tensor, skew: Tensor) -> tuple[Tensor, Tensor]:
+    """r sinh(asinh(u / r) + skew) - r sinh skew, r = _REACH; and its derivative by u."""
+    grown, shrunk, root = 0.5 * torch.exp(skew), 0.5 * torch.exp(-skew), torch.sqrt(_REACH**2 + torch.square(u))
+    even, odd = grown + shrunk, grown - shrunk
+    return even * u + odd * (root - _REACH), even + odd * u / root
+
+
+def _unskewed(z: Tensor, skew: Tensor) -> Tensor:
+    """u of `_skewed`."""
+    return _REACH * torch.sinh(torch.asinh(z / _REACH + torch.sinh(skew)) - skew)
+
+
+def _standardised(x: Tensor, skew: Tensor, mean: Tensor, log_per_sd: Tensor) -> Tensor:
+    """x in the coordinate of the distribution of every component; an infinite x is infinite there."""
     known = torch.isfinite(x)
-    return torch.where(known, (torch.where(known, x, 0.0) - mean) * torch.exp(log_per_sd), x)
+    u = (torch.where(known, x, 0.0) - mean) * torch.exp(log_per_sd)
+    return torch.where(known, _skewed(u, skew)[0], x)
 
 
 def _normal_cdf(z: Tensor) -> Tensor:

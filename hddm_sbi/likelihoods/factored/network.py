@@ -98,9 +98,16 @@ class Factor(nn.Module):
         numbers = self.bent(self.hidden(inputs)) + self.straight(inputs)
         return torch.cat([numbers, self.constant.expand(len(inputs), -1)], -1)
 
-    def bends(self, inputs: Tensor) -> Tensor:
-        """How far each number is from a straight line in the inputs (n, inputs), as a mean square."""
-        return (self.bent(self.hidden(inputs)) - self.bent.bias).square().mean(0)
+    def outcomes(self, continuous: Tensor, discrete: Tensor) -> Tensor:
+        """Those of all outcomes (n, c) and (n, d) of which this is the law."""
+        if isinstance(self.law, Mixture):
+            return continuous[:, self.continuous : self.continuous + self.law.outcomes]
+        return discrete[:, self.discrete :][:, :1]
+
+    def bends(self, inputs: Tensor, numbers: Tensor) -> Tensor:
+        """How far each of its numbers (n, ...) is from a straight line in the inputs (n, inputs), as a mean square."""
+        line = self.straight(inputs) + self.bent.bias
+        return (numbers[:, : line.shape[-1]] - line).square().mean(0)
 
 
 class FactoredNetwork(nn.Module):
@@ -154,17 +161,27 @@ class FactoredNetwork(nn.Module):
         )
         return reduce(torch.add, parts)
 
-    def bends(self, continuous: Tensor, discrete: Tensor, rows: Tensor) -> Tensor:
-        """How far the numbers of all laws are from straight lines in their inputs, as mean squares; as in `log_prob`,
-        with a row for every outcome."""
-        inputs = [self._inputs(factor, continuous, discrete, rows, None)[0] for factor in self.factors]
-        return torch.cat([factor.bends(x) for factor, x in zip(self.factors, inputs, strict=True)])
+    def log_prob_and_bends(self, continuous: Tensor, discrete: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """`log_prob` with a row for every outcome; and how far the numbers of all laws are from straight lines in their
+        inputs, as mean squares."""
+        log_p, bends = [], []
+        for factor in self.factors:
+            inputs, _ = self._inputs(factor, continuous, discrete, rows, None)
+            numbers = factor(inputs)
+            log_p.append(factor.law.log_prob(numbers, factor.outcomes(continuous, discrete)))
+            bends.append(factor.bends(inputs, numbers))
+        return reduce(torch.add, log_p), torch.cat(bends)
 
     def log_table(self, rows: Tensor) -> Tensor:
         """Log probability of every value of a single discrete outcome: (r, width) -> (r, size)."""
+        return self.log_table_and_bends(rows)[0]
+
+    def log_table_and_bends(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """`log_table`, and bends as in `log_prob_and_bends`."""
         (factor,) = self.factors
         assert isinstance(factor.law, DiscreteLaw)
-        return factor.law.log_table(factor(rows))
+        numbers = factor(rows)
+        return factor.law.log_table(numbers), factor.bends(rows, numbers)
 
     def sample(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Encoded outcomes (n, c) and (n, d), one for each of the rows (n, width), by torch's global generator."""
@@ -184,10 +201,7 @@ class FactoredNetwork(nn.Module):
         """Of every factor the law, and for each outcome its numbers and what it is the law of."""
         for factor in self.factors:
             inputs, same = self._inputs(factor, continuous, discrete, rows, row)
-            x = discrete[:, factor.discrete :][:, :1]
-            if isinstance(factor.law, Mixture):
-                x = continuous[:, factor.continuous : factor.continuous + factor.law.outcomes]
-            yield factor.law, _each(factor(inputs), same), x
+            yield factor.law, _each(factor(inputs), same), factor.outcomes(continuous, discrete)
 
     def _inputs(
         self, factor: Factor, continuous: Tensor, discrete: Tensor, rows: Tensor, row: Index | None
