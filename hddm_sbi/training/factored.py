@@ -40,8 +40,10 @@ _BATCH, _COUNTED_BATCH, _SHARE = 500, 16, 0.1
 _STRAIGHT = 0.1
 #: simulations for a step, the least and the largest number of steps; looks at the clock.
 _PER_STEP, _FEWEST_STEPS, _MOST_STEPS, _LOOKS = 50, 500, 4_000, 10
-#: simulations that end at the same number by no chance.
-_MANY = 20
+#: simulations that end at the same number by no chance; and a share of all that is small.
+_MANY, _FEW = 20, 0.01
+#: standard errors by which a network that costs more must be better.
+_CLEAR = 2.0
 #: numbers of components that are tried, of continuous outcomes and of counts alone.
 _COMPONENTS, _OF_COUNTS = (1, 3, EstimatorShape().components), (1, 4)
 
@@ -82,10 +84,12 @@ def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tu
     everywhere = np.concatenate([held_out_theta, theta])
     values, theta = succeeded(simulated, everywhere)
     n_held_out -= int(held_out.failed.sum())
+    left_out = _few_at_limits(simulator, values)
+    n_held_out -= int(left_out[:n_held_out].sum())
+    values, theta = values[~left_out], theta[~left_out]
     encoding = Encoding.of(simulator, values[n_held_out:], theta[n_held_out:])
     rows = Rows.of(encoding, values[n_held_out:], theta[n_held_out:]).to(request.machine.device)
-    telling = np.flatnonzero(~_at_limits(simulator, values)[:n_held_out])
-    unseen = Rows.of(encoding, values[telling], theta[telling]).to(request.machine.device)
+    unseen = Rows.of(encoding, values[:n_held_out], theta[:n_held_out]).to(request.machine.device)
     deadline, tried = time.monotonic() + request.seconds, [shape] if shape else shapes(simulator)
     (shape, network, losses, _), cut_short = fit_best(request, rows, unseen, tried, deadline)
     if simulated.failed.any():
@@ -100,20 +104,32 @@ def train_factored(request: TrainingRequest, shape: EstimatorShape | None) -> tu
     safe = None if any(late for _, late in halves) else safe_outcomes(likelihood, each, request.seed)
     scores = check(likelihood, values[:n_held_out], theta[:n_held_out], request.seed, safe)
     likelihood.card = replace(card, scores=scores)
-    return likelihood, simulated.statement()
+    return likelihood, " ".join(filter(None, [simulated.statement(), _said_of(left_out)]))
 
 
-def _at_limits(simulator: Simulator, values: Array) -> NDArray[np.bool_]:
-    """Which outcomes (n, k) lie at a limit, the largest or smallest number of a column that many simulations end at.
+def _few_at_limits(simulator: Simulator, values: Array) -> NDArray[np.bool_]:
+    """Which outcomes (n, k) lie at a limit, the smallest or largest number of a column that many simulations end at, if
+    few do.
 
-    A density there is as high as its narrowest component, whatever the network: such outcomes do not judge it.
+    A network would learn a spike there, which costs what it has for all other outcomes and may lie anywhere beyond the
+    box. Where many outcomes lie at a limit, the spike is the law of those.
     """
-    at_limit = np.zeros(len(values), dtype=bool)
+    at_limits = np.zeros(len(values), dtype=bool)
     for x in values[:, [not outcome.discrete for outcome in simulator.outcomes]].T:
         for limit in (x.min(), x.max()):
             there = x == limit
-            at_limit |= there & (there.sum() >= _MANY)
-    return at_limit
+            at_limits |= there & (_MANY <= there.sum() <= _FEW * len(x))
+    return at_limits
+
+
+def _said_of(left_out: NDArray[np.bool_]) -> str:
+    """How many simulations were left out at limits, in one sentence; "" where none was."""
+    if not left_out.any():
+        return ""
+    return (
+        f"{left_out.sum()} of {len(left_out)} simulations end at the smallest or largest number of an outcome, as if "
+        "cut there, and were left out: the likelihood is that of outcomes within these limits."
+    )
 
 
 @dataclass(frozen=True)
@@ -257,12 +273,12 @@ def fit_best(
 def _best(fits: Sequence[Fitted]) -> Fitted:
     """Which network to take, of those that cost less first.
 
-    The first whose mean score is within a standard error of the best one's: what cannot be told from noise is not paid
-    for.
+    The first whose mean score is within two standard errors of the best one's: what cannot be told from noise is not
+    paid for, nor with what components that have nothing to say may do beyond the box.
     """
     scores = torch.stack([fit.score for fit in fits])
     behind = scores[scores.mean(1).argmax()] - scores
-    within = behind.mean(1) <= behind.std(1) / scores.shape[1] ** 0.5
+    within = behind.mean(1) <= _CLEAR * behind.std(1) / scores.shape[1] ** 0.5
     return fits[int(within.int().argmax())]
 
 

@@ -103,7 +103,7 @@ def test_mixed_outcomes_are_learned(learned_parcel):
     ("ahead", "spread", "chosen"),
     [([0.0, 0.01, 0.02], 0.1, 2), ([0.0, 0.01, 0.02], 9.0, 0), ([0.0, 0.3, 0.3], 3.0, 1), ([0.0, -0.3, -0.1], 0.1, 0)],
 )
-def test_the_simplest_network_within_a_standard_error_is_taken(ahead, spread, chosen):
+def test_the_simplest_network_within_two_standard_errors_is_taken(ahead, spread, chosen):
     """10 000 rows, of which a network is ahead on average by so much, and by so much more or less in every other."""
     more_or_less = torch.tensor([1.0, -1.0]).repeat(5_000)
     each = torch.tensor(ahead).unsqueeze(1) + spread * torch.arange(3).unsqueeze(1) * more_or_less
