@@ -204,6 +204,27 @@ def test_what_is_saved_comes_back(name, request, tmp_path):
 
 
 @pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize(("limit", "few"), [(-2.6, True), (-0.5, False)])
+def test_few_outcomes_at_a_limit_are_left_out(limit, few):
+    """One in 200 of a normal outcome, which a network has no density for; where one in three is there, they are the
+    law."""
+
+    @hs.declare({"mu": (-0.2, 0.2)}, {"x": "real"}, vectorised=True)
+    def cut(mu, rng):
+        return np.maximum(limit, mu + rng.standard_normal(len(mu)))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TrainingWarning)
+        likelihood = hs.train_likelihood(cut, n_simulations=20_000, **QUIET)
+    said = [str(warning.message) for warning in caught if "as if cut there" in str(warning.message)]
+    assert len(said) == few
+    assert (likelihood.encoding.reach[0][0] > limit) == few
+    if few:
+        number = int(said[0].split(" of 20000 simulations")[0].split()[-1])
+        assert number == pytest.approx(20_000 * 0.005, rel=0.5)
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_same_seed_same_likelihood():
     one, two, other = (trained(cookies, 1_000, seed=seed) for seed in (1, 1, 2))
     chips = {"chips": [3, 9]}
