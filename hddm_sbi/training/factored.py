@@ -267,7 +267,8 @@ def fit_best(
             finer = fitted(_FINE, best.shape, copy.deepcopy(best.network), best.losses)
             # They cost the same in a fit.
             best = max(best, finer, key=lambda fit: float(fit.score.mean()))
-    return best._replace(network=best.network.cpu()), time.monotonic() > deadline
+    shape, network, losses, score = best
+    return Fitted(shape, network.cpu(), losses, score), time.monotonic() > deadline
 
 
 def _best(fits: Sequence[Fitted]) -> Fitted:

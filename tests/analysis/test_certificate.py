@@ -175,7 +175,7 @@ def test_weights_are_those_by_hand(case):
     if "deadline" in options:
         late = trials["rt"] > 1.0
         trials = trials.assign(rt=trials["rt"].mask(late), response=trials["response"].mask(late))
-    model, posterior = fitted(formulas, trials, Planted("v", 1.03), 60, **options)
+    model, posterior = fitted(formulas, trials, Planted("v", 1.02), 60, **options)
     other = hs.HierarchicalModel(formulas, trials, likelihood="exact", **options)
     exact, planted = (
         m.with_log_likelihood(posterior)["log_likelihood"]["rt_response"].to_numpy().reshape(120, -1).sum(1)
