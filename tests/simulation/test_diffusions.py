@@ -93,8 +93,8 @@ def random_thetas(name: str, n: int, seed: int) -> np.ndarray:
 def fit(name: str, theta: np.ndarray, n: int, seed: int) -> float:
     """Smallest p-value of n trials of one theta (t0 = 0) against the reference.
 
-    Grids agree to 1e-5, a hundredth of what a million trials tell: of the first microseconds, where a share is 1e-7, the
-    rounding of some machines is 8e-6 of it, and at 1e-6 levy refuses there.
+    Grids agree to 1e-5, a hundredth of what a million trials tell: of the first microseconds, where a share is 1e-7,
+    the rounding of some machines is 8e-6 of it, and at 1e-6 levy refuses there.
     """
 
     def solved(row: np.ndarray, t_max: float) -> Passage:
