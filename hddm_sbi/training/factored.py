@@ -57,7 +57,7 @@ class Phase(NamedTuple):
 
 
 #: at first, by steps whose noise keeps it from following that of the simulations; then the best one once more with less
-#: noise, of which outcomes that are nearly certain ask (docs/decisions/071); and where it goes on training elsewhere.
+#: noise, of which outcomes that are nearly certain ask (docs/decisions/074); and where it goes on training elsewhere.
 _FIRST, _FINE, _FURTHER = Phase(3e-2), Phase(1e-2, batches=8, steps=0.5), Phase(3e-3)
 
 
