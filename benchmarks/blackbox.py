@@ -26,6 +26,8 @@ from hddm_sbi.training.safety import NUMBERS, SAFE_SHIFT, scores, shifts
 N_SIMULATIONS, N_OUTCOMES = 100_000, 500
 #: parameter sets at which posteriors are compared, and the part of the box where they lie.
 SETS, MIDDLE = 20, 0.8
+#: distances and heights of the ball are cut here, in m.
+LIMIT = 0.1
 #: of the grid: points per parameter by number of parameters, and how far it reaches, in posterior sds.
 POINTS, REACH = {2: 21, 3: 13}, 4.0
 
@@ -44,6 +46,8 @@ class Known:
     log_prob: Callable[..., np.ndarray]
     #: parameters that are known in every trial: their values, each for as many trials.
     given: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    #: where outcomes are cut; training leaves such outcomes out.
+    limit: float = -np.inf
 
     @property
     def box(self):
@@ -150,12 +154,12 @@ def _flights(speed, angle, friction):
 def _ball(speed, angle, friction, rng):
     distance, height = _flights(speed, angle, friction)
     noise = 1 + 0.05 * rng.standard_normal((2, len(speed)))
-    return {"distance": np.maximum(0.1, distance * noise[0]), "height": np.maximum(0.1, height * noise[1])}
+    return {"distance": np.maximum(LIMIT, distance * noise[0]), "height": np.maximum(LIMIT, height * noise[1])}
 
 
 def _ball_log_prob(x, speed, angle, friction):
     flown = np.stack(_flights(speed, angle, friction), -1)
-    log_p = np.where(x > 0.1, norm.logpdf(x, flown, 0.05 * flown), norm.logcdf(x, flown, 0.05 * flown))
+    log_p = np.where(x > LIMIT, norm.logpdf(x, flown, 0.05 * flown), norm.logcdf(x, flown, 0.05 * flown))
     return log_p.sum(-1)
 
 
@@ -192,6 +196,7 @@ KNOWN = {
         _ball,
         _ball_log_prob,
         given={"speed": (8.0, 12.0, 16.0, 20.0, 25.0)},
+        limit=LIMIT,
     ),
     "choice": Known(
         {"pull": (-2.0, 2.0), "slow": (0.3, 3.0)}, {"choice": (0, 1, 2), "time": "positive"}, _choice, _choice_log_prob
@@ -327,12 +332,15 @@ def verdicts(names, seeds=range(1, 5)) -> None:
 def errors(known: Known, likelihood, numbers: np.ndarray, sets: int = 400, draws: int = 500) -> np.ndarray:
     """Root mean square over the box of the shift of posterior means of so many outcomes, of the worst parameter.
 
-    To first order, with the scores of the exact likelihood.
+    To first order, with the scores of the exact likelihood, at parameters where no outcome is cut.
     """
     low, high = known.box
     theta = low + (high - low) * np.random.default_rng(5).random((sets, len(low)))
     rows = np.repeat(theta, draws, 0)
     x = known.numbers(known.simulate(*rows.T, np.random.default_rng(6)))
+    whole = (x > known.limit).all(1).reshape(sets, draws).all(1)
+    theta, each = theta[whole], np.repeat(whole, draws)
+    rows, x = rows[each], x[each]
     own = scores(likelihood, torch.as_tensor(x), theta)
     steps = 1e-4 * (high - low) * np.eye(len(low))
     differences = [known.log_prob(x, *(rows + h).T) - known.log_prob(x, *(rows - h).T) for h in steps]

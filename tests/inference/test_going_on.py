@@ -103,7 +103,8 @@ def test_chains_wait_while_they_are_looked_at(whole):
 
 @pytest.mark.parametrize("at", ["the look", "the gate"])
 def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
-    """Ctrl-C while all wait to be looked at, and while one waits for the other."""
+    """Ctrl-C while all wait to be looked at, and while one waits for the other: for its 100th draw, or a later one where
+    nutpie tunes in fewer steps."""
     slow = threading.Event()
 
     def act(chain, n):
@@ -121,7 +122,7 @@ def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
     run = sample(density, draws=100_000, enough=enough)
     n = run.x.shape[1]
     assert run.stopped == "interrupted"
-    assert n >= 100 if at == "the look" else 1 < n <= 100
+    assert n >= 100 if at == "the look" else 1 < n < whole[0].x.shape[1]
     assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
 
 
