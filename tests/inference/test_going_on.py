@@ -103,8 +103,8 @@ def test_chains_wait_while_they_are_looked_at(whole):
 
 @pytest.mark.parametrize("at", ["the look", "the gate"])
 def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
-    """Ctrl-C while all wait to be looked at, and while one waits for the other: for its 100th draw, or a later one where
-    nutpie tunes in fewer steps."""
+    """Ctrl-C while all wait to be looked at, and while one waits for the other: for its 100th draw, or a later one
+    where nutpie tunes in fewer steps."""
     slow = threading.Event()
 
     def act(chain, n):
