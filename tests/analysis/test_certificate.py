@@ -12,7 +12,7 @@ from factory import Poisson, bake
 import hddm_sbi as hs
 from benchmarks.certificate import Planted
 from hddm_sbi.analysis import certificate as module
-from hddm_sbi.analysis.certificate import TOLERATED, seconds
+from hddm_sbi.analysis.certificate import seconds
 from hddm_sbi.analysis.importance import Weights
 from hddm_sbi.likelihoods import quadrature, tilted_by
 from hddm_sbi.training import further
@@ -331,14 +331,14 @@ def only_simulated(monkeypatch):
 
 @pytest.mark.parametrize(("parameter", "factor"), [("v", 1.05), pytest.param("t0", 0.98, marks=pytest.mark.slow)])
 def test_planted_errors_are_found_by_simulation(exact_flat, only_simulated, parameter, factor):
-    """As with the closed form; within 5 errors, of which those of the simulations are the largest: .15 to .19 by hand
-    at three fits of two certificates each, below the tolerance of .3."""
+    """As with the closed form; within 5 errors, of which those of the simulations are the largest (of 400 000, .15 to
+    .19 by hand)."""
     model, posterior = fitted(FLAT, flat(), Planted(parameter, factor, hs.load_likelihood("ddm")), 500)
-    certificate = hs.certify(model, posterior, 100, n_simulations=400_000)
+    certificate = hs.certify(model, posterior, 100, n_simulations=1_000_000)
     assert certificate.reference == "simulated"
     row = certificate.shifts.loc[f"{parameter}_Intercept"]
     assert np.sign(row["shift"]) == np.sign(factor - 1.0)
-    assert 0.01 < row["error"] < TOLERATED["simulated"]
+    assert 0.01 < row["error"] < 0.15
     assert abs(row["shift"]) > 3 * row["error"]
     assert not certificate.passed
     assert apart(certificate, posterior, exact_flat).abs().max() < 5

@@ -91,16 +91,8 @@ def random_thetas(name: str, n: int, seed: int) -> np.ndarray:
 
 
 def fit(name: str, theta: np.ndarray, n: int, seed: int) -> float:
-    """Smallest p-value of n trials of one theta (t0 = 0) against the reference.
-
-    Grids agree to 1e-5, a hundredth of what a million trials tell: of the first microseconds, where a share is 1e-7,
-    the rounding of some machines is 8e-6 of it, and at 1e-6 levy refuses there.
-    """
-
-    def solved(row: np.ndarray, t_max: float) -> Passage:
-        return dataclasses.replace(reference(name, row, t_max), tolerance=1e-5)
-
-    return goodness_of_fit(hs.load_simulator(name), theta, n, seed, solved)
+    """Smallest p-value of n trials of one theta (t0 = 0) against the reference."""
+    return goodness_of_fit(hs.load_simulator(name), theta, n, seed, lambda row, t_max: reference(name, row, t_max))
 
 
 # ---- the reference itself
