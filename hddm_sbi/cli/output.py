@@ -57,10 +57,16 @@ def write_table(table: pd.DataFrame, output: Path | None) -> None:
     inference_data.write_whole(table.to_csv(index=False).encode(), output)
 
 
+def print_summary(table: pd.DataFrame) -> None:
+    """Print the summary of a fit, and whether it went on."""
+    click.echo(table.to_string())
+    if said := table.attrs["went_on"]:
+        click.echo(said)
+
+
 def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> Any:
     """Sample, print the table, write the file; an interrupted run writes what it has and exits with 130."""
-    from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning, went_on
-    from hddm_sbi.inference import inference_data
+    from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
     from hddm_sbi.presentation.report import summary
 
     with warnings_shown(ConvergenceWarning, FitFileWarning):
@@ -71,9 +77,7 @@ def fit_and_write(model: HierarchicalModel, output: Path, **sampling: Any) -> An
     except KeyboardInterrupt:
         # To write takes a moment, to sample took longer.
         written, interrupted = _write(posterior, output), True
-    click.echo(summary(model, posterior).to_string())
-    if said := went_on(inference_data.dataset(posterior)):
-        click.echo(said)
+    print_summary(summary(model, posterior))
     if interrupted:
         sizes = posterior["posterior"].sizes
         click.echo(

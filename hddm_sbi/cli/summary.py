@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hddm_sbi.cli.output import warnings_shown
+from hddm_sbi.cli.output import print_summary, warnings_shown
 from hddm_sbi.errors import FitFileWarning
 
 
@@ -15,12 +15,8 @@ def summary(fit: Path) -> None:
 
     Example: hddm-sbi summary fit.nc
     """
-    from hddm_sbi.hierarchy.fits.diagnostics import went_on
-    from hddm_sbi.inference import inference_data
     from hddm_sbi.presentation.report import summary_of_fit
 
     with warnings_shown(FitFileWarning):
         table = summary_of_fit(fit)
-    click.echo(table.to_string())
-    if said := went_on(inference_data.dataset(inference_data.read(fit))):
-        click.echo(said)
+    print_summary(table)

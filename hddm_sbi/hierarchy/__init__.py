@@ -5,7 +5,7 @@ All is imported from here.
 
 from hddm_sbi.hierarchy.along_trials import AlongTrials
 from hddm_sbi.hierarchy.fits.belonging import SAME_LIKELIHOOD, check_fit_of, check_model
-from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
+from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning, went_on
 from hddm_sbi.hierarchy.fits.fitting import rescued
 from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, column_of, coordinates, table_of
 from hddm_sbi.hierarchy.fits.record import FitRecord, Sampling, approximation
@@ -52,5 +52,6 @@ __all__ = [
     "standard_scores",
     "table_of",
     "typical_theta",
+    "went_on",
     "with_known",
 ]

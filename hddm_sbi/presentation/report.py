@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from hddm_sbi.analysis.calibration import LOG_LIKELIHOOD, rank_tests, worst_coefficient
-from hddm_sbi.hierarchy import FitRecord, HierarchicalModel, read_fit
+from hddm_sbi.hierarchy import FitRecord, HierarchicalModel, read_fit, went_on
 from hddm_sbi.inference import inference_data
 
 
@@ -29,7 +29,8 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ArviZ's columns (mean, sd, central 94 %, Monte Carlo errors, effective sample sizes, r_hat), and `scale`: the
-        scale of the coefficient, which is that of the parameter's link.
+        scale of the coefficient, which is that of the parameter's link. ``attrs["went_on"]`` says in one sentence where
+        Rhat asked for more draws than a fit takes first.
 
     Examples
     --------
@@ -77,7 +78,9 @@ def summary_of_fit(fit: str | Path) -> pd.DataFrame:
 def _summary(known: xr.Dataset, names: Sequence[str], links: Mapping[str, str]) -> pd.DataFrame:
     table, of = inference_data.summary(known, names), {f"{name}_": link for name, link in links.items()}
     scales = [max((stem for stem in of if name.startswith(stem)), key=len, default="") for name in table.index]
-    return table.assign(scale=[of.get(stem, "identity") for stem in scales])
+    table = table.assign(scale=[of.get(stem, "identity") for stem in scales])
+    table.attrs["went_on"] = went_on(known)
+    return table
 
 
 def sbc_summary(tables: xr.Dataset) -> pd.DataFrame:
