@@ -10,7 +10,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -21,15 +21,17 @@ from scipy.special import expit, gammaln, logsumexp, softmax
 from scipy.stats import norm, qmc, t
 
 import hddm_sbi as hs
-from hddm_sbi.training.safety import NUMBERS, SAFE_SHIFT, scores, shifts
+from hddm_sbi.training.safety import NUMBERS, SAFE_SHARE, SAFE_SHIFT
 
 N_SIMULATIONS, N_OUTCOMES = 100_000, 500
 #: parameter sets at which posteriors are compared, and the part of the box where they lie.
 SETS, MIDDLE = 20, 0.8
+#: of verdicts: parameter sets, and the largest number of outcomes that is looked at.
+JUDGED, MOST = 64, 10_000
 #: distances and heights of the ball are cut here, in m.
 LIMIT = 0.1
-#: of the grid: points per parameter by number of parameters, and how far it reaches, in posterior sds.
-POINTS, REACH = {2: 21, 3: 13}, 4.0
+#: of the grid: points per parameter, and how far it reaches, in posterior sds.
+POINTS, REACH = 13, 4.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,6 @@ class Known:
     log_prob: Callable[..., np.ndarray]
     #: parameters that are known in every trial: their values, each for as many trials.
     given: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    #: where outcomes are cut; training leaves such outcomes out.
-    limit: float = -np.inf
 
     @property
     def box(self):
@@ -196,7 +196,6 @@ KNOWN = {
         _ball,
         _ball_log_prob,
         given={"speed": (8.0, 12.0, 16.0, 20.0, 25.0)},
-        limit=LIMIT,
     ),
     "choice": Known(
         {"pull": (-2.0, 2.0), "slow": (0.3, 3.0)}, {"choice": (0, 1, 2), "time": "positive"}, _choice, _choice_log_prob
@@ -204,16 +203,17 @@ KNOWN = {
 }
 
 
-def middle(known: Known, n: int, seed: int) -> np.ndarray:
-    """n values of the sought parameters (n, s) in the middle of the box."""
+def spread(known: Known, n: int, seed: int, part: float = MIDDLE) -> np.ndarray:
+    """n values of the sought parameters (n, s), spread over the middle of the box; part: of its width."""
     low, high = np.array([known.parameters[name] for name in known.sought]).T
     points = qmc.Sobol(len(low), rng=np.random.default_rng(seed)).random_base2(n.bit_length())[:n]
-    return low + (high - low) * (0.5 + MIDDLE * (points - 0.5))
+    return low + (high - low) * (0.5 + part * (points - 0.5))
 
 
 def grid(known: Known, x: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sought parameters (g, s) around the exact posterior under a flat prior on the box, and its log density there."""
     low, high = np.array([known.parameters[name] for name in known.sought]).T
+    width = high - low
 
     def log_p(theta):
         return known.log_prob(x, *known.theta(theta, len(x))).sum(-1)
@@ -223,13 +223,17 @@ def grid(known: Known, x: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np
         return -log_p(inside[None])[0] + 1e6 * ((theta - inside) ** 2).sum()
 
     mode = minimize(loss, truth, method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-4, "maxiter": 4_000}).x
-    step = 1e-3 * (high - low) * np.eye(len(low))
-    ends = np.array([mode + i * a + j * b for i in step for j in step for a, b in ((1, 1), (1, -1), (-1, 1), (-1, -1))])
-    curvature = log_p(ends).reshape(len(low), len(low), 4) @ [-1, 1, 1, -1] / (4 * np.outer(step.sum(0), step.sum(0)))
+    # The curvature in units of the box, as far from its sides as the differences reach; the box itself, where it says
+    # less than a flat prior.
+    step = 1e-3 * width * np.eye(len(low))
+    center = np.clip(mode, low + step.sum(0), high - step.sum(0))
+    signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+    ends = np.array([center + i * a / 2 + j * b / 2 for i in step for j in step for a, b in signs])
+    curvature = log_p(ends).reshape(len(low), len(low), 4) @ [-1, 1, 1, -1] / 1e-6
     values, vectors = np.linalg.eigh(curvature)
-    line = np.linspace(-REACH, REACH, POINTS[len(low)])
+    line = np.linspace(-REACH, REACH, POINTS)
     steps = np.stack(np.meshgrid(*[line] * len(low), indexing="ij"), -1).reshape(-1, len(low))
-    theta = mode + steps / np.sqrt(values) @ vectors.T
+    theta = mode + steps / np.sqrt(np.maximum(values, 12.0)) @ vectors.T * width
     theta = theta[((theta > low) & (theta < high)).all(1)]
     return theta, log_p(theta)
 
@@ -256,10 +260,10 @@ def moments(theta: np.ndarray, log_p: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return mean, np.sqrt(weights @ (theta - mean) ** 2)
 
 
-def compared(known: Known, likelihood, n: int = N_OUTCOMES, sets: int = SETS, seed: int = 1):
-    """Shifts of means in exact posterior sds, and ratios of sds, (sets, s) each."""
+def compared(known: Known, likelihood, truths: np.ndarray, n: int = N_OUTCOMES, seed: int = 1):
+    """Shifts of means of n outcomes at each truth (sets, s), in exact posterior sds, and ratios of sds, (sets, s)."""
     shifts, ratios = [], []
-    for k, truth in enumerate(middle(known, sets, seed)):
+    for k, truth in enumerate(truths):
         x = known.numbers(known.table(truth, n, [seed, k]))
         theta, exact = grid(known, x, truth)
         (mean, sd), (other, other_sd) = moments(theta, exact), moments(theta, learned(known, likelihood, x, theta))
@@ -284,7 +288,7 @@ def posteriors(names) -> None:
         known, began = KNOWN[name], time.process_time()
         likelihood = known.train()
         took = time.process_time() - began
-        shifts, ratios = compared(known, likelihood)
+        shifts, ratios = compared(known, likelihood, spread(known, SETS, 1))
         seconds, table = fitted(known, likelihood)
         shape = {key: likelihood.card.architecture[key] for key in ("components", "chained", "tabulated")}
         print(
@@ -298,7 +302,7 @@ def posteriors(names) -> None:
 
 def fitted(known: Known, likelihood):
     """Processor seconds of a fit of 500 outcomes, and their table."""
-    truth = middle(known, 1, 1)[0]
+    truth = spread(known, 1, 1)[0]
     table = pd.DataFrame(known.table(truth, N_OUTCOMES, 1))
     formulas = [f"{name} ~ 1" for name in known.sought]
     for name, values in known.given.items():
@@ -319,41 +323,43 @@ def verdicts(names, seeds=range(1, 5)) -> None:
     for seed, name in itertools.product(seeds, names):
         known = KNOWN[name]
         likelihood = known.train(seed)
-        at = np.array([max(10.0, likelihood.card.scores.safe_outcomes)])
-        error = errors(known, likelihood, np.concatenate([at, NUMBERS]))
-        safe = int(NUMBERS[max(0, (error[1:] <= SAFE_SHIFT).cumprod().sum() - 1)])
-        said.append(at[0])
-        true.append(safe)
-        print(f"{name}, seed {seed}: {at[0]:.0f} said, {safe} true, error at the first {error[0]:.2f}", flush=True)
+        at = int(np.abs(NUMBERS - likelihood.card.scores.safe_outcomes).argmin())
+        first = error(known, likelihood, NUMBERS[at])
+        said.append(NUMBERS[at])
+        true.append(truly_safe(known, likelihood))
+        print(
+            f"{name}, seed {seed}: {said[-1]:.0f} said, {true[-1]:.0f} true, error at the first {first:.2f}",
+            flush=True,
+        )
     ratio = np.array(said) / np.array(true)
     print(f"said / true: median {np.median(ratio):.2f}, {ratio.min():.2f} to {ratio.max():.2f}")
 
 
-def errors(known: Known, likelihood, numbers: np.ndarray, sets: int = 400, draws: int = 500) -> np.ndarray:
-    """Root mean square over the box of the shift of posterior means of so many outcomes, of the worst parameter.
+def truly_safe(known: Known, likelihood) -> float:
+    """The largest number of outcomes, of those that are looked at, up to which posteriors are safe; at least 10."""
+    safe = NUMBERS[0]
+    for n in NUMBERS[NUMBERS <= MOST]:
+        if error(known, likelihood, n) > SAFE_SHIFT:
+            break
+        safe = n
+    return safe
 
-    To first order, with the scores of the exact likelihood, at parameters where no outcome is cut.
+
+def error(known: Known, likelihood, n: float) -> float:
+    """The largest shift of a posterior mean of n outcomes at nine of ten parameter sets of the box, in posterior sds.
+
+    Of the worst parameter, where all are sought.
     """
-    low, high = known.box
-    theta = low + (high - low) * np.random.default_rng(5).random((sets, len(low)))
-    rows = np.repeat(theta, draws, 0)
-    x = known.numbers(known.simulate(*rows.T, np.random.default_rng(6)))
-    whole = (x > known.limit).all(1).reshape(sets, draws).all(1)
-    theta, each = theta[whole], np.repeat(whole, draws)
-    rows, x = rows[each], x[each]
-    own = scores(likelihood, torch.as_tensor(x), theta)
-    steps = 1e-4 * (high - low) * np.eye(len(low))
-    differences = [known.log_prob(x, *(rows + h).T) - known.log_prob(x, *(rows - h).T) for h in steps]
-    exact = np.stack(differences, -1).reshape(own.shape) / (2e-4 * (high - low))
-    found = shifts(exact, (own - exact).mean(1), high - low, numbers)
-    return np.sqrt((found**2).mean(1)).max(1)
+    everything = replace(known, given={})
+    shifts, _ = compared(everything, likelihood, spread(everything, JUDGED, 1, part=1.0), int(n))
+    return float(np.quantile(np.abs(shifts).max(1), SAFE_SHARE))
 
 
 def refined() -> None:
     """The ball: posteriors before and after refinement, beside the exact one."""
     known = KNOWN["ball"]
     likelihood = known.train()
-    for k, truth in enumerate(middle(known, 3, 1)):
+    for k, truth in enumerate(spread(known, 3, 1)):
         table = pd.DataFrame(known.table(truth, N_OUTCOMES, [1, k]))
         x = known.numbers(table)
         theta, exact = grid(known, x, truth)

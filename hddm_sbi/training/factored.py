@@ -58,7 +58,7 @@ class Phase(NamedTuple):
 
 #: at first, by steps whose noise keeps it from following that of the simulations; then the best one once more with less
 #: noise, of which outcomes that are nearly certain ask (docs/decisions/074); and where it goes on training elsewhere.
-_FIRST, _FINE, _FURTHER = Phase(3e-2), Phase(1e-2, batches=8, steps=0.5), Phase(3e-3)
+_FIRST, _FINE, _FURTHER = Phase(3e-2), Phase(1e-2, batches=8, steps=0.5), Phase(3e-3, batches=4)
 
 
 def shapes(simulator: Simulator) -> list[EstimatorShape]:
@@ -294,7 +294,7 @@ def trained_further(likelihood: Factored, values: Array, theta: Array, seed: int
         factor.requires_grad_(True)
     steps = int(np.clip(len(theta) // _PER_STEP, _FEWEST_STEPS, _MOST_STEPS))
     descent = Descent(network, steps, _FURTHER.step_size)
-    for number, batch in enumerate(_batches(len(rows), rows.batch, steps, seed)):
+    for number, batch in enumerate(_batches(len(rows), _FURTHER.batches * rows.batch, steps, seed)):
         descent.step(number, -rows.at(batch).log_score(network).mean())
     card = likelihood.card
     assert card is not None

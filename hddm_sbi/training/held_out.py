@@ -71,9 +71,9 @@ def _calibrated(p_value: float, ranked: int, safe: int | None) -> str:
         )
     up_to = f"from up to about {safe:,} outcomes are".replace(",", " ") if safe else "from even ten outcomes are not"
     return (
-        f"{uniform}. Posterior means {up_to} within {SAFE_SHIFT:g} sds, as two networks tell that saw half of the "
-        "simulations each; for more outcomes refine it where the posterior lies (hs.refine_likelihood), or train on "
-        "more simulations."
+        f"{uniform}. Posterior means {up_to} within {SAFE_SHIFT:g} sds at nine of ten parameter sets, as two networks "
+        "tell that saw half of the simulations each; for more outcomes refine it where the posterior lies "
+        "(hs.refine_likelihood), or train on more simulations."
     )
 
 

@@ -10,11 +10,11 @@ from hddm_sbi.likelihoods import Likelihood
 from hddm_sbi.training.proposal import propose
 from hddm_sbi.types import Array
 
-#: the shift of a posterior mean that counts as safe, in posterior sds.
-SAFE_SHIFT = 0.3
+#: the shift of a posterior mean that counts as safe, in posterior sds, and the share of parameter sets that must be.
+SAFE_SHIFT, SAFE_SHARE = 0.3, 0.9
 #: halves do not see an error that they share: shifts are taken for larger by this factor (docs/decisions/063).
 _CAUTION = 1.25
-#: parameter sets, of which a few may decide the mean square, and outcomes drawn at each.
+#: parameter sets, and outcomes drawn at each.
 _SETS, _DRAWS = 512, 200
 #: numbers of outcomes that are looked at, four to a factor of ten.
 NUMBERS = np.round(10 ** np.arange(1.0, 6.01, 0.25))
@@ -23,15 +23,16 @@ NUMBERS = np.round(10 ** np.arange(1.0, 6.01, 0.25))
 def safe_outcomes(likelihood: Likelihood, halves: Sequence[Likelihood], seed: int) -> int:
     """The largest number of outcomes whose posterior means are off by at most `SAFE_SHIFT` sds, as far as halves tell.
 
-    0 where not even ten are safe. The square of the shift is averaged over the box, and taken of the worst parameter.
+    0 where not even ten are safe. At `SAFE_SHARE` of the parameter sets in the box, no parameter may be off by more: a
+    mean square would be made by a few sets near its sides, where a shift is far from what it is to first order.
     Two likelihoods that are trained on one half of the simulations each differ by twice the error of one that is
     trained on all of them (root mean squares), where that error comes from the number of simulations.
     """
     theta = propose(likelihood.simulator, None, _SETS, seed)
     values = torch.as_tensor(likelihood.sample_rows(torch.as_tensor(np.repeat(theta, _DRAWS, axis=0)), seed))
     own, first, second = (scores(each, values, theta) for each in (likelihood, *halves))
-    shift = shifts(own, (first - second).mean(1), box_of(likelihood), NUMBERS) / 2
-    within = _CAUTION * np.sqrt((shift**2).mean(1)).max(1) <= SAFE_SHIFT
+    shift = np.abs(shifts(own, (first - second).mean(1), box_of(likelihood), NUMBERS)).max(-1) / 2
+    within = _CAUTION * np.quantile(shift, SAFE_SHARE, axis=1) <= SAFE_SHIFT
     return int(NUMBERS[within.cumprod().sum() - 1]) if within[0] else 0
 
 
