@@ -55,7 +55,7 @@ class LearnedLikelihood(Likelihood):
         >>> with TemporaryDirectory() as folder:
         ...     hs.load_likelihood("ddm").save(Path(folder) / "mine.safetensors")
         ...     hs.load_likelihood(Path(folder) / "mine.safetensors")
-        MixtureLikelihood(ddm: v a z t0, 1e9 simulations, KL 1.4e-6)
+        MixtureLikelihood(ddm: v a z t0, solved equations, KL 1.3e-6)
         """
         if self.card is None:
             raise InputError(f"{self!r} has no card, which says what made it; only trained likelihoods are saved.")

@@ -184,4 +184,5 @@ def test_log_prob_takes_codes_and_names():
 
 def test_repr_says_what_it_was_trained_on():
     assert repr(NEURAL).startswith("MixtureLikelihood(ddm: v a z t0, ")
-    assert "simulations, KL" in repr(NEURAL)
+    assert "solved equations, KL" in repr(NEURAL)
+    assert "1e9 simulations, KL" in repr(load_likelihood("rdm"))
