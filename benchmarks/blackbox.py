@@ -6,6 +6,7 @@ posterior. Ten minutes of one core; `verdicts`, twenty trainings, half an hour.
 """
 
 import argparse
+import functools
 import itertools
 import time
 import warnings
@@ -323,26 +324,17 @@ def verdicts(names, seeds=range(1, 5)) -> None:
     for seed, name in itertools.product(seeds, names):
         known = KNOWN[name]
         likelihood = known.train(seed)
-        at = int(np.abs(NUMBERS - likelihood.card.scores.safe_outcomes).argmin())
-        first = error(known, likelihood, NUMBERS[at])
-        said.append(NUMBERS[at])
-        true.append(truly_safe(known, likelihood))
+        error_of = functools.cache(functools.partial(error, known, likelihood))
+        said.append(NUMBERS[np.abs(NUMBERS - likelihood.card.scores.safe_outcomes).argmin()])
+        safe = itertools.takewhile(lambda n, error_of=error_of: error_of(n) <= SAFE_SHIFT, NUMBERS[NUMBERS <= MOST])
+        true.append(max(safe, default=NUMBERS[0]))
         print(
-            f"{name}, seed {seed}: {said[-1]:.0f} said, {true[-1]:.0f} true, error at the first {first:.2f}",
+            f"{name}, seed {seed}: {said[-1]:.0f} said, {true[-1]:.0f} true, "
+            f"error at the first {error_of(said[-1]):.2f}",
             flush=True,
         )
     ratio = np.array(said) / np.array(true)
     print(f"said / true: median {np.median(ratio):.2f}, {ratio.min():.2f} to {ratio.max():.2f}")
-
-
-def truly_safe(known: Known, likelihood) -> float:
-    """The largest number of outcomes, of those that are looked at, up to which posteriors are safe; at least 10."""
-    safe = NUMBERS[0]
-    for n in NUMBERS[NUMBERS <= MOST]:
-        if error(known, likelihood, n) > SAFE_SHIFT:
-            break
-        safe = n
-    return safe
 
 
 def error(known: Known, likelihood, n: float) -> float:

@@ -129,8 +129,8 @@ class HeldOutScores:
     ranked
         Number of ranked simulations.
     safe_outcomes
-        The largest number of outcomes whose posterior means are off by at most .3 sds, as far as two networks tell that
-        saw half of the simulations each; None where they were not trained.
+        The largest number of outcomes whose posterior means are off by at most .3 sds at nine of ten parameter sets, as
+        far as two networks tell that saw half of the simulations each; None where they were not trained.
     passed
         Whether ranks and mass are as they should be.
     verdict

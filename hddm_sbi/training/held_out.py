@@ -12,7 +12,7 @@ from scipy.stats import norm
 
 from hddm_sbi.likelihoods import HeldOutScores, Likelihood
 from hddm_sbi.training.ranks import DRAWS, FALSE_ALARMS, uniformity_test
-from hddm_sbi.training.safety import SAFE_SHIFT
+from hddm_sbi.training.safety import SAFE_SHARE, SAFE_SHIFT
 from hddm_sbi.types import Array
 
 #: simulations that are ranked, and parameter sets in the mixture that is the baseline without parameters.
@@ -71,8 +71,8 @@ def _calibrated(p_value: float, ranked: int, safe: int | None) -> str:
         )
     up_to = f"from up to about {safe:,} outcomes are".replace(",", " ") if safe else "from even ten outcomes are not"
     return (
-        f"{uniform}. Posterior means {up_to} within {SAFE_SHIFT:g} sds at nine of ten parameter sets, as two networks "
-        "tell that saw half of the simulations each; for more outcomes refine it where the posterior lies "
+        f"{uniform}. Posterior means {up_to} within {SAFE_SHIFT:g} sds at {SAFE_SHARE:.0%} of parameter sets, as two "
+        "networks tell that saw half of the simulations each; for more outcomes refine it where the posterior lies "
         "(hs.refine_likelihood), or train on more simulations."
     )
 

@@ -61,7 +61,10 @@ def test_safe_outcomes_by_hand():
 def test_the_verdict_names_the_number(learned):
     scores = learned.card.scores
     assert scores.passed
-    assert f"Posterior means from up to about {scores.safe_outcomes} outcomes are within 0.3 sds" in scores.verdict
+    said = (
+        f"Posterior means from up to about {scores.safe_outcomes} outcomes are within 0.3 sds at 90% of parameter sets"
+    )
+    assert said in scores.verdict
 
 
 def test_a_planted_error_is_found_and_corrected(learned, table):
