@@ -82,6 +82,20 @@ def in_the_chains(density, act):
     return dataclasses.replace(density, evaluate=evaluate), calls
 
 
+def once_both_have_draws(act):
+    """For `in_the_chains`: chain 0 acts when chain 1 has draws, too. Of one that still tunes there are none to keep."""
+    other_draws = threading.Event()
+
+    def when(chain, n):
+        if chain == 1 and n == 1_800:
+            other_draws.set()
+        if chain == 0 and n == 1_900:
+            other_draws.wait(30.0)
+            act()
+
+    return when
+
+
 def test_chains_wait_while_they_are_looked_at(whole):
     """Those that are at the first look take no core from the others, nor from the one who looks."""
     density, calls = in_the_chains(schools(), lambda chain, n: None)
@@ -105,20 +119,18 @@ def test_chains_wait_while_they_are_looked_at(whole):
 def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
     """Ctrl-C while all wait to be looked at, and while one waits for the other: for its 100th draw, or a later one
     where nutpie tunes in fewer steps."""
-    slow = threading.Event()
 
-    def act(chain, n):
-        if at == "the gate" and chain == 0 and n == 1_900:
-            slow.wait(0.5)
+    def interrupt():
+        if at == "the gate":
             ctypes.pythonapi.PyErr_SetInterrupt()
-            slow.wait(0.5)
+            time.sleep(0.5)
 
     def enough(x):
         if at == "the look":
             raise KeyboardInterrupt
         return False
 
-    density, _ = in_the_chains(schools(), act)
+    density, _ = in_the_chains(schools(), once_both_have_draws(interrupt))
     run = sample(density, draws=100_000, enough=enough)
     n = run.x.shape[1]
     assert run.stopped == "interrupted"
@@ -127,11 +139,10 @@ def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
 
 
 def test_a_chain_that_fails_ends_those_that_wait_for_it(whole):
-    def act(chain, n):
-        if chain == 0 and n == 1_900:
-            raise ArithmeticError("no such place")
+    def fail():
+        raise ArithmeticError("no such place")
 
-    density, _ = in_the_chains(schools(), act)
+    density, _ = in_the_chains(schools(), once_both_have_draws(fail))
     run = sample(density, draws=100_000, enough=lambda x: False)
     n = run.x.shape[1]
     assert run.stopped == "a chain failed (ArithmeticError: no such place)"
