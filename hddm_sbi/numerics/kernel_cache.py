@@ -5,6 +5,9 @@ cannot write. Importing this module puts a locator of ours before Numba's, for f
 
 Machine code calls by module, name, types of arguments, and a number that Numba counts anew in every process. Two caches
 may have one number, so functions that a function makes must not have one name, or one of them is run for both.
+
+A wheel may bring machine code along (`.ci/wheel.py`), for processors with AVX2 and the Python and Numba that made it.
+It is looked at where the user's own cache has nothing; everybody else compiles.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numba.core import caching, config
 from numba.core.dispatcher import Dispatcher
 from typing_extensions import override
@@ -33,6 +37,9 @@ _DIGEST = hashlib.sha256().digest_size
 #: Numba's cache, without its types: its own locators, and its files.
 _numba: Any = caching
 _locators, _plain_file = tuple(_numba.CacheImpl._locator_classes), _numba.IndexDataCacheFile
+#: machine code that comes with the package, the processor that it is for, by LLVM's name, and what this one has.
+COMPILED, PROCESSOR = Path(__file__).parent / "compiled", "x86-64-v3"
+_INSTRUCTIONS = ("avx2", "bmi", "bmi2", "cx16", "f16c", "fma", "lzcnt", "movbe", "popcnt", "sahf", "sse4.2", "xsave")
 #: folder of a source file, and the one that the user names -> folder of Numba's cache. Numba would write a file into it
 #: for every function, to see whether it can.
 _FOLDERS: dict[tuple[str, str], str] = {}
@@ -80,6 +87,12 @@ class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]
     number twice, so each file says itself what it is of.
     """
 
+    def __init__(
+        self, cache_path: str, filename_base: str, source_stamp: str, compiled: CompiledFile | None = None
+    ) -> None:
+        super().__init__(cache_path, filename_base, source_stamp)
+        self._compiled = compiled
+
     @override
     def save(self, key: Any, data: Any) -> None:
         try:
@@ -90,7 +103,9 @@ class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]
     @override
     def load(self, key: Any) -> Any:
         found = super().load(key)
-        return found[2] if found is not None and found[:2] == (self._source_stamp, key) else None
+        if found is not None and found[:2] == (self._source_stamp, key):
+            return found[2]
+        return self._compiled.load(key) if self._compiled else None
 
     @override
     def _load_index(self) -> Any:
@@ -114,6 +129,40 @@ class CheckedFile(_plain_file):  # type: ignore[valid-type,misc]
         yield content
         with super()._open_for_write(filepath) as file:
             file.write(content.getvalue() + hashlib.sha256(content.getvalue()).digest())
+
+
+class CompiledFile(CheckedFile):
+    """Machine code of a function that comes with the package, whatever the processor: by types of arguments and system.
+
+    Its stamp covers what else Numba's key names.
+    """
+
+    def __init__(self, source_stamp: str) -> None:
+        super().__init__(str(COMPILED), source_stamp.replace(" ", "-"), source_stamp)
+
+    @override
+    def save(self, key: Any, data: Any) -> None:
+        super().save(_of_any_processor(key), data)
+
+    @override
+    def load(self, key: Any) -> Any:
+        return super().load(_of_any_processor(key))
+
+
+def _of_any_processor(key: Any) -> Any:
+    types_of_arguments, (system, *_), *_ = key
+    return types_of_arguments, system
+
+
+def keep_with_package() -> None:
+    """From now on, what is compiled is kept in `COMPILED`.
+
+    Raises RuntimeError unless the environment tells Numba to compile for `PROCESSOR`.
+    """
+    if config.CPU_NAME != PROCESSOR or config.CPU_FEATURES != "":  # type: ignore[attr-defined]
+        raise RuntimeError(f'expected NUMBA_CPU_NAME="{PROCESSOR}" and NUMBA_CPU_FEATURES="" in the environment')
+    COMPILED.mkdir(exist_ok=True)
+    _numba.IndexDataCacheFile = _file_with_package
 
 
 def digest(function: FunctionType) -> str:
@@ -206,8 +255,29 @@ def _say(problem: str) -> None:
 
 def _file(cache_path: str, filename_base: str, source_stamp: Any) -> Any:
     """The files of a function's cache: ours are checked."""
-    ours = isinstance(source_stamp, str) and source_stamp.startswith(_PACKAGE)
-    return (CheckedFile if ours else _plain_file)(cache_path, filename_base, source_stamp)
+    if not _is_ours(source_stamp):
+        return _plain_file(cache_path, filename_base, source_stamp)
+    return CheckedFile(
+        cache_path, filename_base, source_stamp, CompiledFile(source_stamp) if _runs_compiled() else None
+    )
+
+
+def _file_with_package(cache_path: str, filename_base: str, source_stamp: Any) -> Any:
+    return (
+        CompiledFile(source_stamp) if _is_ours(source_stamp) else _plain_file(cache_path, filename_base, source_stamp)
+    )
+
+
+def _is_ours(source_stamp: Any) -> bool:
+    return isinstance(source_stamp, str) and source_stamp.startswith(_PACKAGE)
+
+
+@cache
+def _runs_compiled() -> bool:
+    """Whether machine code comes with the package that runs here, and Numba is not told to compile for another."""
+    told = config.CPU_NAME or config.CPU_FEATURES  # type: ignore[attr-defined]
+    features = get_host_cpu_features()
+    return COMPILED.is_dir() and not told and all(features.get(name) for name in _INSTRUCTIONS)
 
 
 _numba.CacheImpl._locator_classes.insert(0, SourceLocator)

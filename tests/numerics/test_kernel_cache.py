@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import hddm_sbi as hs
+from hddm_sbi.numerics import kernel_cache
 from hddm_sbi.numerics.kernel_cache import digest
 from hddm_sbi.simulation.decision_model import _races, _trials
 
@@ -97,10 +99,10 @@ def write(folder, factor=3.0, more="", shift=0.0):
     (folder / "outer.py").write_text(OUTER.format(shift=shift))
 
 
-def run_each(*folders, **environment):
+def run_each(*folders, before="", **environment):
     """In one process: value of every folder's kernel, and whether it came from the cache; what the process said."""
     done = subprocess.run(
-        [sys.executable, "-c", RUN, *map(str, folders)],
+        [sys.executable, "-c", before + RUN, *map(str, folders)],
         env={**os.environ, "NUMBA_CACHE_DIR": "", **environment},
         capture_output=True,
         text=True,
@@ -224,3 +226,60 @@ def test_two_processes_at_an_empty_cache_agree(package):
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
     assert [float(each.communicate()[0].split()[0]) for each in both] == [6.0, 6.0]
     assert run(package)[:2] == (6.0, True)
+
+
+#: before the others: where machine code that comes with the package lies.
+WITH_PACKAGE = """
+import sys, pathlib
+from hddm_sbi.numerics import kernel_cache
+kernel_cache.COMPILED = pathlib.Path({folder!r})
+{then}
+"""
+KEPT = "kernel_cache.keep_with_package()"
+FOR_ANY_PROCESSOR = {"NUMBA_CPU_NAME": "x86-64-v3", "NUMBA_CPU_FEATURES": ""}
+
+
+@pytest.fixture
+def coming_along(package, tmp_path_factory):
+    """A folder with machine code of the package, compiled for any processor with AVX2."""
+    folder = tmp_path_factory.mktemp("compiled")
+    known, _ = run_each(package, before=WITH_PACKAGE.format(folder=str(folder), then=KEPT), **FOR_ANY_PROCESSOR)
+    assert known == [(6.0, False)]
+    assert not list(package.rglob("*.nbc"))
+    return folder
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="machine code comes along for x86-64 only")
+class TestMachineCodeThatComesAlong:
+    def test_it_is_run_where_nothing_else_is_kept(self, package, coming_along):
+        before = WITH_PACKAGE.format(folder=str(coming_along), then="")
+        assert run_each(package, before=before)[0] == [(6.0, True)]
+        assert not list(package.rglob("*.nbc"))
+
+    def test_not_what_was_compiled_from_other_source(self, package, coming_along):
+        write(package, factor=5.0)
+        before = WITH_PACKAGE.format(folder=str(coming_along), then="")
+        assert run_each(package, before=before)[0] == [(10.0, False)]
+
+    def test_not_what_is_damaged(self, package, coming_along):
+        (code,) = coming_along.glob("*.nbc")
+        content = bytearray(code.read_bytes())
+        content[len(content) // 2] ^= 16
+        code.write_bytes(bytes(content))
+        before = WITH_PACKAGE.format(folder=str(coming_along), then="")
+        assert run_each(package, before=before)[0] == [(6.0, False)]
+
+    @pytest.mark.parametrize(
+        ("then", "environment"),
+        [
+            ("kernel_cache.get_host_cpu_features = lambda: {'sse4.2': True, 'avx': True}", {}),
+            ("", {"NUMBA_CPU_NAME": "generic"}),
+        ],
+    )
+    def test_not_on_other_processors(self, package, coming_along, then, environment):
+        before = WITH_PACKAGE.format(folder=str(coming_along), then=then)
+        assert run_each(package, before=before, **environment)[0] == [(6.0, False)]
+
+    def test_it_is_kept_for_any_processor_or_not_at_all(self):
+        with pytest.raises(RuntimeError, match="NUMBA_CPU_NAME"):
+            kernel_cache.keep_with_package()
