@@ -19,12 +19,12 @@ from pathlib import Path
 from hddm_sbi.numerics import kernel_cache
 
 ROOT = Path(__file__).parents[1]
-#: two trials of each of so many cells are enough to compile for.
+#: few trials of two subjects are enough to compile for.
 N_TRIALS = 40
 
 
 def compile_for(name: str) -> None:
-    """Simulate and fit a model by each of its likelihoods, predict and certify: what is compiled is kept."""
+    """Simulate, evaluate, fit, predict and certify by each likelihood of a model: what is compiled is kept."""
     kernel_cache.keep_with_package()
     import numpy as np
 
@@ -41,6 +41,8 @@ def compile_for(name: str) -> None:
             likelihood = hs.load_likelihood(name, kind=kind)
         except hs.InputError:
             continue
+        for function in (likelihood.log_prob, likelihood.cdf):
+            function(table["rt"].to_numpy(), table["response"].to_numpy(), theta)
         model = hs.HierarchicalModel([f"{first} ~ 1 + (1|subject)"], table, likelihood=likelihood)
         posterior = model.fit(draws=100, tune=100, chains=1, seed=1, progress=False)
         hs.posterior_predictive(model, posterior)
