@@ -2,8 +2,10 @@
 
 `python -m benchmarks.waiting` measures the working tree, `python -m benchmarks.waiting 00a8975` that revision as well,
 and prints ratios. The table is the demo's; the last one has a covariate of every trial, 10 subjects x 250, and is all
-that `python -m benchmarks.waiting 00a8975 covariate` takes. Every measurement is a process of its own. Seconds are
-those of its processor time, which other jobs on the machine disturb less; of sampling, of all threads.
+that `python -m benchmarks.waiting 00a8975 covariate` takes; `first` instead is the first fit and the next ones alone.
+Every measurement is a process of its own. Seconds are those of its processor time, which other jobs on the machine
+disturb less; of sampling, of all threads. Machine code that comes with a wheel is run where the working tree has it
+(`python .ci/wheel.py dist ddm` brings it).
 """
 
 import json
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 import hddm_sbi as hs
+from hddm_sbi.numerics import kernel_cache
 
 ROOT = Path(__file__).parents[1]
 Run = dict[str, list[float]]
@@ -86,12 +89,14 @@ def compare(title: str, run: Run) -> None:
         print(f"  {'':32s} ratio    {parts}; until there is a start {ready:.2f}; in all {sum(new) / sum(old):.2f}")
 
 
-def demo(trees: dict[str, Path], kind: str, caches: dict[str, str], table: str) -> None:
+def demo(trees: dict[str, Path], kind: str, caches: dict[str, str], table: str, six: bool) -> None:
     """The demo's table with one likelihood: a first process, further ones, and six formulas in one."""
     hs.simulate_experiment(n_subjects=10, n_trials=50, seed=1).trials.to_csv(table, index=False)
     first, second = FORMULAS[:1], FORMULAS[1:2]
     for title, formulas in (("without caches", first), ("a new formula", second), ("the same again", second)):
         compare(f"{kind}, {title}", {n: seconds(t, table, kind, formulas, caches[n])[0] for n, t in trees.items()})
+    if not six:
+        return
     each = {n: seconds(t, table, kind, FORMULAS, caches[n]) for n, t in trees.items()}
     compare(f"{kind}, six formulas", {n: [sum(p) for p in zip(*rows, strict=True)] for n, rows in each.items()})
 
@@ -115,6 +120,7 @@ def covariate(trees: dict[str, Path], caches: dict[str, dict[str, str]], table: 
 
 
 def main(revision: str | None, part: str = "") -> None:
+    print("machine code comes along" if kernel_cache.COMPILED.is_dir() else "no machine code comes along")
     with tempfile.TemporaryDirectory() as folder:
         trees = {"now": ROOT}
         if revision is not None:
@@ -128,8 +134,9 @@ def main(revision: str | None, part: str = "") -> None:
                 for cache in caches[kind].values():
                     Path(cache).mkdir()
                 if part != "covariate":
-                    demo(trees, kind, caches[kind], table)
-            covariate(trees, caches, table)
+                    demo(trees, kind, caches[kind], table, six=part != "first")
+            if part != "first":
+                covariate(trees, caches, table)
         finally:
             if revision is not None:
                 subprocess.run(["git", "worktree", "remove", "--force", str(old)], cwd=ROOT, check=True)
