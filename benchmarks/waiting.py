@@ -8,6 +8,7 @@ disturb less; of sampling, of all threads. Machine code that comes with a wheel 
 (`python .ci/wheel.py dist ddm` brings it).
 """
 
+import compileall
 import json
 import os
 import subprocess
@@ -128,6 +129,9 @@ def main(revision: str | None, part: str = "") -> None:
             subprocess.run(["git", "worktree", "add", "--detach", str(old), revision], cwd=ROOT, check=True)
             trees = {revision: old, "now": ROOT}
         try:
+            for tree in trees.values():
+                # As pip does where it installs: a first fit need not compile Python's source.
+                compileall.compile_dir(tree, quiet=2)
             table = str(Path(folder) / "table.csv")
             caches = {kind: {name: str(Path(folder) / f"{name} {kind}") for name in trees} for kind in KINDS}
             for kind in KINDS:
