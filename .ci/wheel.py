@@ -32,8 +32,9 @@ def compile_for(name: str) -> None:
 
     simulator = hs.load_simulator(name)
     theta = {p.name: p.fixed if p.fixed is not None else float(np.mean(p.typical)) for p in simulator.parameters}
-    theta |= {p.name: np.resize(p.codes, N_TRIALS) for p in simulator.parameters if p.from_data}
-    table = hs.simulate(name, theta, N_TRIALS, seed=1)
+    conditions = {p.name: np.resize(p.codes, N_TRIALS) for p in simulator.parameters if p.from_data}
+    theta |= conditions
+    table = hs.simulate(name, theta, N_TRIALS, seed=1).assign(**conditions)
     table["subject"] = np.repeat(["one", "other"], N_TRIALS // 2)
     first = next(p.name for p in simulator.parameters if not p.from_data and p.fixed is None)
     for kind in ("exact", "neural"):
