@@ -74,9 +74,10 @@ def test_planted_errors_are_found_and_corrected(exact_flat, parameter, factor):
 
 
 def test_planted_errors_in_a_hierarchy():
+    """Drifts off by 3 %, Pareto k .2 to .3. Off by 5 % it was .38 on one machine and .73 on another: at the limit."""
     experiment = nested()
     _, exact = fitted(experiment.formulas, experiment.trials, "exact")
-    model, posterior = fitted(experiment.formulas, experiment.trials, Planted("v", 1.05))
+    model, posterior = fitted(experiment.formulas, experiment.trials, Planted("v", 1.03))
     certificate = hs.certify(model, posterior, draws=2_000)
     assert certificate.corrected is not None
     assert certificate.shifts.loc["v_Intercept", "shift"] > 0.1
