@@ -33,7 +33,8 @@ def test_the_wheel_holds_every_module_models_and_weights(tmp_path: Path):
     simulators = {f"hddm_sbi/simulators/{path.name}" for path in (ROOT / "simulators").glob("*.py")}
     pretrained = {f"hddm_sbi/pretrained/{path.name}" for path in (ROOT / "pretrained").iterdir() if path.is_file()}
     others = names - modules - simulators - pretrained
-    left = {name for name in others if ".dist-info/" not in name}
+    # A checkout that made a wheel with machine code still has that.
+    left = {name for name in others if ".dist-info/" not in name and "/numerics/compiled/" not in name}
     stubs = {f"hddm_sbi/{folder}__init__.pyi" for folder in ("", "inference/", "likelihoods/", "numerics/")}
     assert left == {"hddm_sbi/py.typed"} | stubs
 
