@@ -275,9 +275,10 @@ def _is_ours(source_stamp: Any) -> bool:
 @cache
 def _runs_compiled() -> bool:
     """Whether machine code comes with the package that runs here, and Numba is not told to compile for another."""
-    told = config.CPU_NAME or config.CPU_FEATURES  # type: ignore[attr-defined]
+    if not COMPILED.is_dir() or config.CPU_NAME or config.CPU_FEATURES:  # type: ignore[attr-defined]
+        return False
     features = get_host_cpu_features()
-    return COMPILED.is_dir() and not told and all(features.get(name) for name in _INSTRUCTIONS)
+    return all(features.get(name) for name in _INSTRUCTIONS)
 
 
 _numba.CacheImpl._locator_classes.insert(0, SourceLocator)
