@@ -174,7 +174,7 @@ def test_without_lapses_sampling_starts_below_the_fastest_trial():
 
 @pytest.mark.parametrize("kind", ["exact", "neural"])
 def test_without_lapses_sampling_starts_where_bounds_meet_after_the_slowest_trial(kind):
-    """The pilot fit takes slow trials for lapses: 4 of 25 such tables could not be fitted, this one among them."""
+    """The pilot fit takes slow trials for lapses: sampling was to start where some are impossible, and was refused."""
     rng = np.random.default_rng(9)
     subject = np.repeat(np.arange(8), 30)
     v, a, angle = rng.normal(0.3, 0.5, 8), np.exp(0.2 * rng.normal(size=8)), 0.8 * np.exp(0.25 * rng.normal(size=8))
