@@ -117,8 +117,7 @@ def test_chains_wait_while_they_are_looked_at(whole):
 
 @pytest.mark.parametrize("at", ["the look", "the gate"])
 def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
-    """Ctrl-C while all wait to be looked at, and while one waits for the other: for its 100th draw, or a later one
-    where nutpie tunes in fewer steps."""
+    """Ctrl-C while all wait to be looked at, and while one waits for the other (as in the next test)."""
 
     def interrupt():
         if at == "the gate":
@@ -139,6 +138,8 @@ def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
 
 
 def test_a_chain_that_fails_ends_those_that_wait_for_it(whole):
+    """They wait for its 100th draw, or a later one where nutpie tunes in fewer steps."""
+
     def fail():
         raise ArithmeticError("no such place")
 
@@ -146,7 +147,7 @@ def test_a_chain_that_fails_ends_those_that_wait_for_it(whole):
     run = sample(density, draws=100_000, enough=lambda x: False)
     n = run.x.shape[1]
     assert run.stopped == "a chain failed (ArithmeticError: no such place)"
-    assert 1 < n < 100
+    assert 1 < n < whole[0].x.shape[1]
     assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
 
 
@@ -161,7 +162,7 @@ def test_time_is_over_while_chains_wait(whole):
     run = sample(density, draws=100_000, enough=lambda x: False, seconds=2.0)
     n = run.x.shape[1]
     assert run.stopped == "out of time"
-    assert 1 < n < 100
+    assert 1 < n < whole[0].x.shape[1]
     assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
 
 
