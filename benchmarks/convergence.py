@@ -4,7 +4,7 @@
     python -m benchmarks.convergence fast_edge cavanagh --seeds 10
     python -m benchmarks.convergence --data FOLDER                # of the published tables; default ../shared/data
     python -m benchmarks.convergence --looks           # fits of 3 000 draws, looked at on their way; decision 073
-    python -m benchmarks.convergence --lapse estimated --lapse-seconds range   # another law of lapses; decision 047
+    python -m benchmarks.convergence --lapse 0.05 --lapse-seconds 10       # the former law of lapses; decision 047
 
 For an older revision: `PYTHONPATH=OTHER_CHECKOUT python benchmarks/convergence.py`. It uses nothing but public names.
 """

@@ -2,6 +2,7 @@
 
     python -m benchmarks.lapses --tables 60 --results lapses.jsonl     # goes on from the file
     python -m benchmarks.lapses --errors rr98 --data FOLDER          # error times, predicted and observed
+    python -m benchmarks.lapses --evidence cavanagh --data FOLDER    # for which law published trials speak
     python -m benchmarks.lapses --people --data FOLDER      # one share for all, one of each person; decision 056
 
 Each table is of one person, 2 x 500 trials. Within a seed all tables are the same but for their lapses.
@@ -164,6 +165,25 @@ def errors(
     return pd.concat(tables, names=[name, "condition"])
 
 
+def evidence(name: str, laws: list[str], folder: Path) -> pd.DataFrame:
+    """Log evidence of the data set with each law, and what is then known of the share."""
+    data_set, rows = DATA_SETS[name], {}
+    for law in laws:
+        options = {"likelihood": "exact", **data_set.options, **lapse_options(law)}
+        model = hs.HierarchicalModel(list(data_set.formulas), data_set.table(folder), **options)
+        posterior = model.fit(seed=1, progress=False)
+        found = hs.evidence(model, posterior)
+        share = model.lapse_share(posterior)
+        rows[law] = {
+            "log evidence": found.log_evidence,
+            "error": found.error,
+            "share": share.mean(),
+            "sd": share.mean(axis=1).std(),
+            "seconds": model.lapse_seconds,
+        }
+    return pd.concat({name: pd.DataFrame.from_dict(rows, orient="index")})
+
+
 #: what is said of the lapses of people: one share for all, one of each person, and of each person at exponential times.
 OF_PEOPLE: dict[str, tuple[list[str], dict[str, Any]]] = {
     "one share": ([], {"lapse": "estimated", "lapse_seconds": "range"}),
@@ -199,12 +219,17 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=60)
     parser.add_argument("--results", type=Path, default=Path("lapses.jsonl"))
     parser.add_argument("--people", action="store_true")
+    parser.add_argument("--evidence", nargs="+", choices=DATA_SETS, help="of these data sets")
     parser.add_argument("--errors", nargs="*", choices=TABLES, help="of these tables; of all where none is named")
     parser.add_argument("--laws", nargs="*", choices=LAWS, default=["0.05, 10 s", "Beta(1, 49), range"])
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    if given.evidence:
+        for name in given.evidence:
+            print(evidence(name, given.laws, given.data).to_string(float_format="{:.4f}".format), flush=True)
+        return
     if given.people:
         print(people(given.data).to_string(float_format="{:.3f}".format))
         return

@@ -5,7 +5,7 @@ import warnings
 import torch
 
 import hddm_sbi as hs
-from benchmarks.peers.task import Task, cpu, least_bulk_ess, milliseconds, say
+from benchmarks.peers.task import LAPSES, Task, cpu, least_bulk_ess, milliseconds, say
 from hddm_sbi.data import read_table
 from hddm_sbi.inference import inference_data
 
@@ -13,7 +13,7 @@ from hddm_sbi.inference import inference_data
 def main(task: Task) -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    model = hs.HierarchicalModel(list(task.formulas), read_table(task.table), likelihood=task.likelihood)
+    model = hs.HierarchicalModel(list(task.formulas), read_table(task.table), likelihood=task.likelihood, **LAPSES)
     density = model.density
     began = cpu()
     posterior = model.fit(task.draws, task.tune, chains=1, seed=task.seed, progress=False)

@@ -12,7 +12,7 @@ from pyro.infer import MCMC, NUTS
 
 import hddm_sbi as hs
 from benchmarks.peers.in_sbi import observed_by
-from benchmarks.peers.task import Task, cpu, least_bulk_ess, say
+from benchmarks.peers.task import LAPSES, Task, cpu, least_bulk_ess, say
 from hddm_sbi.data import read_table
 from hddm_sbi.hierarchy.fits.posterior import variables
 from hddm_sbi.inference.nuts import starting_point
@@ -59,7 +59,7 @@ def main(task: Task) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(task.seed)
     likelihood = "exact" if task.file else task.likelihood
-    described = hs.HierarchicalModel(list(task.formulas), read_table(task.table), likelihood=likelihood)
+    described = hs.HierarchicalModel(list(task.formulas), read_table(task.table), likelihood=likelihood, **LAPSES)
     hierarchy = described.hierarchy
     model = observed_by(task.file, hierarchy) if task.file else hierarchy
     density = hs.flatten(model, described.start, "eager")

@@ -12,6 +12,8 @@ import numpy as np
 SAID = "RESULT "
 #: gradients that are timed.
 TIMED = 20
+#: the law of lapses of our models, held as HSSM holds its own.
+LAPSES = {"lapse": 0.05, "lapse_seconds": 10.0}
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ _UNSURE = 0.5
 _SHOWN = 5
 #: what to do where weights are unreliable: trials, or groups of them.
 _OF_TRIALS = (
-    "look at those trials (are they decisions? lapse='estimated' lets the model doubt them), fit again without each by "
-    "refit=True ({cost}), or compare by='evidence'"
+    "look at those trials (are they decisions? an estimated lapse= lets the model doubt them), fit again without each "
+    "by refit=True ({cost}), or compare by='evidence'"
 )
 _OF_GROUPS = (
     "the effects of a group that is left out are known from its own trials, and the draws have them as they are with "

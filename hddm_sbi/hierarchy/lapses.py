@@ -54,8 +54,8 @@ def estimated() -> TorchDistribution:
 
 #: the outcomes that know lapses: random responses at random times.
 _OF_LAPSES = ("rt", "response")
-#: where nothing is said. Decision 047 has what Lapses(estimated(), None) would be like.
-DEFAULT = Lapses(0.05, 10.0)
+#: where nothing is said; decision 047.
+DEFAULT = Lapses(estimated(), None)
 #: of the sets of priors from the literature. HDDM: p_outlier, and w_outlier = 0.1 for each of two responses.
 _OF_SETS = {"hddm": Lapses(0.05, 5.0)}
 #: by how much the probabilities of all responses may differ from 1.

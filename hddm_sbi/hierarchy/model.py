@@ -85,13 +85,13 @@ class HierarchicalModel:
         conditions), "b" (slopes and differences), "sigma" (standard deviations), or those of one parameter, "v_sigma".
         The more specific entry wins.
     lapse
-        Probability that a trial is a lapse, 0 for none, or its prior; "estimated": the prior Beta(1, 49), of mean 0.02.
-        Default: 0.05, and 0 for outcomes other than rt and response, which know no lapses. Where it differs between
-        people or conditions, a formula says it, `lapse ~ 1 + (1|subject)`.
+        Probability that a trial is a lapse, 0 for none, or its prior. Default: "estimated", the prior Beta(1, 49), of
+        mean 0.02; 0.05 with `priors="hddm"`; and 0 for outcomes other than rt and response, which know no lapses. Where
+        it differs between people or conditions, a formula says it, `lapse ~ 1 + (1|subject)`.
     lapse_seconds
         Lapses are uniform over the responses and over this many seconds, or up to the longest rt if that is longer.
-        "range": up to the longest rt, or deadline, of the table that is fitted. Default: 10, and 5 with
-        `priors="hddm"`, which is HDDM's outlier density of 0.1.
+        Default: "range", up to the longest rt, or deadline, of the table that is fitted; 5 with `priors="hddm"`, which
+        is HDDM's outlier density of 0.1.
     lapse_mean
         Lapses are exponential in time instead, from 0 on, with this mean in seconds.
     lapse_choices

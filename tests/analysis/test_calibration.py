@@ -166,9 +166,9 @@ def test_a_wrong_truth_is_refused(model):
 def test_the_same_model_of_other_outcomes():
     """Density and start are those of a model built from a table with those outcomes; the first model is as it was."""
     experiment, other = (simulate_experiment(3, 8, seed=seed) for seed in (1, 2))
-    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact")
+    model = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", lapse_seconds=10.0)
     before, _ = model.trials.values.copy(), model.whitening
-    built = hs.HierarchicalModel(FORMULAS, other.trials, likelihood="exact")
+    built = hs.HierarchicalModel(FORMULAS, other.trials, likelihood="exact", lapse_seconds=10.0)
     swapped = model.with_outcomes(built.trials.values)
     pd.testing.assert_frame_equal(swapped.trials.frame, built.trials.frame)
     one, two = (flatten(m.hierarchy, m.start, "eager") for m in (swapped, built))

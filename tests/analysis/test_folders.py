@@ -23,7 +23,7 @@ FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
 @pytest.fixture(scope="module")
 def model():
     trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 40, seed=1)
-    return hs.HierarchicalModel({"v": "1", **FIXED}, trials, likelihood="exact")
+    return hs.HierarchicalModel({"v": "1", **FIXED}, trials, likelihood="exact", lapse=0.05)
 
 
 def sbc(model, folder):

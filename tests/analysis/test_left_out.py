@@ -18,6 +18,7 @@ from hddm_sbi.analysis.left_out import LeftOut
 from hddm_sbi.hierarchy.fits.diagnostics import ConvergenceWarning
 
 FIXED = {"a": 1.0, "z": 0.5, "t0": 0.3}
+LAPSES = {"lapse": 0.05, "lapse_seconds": 10.0}
 PRIORS = {"v_Intercept": dist.Normal(0.0, 2.0)}
 GRID = np.linspace(-1.0, 4.0, 501)
 
@@ -28,7 +29,7 @@ def fits():
     trials = hs.simulate_experiment(n_subjects=12, n_trials=5, seed=3).trials.sample(frac=1.0, random_state=1)
     trials = trials.reset_index(drop=True)
     models = {
-        name: hs.HierarchicalModel({"v": v, **FIXED}, trials, likelihood="exact", priors=PRIORS)
+        name: hs.HierarchicalModel({"v": v, **FIXED}, trials, likelihood="exact", priors=PRIORS, **LAPSES)
         for name, v in {"alike": "1", "unlike": "1 + (1|subject)"}.items()
     }
     with warnings.catch_warnings():
@@ -172,7 +173,9 @@ def test_a_refit_is_exact(outlier, tmp_path, monkeypatch):
 def of_a_subject(trials, subject):
     """log p(trials of a subject | those of all others) of the model `unlike`: drifts, their mean and sd on grids."""
     v, mean, sigma = np.linspace(-3.0, 8.0, 441), np.linspace(-2.0, 5.0, 141), np.linspace(0.02, 4.0, 100)
-    unlike = hs.HierarchicalModel({"v": "1 + (1|subject)", **FIXED}, trials, likelihood="exact", priors=PRIORS)
+    unlike = hs.HierarchicalModel(
+        {"v": "1 + (1|subject)", **FIXED}, trials, likelihood="exact", priors=PRIORS, **LAPSES
+    )
     priors = unlike.uncentred.coefficient_priors()
     log_prior = [
         priors[name].log_prob(torch.tensor(x)).numpy()

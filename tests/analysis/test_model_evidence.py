@@ -18,6 +18,8 @@ SHORT = {"draws": 500, "tune": 500, "chains": 4, "seed": 1, "progress": False}
 FIXED = {"z": 0.5, "t0": 0.3}
 GROUPED = {"v": "condition + (condition|subject)", "a": "1 + (1|subject)", **FIXED}
 V = {"v_Intercept": dist.Normal(0.5, 1.5)}
+#: what every model has where a test does not say otherwise.
+SAID = {"likelihood": "exact", "lapse": 0.05, "lapse_seconds": 10.0}
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,7 @@ def trials():
 
 
 def fitted(formulas, table, **options):
-    model = hs.HierarchicalModel(formulas, table, likelihood="exact", **options)
+    model = hs.HierarchicalModel(formulas, table, **SAID | options)
     return model, posterior_of(model)
 
 
@@ -80,7 +82,7 @@ def test_coordinates_do_not_matter(grouped):
     trials, (model, posterior) = grouped
     found = [hs.evidence(model, posterior)]
     for centred in (False, True):
-        other = hs.HierarchicalModel(GROUPED, trials, likelihood="exact", centered=centred)
+        other = hs.HierarchicalModel(GROUPED, trials, **SAID, centered=centred)
         assert {g.centred for g in other.hierarchy.groups} == {centred}
         found.append(hs.evidence(other, posterior))
     values, errors = np.array(found).T
@@ -125,17 +127,15 @@ def test_what_has_no_evidence(trials, grouped):
         hs.evidence(other, posterior)
     with pytest.raises(hs.InputError, match="its formula of 'v' is '1', that of this model"):
         hs.evidence(grouped[1][0], posterior)
-    wider = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact", priors=V)
+    wider = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, **SAID, priors=V)
     with pytest.raises(
         hs.InputError, match=r"its priors\['v_Intercept'\] is Normal\(loc=0, scale=3\), and that of this"
     ):
         hs.evidence(wider, posterior)
-    lapses = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact", lapse=0.01)
+    lapses = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, **SAID | {"lapse": 0.01})
     with pytest.raises(hs.InputError, match=r"another model: its lapse is 0\.05, and that of this model 0\.01\."):
         hs.evidence(lapses, posterior)
-    later = hs.HierarchicalModel(
-        {"v": "1", "a": 1.0, **FIXED}, trials.assign(rt=trials["rt"] + 0.01), likelihood="exact"
-    )
+    later = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials.assign(rt=trials["rt"] + 0.01), **SAID)
     with pytest.raises(hs.InputError, match="not that of the trials of this model: column 'rt'"):
         hs.evidence(later, posterior)
     with pytest.raises(hs.InputError, match="the posterior does not say what made it"):
@@ -148,7 +148,7 @@ def test_what_has_no_evidence(trials, grouped):
 
 @pytest.mark.parametrize("method", ["laplace", pytest.param("svi", marks=pytest.mark.slow)])
 def test_approximations_have_none(trials, method):
-    model = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact")
+    model = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, **SAID)
     with pytest.warns(hs.ConvergenceWarning, match="approximation"):
         posterior = model.fit(draws=200, chains=2, seed=1, method=method, progress=False)
     with pytest.raises(hs.InputError, match=f"method='{method}', an approximation"):
@@ -156,7 +156,7 @@ def test_approximations_have_none(trials, method):
 
 
 def test_few_draws_and_improper_priors(trials):
-    model = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact")
+    model = hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, **SAID)
     with pytest.warns(hs.ConvergenceWarning):
         posterior = model.fit(draws=50, tune=100, chains=2, seed=1, progress=False)
     with pytest.raises(hs.InputError, match="1 number needs at least 200 draws, and there are 100: fit with draws=100"):
@@ -169,8 +169,6 @@ def test_few_draws_and_improper_priors(trials):
         dist.Normal(0.0, -1.0, validate_args=False),
     ):
         with pytest.raises(hs.InputError, match="the prior of 'v_Intercept' must have an integral"):
-            hs.HierarchicalModel(
-                {"v": "1", "a": 1.0, **FIXED}, trials, likelihood="exact", priors={"v_Intercept": flat}
-            )
+            hs.HierarchicalModel({"v": "1", "a": 1.0, **FIXED}, trials, **SAID, priors={"v_Intercept": flat})
     steep = {"v_Intercept": dist.StudentT(0.1), "a": dist.Gamma(0.01, 0.01)}
-    assert hs.HierarchicalModel({"v": "1", "a": "1", **FIXED}, trials, likelihood="exact", priors=steep)
+    assert hs.HierarchicalModel({"v": "1", "a": "1", **FIXED}, trials, **SAID, priors=steep)

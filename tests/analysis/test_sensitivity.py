@@ -46,7 +46,7 @@ def test_log_priors_are_those_of_the_pyro_model(case):
 def fitted(**priors):
     data = hs.simulate_experiment(n_subjects=4, n_trials=20, seed=1).trials
     model = hs.HierarchicalModel(
-        {"v": "condition + (condition|subject)", **FIXED}, data, likelihood="exact", priors=priors or None
+        {"v": "condition + (condition|subject)", **FIXED}, data, likelihood="exact", lapse=0.05, priors=priors or None
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", hs.ConvergenceWarning)

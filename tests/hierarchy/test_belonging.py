@@ -26,7 +26,8 @@ OTHER_MODEL = {
 
 
 def of(trials, **options):
-    return hs.HierarchicalModel(FORMULAS, trials, **{"likelihood": "exact", **options})
+    said = {"likelihood": "exact", "lapse": 0.05, "lapse_seconds": 10.0}
+    return hs.HierarchicalModel(FORMULAS, trials, **said | options)
 
 
 def posterior_of(model):

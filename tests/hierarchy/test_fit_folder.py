@@ -27,7 +27,7 @@ import hddm_sbi as hs
 
 warnings.simplefilter("ignore", hs.ConvergenceWarning)
 trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=1)
-model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact", lapse=0.05)
 compiled, calls = model.density.evaluate, []
 
 def evaluate(x):
@@ -76,7 +76,7 @@ def draws(folder):
 @pytest.fixture(scope="module")
 def model():
     trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 60, seed=1)
-    return hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
+    return hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact", lapse=0.05)
 
 
 def fit(model, folder, **options):

@@ -150,6 +150,8 @@ def test_a_mixed_table_by_hand(kind):
         deadline="by",
         truncated=("least", None),
         censored=(None, 1.7),
+        lapse=0.05,
+        lapse_seconds=10.0,
     )
     drift = np.array([0.5, 0.7, 0.9, 1.1])
     cells = torch.tensor(np.column_stack([drift, np.full(4, 1.2), np.full(4, 0.5), np.full(4, 0.3)]))

@@ -383,7 +383,7 @@ def test_a_simulator_may_have_a_parameter_of_that_name():
 def test_a_fit_from_before_says_nothing_of_means_and_splits():
     """Its record lacks both entries, as that of a fit without them does today."""
     trials = hs.simulate("ddm", THETA, 50, seed=1)
-    posterior = fit(hs.HierarchicalModel("z = 0.5", trials, likelihood="exact", lapse="estimated"))
+    posterior = fit(hs.HierarchicalModel("z = 0.5", trials, likelihood="exact", lapse_seconds=10.0))
     attrs = posterior["posterior"].attrs
     assert not {"lapse_mean", "lapse_choices"} & set(attrs)
     again = hs.load_model(posterior)

@@ -44,8 +44,10 @@ def fitted(trials):
     return model, fit(model, draws=50, tune=100, chains=2)
 
 
-def test_lapses_that_are_estimated_over_the_range_of_the_table(trials):
-    model = model_of(trials)
+@pytest.mark.parametrize("options", [{}, OVER_RANGE])
+def test_lapses_that_are_estimated_over_the_range_of_the_table(trials, options):
+    """Where nothing is said, and where it is asked for."""
+    model = hs.HierarchicalModel(FORMULAS, trials, likelihood="exact", **options)
     record = PriorRecord.of(model.lapse)
     assert record == PriorRecord("Beta", {"concentration1": 1.0, "concentration0": 49.0})
     assert float(model.lapse.mean) == pytest.approx(0.02)
@@ -56,7 +58,6 @@ def test_lapses_that_are_estimated_over_the_range_of_the_table(trials):
 @pytest.mark.parametrize(
     ("options", "probability", "seconds"),
     [
-        ({}, 0.05, 10.0),
         ({"lapse": 0.05, "lapse_seconds": 10}, 0.05, 10.0),
         ({"lapse": 0.02, "lapse_seconds": "range"}, 0.02, None),
         ({"priors": "hddm"}, 0.05, 5.0),

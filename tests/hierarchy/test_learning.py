@@ -124,7 +124,7 @@ def test_gradients_by_differences(case):
     rng = np.random.default_rng(3)
     along = rng.normal(size=model.density.size)
     for x in (model.density.start, model.density.start + 0.1 * rng.normal(size=model.density.size)):
-        step = 1e-5
+        step = 1e-6
         up, down = (model.density(x + shift * along)[0] for shift in (step, -step))
         value, gradient = model.density(x)
         assert np.isfinite(value)

@@ -44,7 +44,7 @@ def test_posterior_names_dims_and_coords(fitted, experiment):
     assert set(variables.data_vars) == {
         "v_Intercept", "v_condition", "a_Intercept", "z_Intercept", "t0_Intercept",
         "v_1|subject", "a_1|subject", "t0_1|subject",
-        "v_1|subject_sigma", "a_1|subject_sigma", "t0_1|subject_sigma",
+        "v_1|subject_sigma", "a_1|subject_sigma", "t0_1|subject_sigma", "lapse",
     }  # fmt: skip
     assert variables["v_condition"].dims == ("chain", "draw", "v_condition_dim")
     assert variables["v_condition_dim"].values.tolist() == ["hard"]
@@ -60,7 +60,8 @@ def test_attributes_say_what_made_it(fitted):
     assert attrs["model"] == "ddm"
     assert json.loads(attrs["formulas"])["v"] == "condition + (1|subject)"
     assert {"torch", "nutpie", "hddm_sbi"} <= set(json.loads(attrs["versions"]))
-    assert (attrs["likelihood"], attrs["lapse"], attrs["seed"], attrs["interrupted"]) == ("exact", 0.05, 1, 0)
+    assert (attrs["likelihood"], attrs["seed"], attrs["interrupted"]) == ("exact", 1, 0)
+    assert json.loads(attrs["lapse"])["arguments"] == {"concentration1": 1.0, "concentration0": 49.0}
 
 
 def test_neural_fit_names_its_weights(experiment):
@@ -70,7 +71,7 @@ def test_neural_fit_names_its_weights(experiment):
 
 
 def test_theta_and_pointwise_log_likelihood(fitted, experiment):
-    """theta of a draw by hand, and log[(1 - lapse) p + lapse / 20] of its trials."""
+    """theta of a draw by hand, and log[(1 - lapse) p + lapse / 2 T] of its trials, T the longest rt."""
     model, posterior = fitted
     draw = posterior.posterior.isel(chain=1, draw=7)
     theta = model.theta(posterior, np.array([QUICK["draws"] + 7]))[0][model.cell]
@@ -83,7 +84,8 @@ def test_theta_and_pointwise_log_likelihood(fitted, experiment):
     p = model.likelihood.log_prob(
         experiment.trials["rt"], experiment.trials["response"], dict(zip(model.simulator.names, theta.T, strict=True))
     ).exp()
-    expected = np.log(0.95 * p.numpy() + 0.05 / 20)
+    lapse, longest = float(draw["lapse"]), experiment.trials["rt"].max()
+    expected = np.log((1 - lapse) * p.numpy() + lapse / (2 * longest))
     got = posterior.log_likelihood["rt_response"].values[1, 7]
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-10)
 
@@ -110,7 +112,8 @@ def test_pyro_nuts_agrees_with_nuts(experiment):
 
 
 def plain(experiment):
-    model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, experiment.trials, likelihood="exact")
+    formulas = {"v": "1", "a": "1", "z": 0.5, "t0": 0.3}
+    model = hs.HierarchicalModel(formulas, experiment.trials, likelihood="exact", lapse=0.05)
     model.density  # noqa: B018 - compiled before evaluations are counted
     return model
 

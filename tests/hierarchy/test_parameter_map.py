@@ -38,7 +38,7 @@ def practised():
     """A table, the model of it without practice, and the same model with it."""
     table = hs.simulate_experiment(n_subjects=4, n_trials=15, seed=2).trials
     place = table.groupby("subject").cumcount().to_numpy(dtype=float)
-    model = hs.HierarchicalModel(FORMULAS, table, likelihood="exact", centered=False)
+    model = hs.HierarchicalModel(FORMULAS, table, likelihood="exact", centered=False, lapse=0.05, lapse_seconds=10.0)
     n = len(table)
     trials = model.likelihood.group_by_cell(model.trials.values, np.arange(n), n)
     hierarchy = replace(model.hierarchy, trials=trials, parameter_map=Practice(model.cell, place))

@@ -134,7 +134,7 @@ def curvature(density, at):
 def test_coefficients_of_a_model_without_groups_are_nearly_independent_with_sds_near_one():
     """500 trials: what they say differs from what is expected of them by some per cent."""
     trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=500, seed=1)
-    model = hs.HierarchicalModel("v ~ 1", trials, likelihood="exact")
+    model = hs.HierarchicalModel("v ~ 1", trials, likelihood="exact", lapse=0.05)
     m, found = dense(model.whitening), curvature(model.density, np.arange(4))
     assert np.linalg.cond(found) > 20.0
     values = np.linalg.eigvalsh(m.T @ found @ m)

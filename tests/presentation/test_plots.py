@@ -40,7 +40,7 @@ def test_predictive_has_the_shape_and_the_means_of_the_data(fitted):
 def test_predictive_includes_lapses(fitted):
     """With half of the trials lapses, a quarter of all responses are slower than 5 s: 20 x 400 trials, 5 sds."""
     experiment, _, posterior = fitted
-    lapsing = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", lapse=0.5)
+    lapsing = hs.HierarchicalModel(FORMULAS, experiment.trials, likelihood="exact", lapse=0.5, lapse_seconds=10.0)
     slow = (predictive_draws(lapsing, posterior, n_draws=20, seed=1).rt > 5.0).mean()
     assert abs(slow - 0.25) < 5 * np.sqrt(0.25 * 0.75 / (20 * len(experiment.trials))) + 0.005
 

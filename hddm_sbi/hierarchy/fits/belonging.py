@@ -12,6 +12,7 @@ from hddm_sbi.errors import InputError
 from hddm_sbi.hierarchy.fits.posterior import PosteriorWriter, table_of
 from hddm_sbi.hierarchy.fits.record import FitRecord
 from hddm_sbi.hierarchy.model import HierarchicalModel
+from hddm_sbi.hierarchy.priors.choice import PriorRecord
 
 #: letters of a fact that differs.
 _SHOWN = 80
@@ -79,8 +80,11 @@ def differences(
         here, there = getattr(other, name), getattr(record, name)
         if isinstance(here, Mapping) and isinstance(there, Mapping):
             for key in (key for key in {**here, **there} if repr(here.get(key)) != repr(there.get(key))):
-                yield f"{name.replace('_', ' ')}[{key!r}]", str(here.get(key))[:_SHOWN], str(there.get(key))[:_SHOWN]
-        yield name.replace("_", " "), str(ours.get(name, here))[:_SHOWN], str(theirs.get(name, there))[:_SHOWN]
+                one, two = (str(x.get(key, "none"))[:_SHOWN] for x in (here, there))
+                yield f"{name.replace('_', ' ')}[{key!r}]", one, two
+        both = ((ours, here), (theirs, there))
+        one, two = (str(x if isinstance(x, PriorRecord) else said.get(name, x))[:_SHOWN] for said, x in both)
+        yield name.replace("_", " "), one, two
 
 
 def _columns_that_differ(model: HierarchicalModel, posterior: Any, promise: Promise) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +11,8 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
+from torch.distributions import Beta, biject_to, constraints
+from typing_extensions import override
 
 # A group's effects are u = diag(sigma) L z with L L' = R ~ LKJ and z ~ N(0, 1). With b the effects of the terms that
 # come before a term t,
@@ -24,6 +26,21 @@ from torch import Tensor
 LKJ_SHAPE = 2.0
 #: by the name of a correlation: z of the terms so far, (..., n_levels, columns so far).
 Scores = dict[str, Tensor]
+
+
+class LKJCholesky(dist.LKJCholesky):
+    """torch's density, and draws of it: those of torch 2.13 are too correlated from the third effect on.
+
+    Below the diagonal are products of partial correlations given the effects of the columns before, which are
+    independent, with Beta laws on (-1, 1) (the C-vine of Lewandowski, Kurowicka & Joe 2009).
+    """
+
+    @override
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        _, column = torch.tril_indices(self.dim, self.dim, -1)
+        alpha = self.concentration.unsqueeze(-1) + 0.5 * (self.dim - 2 - column)
+        partial = 2.0 * Beta(alpha, alpha).sample(torch.Size(sample_shape)) - 1.0
+        return biject_to(constraints.corr_cholesky)(partial.atanh())
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,7 @@ class Correlation:
 
     def sample(self) -> Tensor:
         """Draw the Cholesky factor in Pyro."""
-        law: TorchDistribution = dist.LKJCholesky(len(self.labels), self.prior.concentration)
+        law: TorchDistribution = LKJCholesky(len(self.labels), self.prior.concentration)
         return pyro.sample(self.site, law if self.n_parts is None else law.expand([self.n_parts]).to_event(1))
 
     def matrix(self, values: Mapping[str, Tensor]) -> Tensor:
