@@ -85,10 +85,10 @@ class Certificate:
     >>> import hddm_sbi as hs
     >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 200, seed=1)
     >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], trials)
-    >>> posterior = model.fit(draws=500, tune=300, chains=2, seed=1, progress=False)
+    >>> posterior = model.fit(draws=1000, tune=300, chains=2, seed=1, progress=False)
     >>> certificate = hs.certify(model, posterior)
     >>> certificate.passed, certificate.n_draws, certificate.shifts.index.tolist()
-    (True, 1000, ['v_Intercept', 'a_Intercept', 't0_Intercept'])
+    (True, 1000, ['v_Intercept', 'a_Intercept', 't0_Intercept', 'lapse'])
     """
 
     reference: str
@@ -157,7 +157,7 @@ def certify(
     >>> import hddm_sbi as hs
     >>> trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, 200, seed=1)
     >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], trials)
-    >>> posterior = model.fit(draws=500, tune=300, chains=2, seed=1, progress=False)
+    >>> posterior = model.fit(draws=1000, tune=300, chains=2, seed=1, progress=False)
     >>> hs.certify(model, posterior).verdict[:58]
     'Good: the learned likelihood has moved no quantity of the '
     """

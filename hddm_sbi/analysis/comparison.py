@@ -196,7 +196,7 @@ def compare_models(
     >>> fixed = {"a": 1.0, "z": 0.5, "t0": 0.3}
     >>> null = hs.HierarchicalModel({"v": "1", **fixed}, trials, likelihood="exact")
     >>> effect = hs.HierarchicalModel({"v": "condition", **fixed}, trials, likelihood="exact")
-    >>> fits = hs.fit_models({"null": null, "effect": effect}, chains=2, progress=False)
+    >>> fits = hs.fit_models({"null": null, "effect": effect}, progress=False)
     >>> hs.compare_models(fits).index.tolist()
     ['effect', 'null']
     >>> hs.compare_models(fits, refit=True)["refits"].tolist()  # none is needed

@@ -58,7 +58,7 @@ def evidence(model: HierarchicalModel, posterior: Any, seed: int = 1) -> Evidenc
     >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
     >>> fixed = {"a": 1.0, "z": 0.5, "t0": 0.3}
     >>> model = hs.HierarchicalModel({"v": "1", **fixed}, data, likelihood="exact")
-    >>> found = hs.evidence(model, model.fit(draws=500, chains=2, seed=1, progress=False))
+    >>> found = hs.evidence(model, model.fit(draws=1000, chains=2, seed=1, progress=False))
     >>> found.error < 0.01
     True
     """

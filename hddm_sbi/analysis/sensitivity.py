@@ -41,7 +41,7 @@ def with_log_prior(model: HierarchicalModel, posterior: Any) -> Any:
     >>> import arviz as az
     >>> import hddm_sbi as hs
     >>> data = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n_trials=100, seed=1)
-    >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data, likelihood="exact")
+    >>> model = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], data, likelihood="exact", lapse=0)
     >>> posterior = model.fit(draws=500, tune=300, chains=2, seed=1, progress=False)
     >>> bool(az.psens(hs.with_log_prior(model, posterior))["v_Intercept"] < 0.05)
     True

@@ -315,7 +315,7 @@ def plot_sbc(tables: xr.Dataset, coefficients: Sequence[str] | None = None) -> A
     >>> model = hs.HierarchicalModel({"v": "1", "a": 1.0, "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
     >>> tables = hs.run_sbc(model, 2, method="laplace", progress=False)
     >>> [ax.get_title() for ax in hs.plots.plot_sbc(tables)]
-    ['v_Intercept', 'log_likelihood']
+    ['v_Intercept', 'lapse', 'log_likelihood']
     """
     names = _named(tables, coefficients)
     n, draws = tables.sizes["table"], int(tables.attrs["draws_ranked"])

@@ -39,7 +39,7 @@ def summary(model: HierarchicalModel, posterior: Any) -> pd.DataFrame:
     >>> model = hs.HierarchicalModel({"v": "1", "a": "1", "z": 0.5, "t0": 0.3}, trials, likelihood="exact")
     >>> posterior = model.fit(draws=1000, tune=300, chains=2, seed=1, progress=False)
     >>> hs.report.summary(model, posterior)["scale"].to_dict()
-    {'v_Intercept': 'identity', 'a_Intercept': 'log'}
+    {'v_Intercept': 'identity', 'a_Intercept': 'log', 'lapse': 'identity'}
     """
     links = {p.name: p.link for p in model.hierarchy.predictors}
     return _summary(model.matched(posterior), model.hierarchy.population_names, links)

@@ -143,6 +143,15 @@ def test_an_easy_task_without_lapses_keeps_its_few_errors():
     assert low < np.median(predicted.rt[error]) < high
 
 
+@pytest.mark.parametrize(("n", "seed"), [(400, 19), (1_500, 15), (1_500, 19)])
+def test_a_share_near_zero_is_sampled_without_divergences(n, seed):
+    """Three of thirty such fits had one where the logarithm of the odds was the coordinate: it falls like
+    exp(-n e^x) in it. These are the three."""
+    trials = hs.simulate("ddm", {"v": 1.0, "a": 1.0, "z": 0.5, "t0": 0.3}, n, seed=seed)
+    posterior = hs.HierarchicalModel(["v ~ 1", "z = 0.5"], trials, likelihood="exact").fit(seed=seed, progress=False)
+    assert not posterior["sample_stats"]["diverging"].any()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.05])
 def test_lapses_are_counted(share):
     """Lapses that are uniform over the range: within 5 posterior sds, and some thousandths where there are none."""

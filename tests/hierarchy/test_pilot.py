@@ -106,12 +106,13 @@ def dense(coordinates):
 
 @pytest.mark.parametrize("centered", [True, False, "auto"])
 def test_coordinates_are_one_map_there_and_back(centered):
-    """A linear map, but for the logarithms of positive numbers: threshold, onset, and sds of partly centred effects."""
+    """A linear map, but for the logarithms of positive numbers: threshold, onset, odds of a lapse, and sds of partly
+    centred effects."""
     model = model_of(table(SDS, 20, n_subjects=5), centered=centered)
     coordinates, positions = model.whitening, model.density.positions
     partly = [g for g in model.hierarchy.groups if g.own_trials is not None]
     assert bool(partly) == (centered == "auto")
-    bent = ["a_Intercept", "t0_Intercept", *(f"{name}_sigma" for g in partly for name in g.effect_names)]
+    bent = ["a_Intercept", "t0_Intercept", "lapse", *(f"{name}_sigma" for g in partly for name in g.effect_names)]
     assert sorted(coordinates.bends.at) == sorted(int(positions[name]) for name in bent)
     m, rng = dense(coordinates), np.random.default_rng(1)
     y = coordinates.whiten(model.density.start) + rng.normal(size=coordinates.size)

@@ -165,7 +165,7 @@ def keep_likelihood(model: HierarchicalModel, posterior: Any) -> Any:
     >>> import hddm_sbi as hs
     >>> trials = hs.simulate_experiment(n_subjects=2, n_trials=40).trials
     >>> model = hs.HierarchicalModel({"v": "condition", "a": 1.0, "z": 0.5, "t0": 0.3}, trials)
-    >>> posterior = hs.keep_likelihood(model, model.fit(draws=500, chains=2, seed=1, progress=False))
+    >>> posterior = hs.keep_likelihood(model, model.fit(draws=1000, chains=2, seed=1, progress=False))
     >>> hs.load_model(posterior).likelihood.sha256 == model.likelihood.sha256
     True
     """

@@ -24,7 +24,8 @@ from hddm_sbi.types import Array, Index
 #
 # Where trials hardly tell a positive number from 0 (an onset, a collapse, a range), its logarithm has a long tail to
 # the left, and a curved ridge with the numbers that make up for it. The number itself has neither: it is the coordinate
-# (decision 041). So it is with the sd of a population that may be 0 (decision 072).
+# (decision 041). So it is with the sd of a population that may be 0 (decision 072), and with the share of lapses, which
+# is small: n trials without one fall like e^(-n share).
 
 #: posterior sd, roughly, of an unconstrained site of which the pilot fit says nothing: the log sd of 12 groups, lapses.
 _ELSEWHERE = 0.2
@@ -64,13 +65,16 @@ def _is_scaled(hierarchy: Hierarchy, variable: str) -> bool:
 
 
 def _bends(hierarchy: Hierarchy, start: Mapping[str, Tensor], positions: Mapping[str, Index]) -> Bends:
-    """Of the levels of parameters with a log link, where sampling starts, and of sds that may be 0."""
+    """Of the levels of parameters with a log link, and the odds of a lapse, where sampling starts; of sds that may be
+    0."""
     centres = {
         c.name: start[c.name]
         for p in hierarchy.predictors
         for c in p.common
         if p.link == "log" and c.prior.support is constraints.real and _of_levels(c.matrix)
     }
+    shares = (n for n, prior in hierarchy.lapse_prior.items() if prior.support is constraints.unit_interval)
+    centres |= {name: start[name].logit() for name in shares}
     for g in hierarchy.groups:
         centres |= _centres_of_sds(g, start)
     at = [positions[name].reshape(-1) for name in centres]
