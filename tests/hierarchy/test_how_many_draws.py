@@ -21,7 +21,8 @@ LOOKS = (1_000, 1_500, 2_000, 2_500, 3_000)
 
 @pytest.fixture(scope="module")
 def model():
-    return hs.HierarchicalModel({"v": "1 + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}, TRIALS, likelihood="exact")
+    formulas = {"v": "1 + (1|subject)", "a": 1.0, "z": 0.5, "t0": 0.3}
+    return hs.HierarchicalModel(formulas, TRIALS, likelihood="exact", lapse=0.05, lapse_seconds=10.0)
 
 
 def fit(model, **options):
