@@ -135,7 +135,7 @@ def test_a_prior_against_the_data_is_seen(fit):
 def test_another_models_posterior_is_refused(fit):
     model, posterior = fit
     other = hs.HierarchicalModel(
-        {"v": "condition + (condition|subject)", **FIXED}, model.trials.frame, likelihood="exact"
+        {"v": "condition + (condition|subject)", **FIXED}, model.trials.frame, likelihood="exact", lapse=0.05
     )
     with pytest.raises(hs.InputError, match=r"the posterior is of another model: its priors\['v_"):
         hs.with_log_prior(other, posterior)

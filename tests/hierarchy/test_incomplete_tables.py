@@ -209,7 +209,7 @@ def test_named_responses_stay_named():
     model = hs.HierarchicalModel(
         {"v": "1", **{p: THETA[p] for p in ("a", "z", "t0")}}, named, likelihood="exact", upper="right", **said
     )
-    posterior = model.fit(draws=500, chains=2, seed=1, progress=False)
+    posterior = model.fit(draws=1_000, chains=2, seed=1, progress=False)
     again = hs.load_model(posterior)
     assert again.trials.responses == ("left", "right")
     np.testing.assert_array_equal(again.trials.values, model.trials.values)
