@@ -89,7 +89,7 @@ def once_both_have_draws(act):
     def when(chain, n):
         if chain == 1 and n == 1_800:
             other_draws.set()
-        if chain == 0 and n == 1_900:
+        if chain == 0 and n == 1_820:
             other_draws.wait(30.0)
             act()
 
@@ -117,7 +117,8 @@ def test_chains_wait_while_they_are_looked_at(whole):
 
 @pytest.mark.parametrize("at", ["the look", "the gate"])
 def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
-    """Ctrl-C while all wait to be looked at, and while one waits for the other (as in the next test)."""
+    """Ctrl-C while all wait to be looked at, and while one waits for the other: for its 100th draw, or a later one
+    where nutpie tunes in fewer steps."""
 
     def interrupt():
         if at == "the gate":
@@ -138,8 +139,6 @@ def test_an_interrupt_while_chains_wait_keeps_their_draws(whole, at):
 
 
 def test_a_chain_that_fails_ends_those_that_wait_for_it(whole):
-    """They wait for its 100th draw, or a later one where nutpie tunes in fewer steps."""
-
     def fail():
         raise ArithmeticError("no such place")
 
@@ -147,7 +146,7 @@ def test_a_chain_that_fails_ends_those_that_wait_for_it(whole):
     run = sample(density, draws=100_000, enough=lambda x: False)
     n = run.x.shape[1]
     assert run.stopped == "a chain failed (ArithmeticError: no such place)"
-    assert 1 < n < whole[0].x.shape[1]
+    assert 1 < n < 100
     assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
 
 
@@ -155,14 +154,14 @@ def test_time_is_over_while_chains_wait(whole):
     """One chain is slower than the budget; what is there of it by then is returned of all."""
 
     def act(chain, n):
-        if chain == 0 and n > 1_800:
+        if chain == 0 and n > 1_760:
             time.sleep(0.02)
 
     density, _ = in_the_chains(schools(), act)
     run = sample(density, draws=100_000, enough=lambda x: False, seconds=2.0)
     n = run.x.shape[1]
     assert run.stopped == "out of time"
-    assert 1 < n < whole[0].x.shape[1]
+    assert 1 < n < 100
     assert run.x.tobytes() == np.ascontiguousarray(whole[0].x[:, :n]).tobytes()
 
 

@@ -24,8 +24,8 @@ from hddm_sbi.types import Array, Index
 #
 # Where trials hardly tell a positive number from 0 (an onset, a collapse, a range), its logarithm has a long tail to
 # the left, and a curved ridge with the numbers that make up for it. The number itself has neither: it is the coordinate
-# (decision 041). So it is with the sd of a population that may be 0 (decision 072), and with the share of lapses, which
-# is small: n trials without one fall like e^(-n share).
+# (decision 041). So it is with the sd of a population that may be 0 (decision 072), and with the share of lapses:
+# the density of n trials without one falls like e^(-n share).
 
 #: posterior sd, roughly, of an unconstrained site of which the pilot fit says nothing: the log sd of 12 groups, lapses.
 _ELSEWHERE = 0.2
